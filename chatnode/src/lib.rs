@@ -1,0 +1,4 @@
+//! One node of a chatmesh.
+
+pub mod bus;
+pub mod replica;

@@ -1,0 +1,2 @@
+//! Parse, run, map to an exit code.
+fn main() {}
