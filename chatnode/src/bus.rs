@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod links;
 pub mod memory;
+pub mod parts;
 pub mod zmq;
 
 use std::fmt;

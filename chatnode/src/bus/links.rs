@@ -1,0 +1,1 @@
+//! Which peers to hear: to come.
