@@ -6,9 +6,10 @@
 //! numbers of the log, never in the socket.
 
 pub mod frame;
-//pub mod links;
-//pub mod memory;
-//pub mod zmq;
+pub mod links;
+pub mod memory;
+pub mod parts;
+pub mod zmq;
 
 use std::fmt;
 

@@ -1,0 +1,1 @@
+//! The transport in process: to come.
