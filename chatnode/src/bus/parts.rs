@@ -1,14 +1,20 @@
-//! A message on the mesh: topic, header, body, three parts.
+//! Messages as their parts on the wire.
 //!
-//! Everywhere else header and body are one string of bytes, a frame. Here it is cut for the way
-//! out, without a copy, and joined on the way in, which is the copy that lets go of the
-//! transport's read buffer.
+//! On the mesh a message has three: topic, header, body. Everywhere else header and body are one
+//! string of bytes, a frame. Here it is cut for the way out, without a copy, and joined on the way
+//! in, which is the copy that lets go of the transport's read buffer. The chapter's plain form has
+//! one part, `chat <text>`.
 
 use bytes::{Bytes, BytesMut};
 
 use super::Topic;
 use super::frame::{FRAME_LEN_MAX, HEADER_LEN};
 use crate::replica::names::Origin;
+
+/// What a plain message starts with; a space and the text follow.
+pub const PLAIN_TOPIC: &str = "chat";
+/// Longest text in the plain form, in bytes; a longer one is refused.
+pub const PLAIN_LEN_MAX: usize = 4096;
 
 impl Topic {
     /// The first part of the message on the wire.
@@ -57,6 +63,22 @@ pub fn from_parts(parts: &[Bytes]) -> Option<(Topic, Bytes)> {
     Some((topic, frame.freeze()))
 }
 
+/// The chapter's plain form of this text.
+pub fn to_plain(text: &str) -> Bytes {
+    format!("{PLAIN_TOPIC} {text}").into()
+}
+
+/// The text of a message in the plain form, if it is UTF-8 and within limits.
+pub fn from_plain(message: &[u8]) -> Option<String> {
+    let text = message
+        .strip_prefix(PLAIN_TOPIC.as_bytes())?
+        .strip_prefix(b" ")?;
+    if text.len() > PLAIN_LEN_MAX {
+        return None;
+    }
+    String::from_utf8(text.to_vec()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +118,20 @@ mod tests {
         );
         assert_eq!(from_parts(&[topic, header]), None);
         assert_eq!(from_parts(&[]), None);
+    }
+
+    #[test]
+    fn the_plain_form_is_a_word_and_the_text() {
+        assert_eq!(to_plain("hello, world"), "chat hello, world");
+        assert_eq!(from_plain(b"chat "), Some(String::new()));
+        assert_eq!(
+            from_plain(&to_plain("a\n\u{1F980}")),
+            Some("a\n\u{1F980}".into())
+        );
+        assert!(from_plain(&to_plain(&"x".repeat(PLAIN_LEN_MAX))).is_some());
+        assert!(from_plain(&to_plain(&"x".repeat(PLAIN_LEN_MAX + 1))).is_none());
+        for bad in [&b"chat"[..], b"chatter on", b"", b"chat \xff"] {
+            assert_eq!(from_plain(bad), None);
+        }
     }
 }
