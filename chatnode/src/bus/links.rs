@@ -422,6 +422,11 @@ impl Links {
         (self.up.get(&origin) == Some(&link)).then_some(origin)
     }
 
+    /// Where the HTTP of this link's peer is, as far as known.
+    pub fn http_of(&self, link: LinkId) -> Option<&str> {
+        Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
+    }
+
     /// Whom this node hears, for its beat.
     pub fn hears(&self) -> impl Iterator<Item = Origin> {
         self.up.keys().copied()

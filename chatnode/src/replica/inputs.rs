@@ -270,6 +270,13 @@ impl Replica {
         }
     }
 
+    /// Asks all that hear this node to say what they hold of it, by a frame without entries.
+    pub fn ask_acks(&mut self, now: Now) {
+        let log = LogFrame { origin: self.me.origin, ack_wanted: true, entries: Vec::new() };
+        self.effects.push(Effect::Publish(Topic::Log, Frame::Log(log)));
+        self.ask_beat(now);
+    }
+
     /// Somebody asks for a beat now.
     pub fn ask_beat(&mut self, now: Now) {
         self.beat_due = now.mono;
