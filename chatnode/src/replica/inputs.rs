@@ -272,8 +272,13 @@ impl Replica {
 
     /// Asks all that hear this node to say what they hold of it, by a frame without entries.
     pub fn ask_acks(&mut self, now: Now) {
-        let log = LogFrame { origin: self.me.origin, ack_wanted: true, entries: Vec::new() };
-        self.effects.push(Effect::Publish(Topic::Log, Frame::Log(log)));
+        let log = LogFrame {
+            origin: self.me.origin,
+            ack_wanted: true,
+            entries: Vec::new(),
+        };
+        self.effects
+            .push(Effect::Publish(Topic::Log, Frame::Log(log)));
         self.ask_beat(now);
     }
 

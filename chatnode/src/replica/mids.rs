@@ -6,9 +6,9 @@ use super::entry::{Entry, Place};
 use super::names::{EntryId, Mid};
 
 /// How long a mid is known at least, though its entry was trimmed. Microseconds.
-pub const MID_KEPT_US: u64 = 5 * 60 * 1_000_000;
+pub(super) const MID_KEPT_US: u64 = 5 * 60 * 1_000_000;
 /// Mids of trimmed entries that are known at the most; the oldest is forgotten first.
-pub const MIDS_TRIMMED_MAX: usize = 500_000;
+pub(super) const MIDS_TRIMMED_MAX: usize = 500_000;
 
 /// What is known of a mid.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ struct Use {
 
 /// What to do with an entry because of its mid.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// Nobody said this before: show it and deliver it.
     First,
     /// Another entry with this mid stands earlier in the order: do not show this one.
@@ -33,19 +33,19 @@ pub enum Verdict {
 
 /// The mids of the entries held, and of those trimmed not long ago.
 #[derive(Debug, Default)]
-pub struct Mids {
+pub(super) struct Mids {
     uses: HashMap<Mid, Use>,
     trimmed: VecDeque<(u64, Mid)>,
 }
 
 impl Mids {
     /// The entry that a mid stands for: its id and timestamp.
-    pub fn get(&self, mid: &Mid) -> Option<(EntryId, u64)> {
+    pub(super) fn get(&self, mid: &Mid) -> Option<(EntryId, u64)> {
         self.uses.get(mid).map(|known| (known.id, known.shown.ts))
     }
 
     /// Notes an accepted entry. Every node that holds the same entries shows the same ones.
-    pub fn note(&mut self, entry: &Entry) -> Verdict {
+    pub(super) fn note(&mut self, entry: &Entry) -> Verdict {
         let Some(mid) = &entry.mid else {
             return Verdict::First;
         };
@@ -72,13 +72,13 @@ impl Mids {
     }
 
     /// Other entries that said the same as this one.
-    pub fn repeats(&self, entry: &Entry) -> &[EntryId] {
+    pub(super) fn repeats(&self, entry: &Entry) -> &[EntryId] {
         let known = entry.mid.as_ref().and_then(|mid| self.uses.get(mid));
         known.map_or(&[], |known| &known.hidden)
     }
 
     /// Notes that an entry was trimmed: its mid is known for five minutes more at least.
-    pub fn trimmed(&mut self, entry: &Entry) {
+    pub(super) fn trimmed(&mut self, entry: &Entry) {
         let Some(mid) = &entry.mid else { return };
         if self
             .uses
@@ -90,7 +90,7 @@ impl Mids {
     }
 
     /// Forgets the mids of trimmed entries that are old enough, or too many.
-    pub fn expire(&mut self, wall_us: u64) {
+    pub(super) fn expire(&mut self, wall_us: u64) {
         while let Some((ts, _)) = self.trimmed.front() {
             let old = ts.saturating_add(MID_KEPT_US) < wall_us;
             if !old && self.trimmed.len() <= MIDS_TRIMMED_MAX {
