@@ -42,18 +42,23 @@ impl Replica {
             let seq = seen.entry(id.origin).or_default();
             *seq = (*seq).max(id.seq);
         }
-        let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
+        // Beyond a hole that this node has passed the client may have seen what is in the hole.
+        let first_lacking = |origin: &Origin| match self.logs.get(origin) {
+            Some(log) => log.holes().first().map_or(log.held(), |hole| hole.after),
+            None => 0,
+        };
         let mut resumed = Resumed {
             ahead: seen
                 .iter()
-                .filter(|(o, s)| **s > held(o))
-                .map(|(o, s)| (*o, *s))
+                .filter(|(origin, seq)| **seq > first_lacking(origin))
+                .map(|(origin, seq)| (*origin, *seq))
                 .collect(),
             ..Resumed::default()
         };
+        let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
         let mut at: BTreeMap<Origin, u64> =
             self.position().iter().map(|i| (i.origin, i.seq)).collect();
-        at.extend(&resumed.ahead);
+        at.extend(resumed.ahead.iter().filter(|(o, seq)| **seq > held(o)));
         resumed.at = at
             .into_iter()
             .map(|(origin, seq)| EntryId { origin, seq })
@@ -93,8 +98,8 @@ impl Replica {
         let mut entries = Vec::new();
         let mut bytes = 0;
         for entry in self.store.shown_from(room, first_ts) {
-            let had = |id: &EntryId| id.seq <= seen_of(&id.origin);
-            if had(&entry.id()) || self.mids.repeats(entry).iter().any(had) {
+            let had = |id: EntryId| id.seq <= seen_of(&id.origin);
+            if had(entry.id()) || self.mids.repeats(entry).any(had) {
                 continue;
             }
             bytes += entry.json.len();
