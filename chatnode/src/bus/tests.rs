@@ -40,7 +40,6 @@ async fn next(bus: &mut impl Bus) -> BusEvent {
         .expect("an event before the deadline")
 }
 
-/// Nothing comes although everything that could has had its turn: the sentinel comes first.
 async fn connected(bus: &mut impl Bus, link: LinkId) {
     match next(bus).await {
         BusEvent::Connected(got) if got == link => {}

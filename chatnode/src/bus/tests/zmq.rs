@@ -101,9 +101,9 @@ trait NowOrNeverAfterYield: Future + Sized {
 
 impl<T: Future> NowOrNeverAfterYield for T {}
 
-/// What waits for a dead link's owner is bounded: the link stops reading.
+/// The link stops reading, and what it has not read waits on the way.
 #[tokio::test]
-async fn a_node_that_does_not_read_its_events_holds_few() {
+async fn a_node_that_is_late_for_its_events_loses_none() {
     let (mut a, at, _) = bind(A).await;
     let (mut b, _, _) = bind(B).await;
     meet(&mut a, &mut b, LinkId(1), &at).await;
@@ -187,10 +187,11 @@ async fn a_port_that_is_no_publisher_closes_the_link() {
         Speech::Mesh,
     );
     let (mut socket, _) = http.accept().await.unwrap();
-    socket
-        .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        .await
-        .unwrap();
+    let answer = [
+        &b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"[..],
+        &[b' '; 64],
+    ];
+    socket.write_all(&answer.concat()).await.unwrap();
     let reason = closed(&mut b, LinkId(2)).await;
     assert!(reason.contains("greeting"), "{reason}");
 
@@ -321,6 +322,69 @@ async fn closing_waits_no_longer_than_told() {
     assert!(
         before.elapsed() < Duration::from_secs(3),
         "{:?}",
+        before.elapsed()
+    );
+}
+
+/// A raw subscriber of everything, which then never reads again.
+async fn stalled_subscriber(endpoint: &str) -> tokio::net::TcpStream {
+    let addr = endpoint.strip_prefix("tcp://").unwrap();
+    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9] = 0x7f;
+    greeting[10] = 3;
+    greeting[12..16].copy_from_slice(b"NULL");
+    socket.write_all(&greeting).await.unwrap();
+    let ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
+    socket
+        .write_all(&[&[4, ready.len() as u8], &ready[..], &[0, 1, 1]].concat())
+        .await
+        .unwrap();
+    socket
+}
+
+/// Without the listener's timeout the crate would keep all of it for as long as the peer likes.
+#[tokio::test]
+async fn what_a_stopped_subscriber_holds_is_let_go() {
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    let _stalled = stalled_subscriber(&at).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    struct Held(
+        Vec<u8>,
+        #[expect(dead_code, reason = "counted")] std::sync::Arc<()>,
+    );
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let count = std::sync::Arc::new(());
+    let body = Bytes::from_owner(Held(vec![1; 1 << 19], std::sync::Arc::clone(&count)));
+    for _ in 0..100 {
+        a.publish(Topic::Log, body.clone());
+    }
+    drop(body);
+    for _ in 0..100 {
+        assert_eq!(
+            frame(&mut b).await.1,
+            Topic::Log,
+            "the others are not delayed"
+        );
+    }
+    let before = tokio::time::Instant::now();
+    let let_go = async {
+        while std::sync::Arc::strong_count(&count) > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(2 * DEADLINE, let_go)
+        .await
+        .expect("the kernel cuts the connection");
+    assert!(
+        before.elapsed() > Duration::from_secs(2),
+        "it was stalled: {:?}",
         before.elapsed()
     );
 }
