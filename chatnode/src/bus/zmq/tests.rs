@@ -1,13 +1,14 @@
 //! What only real sockets can get wrong.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use zeromq::{PubSocket, RepSocket, Socket as _, SocketSend as _, ZmqMessage};
+use tokio::time::timeout;
+use zeromq::RepSocket;
 
 use super::*;
-use crate::bus::frame::FRAME_LEN_MAX;
-use crate::bus::zmq::{DIAL_TIMEOUT, ZmqBus, listen};
+use crate::bus::frame::encode;
+use crate::bus::tests::{
+    DEADLINE, closed, connected, frame, heard, meet, next, number, numbered, origin, some_beat,
+};
 
 const A: &str = "aaaaaaaaaa";
 const B: &str = "bbbbbbbbbb";
@@ -38,13 +39,10 @@ async fn accepted_sockets_end_by_themselves() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_and_a_found_one_is_odd() {
+fn a_taken_port_is_an_error() {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
-    assert_eq!(
-        listen(addr).unwrap_err().kind(),
-        std::io::ErrorKind::AddrInUse
-    );
+    assert_eq!(listen(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
 /// The crate drops what finds 100 000 messages before it; it must not stop, or stop us.
@@ -156,7 +154,7 @@ async fn a_closed_link_does_not_connect_again() {
     timeout(DEADLINE, tasks.wait())
         .await
         .expect("the link's task ends");
-    let addr: std::net::SocketAddr = at.strip_prefix("tcp://").unwrap().parse().unwrap();
+    let addr: SocketAddr = at.strip_prefix("tcp://").unwrap().parse().unwrap();
     let listener = timeout(DEADLINE, async {
         loop {
             match tokio::net::TcpListener::bind(addr).await {
@@ -336,9 +334,10 @@ async fn stalled_subscriber(endpoint: &str) -> tokio::net::TcpStream {
     greeting[10] = 3;
     greeting[12..16].copy_from_slice(b"NULL");
     socket.write_all(&greeting).await.unwrap();
-    let ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
+    let ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
+    let subscribe_all = [0, 1, 1];
     socket
-        .write_all(&[&[4, ready.len() as u8], &ready[..], &[0, 1, 1]].concat())
+        .write_all(&[&ready[..], &subscribe_all].concat())
         .await
         .unwrap();
     socket
@@ -351,17 +350,14 @@ async fn what_a_stopped_subscriber_holds_is_let_go() {
     let (mut b, _, _) = bind(B).await;
     let _stalled = stalled_subscriber(&at).await;
     meet(&mut a, &mut b, LinkId(1), &at).await;
-    struct Held(
-        Vec<u8>,
-        #[expect(dead_code, reason = "counted")] std::sync::Arc<()>,
-    );
+    struct Held(Vec<u8>, #[expect(dead_code, reason = "counted")] Arc<()>);
     impl AsRef<[u8]> for Held {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
-    let count = std::sync::Arc::new(());
-    let body = Bytes::from_owner(Held(vec![1; 1 << 19], std::sync::Arc::clone(&count)));
+    let count = Arc::new(());
+    let body = Bytes::from_owner(Held(vec![1; 1 << 19], Arc::clone(&count)));
     for _ in 0..100 {
         a.publish(Topic::Log, body.clone());
     }
@@ -375,7 +371,7 @@ async fn what_a_stopped_subscriber_holds_is_let_go() {
     }
     let before = tokio::time::Instant::now();
     let let_go = async {
-        while std::sync::Arc::strong_count(&count) > 1 {
+        while Arc::strong_count(&count) > 1 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -387,4 +383,19 @@ async fn what_a_stopped_subscriber_holds_is_let_go() {
         "it was stalled: {:?}",
         before.elapsed()
     );
+}
+
+#[tokio::test]
+async fn version_6_addresses_work_too() {
+    let Ok(listener) = listen("[::1]:0".parse().unwrap()) else {
+        println!("this machine has no IPv6");
+        return;
+    };
+    let stop = CancellationToken::new();
+    let (mut a, at) = ZmqBus::bind(listener, origin(A), TaskTracker::new(), stop)
+        .await
+        .unwrap();
+    assert!(at.starts_with("tcp://[::1]:"), "{at}");
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
 }
