@@ -79,17 +79,19 @@ export class View {
     const node = link.name || (link.node ? new URL(link.node).host : '');
     const seconds = Math.max(0, Math.ceil((link.retryAt - Math.max(now, 0)) / 1000));
     const wait = link.retryAt > 0 && now > 0 && seconds > 0 ? ` in ${seconds} s` : '';
-    const text = {
-      connecting: `connecting to ${node}`, connected: `connected to ${node}`, resumed: `resumed on ${node}`,
+    const verb = {
+      connecting: 'connecting to ', connected: 'connected to ', resumed: 'resumed on ',
       reconnecting: `reconnecting${wait}`, offline: `offline, trying again${wait}`, stopped: 'stopped',
     }[status];
+    const named = status === 'connecting' || status === 'connected' || status === 'resumed';
     const shown = this.ui.status;
     shown.dataset.state = status;
     shown.dataset.node = link.name;
     shown.title = link.node + (link.reason ? `\n${link.reason}` : '');
-    setText(this.ui['status-text'], text);
+    setText(this.ui['status-verb'], verb);
+    setText(this.ui['status-node'], named ? node : '');
     // The countdown is for the eye only: read out, it would drown everything else.
-    this.announce({ reconnecting: 'reconnecting', offline: 'offline', stopped: `stopped: ${link.reason}` }[status] ?? text);
+    this.announce({ reconnecting: 'reconnecting', offline: 'offline', stopped: `stopped: ${link.reason}` }[status] ?? verb + node);
     this.ui.retry.hidden = status !== 'stopped' && status !== 'offline';
     const banner = status === 'stopped' ? `Not connected: ${link.reason}. What you write is kept and sent later.`
       : status === 'offline' ? 'You are offline. What you write is kept and sent when you are back.'
