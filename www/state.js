@@ -3,6 +3,7 @@
  * socket, no document; all of these come in as events. A state is never changed in place, so what is the same
  * object is the same, and need not be drawn again.
  */
+<<<<<<< HEAD
 import { advance, compare, makeNotice, merge, positionIds, readMessage } from './messages.js';
 import { DEFAULT_LIMITS } from './wire.js';
 
@@ -14,6 +15,12 @@ export const TYPING_MS = 6_000;
 /** Names shown of a room; the count is true whatever their number. */
 export const MEMBERS_SHOWN = 500;
 
+=======
+import { merge, positionIds, readMessage } from './messages.js';
+import { TYPING_MS, mark, memberList, newRoom, prepend, read, settle, take, withoutTyping } from './room.js';
+import { DEFAULT_LIMITS } from './wire.js';
+
+>>>>>>> www
 /**
  * @typedef {object} Pending  a message that no node has acknowledged
  * @property {string} mid
@@ -24,6 +31,7 @@ export const MEMBERS_SHOWN = 500;
  * @property {string} reason  why it failed, or ''
  */
 
+<<<<<<< HEAD
 /**
  * @typedef {object} Room
  * @property {string} name
@@ -40,6 +48,9 @@ export const MEMBERS_SHOWN = 500;
  * @property {{ts: number, origin: string} | null} unreadFrom  the first unread message
  * @property {string} draft
  */
+=======
+/** @typedef {import('./room.js').Room} Room */
+>>>>>>> www
 
 /**
  * @typedef {object} Link
@@ -94,6 +105,7 @@ export function initialState({ name, rooms, current, outbox = [], mine = [], dra
 }
 
 /**
+<<<<<<< HEAD
  * @param {string} name
  * @param {string} draft
  * @returns {Room}
@@ -106,6 +118,8 @@ function newRoom(name, draft) {
 }
 
 /**
+=======
+>>>>>>> www
  * @param {State} state
  * @param {string} room
  * @returns {string[] | undefined} what to join with: undefined if the room was never joined
@@ -162,6 +176,7 @@ function receive(state, name, wires, { live }) {
   const mids = new Set(messages.map((message) => message.mid));
   const outbox = state.outbox.filter((pending) => !mids.has(pending.mid));
   const settled = outbox.length === state.outbox.length ? state : { ...state, outbox };
+<<<<<<< HEAD
   return changeRoom(settled, name, (room) => {
     const { list, added } = merge(room.items, messages);
     const position = live ? advance(room.position, messages.map((message) => message.id)) : room.position;
@@ -206,6 +221,10 @@ function withoutTyping(typing, names) {
 function memberList(names) {
   const texts = new Set([...names].filter((name) => typeof name === 'string'));
   return /** @type {string[]} */ ([...texts]).sort((a, b) => a.localeCompare(b)).slice(0, MEMBERS_SHOWN);
+=======
+  const seen = state.attentive && state.current === name;
+  return changeRoom(settled, name, (room) => take(room, messages, { live, seen }));
+>>>>>>> www
 }
 
 /**
@@ -217,6 +236,7 @@ function memberList(names) {
  */
 function notify(state, name, kind, lost) {
   const number = state.notices + 1;
+<<<<<<< HEAD
   return changeRoom({ ...state, notices: number }, name, (room) => {
     const last = room.items[room.items.length - 1];
     return { ...room, items: merge(room.items, [makeNotice(kind, number, last?.ts ?? 0, lost)]).list };
@@ -229,6 +249,9 @@ function notify(state, name, kind, lost) {
  */
 function read(room) {
   return room.unread === 0 ? room : { ...room, unread: 0 };
+=======
+  return changeRoom({ ...state, notices: number }, name, (room) => mark(room, kind, number, lost));
+>>>>>>> www
 }
 
 /** @type {Record<string, (state: State, event: any) => State>} */
@@ -287,6 +310,7 @@ const HANDLERS = {
     const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing', 0) : state;
     const wires = Array.isArray(reply.messages) ? reply.messages : [];
     const received = receive(marked, name, wires, { live: true });
+<<<<<<< HEAD
     const at = Array.isArray(reply.at) ? reply.at : [];
     return changeRoom(received, name, (room) => {
       // After a loss only what this node knows counts. To go on naming an origin that nobody has any more would
@@ -303,6 +327,9 @@ const HANDLERS = {
         unread: first ? 0 : room.unread, unreadFrom: first ? null : room.unreadFrom,
       };
     });
+=======
+    return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy }));
+>>>>>>> www
   },
 
   'join-failed'(state, { room, fault }) {
@@ -326,6 +353,7 @@ const HANDLERS = {
 
   history(state, { room: name, messages, more }) {
     const wires = Array.isArray(messages) ? messages : [];
+<<<<<<< HEAD
     const before = state.rooms.get(name)?.items.length;
     return changeRoom(receive(state, name, wires, { live: false }), name, (room) => {
       const keep = Math.min(KEEP_READING, Math.max(room.keep, room.items.length + 1_000));
@@ -334,6 +362,11 @@ const HANDLERS = {
       const older = end ? 'none' : room.items.length >= KEEP_READING ? 'full' : 'some';
       return { ...room, older, keep };
     });
+=======
+    const before = state.rooms.get(name)?.items.length ?? 0;
+    const next = receive(state, name, wires, { live: false });
+    return changeRoom(next, name, (room) => prepend(room, { more: more !== false, found: room.items.length - before }));
+>>>>>>> www
   },
 
   'history-failed'(state, { room }) {

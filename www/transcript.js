@@ -3,6 +3,10 @@
  * a screen reader, and keeps its selection. All text goes in by `textContent`; links are made of checked http(s)
  * addresses only.
  */
+<<<<<<< HEAD
+=======
+import { element, keyed } from './dom.js';
+>>>>>>> www
 import { hue, initials } from './names.js';
 
 /** Messages of one sender stand under one name if they are no further apart. */
@@ -109,6 +113,7 @@ export function rows(room, outbox, name) {
 }
 
 /**
+<<<<<<< HEAD
  * @param {string} tag
  * @param {string} [className]
  * @param {string} [text]
@@ -151,6 +156,8 @@ export function keyed(parent, items, keyOf, fill) {
 }
 
 /**
+=======
+>>>>>>> www
  * @param {HTMLElement} node an avatar
  * @param {string} name
  */

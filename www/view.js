@@ -3,9 +3,17 @@
  * times, and touches only what differs. What a person does goes out through the `on` callbacks.
  * The ids that tests rely on are listed at the top of index.html.
  */
+<<<<<<< HEAD
 import { drawRows, element, fillAvatar, keyed, rows } from './transcript.js';
 import { unreadTotal } from './state.js';
 import { byteLength } from './wire.js';
+=======
+import { Composer } from './composer.js';
+import { element, keyed, setText } from './dom.js';
+import { Drawers } from './drawers.js';
+import { unreadTotal } from './state.js';
+import { drawRows, fillAvatar, rows } from './transcript.js';
+>>>>>>> www
 
 /** Nearer to the end than this is at the end: new messages scroll in by themselves. */
 const AT_END_PX = 60;
@@ -44,6 +52,22 @@ export class View {
     this.places = new Map();
     this.said = '';
     this.newBelow = 0;
+<<<<<<< HEAD
+=======
+    /** Where the past was last asked for without a person's doing: asked once only. */
+    this.askedAt = '';
+    this.drawers = new Drawers(document);
+    this.composer = new Composer(document, {
+      draft: on.draft,
+      send: (text) => {
+        this.atEnd = true;
+        on.send(text);
+      },
+      resized: () => {
+        if (this.atEnd) this.ui.scroller.scrollTop = this.ui.scroller.scrollHeight;
+      },
+    });
+>>>>>>> www
     this.#listen();
   }
 
@@ -60,7 +84,11 @@ export class View {
     this.#members(state, room);
     this.#typing(room);
     this.#transcript(state, before, room);
+<<<<<<< HEAD
     this.#compose(state, before, room);
+=======
+    this.composer.render(room, before?.rooms.get(room.name), before?.current !== state.current, state.limits.text);
+>>>>>>> www
     if (before?.name !== state.name) {
       if (this.document.activeElement !== this.ui.name) this.ui.name.value = state.name;
       fillAvatar(this.ui['my-avatar'], state.name);
@@ -91,8 +119,14 @@ export class View {
     setText(this.ui['status-verb'], verb);
     setText(this.ui['status-node'], named ? node : '');
     // The countdown is for the eye only: read out, it would drown everything else.
+<<<<<<< HEAD
     this.announce({ reconnecting: 'reconnecting', offline: 'offline', stopped: `stopped: ${link.reason}` }[status] ?? verb + node);
     this.ui.retry.hidden = status !== 'stopped' && status !== 'offline';
+=======
+    const said = status === 'stopped' ? `stopped: ${link.reason}` : named ? verb + node : status;
+    this.announce(said);
+    this.ui.retry.hidden = status !== 'stopped' && !(link.retryAt > 0 && seconds > 2);
+>>>>>>> www
     const banner = status === 'stopped' ? `Not connected: ${link.reason}. What you write is kept and sent later.`
       : status === 'offline' ? 'You are offline. What you write is kept and sent when you are back.'
         : status === 'reconnecting' || (status === 'connecting' && link.reason !== '') ? `${sentence(link.reason)}. What you write is kept and sent as soon as a node answers.` : '';
@@ -186,7 +220,11 @@ export class View {
       && old?.unreadFrom === room.unreadFrom && before?.name === state.name && before?.mine === state.mine;
     this.#edges(room);
     if (same) return;
+<<<<<<< HEAD
     const { scroller, transcript } = this.ui;
+=======
+    const { scroller, transcript, messages } = this.ui;
+>>>>>>> www
     const sending = state.outbox.length > (before?.outbox.length ?? 0) && !switched;
     if (sending) this.atEnd = true;
     if (switched) this.newBelow = 0;
@@ -197,7 +235,11 @@ export class View {
     const quiet = switched || old?.older === 'loading' || (old?.items.length ?? 0) === 0;
     transcript.setAttribute('aria-live', quiet ? 'off' : 'polite');
     const anchor = this.atEnd || switched ? null : this.#anchor();
+<<<<<<< HEAD
     drawRows(transcript, rows(room, state.outbox, state.name));
+=======
+    drawRows(messages, rows(room, state.outbox, state.name));
+>>>>>>> www
     if (switched) {
       const place = this.places.get(room.name);
       const unread = transcript.querySelector('.unread');
@@ -211,6 +253,10 @@ export class View {
       scroller.scrollTop = scroller.scrollHeight;
     }
     this.#jump();
+<<<<<<< HEAD
+=======
+    this.#fill(room);
+>>>>>>> www
     if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
   }
 
@@ -237,7 +283,11 @@ export class View {
    */
   #anchor() {
     const edge = this.ui.scroller.getBoundingClientRect().top;
+<<<<<<< HEAD
     const nodes = this.ui.transcript.children;
+=======
+    const nodes = this.ui.messages.children;
+>>>>>>> www
     let low = 0;
     let high = nodes.length;
     while (low < high) {
@@ -251,6 +301,7 @@ export class View {
   }
 
   /**
+<<<<<<< HEAD
    * @param {import('./state.js').State} state
    * @param {import('./state.js').State | null} before
    * @param {import('./state.js').Room} room
@@ -276,6 +327,17 @@ export class View {
     compose.setAttribute('aria-invalid', String(bytes > limit));
     send.disabled = bytes > limit || compose.value.trim() === '';
     if (this.atEnd) this.ui.scroller.scrollTop = this.ui.scroller.scrollHeight;
+=======
+   * Asks for the past while there is room for it on the screen; nobody can scroll up in what does not scroll.
+   * @param {import('./state.js').Room} room
+   */
+  #fill(room) {
+    const { scroller } = this.ui;
+    const at = `${room.name} ${room.items[0]?.id}`;
+    if (room.older !== 'some' || room.state !== 'joined' || at === this.askedAt || scroller.scrollHeight > scroller.clientHeight) return;
+    this.askedAt = at;
+    this.on.older();
+>>>>>>> www
   }
 
   #jump() {
@@ -294,6 +356,7 @@ export class View {
     this.#jump();
   }
 
+<<<<<<< HEAD
   /** @param {'rooms' | 'members' | null} which opens one drawer, or closes both */
   #drawer(which) {
     const { shade } = this.ui;
@@ -345,11 +408,16 @@ export class View {
     for (const query of [this.narrow, this.medium]) query.addEventListener('change', () => this.#drawer(null));
     this.#inert();
 
+=======
+  #listen() {
+    const { ui, on, document } = this;
+>>>>>>> www
     ui.skip.addEventListener('click', (/** @type {Event} */ event) => {
       // The hash names the room, so the link must not become one.
       event.preventDefault();
       ui.compose.focus();
     });
+<<<<<<< HEAD
     ui.compose.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
       // Enter that ends a composition (of Japanese, say) is not meant for us.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -364,13 +432,19 @@ export class View {
       event.preventDefault();
       this.#submit();
     });
+=======
+>>>>>>> www
     ui['room-form'].addEventListener('submit', (/** @type {Event} */ event) => {
       event.preventDefault();
       const ok = on.join(ui['room-input'].value);
       setText(ui['room-error'], ok ? '' : 'A room’s name has letters, digits, dots, hyphens or underscores, at most 64.');
       if (!ok) return;
       ui['room-input'].value = '';
+<<<<<<< HEAD
       this.#drawer(null);
+=======
+      this.drawers.show(null);
+>>>>>>> www
       ui.compose.focus();
     });
     const rename = () => {
@@ -391,7 +465,11 @@ export class View {
       if (leave) on.leave(leave.dataset.leave);
       else if (open) {
         on.open(open.dataset.room);
+<<<<<<< HEAD
         this.#drawer(null);
+=======
+        this.drawers.show(null);
+>>>>>>> www
       }
     });
     ui.transcript.addEventListener('click', (/** @type {any} */ event) => {
@@ -414,6 +492,7 @@ export class View {
       ui.compose.focus();
     });
     ui.retry.addEventListener('click', () => on.reconnect());
+<<<<<<< HEAD
     ui['rooms-open'].addEventListener('click', () => this.#drawer('rooms'));
     ui['members-open'].addEventListener('click', () => this.#drawer(this.medium.matches ? 'members' : null));
     ui.shade.addEventListener('click', () => this.#drawer(null));
@@ -421,6 +500,8 @@ export class View {
     document.addEventListener('keydown', (event) => {
       if (event.key === 'Escape' && !ui.shade.hidden) this.#drawer(null);
     });
+=======
+>>>>>>> www
     // A keyboard that opens, or a turned screen, must not hide the newest message.
     new ResizeObserver(() => {
       if (this.atEnd) ui.scroller.scrollTop = ui.scroller.scrollHeight;
@@ -429,6 +510,7 @@ export class View {
 }
 
 /**
+<<<<<<< HEAD
  * @param {HTMLElement} node
  * @param {string} text
  */
@@ -437,6 +519,8 @@ function setText(node, text) {
 }
 
 /**
+=======
+>>>>>>> www
  * @param {string} text
  * @returns {string} with a capital letter at its head
  */

@@ -1,7 +1,12 @@
 /** The reducer: order, duplicates, positions, unsent messages, unread, members, typing. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+<<<<<<< HEAD
 import { KEEP, TYPING_MS, initialState, reduce, since, unreadTotal } from '../../www/state.js';
+=======
+import { KEEP, TYPING_MS } from '../../www/room.js';
+import { initialState, reduce, since, unreadTotal } from '../../www/state.js';
+>>>>>>> www
 import { message } from './fakes.js';
 
 const A = 'aaaaaaaaaa';
