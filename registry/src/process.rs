@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
@@ -106,8 +107,13 @@ impl Tasks {
     }
 
     /// Starts a task that a stop waits for. Whoever writes it lets it end on [`Self::stopping`].
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(task);
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.tracker.spawn(task).abort_handle()
+    }
+
+    /// For libraries that start tasks of their own: a stop waits for what it tracks.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
     }
 
     /// Starts a task without which the process is of no use: if it ends before the stop, fails or
