@@ -1,8 +1,10 @@
 //! How long a change takes to reach everyone: `cargo run --release -p registry --example wakeups`.
 //!
 //! Starts a registry of its own on loopback, and N watchers with a connection and a long poll
-//! each. Then it registers and removes a node, round after round; a round's figure for a watcher
-//! is the time from sending the change until that watcher has read the whole new list. Registry
+//! each. Then it registers and removes a node, round after round, at random moments; a round's
+//! figure for a watcher is the time from sending the change until that watcher has read the whole
+//! new list. Rounds are more than 10 ms apart: a change that follows another sooner waits for the
+//! next version, by design. Registry
 //! and watchers run on a thread each, so two cores are enough. Watchers are bare sockets: what is
 //! measured is the registry, not an HTTP client. Prints a table, and exits 1 if a target is missed.
 
@@ -143,6 +145,7 @@ async fn measure(
     }
     for round in 0..ROUNDS {
         parked(client, watchers).await?;
+        tokio::time::sleep(Duration::from_micros(rand::random_range(12_000..32_000))).await;
         let begun = Instant::now();
         if round % 2 == 0 {
             client.put("newcomer", &node(60_000)).await?;

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! It follows no redirect, asks no proxy, and reads no answer beyond a limit: a registry is dialled
-//! where the configuration says, and what it sends is not trusted. It does not retry; an error says
-//! whether that makes sense.
+//! where the configuration says, and what it sends is not trusted. Beyond a connection
+//! that was kept too long it does not retry; an error says whether that makes sense.
 
 use std::time::Duration;
 
@@ -202,8 +202,17 @@ async fn answer<T: DeserializeOwned>(
 }
 
 /// Sends, and makes an error of every status that is not a success or 304.
+///
+/// A kept connection may have been closed by the registry, at a restart for one, just before it is
+/// used: all requests may be repeated, so this one is, once and at once.
 async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
-    let response = request.send().await.map_err(broken)?;
+    let again = request.try_clone();
+    let response = match (request.send().await.map_err(broken), again) {
+        (Err(ClientError::Interrupted(error)), Some(again)) if !error.is_timeout() => {
+            again.send().await.map_err(broken)?
+        }
+        (outcome, _) => outcome?,
+    };
     let status = response.status();
     if status.is_success() || status == StatusCode::NOT_MODIFIED {
         return Ok(response);

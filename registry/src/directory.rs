@@ -19,7 +19,7 @@ pub struct Directory {
     version: u64,
     changed: bool,
     lease: Duration,
-    last_tick: Option<Instant>,
+    last_tick: Instant,
     nodes: BTreeMap<String, Record>,
     /// Who holds an endpoint: each is held by one node at a time.
     holders: HashMap<Endpoint, String>,
@@ -72,13 +72,13 @@ pub struct Expired {
 
 impl Directory {
     /// An empty list. `epoch` is new for each start; nodes stay for `lease` after a renewal.
-    pub fn new(epoch: String, lease: Duration) -> Self {
+    pub fn new(epoch: String, lease: Duration, now: Instant) -> Self {
         Self {
             epoch,
             version: 1,
             changed: false,
             lease,
-            last_tick: None,
+            last_tick: now,
             nodes: BTreeMap::new(),
             holders: HashMap::new(),
         }
@@ -142,11 +142,9 @@ impl Directory {
     /// renewals may be waiting at its door: time in which nobody listened does not count, so all
     /// leases are extended by it.
     pub fn expire(&mut self, now: Instant) -> Expired {
-        let gap = self
-            .last_tick
-            .map_or(TICK, |last| now.saturating_duration_since(last));
-        self.last_tick = Some(now);
+        let gap = now.saturating_duration_since(self.last_tick);
         let late = gap.saturating_sub(TICK);
+        self.last_tick = now;
         for record in self.nodes.values_mut() {
             record.deadline = (record.deadline + late).min(now + self.lease);
         }

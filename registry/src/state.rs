@@ -70,7 +70,7 @@ impl Registry {
     /// An empty registry, alive until `tasks` stop.
     pub(crate) fn start(lease: Duration, tasks: &Tasks) -> Self {
         let epoch = format!("{:016x}", rand::random::<u64>());
-        let directory = Directory::new(epoch.clone(), lease);
+        let directory = Directory::new(epoch.clone(), lease, now());
         let first = Snapshot::new(directory.listing(now()));
         let registry = Self(Arc::new(Inner {
             lease,

@@ -18,7 +18,7 @@ fn node(port: usize) -> Registration {
 
 fn directory() -> (Directory, Instant) {
     let start = tokio::time::Instant::now().into_std();
-    (Directory::new("epoch".to_owned(), LEASE), start)
+    (Directory::new("epoch".to_owned(), LEASE, start), start)
 }
 
 fn ids(directory: &Directory, now: Instant) -> Vec<String> {
