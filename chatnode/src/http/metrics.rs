@@ -158,6 +158,11 @@ fn counters(node: &Node, text: &mut String) {
             links.misdirected,
         ),
         (
+            "chatnode_behind_links_total",
+            "Links given up because they lagged",
+            links.behind,
+        ),
+        (
             "chatnode_silent_links_total",
             "Links torn down for silence",
             links.silent,
