@@ -32,8 +32,10 @@ use crate::problem::ProblemBody;
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for a whole answer, on top of the wait of a long poll.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the answer to a change. A renewal that takes longer is better sent again.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a whole list, on top of the wait of a long poll.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections go before the registry ends them, which it does after 10 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -177,7 +179,7 @@ impl Client {
         query.extend(wait.map(|wait| ("wait", wait.as_secs_f64().to_string())));
         let url = Url::parse_with_params(&format!("{}/v1/nodes", self.url), query)
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
-        let timeout = ANSWER_TIMEOUT + wait.unwrap_or_default();
+        let timeout = LIST_TIMEOUT + wait.unwrap_or_default();
         let response = send(self.http.get(url).timeout(timeout)).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(Listed::Unchanged);
@@ -190,7 +192,7 @@ impl Client {
             return Err(ClientError::Id(id.to_owned()));
         }
         let url = format!("{}/v1/nodes/{id}", self.url);
-        Ok(self.http.request(method, url).timeout(ANSWER_TIMEOUT))
+        Ok(self.http.request(method, url).timeout(CHANGE_TIMEOUT))
     }
 }
 
