@@ -175,6 +175,9 @@ pub struct Replica {
 struct Acks {
     due: Option<Duration>,
     last: Option<Duration>,
+    /// The number that was acknowledged last, and the one that is to be.
+    told: u64,
+    wanted: u64,
 }
 
 impl Replica {

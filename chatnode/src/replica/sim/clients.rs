@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::world::{Event, Input, NodeId, Reply, World};
+use super::world::{Asked, Event, Input, NodeId, Reply, World};
 use crate::replica::Say;
 use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
@@ -33,7 +33,7 @@ pub(super) enum Push {
     Joined(Resumed),
     Message(Arc<Entry>),
     Gap(Origin, Span),
-    Said(Option<Mid>, EntryId),
+    Said(Option<Mid>),
 }
 
 /// What a client asks of a node.
@@ -262,8 +262,13 @@ impl World {
                 }
                 self.serial += 1;
                 let ticket = Ticket(self.serial);
-                let whose = connected.then_some(conn);
-                self.tickets.insert(ticket, (index, whose, mid.clone()));
+                let asked = Asked {
+                    client: index,
+                    conn: connected.then_some(conn),
+                    mid: mid.clone(),
+                    copies,
+                };
+                self.tickets.insert(ticket, asked);
                 let before = self.ledger.len();
                 let say = Say {
                     ticket,
@@ -312,7 +317,7 @@ impl World {
 
     /// A reply: it must be honest the moment that it is given.
     pub(super) fn said(&mut self, id: NodeId, ticket: Ticket, entry: EntryId, copies: usize) {
-        let Some((client, conn, mid)) = self.tickets.remove(&ticket) else {
+        let Some(asked) = self.tickets.remove(&ticket) else {
             self.broken(format!("{ticket:?} was answered twice"));
         };
         let holders: Vec<NodeId> = (0..self.nodes.len())
@@ -323,20 +328,21 @@ impl World {
                 "n{id} says that {copies} others hold {entry:?}, but only {holders:?} do"
             ));
         }
-        if copies > 0 {
+        if copies < asked.copies {
+            self.counters.note("copies timed out");
+        } else if copies > 0 {
             self.counters.note("copies answered");
         }
-        self.tell(|_| format!("n{id} replies {entry:?} copies {copies} {mid:?}"));
+        self.tell(|_| format!("n{id} replies {entry:?} copies {copies} to {asked:?}"));
         self.replies.push(Reply {
             node: id,
             id: entry,
-            copies,
             holders,
         });
-        if let Some(conn) = conn {
-            self.push(id, conn, Push::Said(mid, entry));
-        } else if let Some(mid) = mid {
-            self.clients[client].pending.remove(&mid);
+        if let Some(conn) = asked.conn {
+            self.push(id, conn, Push::Said(asked.mid));
+        } else if let Some(mid) = asked.mid {
+            self.clients[asked.client].pending.remove(&mid);
         }
     }
 
@@ -354,7 +360,7 @@ impl World {
                 self.clients[index].advance(entry.id());
             }
             Push::Gap(origin, span) => self.clients[index].gaps.push((origin, span)),
-            Push::Said(mid, _) => {
+            Push::Said(mid) => {
                 if let Some(mid) = mid {
                     self.clients[index].pending.remove(&mid);
                 }
@@ -431,6 +437,7 @@ impl World {
         if let Some(mid) = &entry.mid
             && let Some(other) = client.mids.get(mid)
             && !client.was_ahead
+            && !self.plan.trims
         {
             self.broken(format!(
                 "client {index} sees {mid:?} as {other:?} and {id:?}"

@@ -41,7 +41,7 @@ pub(super) struct Plan {
     pub(super) trims: bool,
     /// Whether nodes crash.
     pub(super) crashes: bool,
-    /// Probability that a frame is lost in a crash, which else leaves what was sent.
+    /// How wrong wall clocks are at the most, in microseconds.
     pub(super) clock_skew_max_us: i64,
 }
 

@@ -90,8 +90,16 @@ pub(super) struct Node {
 pub(super) struct Reply {
     pub(super) node: NodeId,
     pub(super) id: EntryId,
-    pub(super) copies: usize,
     pub(super) holders: Vec<NodeId>,
+}
+
+/// Who waits for a reply.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) client: usize,
+    pub(super) conn: Option<u64>,
+    pub(super) mid: Option<Mid>,
+    pub(super) copies: usize,
 }
 
 /// Everything.
@@ -109,7 +117,7 @@ pub(super) struct World {
     pub(super) ledger: BTreeMap<EntryId, Arc<Entry>>,
     pub(super) replies: Vec<Reply>,
     /// Who waits for which reply.
-    pub(super) tickets: BTreeMap<Ticket, (usize, Option<u64>, Option<Mid>)>,
+    pub(super) tickets: BTreeMap<Ticket, Asked>,
     pub(super) healed: bool,
     pub(super) serial: u64,
     queue: BinaryHeap<Reverse<(Duration, u64, Queued)>>,
