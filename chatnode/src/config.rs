@@ -33,19 +33,34 @@ pub struct Config {
     /// A registry that tells of other nodes; repeat for several: the node registers with all and
     /// goes by the union of their answers, so one may die. `none` turns discovery off. Default
     /// http://127.0.0.1:7171, or none with --sub.
-    #[arg(long, env = "CHATNODE_REGISTRY", value_name = "URL|none", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATNODE_REGISTRY",
+        value_name = "URL|none",
+        value_delimiter = ','
+    )]
     pub registry: Vec<String>,
 
     /// Another chatnode's PUB endpoint, linked without any registry; repeat for several. It is
     /// enough that one of two nodes names the other.
-    #[arg(long, env = "CHATNODE_PEER", value_name = "tcp://HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATNODE_PEER",
+        value_name = "tcp://HOST:PORT",
+        value_delimiter = ','
+    )]
     pub peer: Vec<String>,
 
     /// Static mode: a foreign publisher of `chat <text>`, by port on 127.0.0.1 or as an endpoint;
     /// repeat for several. What it says becomes this node's own message in the room `lobby`, and
     /// what this node's clients say there is published as `chat <text>` too. Uses no registry
     /// unless --registry names one.
-    #[arg(long, env = "CHATNODE_SUB", value_name = "PORT|tcp://HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATNODE_SUB",
+        value_name = "PORT|tcp://HOST:PORT",
+        value_delimiter = ','
+    )]
     pub sub: Vec<String>,
 
     /// The host that others are told to find this node at. Default: the bound address; bound to a
@@ -67,11 +82,21 @@ pub struct Config {
 
     /// Messages a second that one client may send; twice that at once. 0 is no limit, for
     /// benchmarks and trusted back ends.
-    #[arg(long, env = "CHATNODE_RATE_LIMIT", value_name = "N", default_value_t = 20)]
+    #[arg(
+        long,
+        env = "CHATNODE_RATE_LIMIT",
+        value_name = "N",
+        default_value_t = 20
+    )]
     pub rate_limit: u32,
 
     /// Messages of history held in memory, over all rooms; the oldest go first. At least 1000.
-    #[arg(long, env = "CHATNODE_RETAIN_MESSAGES", value_name = "N", default_value_t = 100_000)]
+    #[arg(
+        long,
+        env = "CHATNODE_RETAIN_MESSAGES",
+        value_name = "N",
+        default_value_t = 100_000
+    )]
     pub retain_messages: usize,
 
     /// Bytes of history held in memory, bookkeeping included; the oldest go first. At least
@@ -81,7 +106,12 @@ pub struct Config {
 
     /// A web origin whose pages may use this node besides its own and those of live nodes, such as
     /// https://chat.example.com behind a proxy; repeat for several.
-    #[arg(long, env = "CHATNODE_ALLOW_ORIGIN", value_name = "URL", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CHATNODE_ALLOW_ORIGIN",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
     pub allow_origin: Vec<String>,
 
     /// Allow the mesh (PUB, SUB and /mesh/ over HTTP) on addresses other than loopback. Nothing in
@@ -90,7 +120,13 @@ pub struct Config {
     pub insecure_mesh: bool,
 
     /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
-    #[arg(long, env = "CHATNODE_LOG", value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        env = "CHATNODE_LOG",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
     pub log: LogFormat,
 }
 
@@ -161,12 +197,12 @@ impl Config {
             },
         };
         // The mesh follows HTTP's address only where that is safe.
-        let publisher = if self.publisher.is_none() && !self.insecure_mesh && !http.ip().is_loopback()
-        {
-            loopback
-        } else {
-            publisher
-        };
+        let publisher =
+            if self.publisher.is_none() && !self.insecure_mesh && !http.ip().is_loopback() {
+                loopback
+            } else {
+                publisher
+            };
         if !publisher.ip().is_loopback() && !self.insecure_mesh {
             return refuse(format!(
                 "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
@@ -190,7 +226,10 @@ impl Config {
             return refuse(format!("--www {}: no such folder", dir.display()));
         }
         let endpoints = |flag: &str, given: &[String], bare_port: bool| {
-            given.iter().map(|text| endpoint(flag, text, bare_port)).collect::<Result<Vec<_>, _>>()
+            given
+                .iter()
+                .map(|text| endpoint(flag, text, bare_port))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(Checked {
             http,
@@ -199,7 +238,10 @@ impl Config {
             registries: self.registries()?,
             peers: endpoints("--peer", &self.peer, false)?,
             subs: endpoints("--sub", &self.sub, true)?,
-            retention: Retention { messages: self.retain_messages, bytes: self.retain_bytes },
+            retention: Retention {
+                messages: self.retain_messages,
+                bytes: self.retain_bytes,
+            },
             allow_origins: self
                 .allow_origin
                 .iter()
@@ -210,7 +252,11 @@ impl Config {
 
     fn registries(&self) -> Result<Vec<String>, Failure> {
         if self.registry.is_empty() {
-            let default = if self.sub.is_empty() { vec![REGISTRY_DEFAULT.to_owned()] } else { vec![] };
+            let default = if self.sub.is_empty() {
+                vec![REGISTRY_DEFAULT.to_owned()]
+            } else {
+                vec![]
+            };
             return Ok(default);
         }
         if self.registry.iter().any(|url| url == "none") {
@@ -219,7 +265,10 @@ impl Config {
             }
             return Ok(Vec::new());
         }
-        self.registry.iter().map(|url| web_origin("--registry", url)).collect()
+        self.registry
+            .iter()
+            .map(|url| web_origin("--registry", url))
+            .collect()
     }
 }
 
@@ -229,7 +278,11 @@ fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<String, Failure> 
         Ok(port) if bare_port => format!("tcp://127.0.0.1:{port}"),
         _ => text.to_owned(),
     };
-    let hint = if bare_port { "a port or tcp://HOST:PORT" } else { "tcp://HOST:PORT" };
+    let hint = if bare_port {
+        "a port or tcp://HOST:PORT"
+    } else {
+        "tcp://HOST:PORT"
+    };
     match full.parse::<Endpoint>() {
         Ok(_) if full.starts_with("tcp://") => Ok(full),
         Ok(_) => refuse(format!("{flag} {text}: expected {hint}")),
@@ -244,7 +297,9 @@ fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
         Some(url) if matches!(url.scheme(), "http" | "https") && url.path() == "/" => {
             Ok(url.origin().ascii_serialization())
         }
-        _ => refuse(format!("{flag} {text}: expected a URL such as http://127.0.0.1:7171")),
+        _ => refuse(format!(
+            "{flag} {text}: expected a URL such as http://127.0.0.1:7171"
+        )),
     }
 }
 
@@ -274,10 +329,15 @@ mod tests {
 
     #[test]
     fn static_mode_is_as_in_the_chapter() {
-        let args = ["--http", "8080", "--pub", "5000", "--sub", "5001", "--sub", "5002"];
+        let args = [
+            "--http", "8080", "--pub", "5000", "--sub", "5001", "--sub", "5002",
+        ];
         let checked = check(&args).unwrap();
         assert_eq!(checked.publisher, "127.0.0.1:5000".parse().unwrap());
-        assert_eq!(checked.subs, ["tcp://127.0.0.1:5001", "tcp://127.0.0.1:5002"]);
+        assert_eq!(
+            checked.subs,
+            ["tcp://127.0.0.1:5001", "tcp://127.0.0.1:5002"]
+        );
         assert!(checked.registries.is_empty());
     }
 
@@ -299,6 +359,9 @@ mod tests {
             assert!(why.contains(word) && !why.contains('\n'), "{args:?}: {why}");
         }
         let open = check(&["--http", "0.0.0.0:8080"]).unwrap();
-        assert!(open.publisher.ip().is_loopback(), "HTTP may be open, the mesh stays inside");
+        assert!(
+            open.publisher.ip().is_loopback(),
+            "HTTP may be open, the mesh stays inside"
+        );
     }
 }

@@ -39,7 +39,10 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
 
 /// Its queue was too long for too long.
-pub const SLOW: Close = Close::new(4000, "slow: too much waits to be read; come back and resume");
+pub const SLOW: Close = Close::new(
+    4000,
+    "slow: too much waits to be read; come back and resume",
+);
 
 /// A connection; never the same again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,6 +158,10 @@ struct Subscriber {
     /// How much of this turn's batch was before it entered.
     skip: usize,
     /// What it has seen before this node: it gets its messages one by one until that has passed.
+    #[expect(
+        clippy::box_collection,
+        reason = "rare, and a word instead of three for all others"
+    )]
     ahead: Option<Box<BTreeMap<Origin, u64>>>,
 }
 
@@ -178,7 +185,11 @@ struct Room {
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Private,
-    Batch { room: u32, style: Style, skip: usize },
+    Batch {
+        room: u32,
+        style: Style,
+        skip: usize,
+    },
 }
 
 /// All connections, and what the turn has for them.
@@ -240,7 +251,10 @@ impl<S> Fanout<S> {
             private_messages: 0,
             backlog: None,
         });
-        ConnId { key: narrow(key), serial: self.serial }
+        ConnId {
+            key: narrow(key),
+            serial: self.serial,
+        }
     }
 
     /// Names the task that reads the connection, to be stopped when the connection ends.
@@ -252,7 +266,9 @@ impl<S> Fanout<S> {
 
     /// A connection, if it has not ended.
     pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
-        self.conns.get_mut(id.key as usize).filter(|conn| conn.serial == id.serial)
+        self.conns
+            .get_mut(id.key as usize)
+            .filter(|conn| conn.serial == id.serial)
     }
 
     /// Whether a connection takes part: neither ended nor closing.
@@ -264,7 +280,9 @@ impl<S> Fanout<S> {
 
     /// Whether a connection speaks `chat.v1`.
     pub fn is_chat(&self, id: ConnId) -> bool {
-        self.conns.get(id.key as usize).is_some_and(|conn| conn.style == Style::Chat)
+        self.conns
+            .get(id.key as usize)
+            .is_some_and(|conn| conn.style == Style::Chat)
     }
 
     /// How many connections there are.
@@ -284,7 +302,10 @@ impl<S> Fanout<S> {
             .step_by(of)
             .filter_map(|key| {
                 let conn = self.conns.get(key)?;
-                Some(ConnId { key: narrow(key), serial: conn.serial })
+                Some(ConnId {
+                    key: narrow(key),
+                    serial: conn.serial,
+                })
             })
             .collect()
     }
@@ -313,7 +334,9 @@ impl<S> Fanout<S> {
 
     /// Lets a client hear a room from now on, except what it has seen ahead of this node.
     pub fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: BTreeMap<Origin, u64>) {
-        let Some(style) = self.get_mut(id).map(|conn| conn.style) else { return };
+        let Some(style) = self.get_mut(id).map(|conn| conn.style) else {
+            return;
+        };
         let index = match self.names.get(room) {
             Some(index) => *index,
             None => {
@@ -326,13 +349,21 @@ impl<S> Fanout<S> {
         let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
         audience.filtered += usize::from(ahead.is_some());
         let skip = audience.batch.len();
-        audience.subscribers.push(Subscriber { key: id.key, skip, ahead });
+        audience.subscribers.push(Subscriber {
+            key: id.key,
+            skip,
+            ahead,
+        });
     }
 
     /// Stops a client's hearing a room.
     pub fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
-        let Some(style) = self.get_mut(id).map(|conn| conn.style) else { return };
-        let Some(index) = self.names.get(room).copied() else { return };
+        let Some(style) = self.get_mut(id).map(|conn| conn.style) else {
+            return;
+        };
+        let Some(index) = self.names.get(room).copied() else {
+            return;
+        };
         let hall = &mut self.rooms[index as usize];
         let audience = audience(hall, style);
         if let Some(place) = audience.subscribers.iter().position(|s| s.key == id.key) {
@@ -348,7 +379,9 @@ impl<S> Fanout<S> {
 
     /// Brings an entry to all that hear its room.
     pub fn deliver(&mut self, entry: &Entry) {
-        let Some(index) = self.names.get(&entry.room).copied() else { return };
+        let Some(index) = self.names.get(&entry.room).copied() else {
+            return;
+        };
         let room = &mut self.rooms[index as usize];
         for style in [Style::Chat, Style::Plain] {
             let audience = audience(room, style);
@@ -367,7 +400,13 @@ impl<S> Fanout<S> {
             }
             audience.messages += 1;
             if audience.filtered > 0 {
-                alone(audience, start, Some(entry), &mut self.conns, &mut self.touched_conns);
+                alone(
+                    audience,
+                    start,
+                    Some(entry),
+                    &mut self.conns,
+                    &mut self.touched_conns,
+                );
             }
         }
         touch(room, index, &mut self.touched_rooms);
@@ -375,7 +414,9 @@ impl<S> Fanout<S> {
 
     /// Brings a push to all `chat.v1` clients of a room.
     pub fn push(&mut self, room: &RoomName, text: &str) {
-        let Some(index) = self.names.get(room).copied() else { return };
+        let Some(index) = self.names.get(room).copied() else {
+            return;
+        };
         let room = &mut self.rooms[index as usize];
         if room.chat.subscribers.is_empty() {
             return;
@@ -384,7 +425,13 @@ impl<S> Fanout<S> {
         append_text(&mut room.chat.batch, &[text.as_bytes()]);
         room.chat.messages += 1;
         if room.chat.filtered > 0 {
-            alone(&mut room.chat, start, None, &mut self.conns, &mut self.touched_conns);
+            alone(
+                &mut room.chat,
+                start,
+                None,
+                &mut self.conns,
+                &mut self.touched_conns,
+            );
         }
         touch(room, index, &mut self.touched_rooms);
     }
@@ -446,7 +493,14 @@ impl<S> Fanout<S> {
                 for subscriber in &mut audience.subscribers {
                     let skip = std::mem::take(&mut subscriber.skip);
                     if skip < length && subscriber.ahead.is_none() {
-                        parts.push((subscriber.key, Part::Batch { room: *room, style, skip }));
+                        parts.push((
+                            subscriber.key,
+                            Part::Batch {
+                                room: *room,
+                                style,
+                                skip,
+                            },
+                        ));
                     }
                 }
             }
@@ -474,8 +528,13 @@ impl<S> Fanout<S> {
     /// Writes one client's parts.
     fn write(&mut self, group: &[(u32, Part)], now: Duration) {
         let key = group[0].0;
-        let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        let id = ConnId { key, serial: conn.serial };
+        let Some(conn) = self.conns.get_mut(key as usize) else {
+            return;
+        };
+        let id = ConnId {
+            key,
+            serial: conn.serial,
+        };
         let private = std::mem::take(&mut conn.private);
         let mut messages = std::mem::take(&mut conn.private_messages);
         conn.touched = false;
@@ -486,7 +545,11 @@ impl<S> Fanout<S> {
                 Part::Private => &private,
                 Part::Batch { room, style, skip } => {
                     let room = &self.rooms[room as usize];
-                    let audience = if style == Style::Chat { &room.chat } else { &room.plain };
+                    let audience = if style == Style::Chat {
+                        &room.chat
+                    } else {
+                        &room.plain
+                    };
                     messages += audience.messages;
                     &audience.batch[skip..]
                 }
@@ -495,15 +558,27 @@ impl<S> Fanout<S> {
         }
         self.deliveries += u64::from(messages);
         let slices = &slices[..count];
-        let waiting = conn.backlog.as_ref().is_some_and(|backlog| !backlog.bytes.is_empty());
-        let written = if waiting { Ok(0) } else { try_write(&conn.write, slices) };
+        let waiting = conn
+            .backlog
+            .as_ref()
+            .is_some_and(|backlog| !backlog.bytes.is_empty());
+        let written = if waiting {
+            Ok(0)
+        } else {
+            try_write(&conn.write, slices)
+        };
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         match written {
             Ok(written) if written == total => {
                 conn.backlog = None;
                 return;
             }
-            Ok(written) => queue(conn.backlog.get_or_insert_default(), slices, written, messages),
+            Ok(written) => queue(
+                conn.backlog.get_or_insert_default(),
+                slices,
+                written,
+                messages,
+            ),
             Err(_) => return self.ended.push((id, Ended::Broken)),
         }
         if !std::mem::replace(&mut conn.draining, true) {
@@ -541,7 +616,9 @@ impl<S> Fanout<S> {
     /// # Errors
     /// The socket's: the connection has ended.
     pub fn drain(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(conn) = self.get_mut(id) else { return Poll::Ready(Ok(())) };
+        let Some(conn) = self.get_mut(id) else {
+            return Poll::Ready(Ok(()));
+        };
         while let Some(backlog) = &mut conn.backlog
             && !backlog.bytes.is_empty()
         {
@@ -581,7 +658,9 @@ fn alone<S>(
     touched: &mut Vec<u32>,
 ) {
     for subscriber in &mut audience.subscribers {
-        let Some(ahead) = &mut subscriber.ahead else { continue };
+        let Some(ahead) = &mut subscriber.ahead else {
+            continue;
+        };
         let mut seen = false;
         if let Some(entry) = entry
             && let Some(through) = ahead.get(&entry.origin).copied()
@@ -622,7 +701,9 @@ fn try_write(write: &OwnedWriteHalf, slices: &[IoSlice<'_>]) -> io::Result<usize
 fn frame_length(mut bytes: impl Iterator<Item = u8>) -> usize {
     let Some(length) = bytes.nth(1) else { return 0 };
     let wide = |bytes: &mut dyn Iterator<Item = u8>, count| {
-        bytes.take(count).fold(0, |length, byte| length << 8 | usize::from(byte))
+        bytes
+            .take(count)
+            .fold(0, |length, byte| length << 8 | usize::from(byte))
     };
     match length {
         126 => 4 + wide(&mut bytes, 2),

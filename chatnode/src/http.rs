@@ -95,7 +95,9 @@ impl Front {
         if !local.ip().to_canonical().is_loopback() {
             return Ok(());
         }
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         let Some(host) = host.or_else(|| uri.host()) else {
             return Err(Problem::bad_request("a request names its host"));
         };
@@ -103,7 +105,11 @@ impl Front {
         let known = name.eq_ignore_ascii_case("localhost")
             || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
             || host_of(&self.doors.advertised) == Some(name)
-            || self.doors.allow_origins.iter().any(|origin| host_of(origin) == Some(name));
+            || self
+                .doors
+                .allow_origins
+                .iter()
+                .any(|origin| host_of(origin) == Some(name));
         if known {
             return Ok(());
         }
@@ -127,7 +133,9 @@ impl Front {
         if request.method() != Method::GET {
             return Err(refuse(Problem::method_not_allowed()));
         }
-        let version = headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
+        let version = headers
+            .get(header::SEC_WEBSOCKET_VERSION)
+            .map(HeaderValue::as_bytes);
         if !upgrade || version != Some(b"13") {
             let problem = Problem::new(
                 StatusCode::UPGRADE_REQUIRED,
@@ -137,10 +145,15 @@ impl Front {
             let mut response = problem.into_response();
             let headers = response.headers_mut();
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
             return Err(Box::new(response));
         }
-        let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+        let key = headers
+            .get(header::SEC_WEBSOCKET_KEY)
+            .map(HeaderValue::as_bytes);
         let Some(key) = key.filter(|key| is_key(key)) else {
             return Err(refuse(Problem::bad_request(
                 "Sec-WebSocket-Key is sixteen bytes in base64",
@@ -166,9 +179,13 @@ impl Front {
     /// what says nothing is no browser.
     fn check_origin(&self, headers: &HeaderMap, local: SocketAddr) -> Result<(), Problem> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else { return Ok(()) };
+        let Some(origin) = origins.next() else {
+            return Ok(());
+        };
         let allowed = origins.next().is_none()
-            && origin.to_str().is_ok_and(|origin| self.is_known_origin(origin, local));
+            && origin
+                .to_str()
+                .is_ok_and(|origin| self.is_known_origin(origin, local));
         if allowed {
             return Ok(());
         }
@@ -187,12 +204,16 @@ impl Front {
         ];
         let same = |node: &String| {
             node == origin
-                || node.strip_prefix("http://127.0.0.1:").is_some_and(|port| {
-                    origin.strip_prefix("http://localhost:") == Some(port)
-                })
+                || node
+                    .strip_prefix("http://127.0.0.1:")
+                    .is_some_and(|port| origin.strip_prefix("http://localhost:") == Some(port))
         };
         own.iter().any(same)
-            || self.doors.allow_origins.iter().any(|allowed| allowed == origin)
+            || self
+                .doors
+                .allow_origins
+                .iter()
+                .any(|allowed| allowed == origin)
             || self.hub.look(|node| node.nodes.iter().any(same))
     }
 
@@ -213,7 +234,8 @@ impl Front {
             match upgraded.downcast::<TokioIo<TcpStream>>() {
                 Ok(parts) => {
                     let stream = parts.io.into_inner();
-                    hub.serve_websocket(stream, &parts.read_buf, plain, connection).await;
+                    hub.serve_websocket(stream, &parts.read_buf, plain, connection)
+                        .await;
                 }
                 Err(_) => tracing::error!("an upgraded connection is not the accepted socket"),
             }
@@ -250,9 +272,15 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
 
 fn wants_websocket(headers: &HeaderMap) -> bool {
     let has = |name, word: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|token| token.trim().eq_ignore_ascii_case(word))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case(word))
+            })
     };
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
 }
@@ -261,7 +289,9 @@ fn wants_websocket(headers: &HeaderMap) -> bool {
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")
-        && key[..22].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        && key[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 /// The room of `?room=`.
@@ -279,7 +309,9 @@ fn room_of(uri: &Uri) -> Result<RoomName, Refusal> {
 /// The name in `NAME[:PORT]`.
 fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
         _ => host,
     }
 }

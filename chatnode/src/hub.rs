@@ -168,7 +168,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     fn new() -> Self {
-        Self { started: Instant::now(), stopped: Duration::ZERO, looked: Duration::ZERO }
+        Self {
+            started: Instant::now(),
+            stopped: Duration::ZERO,
+            looked: Duration::ZERO,
+        }
     }
 
     fn now(&mut self) -> Now {
@@ -177,10 +181,16 @@ impl Clock {
         // The turn task looks every tenth of a second at the latest.
         if stalled > STALL_MIN {
             self.stopped += stalled;
-            tracing::warn!(elapsed_ms = stalled.as_millis(), "this process was stopped for a while");
+            tracing::warn!(
+                elapsed_ms = stalled.as_millis(),
+                "this process was stopped for a while"
+            );
         }
         self.looked = passed;
-        Now { mono: passed.saturating_sub(self.stopped), wall_us: wall_us() }
+        Now {
+            mono: passed.saturating_sub(self.stopped),
+            wall_us: wall_us(),
+        }
     }
 
     /// The instant of a monotonic time, if the process is not stopped until then.
@@ -190,9 +200,14 @@ impl Clock {
 }
 
 /// Microseconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 fn wall_us() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -261,7 +276,12 @@ impl Hub {
             http: parts.http,
             ready,
         };
-        (Self { shared: Arc::new(shared) }, commands)
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            commands,
+        )
     }
 
     /// Lends the node, then carries out what that brought.
@@ -310,13 +330,21 @@ impl Hub {
             taken
         });
         if !taken {
-            return Err(Refusal::new("overloaded", "too many messages wait for their copies"));
+            return Err(Refusal::new(
+                "overloaded",
+                "too many messages wait for their copies",
+            ));
         }
-        outcome.await.map_err(|_| Refusal::new("stopping", "this node is going away"))
+        outcome
+            .await
+            .map_err(|_| Refusal::new("stopping", "this node is going away"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Node> {
-        self.shared.node.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared
+            .node
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn settle(&self, mut node: MutexGuard<'_, Node>, now: Now) {
@@ -335,7 +363,10 @@ impl Hub {
 
 impl Node {
     /// Says something; the outcome goes to `answer`.
-    #[expect(clippy::too_many_arguments, reason = "a message has these parts, and they differ in type")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message has these parts, and they differ in type"
+    )]
     pub(crate) fn say(
         &mut self,
         room: &RoomName,
@@ -352,7 +383,17 @@ impl Node {
         if !matches!(answer, Answer::Nobody) {
             self.answers.insert(ticket, answer);
         }
-        self.replica.say(now, Say { ticket, room, from, mid, text, copies });
+        self.replica.say(
+            now,
+            Say {
+                ticket,
+                room,
+                from,
+                mid,
+                text,
+                copies,
+            },
+        );
         self.carry_out(now);
     }
 
@@ -383,8 +424,12 @@ impl Node {
     }
 
     pub(crate) fn leave_all(&mut self, id: ConnId) {
-        let Some(conn) = self.fanout.get_mut(id) else { return };
-        let Some(name) = conn.session.name.clone() else { return };
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return;
+        };
+        let Some(name) = conn.session.name.clone() else {
+            return;
+        };
         for room in std::mem::take(&mut conn.session.rooms) {
             self.fanout.unsubscribe(id, &room);
             self.replica.leave(&room, &name);

@@ -51,6 +51,8 @@ use crate::store::memory::MemoryStore;
 
 /// Sockets that are kept free for peers, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
+/// Connections of one node at the most, whatever the limit of open files.
+const CLIENTS_MAX: u64 = 1 << 20;
 /// Clients are told this long before that the node goes.
 const GOAWAY_AFTER: Duration = Duration::from_millis(300);
 /// How long a stopping node waits for others to hold its last entries.
@@ -90,18 +92,25 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
     let tasks = Tasks::new();
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let origin = Origin::generate(&mut rng);
-    let listener = serve::listen(checked.http).map_err(|why| taken("--http", checked.http, &why))?;
-    let local = listener.local_addr().context("the listener has no address")?;
-    let publisher =
-        zmq::listen(checked.publisher).map_err(|why| taken("--pub", checked.publisher, &why))?;
-    let published = publisher.local_addr().context("the PUB listener has no address")?;
+    let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
+    let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
+    let local = listener
+        .local_addr()
+        .context("the listener has no address")?;
+    let publisher = zmq::listen(checked.publisher).map_err(taken("--pub", checked.publisher))?;
+    let published = publisher
+        .local_addr()
+        .context("the PUB listener has no address")?;
     let (bus, _) = ZmqBus::bind(publisher, origin, tasks.tracker(), tasks.stopping())
         .await
         .context("cannot publish")?;
     let host = advertised_host(config, &checked, local).await;
     let me = Identity {
         origin,
-        name: config.name.clone().unwrap_or_else(|| origin.as_str()[..4].to_owned()),
+        name: config
+            .name
+            .clone()
+            .unwrap_or_else(|| origin.as_str()[..4].to_owned()),
         http: format!("http://{}", authority(&host, local)),
         publisher: format!("tcp://{}", authority(&host, published)),
     };
@@ -113,61 +122,23 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         "starting"
     );
 
-    let now = Now { mono: Duration::ZERO, wall_us: 0 };
-    let store = Box::new(MemoryStore::new(checked.retention));
-    let replica = Replica::new(me.clone(), store, StdRng::seed_from_u64(rng.random()), now);
-    let fixed = |endpoint: &String, speech| Target {
-        origin: None,
-        endpoint: endpoint.clone(),
-        http: String::new(),
-        speech,
-    };
-    let peers = checked.peers.iter().map(|endpoint| fixed(endpoint, Speech::Mesh));
-    let subs = checked.subs.iter().map(|endpoint| fixed(endpoint, Speech::Plain));
-    let options = LinksOptions {
-        me: origin,
-        own: vec![me.publisher.clone(), format!("tcp://{}", published)],
-        fixed: peers.chain(subs).collect(),
-    };
-    let parts = Parts {
-        settings: Settings {
-            rate_limit: config.rate_limit,
-            publish_plain: !checked.subs.is_empty(),
-            peers: checked.peers.clone(),
-        },
-        replica,
-        links: Links::new(options, StdRng::seed_from_u64(rng.random())),
-        http: http_client()?,
-    };
-    let (hub, commands) = Hub::new(parts, tasks.clone());
+    let (hub, commands) = Hub::new(
+        parts(config, &checked, &me, published, &mut rng)?,
+        tasks.clone(),
+    );
     let membership = Membership::start(&checked.registries, &me, &tasks)?;
-
-    let doors = Doors {
-        advertised: me.http.clone(),
-        allow_origins: checked.allow_origins.clone(),
-        insecure_mesh: config.insecure_mesh,
-    };
-    let page = match &config.www {
-        Some(dir) => assets::folder(dir),
-        None => assets::embedded(),
-    };
-    let limits = serve::Limits {
-        connections_max: usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT).max(16))
-            .unwrap_or(usize::MAX >> 4),
-        ..serve::Limits::default()
-    };
-    let front = Front::new(hub.clone(), doors, page);
+    let (front, limits) = front(config, &checked, &hub, &me, descriptors);
     tasks.spawn_critical("turns", hub.clone().run_turns());
     tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
     tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
     tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
-    let ready = Ready {
+    let (http, publisher) = (&me.http, &me.publisher);
+    process::announce(&Ready {
         ready: "chatnode",
         origin: origin.as_str(),
-        http: &me.http,
-        publisher: &me.publisher,
-    };
-    process::announce(&ready);
+        http,
+        publisher,
+    });
 
     let stopping = tasks.stopping();
     tokio::select! {
@@ -182,6 +153,79 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         return Err(anyhow::anyhow!("a critical task ended early").into());
     }
     Ok(())
+}
+
+/// What the hub owns.
+fn parts(
+    config: &Config,
+    checked: &Checked,
+    me: &Identity,
+    published: SocketAddr,
+    rng: &mut StdRng,
+) -> anyhow::Result<Parts> {
+    let now = Now {
+        mono: Duration::ZERO,
+        wall_us: 0,
+    };
+    let store = Box::new(MemoryStore::new(checked.retention));
+    let replica = Replica::new(me.clone(), store, StdRng::seed_from_u64(rng.random()), now);
+    let fixed = |endpoint: &String, speech| Target {
+        origin: None,
+        endpoint: endpoint.clone(),
+        http: String::new(),
+        speech,
+    };
+    let peers = checked
+        .peers
+        .iter()
+        .map(|endpoint| fixed(endpoint, Speech::Mesh));
+    let subs = checked
+        .subs
+        .iter()
+        .map(|endpoint| fixed(endpoint, Speech::Plain));
+    let options = LinksOptions {
+        me: me.origin,
+        own: vec![me.publisher.clone(), format!("tcp://{published}")],
+        fixed: peers.chain(subs).collect(),
+    };
+    Ok(Parts {
+        settings: Settings {
+            rate_limit: config.rate_limit,
+            publish_plain: !checked.subs.is_empty(),
+            peers: checked.peers.clone(),
+        },
+        replica,
+        links: Links::new(options, StdRng::seed_from_u64(rng.random())),
+        http: http_client()?,
+    })
+}
+
+/// The door for HTTP, and what it may cost.
+fn front(
+    config: &Config,
+    checked: &Checked,
+    hub: &Hub,
+    me: &Identity,
+    descriptors: u64,
+) -> (Front, serve::Limits) {
+    let doors = Doors {
+        advertised: me.http.clone(),
+        allow_origins: checked.allow_origins.clone(),
+        insecure_mesh: config.insecure_mesh,
+    };
+    let page = match &config.www {
+        Some(dir) => assets::folder(dir),
+        None => assets::embedded(),
+    };
+    let clients = descriptors
+        .saturating_sub(DESCRIPTORS_KEPT)
+        .clamp(16, CLIENTS_MAX);
+    let connections_max = usize::try_from(clients).expect("CLIENTS_MAX fits");
+    let limits = serve::Limits {
+        connections_max,
+        ..serve::Limits::default()
+    };
+    (Front::new(hub.clone(), doors, page), limits)
 }
 
 /// Leaves without losing anything: clients are told, others hold what was said here.
@@ -229,10 +273,14 @@ fn bracketed(ip: IpAddr) -> String {
 /// Host and port of an endpoint: the advertised host, unless it is bound to another address.
 fn authority(host: &str, bound: SocketAddr) -> String {
     let loopback_only = bound.ip().is_loopback() && !config::is_wildcard(bound.ip());
-    if loopback_only { bound.to_string() } else { format!("{host}:{}", bound.port()) }
+    if loopback_only {
+        bound.to_string()
+    } else {
+        format!("{host}:{}", bound.port())
+    }
 }
 
-fn taken(flag: &str, addr: SocketAddr, why: &dyn std::error::Error) -> Failure {
+fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
     Failure::Config(format!(
         "{flag} {addr}: {why}; end the program that holds it, or choose another port, or leave \
          {flag} out for any free one"

@@ -130,7 +130,11 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a time to wait.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_ms: None }
+        Self {
+            code,
+            message: message.into(),
+            retry_ms: None,
+        }
     }
 
     /// What is not JSON, or not of the shape that its verb has.
@@ -196,7 +200,10 @@ pub fn parse(line: &str) -> Result<Request<'_>, (Option<serde_json::Number>, Ref
 /// `text_empty` and `text_too_long`.
 pub fn check_text(text: &str) -> Result<(), Refusal> {
     if text.len() > TEXT_BYTES_MAX {
-        let message = format!("a text is at most {TEXT_BYTES_MAX} bytes, this has {}", text.len());
+        let message = format!(
+            "a text is at most {TEXT_BYTES_MAX} bytes, this has {}",
+            text.len()
+        );
         return Err(Refusal::new("text_too_long", message));
     }
     if text.trim().is_empty() {
@@ -229,7 +236,9 @@ pub fn json(body: &impl Serialize) -> String {
 }
 
 /// A list of entries as they are, without parsing them.
-pub fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Box<serde_json::value::RawValue> {
+pub fn entries<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Box<serde_json::value::RawValue> {
     let mut list = String::from("[");
     for entry in entries {
         if list.len() > 1 {
@@ -264,7 +273,14 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused_with_its_id_if_it_has_one() {
-        for bad in ["[]", "null", "\"x\"", "{", "{\"id\":1e400}", "{\"id\":1,\"id\":2}"] {
+        for bad in [
+            "[]",
+            "null",
+            "\"x\"",
+            "{",
+            "{\"id\":1e400}",
+            "{\"id\":1,\"id\":2}",
+        ] {
             assert_eq!(parse(bad).unwrap_err().1.code, "bad_request", "{bad}");
         }
         let deep = format!("{{\"send\":{}", "[".repeat(100_000));
@@ -280,7 +296,7 @@ mod tests {
         let line = "{\"id\":3,\"x\":[1],\"send\":{\"room\":\"lobby\",\"text\":\"hi\",\"seq\":9}}";
         let request = parse(line).unwrap();
         let send = request.send.unwrap();
-        assert!(matches!(send.text, std::borrow::Cow::Borrowed("hi")));
+        assert!(matches!(send.text, Cow::Borrowed("hi")));
         assert_eq!(send.copies, 0);
     }
 }

@@ -43,7 +43,7 @@ use self::log::{Arrival, Log, Span};
 use self::members::{Change, Members, Snapshot};
 use self::mids::{Mids, Verdict};
 use self::names::{EntryId, Mid, Origin, RoomName, UserName};
-use self::peers::Peers;
+use self::peers::{Peer, Peers};
 use self::repair::{Fetch, Repairs, Step};
 use crate::bus::Topic;
 use crate::bus::frame::{Beat, Frame};
@@ -175,6 +175,9 @@ pub struct Replica {
 struct Acks {
     due: Option<Duration>,
     last: Option<Duration>,
+    /// The number that was acknowledged last, and the one that is to be.
+    told: u64,
+    wanted: u64,
 }
 
 impl Replica {
@@ -293,8 +296,9 @@ impl Replica {
         if whole {
             let mut bytes: usize = entries.iter().map(|entry| entry.json.len()).sum();
             let held_back = log.held_back(span).take_while(|entry| {
+                let first = bytes == 0;
                 bytes += entry.json.len();
-                bytes <= bytes_max
+                first || bytes <= bytes_max
             });
             entries.extend(held_back.cloned());
         }
@@ -306,7 +310,20 @@ impl Replica {
 
     /// This node's beat, as it would be published now.
     pub fn beat(&self, now: Now) -> Beat {
-        let retained = |(_, log): &(&Origin, &Log)| log.held() > log.floor();
+        let mut position = Vec::with_capacity(self.logs.len());
+        for (&origin, log) in &self.logs {
+            if log.held() <= log.floor() {
+                continue;
+            }
+            // An origin in whose log there is a hole is there twice: before it, and in all.
+            let seqs = [log.solid(), log.held()];
+            let seqs = if seqs[0] < seqs[1] {
+                &seqs[..]
+            } else {
+                &seqs[1..]
+            };
+            position.extend(seqs.iter().map(|&seq| EntryId { origin, seq }));
+        }
         Beat {
             origin: self.me.origin,
             name: self.me.name.clone(),
@@ -314,36 +331,18 @@ impl Replica {
             publisher: self.me.publisher.clone(),
             ts: now.wall_us,
             head: self.logs[&self.me.origin].held(),
-            position: self
-                .logs
-                .iter()
-                .filter(retained)
-                .map(|(origin, log)| EntryId {
-                    origin: *origin,
-                    seq: log.held(),
-                })
-                .collect(),
+            position,
             hears: self.peers.heard().map(|(origin, _)| origin).collect(),
             members_version: self.members.version(),
             ready: self.ready,
         }
     }
 
-    /// How many nodes other than its origin are known to hold an entry.
+    /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown
+    /// that they hold all of its origin's log through it.
     pub fn copies(&self, id: EntryId) -> usize {
-        let own = usize::from(
-            id.origin != self.me.origin
-                && self
-                    .logs
-                    .get(&id.origin)
-                    .is_some_and(|log| log.held() >= id.seq),
-        );
-        let holds = |held: Option<&u64>| held.is_some_and(|held| *held >= id.seq);
-        own + self
-            .peers
-            .iter()
-            .filter(|(origin, peer)| *origin != id.origin && holds(peer.position.get(&id.origin)))
-            .count()
+        let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
+        self.peers.heard().filter(holds).count()
     }
 
     fn log_mut(&mut self, origin: Origin) -> &mut Log {
@@ -368,15 +367,19 @@ impl Replica {
                     self.store.hide(&entry.room, place);
                     self.store.show(&entry);
                 }
+                Verdict::Outlives => self.store.show(&entry),
             }
         }
-        self.trim();
+        self.trim(now);
     }
 
-    fn trim(&mut self) {
+    fn trim(&mut self, now: Now) {
         while let Some(entry) = self.store.trim() {
-            self.mids.trimmed(&entry);
             self.log_mut(entry.origin).trimmed(entry.seq);
+            let instead = self.mids.trimmed(&entry, now);
+            if let Some(entry) = instead.and_then(|id| self.store.get(id)) {
+                self.store.show(&entry);
+            }
         }
     }
 
@@ -391,12 +394,16 @@ impl Replica {
                 .step(now.mono, origin, log, &self.peers, &mut self.rng)
             {
                 Step::Wait => return,
+                Step::WaitUntil(at) => {
+                    self.tick_due = self.tick_due.min(at);
+                    return;
+                }
                 Step::Fetch(fetch) => return self.effects.push(Effect::Fetch(fetch)),
                 Step::Pass(through) => {
-                    let followed = log.held() > 0;
                     let mut accepted = Vec::new();
                     let span = log.pass(through, &mut accepted);
-                    if self.ready && followed {
+                    self.repairs.holes_changed(now.mono);
+                    if self.ready {
                         self.effects.push(Effect::Gap(origin, span));
                     }
                     self.accept(accepted, now);
@@ -436,8 +443,12 @@ impl Replica {
         }
         let mut waits = std::mem::take(&mut self.waits);
         let mut said = Vec::new();
+        let solid = |(_, peer): (_, &Peer)| peer.solid(self.me.origin);
+        let mut acknowledged: Vec<u64> = self.peers.heard().map(solid).collect();
+        acknowledged.sort_unstable_by(|a, b| b.cmp(a));
         waits.settle(
             now.mono,
+            &acknowledged,
             |id| self.copies(id),
             |wait, copies| {
                 said.push(Effect::Said {

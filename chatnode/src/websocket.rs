@@ -30,7 +30,7 @@ impl Close {
 }
 
 /// What a client sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A whole text message.
     Text(&'a str),
@@ -106,13 +106,17 @@ impl Decoder {
 fn next_frame(buffer: &[u8]) -> Result<Option<(FrameHeader, usize, usize)>, Close> {
     let mut cursor = Cursor::new(buffer);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| protocol("frame: bad header"))?;
-    let Some((header, length)) = parsed else { return Ok(None) };
+    let Some((header, length)) = parsed else {
+        return Ok(None);
+    };
     if header.rsv1 || header.rsv2 || header.rsv3 {
         return Err(protocol("frame: no extension was agreed on"));
     }
     if let OpCode::Control(control) = header.opcode {
         if !header.is_final || length > 125 {
-            return Err(protocol("frame: a control frame is whole and at most 125 bytes"));
+            return Err(protocol(
+                "frame: a control frame is whole and at most 125 bytes",
+            ));
         }
         if matches!(control, Control::Reserved(_)) {
             return Err(protocol("frame: reserved opcode"));
@@ -197,16 +201,27 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
         let word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight")) ^ wide;
         chunk.copy_from_slice(&word.to_ne_bytes());
     }
-    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.into_iter().cycle()) {
+    for (byte, mask) in chunks
+        .into_remainder()
+        .iter_mut()
+        .zip(mask.into_iter().cycle())
+    {
         *byte ^= mask;
     }
 }
 
 /// Appends a frame to what will be written.
 fn append(output: &mut Vec<u8>, opcode: OpCode, parts: &[&[u8]]) {
-    let header = FrameHeader { is_final: true, opcode, mask: None, ..FrameHeader::default() };
+    let header = FrameHeader {
+        is_final: true,
+        opcode,
+        mask: None,
+        ..FrameHeader::default()
+    };
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    header.format(length as u64, output).expect("a vector takes all");
+    header
+        .format(length as u64, output)
+        .expect("a vector takes all");
     for part in parts {
         output.extend_from_slice(part);
     }
@@ -276,7 +291,11 @@ mod tests {
         bytes.extend(masked(0, true, b"llo"));
         bytes.extend(masked(1, true, b"second"));
         for piece in 1..bytes.len() {
-            assert_eq!(texts(&bytes, piece).unwrap(), ["héllo", "second"], "{piece}");
+            assert_eq!(
+                texts(&bytes, piece).unwrap(),
+                ["héllo", "second"],
+                "{piece}"
+            );
         }
     }
 
@@ -289,11 +308,19 @@ mod tests {
         assert_eq!(code(&masked(9, false, b"")), 1002, "fragmented ping");
         assert_eq!(code(&masked(9, true, &[0; 126])), 1002, "long ping");
         assert_eq!(code(&masked(0, true, b"x")), 1002, "nothing to continue");
-        assert_eq!(code(&masked(8, true, &999u16.to_be_bytes())), 1002, "close 999");
+        assert_eq!(
+            code(&masked(8, true, &999u16.to_be_bytes())),
+            1002,
+            "close 999"
+        );
         assert_eq!(code(&masked(8, true, &[3])), 1002, "half a close code");
         assert_eq!(code(&masked(2, true, b"x")), 1003, "binary");
         assert_eq!(code(&masked(1, true, &[0xFF])), 1007, "not UTF-8");
-        assert_eq!(code(&[0x81, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 1009, "2^62");
+        assert_eq!(
+            code(&[0x81, 0xFF, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            1009,
+            "2^62"
+        );
         let fragments: Vec<u8> = std::iter::once(masked(1, false, &[b'x'; 2048]))
             .chain((0..40).map(|_| masked(0, false, &[b'x'; 2048])))
             .flatten()

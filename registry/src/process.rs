@@ -32,10 +32,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged without `RUST_LOG`: the libraries beneath say more than people want to read.
+const LOG_DEFAULT: &str = "info,zeromq=error";
+
 /// Starts logging to stderr. `RUST_LOG` chooses what; the default is `info`. A second call in one
 /// process changes nothing.
 pub fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

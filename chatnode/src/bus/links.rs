@@ -12,6 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 mod peer;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ use rand::rngs::StdRng;
 use super::frame::Beat;
 use super::{LinkId, Speech};
 use crate::replica::names::Origin;
-use peer::{Key, Peer, State, place};
+pub use types::{Counters, Effect, LinkState, LinkStatus, LinksOptions, Target};
+
+use peer::{Key, Pace, Peer, State, place};
 
 /// How often [`Links::tick`] wants to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -46,115 +49,12 @@ pub const PEERS_MAX: usize = 4096;
 pub const STRANGERS_MAX: usize = 256;
 /// Longest endpoint; a target with a longer one is refused and counted.
 pub const ENDPOINT_LEN_MAX: usize = 255;
+/// A link whose beats come so much later than its first did is given up: this node reads slower
+/// than the other publishes, which would make the other's queue grow without bound. What is missed
+/// is repaired, in pages.
+pub const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
-
-/// Someone to hear.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Who should be there; unknown for endpoints given by hand.
-    pub origin: Option<Origin>,
-    /// `tcp://HOST:PORT` of its publisher.
-    pub endpoint: String,
-    /// URL of its HTTP port, as far as known; its beats say it too.
-    pub http: String,
-    /// What it speaks.
-    pub speech: Speech,
-}
-
-/// What to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Let the bus dial.
-    Dial {
-        /// A link never used before.
-        link: LinkId,
-        /// Where.
-        endpoint: String,
-        /// What to listen for.
-        speech: Speech,
-    },
-    /// Let the bus hang up.
-    HangUp {
-        /// Which link.
-        link: LinkId,
-    },
-    /// This origin is heard now, and was not before.
-    Up {
-        /// Who.
-        origin: Origin,
-    },
-    /// This origin is no longer heard. Comes once for each [`Effect::Up`].
-    Down {
-        /// Who.
-        origin: Origin,
-    },
-    /// A link was silent for [`SILENCE_MAX`]; for the log. Hanging up is an effect of its own.
-    Silent {
-        /// Which link.
-        link: LinkId,
-        /// Who was there, if a beat ever told.
-        origin: Option<Origin>,
-    },
-}
-
-/// Totals since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Dials.
-    pub dials: u64,
-    /// Links where another node than the expected one was found.
-    pub misdirected: u64,
-    /// Links to an origin that was already heard, or to this node itself.
-    pub redundant: u64,
-    /// Links torn down for silence.
-    pub silent: u64,
-    /// Targets that found no place in the table.
-    pub refused: u64,
-}
-
-/// How a link is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkState {
-    /// Being dialled, or waiting for the next dial.
-    Dialing,
-    /// Heard.
-    Up,
-    /// Connected, but the next beat is overdue or the first has not come.
-    Silent,
-}
-
-/// One peer, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkStatus {
-    /// Who it is, or should be.
-    pub origin: Option<Origin>,
-    /// Its display name, once a beat has told.
-    pub name: String,
-    /// The endpoint dialled.
-    pub publisher: String,
-    /// URL of its HTTP port, as far as known.
-    pub http: String,
-    /// What it speaks.
-    pub speech: Speech,
-    /// How the link is.
-    pub state: LinkState,
-    /// Time since the last beat.
-    pub beat_age: Option<Duration>,
-    /// Why the last link ended; empty if none has.
-    pub error: String,
-}
-
-/// Who this node is and whom it always wants.
-#[derive(Debug)]
-pub struct LinksOptions {
-    /// This node.
-    pub me: Origin,
-    /// Where this node itself can be reached: bound and advertised endpoints.
-    pub own: Vec<String>,
-    /// Endpoints given by hand: wanted for ever.
-    pub fixed: Vec<Target>,
-}
 
 /// The links of one node.
 #[derive(Debug)]
@@ -363,6 +263,17 @@ impl Links {
             self.dial_due(now, &mut out);
             return out;
         }
+        let pace = match peer.state {
+            State::Up { pace, .. } => pace.next(now, beat.ts),
+            _ => Pace::first(now, beat.ts),
+        };
+        if pace.behind > BEHIND_MAX {
+            peer.error = "behind".into();
+            self.counters.behind += 1;
+            self.end(&key, now, &mut out);
+            out.push(Effect::HangUp { link });
+            return out;
+        }
         if !matches!(peer.state, State::Up { .. }) {
             self.up.insert(beat.origin, link);
             out.push(Effect::Up {
@@ -372,6 +283,7 @@ impl Links {
         peer.state = State::Up {
             link,
             origin: beat.origin,
+            pace,
             heard: now,
         };
         peer.failures = 0;

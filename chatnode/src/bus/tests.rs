@@ -1,7 +1,6 @@
-//! What every transport must do, run against each; then what only ZeroMQ can get wrong.
+//! What every transport must do, run against each, and what such tests need.
 
 mod conformance;
-mod zmq;
 
 use std::time::Duration;
 
@@ -13,42 +12,41 @@ use super::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::replica::names::Origin;
 
 /// Longer than anything here takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-fn origin(text: &str) -> Origin {
+pub(super) fn origin(text: &str) -> Origin {
     text.parse().unwrap()
 }
 
 /// A frame that names itself by a number.
-fn numbered(number: u64) -> Bytes {
+pub(super) fn numbered(number: u64) -> Bytes {
     encode(&Frame::Ack(AckFrame {
         from: origin("aaaaaaaaaa"),
         through: number,
     }))
 }
 
-fn number(frame: &[u8]) -> u64 {
+pub(super) fn number(frame: &[u8]) -> u64 {
     match decode(Topic::Ack(origin("aaaaaaaaaa")), frame) {
         Ok(Frame::Ack(ack)) => ack.through,
         other => panic!("{other:?}"),
     }
 }
 
-async fn next(bus: &mut impl Bus) -> BusEvent {
+pub(super) async fn next(bus: &mut impl Bus) -> BusEvent {
     timeout(DEADLINE, bus.event())
         .await
         .expect("an event before the deadline")
 }
 
-/// Nothing comes although everything that could has had its turn: the sentinel comes first.
-async fn connected(bus: &mut impl Bus, link: LinkId) {
+pub(super) async fn connected(bus: &mut impl Bus, link: LinkId) {
     match next(bus).await {
         BusEvent::Connected(got) if got == link => {}
         other => panic!("{other:?} instead of a connection"),
     }
 }
 
-async fn closed(bus: &mut impl Bus, link: LinkId) -> String {
+pub(super) async fn closed(bus: &mut impl Bus, link: LinkId) -> String {
     loop {
         match next(bus).await {
             BusEvent::Closed(got, reason) if got == link => return reason,
@@ -60,7 +58,12 @@ async fn closed(bus: &mut impl Bus, link: LinkId) -> String {
 
 /// Publishes frames of this number until one is heard: a subscription needs a moment to arrive,
 /// and nobody tells when it has. Frames of that number may still follow.
-async fn heard(publisher: &mut impl Bus, listener: &mut impl Bus, link: LinkId, mark: u64) {
+pub(super) async fn heard(
+    publisher: &mut impl Bus,
+    listener: &mut impl Bus,
+    link: LinkId,
+    mark: u64,
+) {
     let attempt = async {
         loop {
             publisher.publish(Topic::Live, numbered(mark));
@@ -79,14 +82,19 @@ async fn heard(publisher: &mut impl Bus, listener: &mut impl Bus, link: LinkId, 
 }
 
 /// The listener dials the publisher and hears it.
-async fn meet(publisher: &mut impl Bus, listener: &mut impl Bus, link: LinkId, endpoint: &str) {
+pub(super) async fn meet(
+    publisher: &mut impl Bus,
+    listener: &mut impl Bus,
+    link: LinkId,
+    endpoint: &str,
+) {
     listener.dial(link, endpoint, Speech::Mesh);
     connected(listener, link).await;
     heard(publisher, listener, link, 0).await;
 }
 
 /// The next frame but those of [`meet`].
-async fn frame(bus: &mut impl Bus) -> (LinkId, Topic, Bytes) {
+pub(super) async fn frame(bus: &mut impl Bus) -> (LinkId, Topic, Bytes) {
     loop {
         match next(bus).await {
             BusEvent::Frame(_, Topic::Live, frame)
@@ -97,7 +105,7 @@ async fn frame(bus: &mut impl Bus) -> (LinkId, Topic, Bytes) {
     }
 }
 
-fn some_beat(of: Origin) -> Frame {
+pub(super) fn some_beat(of: Origin) -> Frame {
     Frame::Beat(Beat {
         origin: of,
         name: "ada".into(),
@@ -112,7 +120,7 @@ fn some_beat(of: Origin) -> Frame {
     })
 }
 
-fn some_log(of: Origin) -> Frame {
+pub(super) fn some_log(of: Origin) -> Frame {
     Frame::Log(LogFrame {
         origin: of,
         ack_wanted: true,
@@ -120,7 +128,7 @@ fn some_log(of: Origin) -> Frame {
     })
 }
 
-fn some_live(of: Origin) -> Frame {
+pub(super) fn some_live(of: Origin) -> Frame {
     Frame::Live(LiveFrame {
         origin: of,
         events: Vec::new(),

@@ -17,7 +17,10 @@
 //! - **No limits on size, handshakes or connections**: only trusted nodes may reach the port.
 //!
 //! A dial to a dead even port of the ephemeral range can connect to itself. That ends cleanly: two
-//! SUB sockets refuse each other. The port that [`listen`] finds by itself is odd.
+//! SUB sockets refuse each other. The ports that Linux finds for [`listen`] are odd.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;

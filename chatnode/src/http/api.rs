@@ -39,7 +39,10 @@ async fn readyz(State(hub): State<Hub>) -> Response {
     }
     let (code, detail) = match stopping {
         true => ("stopping", "this node is going away"),
-        false => ("not_ready", "this node still fetches history from its peers"),
+        false => (
+            "not_ready",
+            "this node still fetches history from its peers",
+        ),
     };
     Problem::unavailable(code, detail).into_response()
 }
@@ -79,8 +82,11 @@ async fn messages(
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
     let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
-    let before: Option<EntryId> =
-        query.before.map(|id| id.parse()).transpose().map_err(|why| refused(why))?;
+    let before: Option<EntryId> = query
+        .before
+        .map(|id| id.parse())
+        .transpose()
+        .map_err(refused)?;
     hub.ready().await;
     let page = hub.look(|node| node.history_page(&room, before, limit(query.limit)));
     Ok(json_response(StatusCode::OK, &page.map_err(problem_of)?))
@@ -104,19 +110,26 @@ async fn publish(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
     if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/json")) {
         return Err(Problem::unsupported_media_type());
     }
     let message: Message =
         serde_json::from_slice(&body).map_err(|why| Problem::bad_request(why.to_string()))?;
-    let from: UserName = message.from.parse().map_err(|why| refused(why))?;
-    let mid: Option<Mid> =
-        message.mid.map(|mid| mid.parse()).transpose().map_err(|why| refused(why))?;
+    let from: UserName = message.from.parse().map_err(refused)?;
+    let mid: Option<Mid> = message
+        .mid
+        .map(|mid| mid.parse())
+        .transpose()
+        .map_err(refused)?;
     check_text(&message.text).map_err(problem_of)?;
     hub.ready().await;
     let copies = message.copies as usize;
-    let said = hub.publish(&room, &from, mid.as_ref(), &message.text, copies).await;
+    let said = hub
+        .publish(&room, &from, mid.as_ref(), &message.text, copies)
+        .await;
     let said = said.map_err(problem_of)?;
     let body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": said.copies });
     Ok(json_response(StatusCode::CREATED, &body))
@@ -136,7 +149,9 @@ async fn events(
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let last = last.or(query.last_event_id.as_deref()).filter(|id| !id.is_empty());
+    let last = last
+        .or(query.last_event_id.as_deref())
+        .filter(|id| !id.is_empty());
     let since = match last {
         Some(ids) => Some(parse_since(&ids.split(',').collect::<Vec<_>>()).map_err(problem_of)?),
         None => None,
@@ -145,10 +160,17 @@ async fn events(
     let opened = hub.with(|node, _| {
         let resumed = node.replica.resume(&room, since.as_deref(), 0);
         let recovered = resumed.recovered;
-        Some((node.events.open(&room, since.as_deref().unwrap_or_default(), &resumed)?, recovered))
+        Some((
+            node.events
+                .open(&room, since.as_deref().unwrap_or_default(), &resumed)?,
+            recovered,
+        ))
     });
     let Some((events, recovered)) = opened else {
-        return Err(Problem::too_many("too_many_streams", "this node has no room for more streams"));
+        return Err(Problem::too_many(
+            "too_many_streams",
+            "this node has no room for more streams",
+        ));
     };
     // A client that cannot be given all that it missed is told before anything else.
     let first = match (since.is_some(), recovered) {
@@ -159,13 +181,19 @@ async fn events(
     let stream = stream::unfold((Some(first.to_owned()), events, stopping), next_event);
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-type EventStream =
-    (Option<String>, tokio::sync::mpsc::Receiver<String>, tokio_util::sync::CancellationToken);
+type EventStream = (
+    Option<String>,
+    tokio::sync::mpsc::Receiver<String>,
+    tokio_util::sync::CancellationToken,
+);
 type Chunk = Result<Bytes, std::convert::Infallible>;
 
 /// The next event, or a comment when nothing came for a while.
@@ -186,16 +214,24 @@ async fn next_event((first, mut events, stopping): EventStream) -> Option<(Chunk
 async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
     Json(hub.with(|node, now| {
         let me = node.replica.identity();
-        let links: Vec<_> =
-            node.links.status(now.mono).iter().map(|link| link_row(node, link)).collect();
+        let links: Vec<_> = node
+            .links
+            .status(now.mono)
+            .iter()
+            .map(|link| link_row(node, link))
+            .collect();
         let registries: Vec<_> = node
             .view
             .registries
             .iter()
             .map(|registry| json!({ "url": registry.url, "state": registry.state }))
             .collect();
-        let position: Vec<String> =
-            node.replica.position().iter().map(EntryId::to_string).collect();
+        let position: Vec<String> = node
+            .replica
+            .position()
+            .iter()
+            .map(EntryId::to_string)
+            .collect();
         json!({
             "origin": me.origin.as_str(),
             "name": me.name,
@@ -219,7 +255,9 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
     };
     let log = link.origin.and_then(|origin| node.replica.log(origin));
     let counts = log.map(|log| log.counts).unwrap_or_default();
-    let peer = link.origin.and_then(|origin| node.replica.peers().get(origin));
+    let peer = link
+        .origin
+        .and_then(|origin| node.replica.peers().get(origin));
     let me = node.replica.identity().origin;
     json!({
         "origin": link.origin.map(|origin| origin.to_string()),
@@ -240,7 +278,7 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
 
 fn room_name(room: Result<Path<String>, PathRejection>) -> Result<RoomName, Problem> {
     let Path(room) = room.map_err(|why| Problem::bad_request(why.body_text()))?;
-    room.parse().map_err(|why| refused(why))
+    room.parse().map_err(refused)
 }
 
 fn refused(why: crate::replica::names::InvalidName) -> Problem {

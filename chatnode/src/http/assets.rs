@@ -56,7 +56,9 @@ fn file(path: &str) -> Response {
         (header::CACHE_CONTROL, "no-cache"),
     ];
     for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -29,7 +29,10 @@ pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
         .route("/mesh/hello", post(hello))
         .route("/mesh/log/{origin}", get(log))
         .route("/mesh/members", get(members))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&doors), only_nodes))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&doors),
+            only_nodes,
+        ))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(Extension(doors))
         .with_state(hub)
@@ -49,8 +52,12 @@ async fn only_nodes(
         || headers.contains_key("x-forwarded-for")
         || !(doors.insecure_mesh || connection.remote.ip().to_canonical().is_loopback());
     if foreign {
-        return Problem::new(StatusCode::FORBIDDEN, "nodes_only", "this is for nodes of the mesh")
-            .into_response();
+        return Problem::new(
+            StatusCode::FORBIDDEN,
+            "nodes_only",
+            "this is for nodes of the mesh",
+        )
+        .into_response();
     }
     next.run(request).await
 }
@@ -61,7 +68,10 @@ async fn hello(
     body: Result<Json<Introduction>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     let Json(who) = body.map_err(|why| Problem::bad_request(why.body_text()))?;
-    let origin: Origin = who.origin.parse().map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+    let origin: Origin = who
+        .origin
+        .parse()
+        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
     let valid = |text: &str, scheme: &str| {
         let loopback = |host| matches!(host, Host::Ip(ip) if ip.is_loopback());
         let reachable = |endpoint: Endpoint| doors.insecure_mesh || loopback(endpoint.host);
@@ -90,13 +100,22 @@ async fn log(
     Path(origin): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    let origin: Origin = origin.parse().map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+    let origin: Origin = origin
+        .parse()
+        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
     if wanted.after >= wanted.through {
         return Err(Problem::bad_request("after is less than through"));
     }
-    let span = Span { after: wanted.after, through: wanted.through };
-    let page = hub.look(|node| node.replica.log_page(origin, span, LOG_PAGE_BYTES / 2));
-    let page = EntriesPage { origin, floor: page.floor, entries: page.entries };
+    let span = Span {
+        after: wanted.after,
+        through: wanted.through,
+    };
+    let page = hub.look(|node| node.replica.log_page(origin, span, LOG_PAGE_BYTES));
+    let page = EntriesPage {
+        origin,
+        floor: page.floor,
+        entries: page.entries,
+    };
     Ok(binary(frame::encode_entries(&page)))
 }
 

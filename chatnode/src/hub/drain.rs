@@ -47,9 +47,16 @@ impl Hub {
 impl Node {
     fn is_handed_over(&mut self, now: Now) -> bool {
         let me = self.replica.identity().origin;
-        let head = self.replica.log(me).map_or(0, crate::replica::log::Log::held);
+        let head = self
+            .replica
+            .log(me)
+            .map_or(0, crate::replica::log::Log::held);
         let holds = |held: Option<&u64>| held.is_some_and(|held| *held >= head);
-        let behind = self.replica.peers().heard().any(|(_, peer)| !holds(peer.position.get(&me)));
+        let behind = self
+            .replica
+            .peers()
+            .heard()
+            .any(|(_, peer)| !holds(peer.position.get(&me)));
         if head == 0 || !behind {
             return true;
         }

@@ -31,12 +31,17 @@ impl Node {
     fn effect(&mut self, effect: Effect, now: Now) {
         match effect {
             Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted),
-            Effect::Publish(topic, frame) => self.publish(topic, frame, now),
+            Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
             Effect::Deliver(entry) => {
                 self.fanout.deliver(&entry);
                 self.events.deliver(&entry);
             }
-            Effect::Said { ticket, id, ts, copies } => self.said(ticket, id, ts, copies),
+            Effect::Said {
+                ticket,
+                id,
+                ts,
+                copies,
+            } => self.said(ticket, id, ts, copies),
             Effect::Fetch(fetch) => match self.http_of(fetch.from) {
                 Some(url) => {
                     self.counters.fetches += 1;
@@ -71,7 +76,9 @@ impl Node {
     }
 
     fn said(&mut self, ticket: Ticket, id: EntryId, ts: u64, copies: usize) {
-        let Some(answer) = self.answers.remove(&ticket) else { return };
+        let Some(answer) = self.answers.remove(&ticket) else {
+            return;
+        };
         match answer {
             Answer::Nobody => {}
             Answer::Chat(conn, request) => {
@@ -108,7 +115,8 @@ impl Node {
         let push = serde_json::json!({
             "room": change.room, "joined": change.joined, "left": change.left, "count": count,
         });
-        self.fanout.push(&change.room, &protocol::push("members", &push));
+        self.fanout
+            .push(&change.room, &protocol::push("members", &push));
     }
 
     fn typing_push(&mut self, room: &RoomName, name: &UserName) {
@@ -118,10 +126,16 @@ impl Node {
 
     fn now_ready(&mut self, lacking: &[Origin]) {
         if lacking.is_empty() {
-            tracing::info!(count = self.replica.peers().heard().count(), "ready: takes clients");
+            tracing::info!(
+                count = self.replica.peers().heard().count(),
+                "ready: takes clients"
+            );
         } else {
             let lacking: Vec<&str> = lacking.iter().map(Origin::as_str).collect();
-            tracing::warn!(peers = lacking.join(" "), "ready, but these listed peers are not linked");
+            tracing::warn!(
+                peers = lacking.join(" "),
+                "ready, but these listed peers are not linked"
+            );
         }
         self.ready.send_replace(true);
         self.update_nodes();
@@ -131,8 +145,10 @@ impl Node {
     pub(crate) fn update_nodes(&mut self) {
         let me = self.replica.identity().http.clone();
         let others = self.replica.peers().heard().filter(|(_, peer)| peer.ready);
-        let mut nodes: Vec<String> =
-            others.map(|(_, peer)| peer.http.clone()).filter(|http| !http.is_empty()).collect();
+        let mut nodes: Vec<String> = others
+            .map(|(_, peer)| peer.http.clone())
+            .filter(|http| !http.is_empty())
+            .collect();
         nodes.sort();
         nodes.dedup();
         nodes.insert(0, me);

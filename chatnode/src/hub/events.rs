@@ -50,7 +50,11 @@ impl Events {
         }
         let (sender, events) = mpsc::channel(EVENTS_MAX + resumed.entries.len());
         let position = |ids: &[EntryId]| ids.iter().map(|id| (id.origin, id.seq)).collect();
-        let mut stream = Stream { sender, seen: position(since), ahead: BTreeMap::new() };
+        let mut stream = Stream {
+            sender,
+            seen: position(since),
+            ahead: BTreeMap::new(),
+        };
         for entry in &resumed.entries {
             stream.send(entry);
         }
@@ -63,7 +67,9 @@ impl Events {
 
     /// Brings an entry to the streams of its room.
     pub(crate) fn deliver(&mut self, entry: &Entry) {
-        let Some(streams) = self.streams.get_mut(&entry.room) else { return };
+        let Some(streams) = self.streams.get_mut(&entry.room) else {
+            return;
+        };
         let before = streams.len();
         streams.retain_mut(|stream| stream.send(entry));
         self.count -= before - streams.len();
@@ -89,7 +95,11 @@ impl Events {
 impl Stream {
     /// Sends an event, unless the client has seen it; `false` if the stream has ended.
     fn send(&mut self, entry: &Entry) -> bool {
-        if self.ahead.get(&entry.origin).is_some_and(|through| entry.seq <= *through) {
+        if self
+            .ahead
+            .get(&entry.origin)
+            .is_some_and(|through| entry.seq <= *through)
+        {
             return true;
         }
         let seen = self.seen.entry(entry.origin).or_default();
@@ -97,7 +107,13 @@ impl Stream {
         let mut event = format!("id: {}", entry.id());
         for (origin, seq) in &self.seen {
             if *origin != entry.origin && *seq > 0 {
-                event.push_str(&format!(",{}", EntryId { origin: *origin, seq: *seq }));
+                event.push_str(&format!(
+                    ",{}",
+                    EntryId {
+                        origin: *origin,
+                        seq: *seq
+                    }
+                ));
             }
         }
         event.push_str("\ndata: ");

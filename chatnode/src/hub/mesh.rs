@@ -20,7 +20,7 @@ use crate::replica::repair::Fetch;
 use crate::replica::{LogPage, Now};
 
 /// Bytes of entries in one answer to a repair request.
-pub const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX;
+pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
 /// A repair request takes so long at the most.
 const FETCH_MAX: Duration = Duration::from_secs(5);
 /// A hello takes so long at the most.
@@ -32,14 +32,14 @@ const GREET_MAX: Duration = Duration::from_secs(2);
 
 /// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub struct Introduction {
+pub(crate) struct Introduction {
     /// Who.
-    pub origin: String,
+    pub(crate) origin: String,
     /// Its PUB endpoint.
     #[serde(rename = "pub")]
-    pub publisher: String,
+    pub(crate) publisher: String,
     /// Its HTTP endpoint.
-    pub http: String,
+    pub(crate) http: String,
 }
 
 /// A peer to whom hello is said until it beats and hears us.
@@ -82,7 +82,10 @@ impl Hub {
     ///
     /// # Errors
     /// None.
-    pub async fn run_views(self, mut views: tokio::sync::watch::Receiver<View>) -> anyhow::Result<()> {
+    pub async fn run_views(
+        self,
+        mut views: tokio::sync::watch::Receiver<View>,
+    ) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {
             let view = views.borrow_and_update().clone();
@@ -100,13 +103,18 @@ impl Hub {
 
     pub(super) async fn fetch(self, fetch: Fetch, url: String) {
         let (after, through) = (fetch.span.after, fetch.span.through);
-        let url = format!("{url}/mesh/log/{}?after={after}&through={through}", fetch.origin);
+        let url = format!(
+            "{url}/mesh/log/{}?after={after}&through={through}",
+            fetch.origin
+        );
         let body = self.get(&url, frame::FRAME_LEN_MAX + 1024).await;
-        let page = body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
+        let page =
+            body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
         let page = match page {
-            Ok(page) if page.origin == fetch.origin => {
-                Some(LogPage { floor: page.floor, entries: page.entries })
-            }
+            Ok(page) if page.origin == fetch.origin => Some(LogPage {
+                floor: page.floor,
+                entries: page.entries,
+            }),
             Ok(_) => None,
             Err(why) => {
                 tracing::debug!(peer = %fetch.from, origin = %fetch.origin, "repair failed: {why}");
@@ -120,12 +128,18 @@ impl Hub {
     }
 
     pub(super) async fn fetch_members(self, origin: Origin, url: String) {
-        let body = self.get(&format!("{url}/mesh/members"), frame::MEMBERS_LEN_MAX).await;
-        let page = body.and_then(|body| frame::decode_members(&body).map_err(|why| why.to_string()));
+        let body = self
+            .get(&format!("{url}/mesh/members"), frame::MEMBERS_LEN_MAX)
+            .await;
+        let page =
+            body.and_then(|body| frame::decode_members(&body).map_err(|why| why.to_string()));
         let snapshot = page
             .ok()
             .filter(|page| page.origin == origin)
-            .map(|page| Snapshot { version: page.version, rooms: page.rooms });
+            .map(|page| Snapshot {
+                version: page.version,
+                rooms: page.rooms,
+            });
         self.with(|node, _| node.replica.members_fetched(origin, snapshot));
     }
 
@@ -138,7 +152,11 @@ impl Hub {
                 http: me.http.clone(),
             }
         });
-        let request = self.shared.http.post(format!("{url}/mesh/hello")).timeout(HELLO_MAX);
+        let request = self
+            .shared
+            .http
+            .post(format!("{url}/mesh/hello"))
+            .timeout(HELLO_MAX);
         if let Err(why) = request.json(&introduction).send().await {
             tracing::debug!(link = link.0, "hello failed: {why}");
         }
@@ -183,7 +201,11 @@ impl Node {
                 let effects = self.links.connected(now.mono, link);
                 self.link_effects(effects, now);
                 let http = self.links.http_of(link).unwrap_or_default().to_owned();
-                let greeting = Greeting { http, due: now.mono, wait: GREET_FIRST };
+                let greeting = Greeting {
+                    http,
+                    due: now.mono,
+                    wait: GREET_FIRST,
+                };
                 self.greetings.insert(link, greeting);
                 self.greet(now);
             }
@@ -228,7 +250,11 @@ impl Node {
         if beat.hears.contains(&me) || self.links.origin_of(link) != Some(beat.origin) {
             self.greetings.remove(&link);
         } else {
-            let fresh = || Greeting { http: String::new(), due: now.mono, wait: GREET_FIRST };
+            let fresh = || Greeting {
+                http: String::new(),
+                due: now.mono,
+                wait: GREET_FIRST,
+            };
             let greeting = self.greetings.entry(link).or_insert_with(fresh);
             greeting.http.clone_from(&beat.http);
         }
@@ -239,7 +265,8 @@ impl Node {
             if now.mono >= greeting.due && !greeting.http.is_empty() {
                 greeting.due = now.mono + greeting.wait;
                 greeting.wait = (greeting.wait * 2).min(GREET_MAX);
-                self.errands.push(Errand::Hello(*link, greeting.http.clone()));
+                self.errands
+                    .push(Errand::Hello(*link, greeting.http.clone()));
             }
         }
     }
@@ -247,7 +274,11 @@ impl Node {
     pub(crate) fn link_effects(&mut self, effects: Vec<links::Effect>, now: Now) {
         for effect in effects {
             match effect {
-                links::Effect::Dial { link, endpoint, speech } => {
+                links::Effect::Dial {
+                    link,
+                    endpoint,
+                    speech,
+                } => {
                     self.bus(BusCommand::Dial(link, endpoint, speech));
                 }
                 links::Effect::HangUp { link } => {
@@ -265,7 +296,11 @@ impl Node {
                 }
                 links::Effect::Silent { link, origin } => {
                     let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
-                    tracing::warn!(link = link.0, peer, "no beat for 3 s: the link is torn down");
+                    tracing::warn!(
+                        link = link.0,
+                        peer,
+                        "no beat for 3 s: the link is torn down"
+                    );
                 }
             }
         }
@@ -312,7 +347,12 @@ impl Node {
 
     /// A peer said hello: it is heard from now on, and hears a beat at once.
     pub(crate) fn introduced(&mut self, origin: Origin, publisher: String, http: String, now: Now) {
-        let target = Target { origin: Some(origin), endpoint: publisher, http, speech: Speech::Mesh };
+        let target = Target {
+            origin: Some(origin),
+            endpoint: publisher,
+            http,
+            speech: Speech::Mesh,
+        };
         let effects = self.links.introduced(now.mono, target);
         self.link_effects(effects, now);
         self.replica.ask_beat(now);

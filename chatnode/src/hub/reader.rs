@@ -41,7 +41,11 @@ impl Hub {
         let (read, write) = stream.into_split();
         let mut decoder = Decoder::default();
         let (id, outcome) = self.with(|node, now| {
-            let style = if plain.is_some() { Style::Plain } else { Style::Chat };
+            let style = if plain.is_some() {
+                Style::Plain
+            } else {
+                Style::Chat
+            };
             let name = plain.is_some().then(|| node.guest_name());
             let session = Session::new(name, node.settings.rate_limit, now.mono);
             let id = node.fanout.adopt(write, style, session);
@@ -140,7 +144,11 @@ impl Node {
     fn feed(&mut self, id: ConnId, decoder: &mut Decoder, bytes: &mut [u8], now: Now) -> Read {
         if !self.fanout.is_open(id) {
             // Closed here; what still comes is read and dropped until the client ends it too.
-            return if self.fanout.get_mut(id).is_some() { Read::More } else { Read::End };
+            return if self.fanout.get_mut(id).is_some() {
+                Read::More
+            } else {
+                Read::End
+            };
         }
         if let Some(conn) = self.fanout.get_mut(id) {
             conn.session.heard(now.mono);
@@ -161,12 +169,15 @@ impl Node {
             Message::Text(text) => self.plain_text(id, text, now),
             Message::Ping(payload) => {
                 let rate_limit = self.settings.rate_limit;
-                let Some(conn) = self.fanout.get_mut(id) else { return ControlFlow::Break(()) };
+                let Some(conn) = self.fanout.get_mut(id) else {
+                    return ControlFlow::Break(());
+                };
                 if conn.session.count_frame(rate_limit, now.mono).is_err() {
                     self.close(id, &FLOODING, now);
                     return ControlFlow::Break(());
                 }
-                self.fanout.append(id, |output| append_pong(output, payload));
+                self.fanout
+                    .append(id, |output| append_pong(output, payload));
                 ControlFlow::Continue(())
             }
             Message::Pong => ControlFlow::Continue(()),

@@ -19,7 +19,7 @@ use crate::websocket::append_ping;
 const BATCH_EVERY: Duration = Duration::from_millis(1);
 /// or until there are so many bytes of them.
 const BATCH_BYTES: usize = 64 << 10;
-/// A frame never holds more bytes of entries.
+/// The table of connections is looked at in so many shares.
 const SWEEP_SHARES: usize = 8;
 /// How often a share of the connections is looked at; all are, each second.
 const SWEEP_EVERY: Duration = Duration::from_millis(125);
@@ -118,7 +118,11 @@ impl Node {
         let full = self.fanout.take_full();
         self.errands.extend(full.into_iter().map(Errand::Drain));
         let publish = self.outbox.published + BATCH_EVERY;
-        let publish = if self.outbox.is_empty() { Duration::MAX } else { publish };
+        let publish = if self.outbox.is_empty() {
+            Duration::MAX
+        } else {
+            publish
+        };
         self.replica.deadline().min(self.sweep.due).min(publish)
     }
 
@@ -131,7 +135,11 @@ impl Node {
         self.outbox.bytes = 0;
         let ack_wanted = std::mem::take(&mut self.outbox.ack_wanted);
         let origin = self.replica.identity().origin;
-        let log = Frame::Log(LogFrame { origin, ack_wanted, entries });
+        let log = Frame::Log(LogFrame {
+            origin,
+            ack_wanted,
+            entries,
+        });
         let bytes = frame::encode(&log);
         self.bus(BusCommand::Publish(Topic::Log, bytes));
         if let Frame::Log(mut log) = log {
@@ -141,12 +149,12 @@ impl Node {
     }
 
     /// Publishes a frame behind all entries before it.
-    pub(crate) fn publish(&mut self, topic: Topic, frame: Frame, now: Now) {
+    pub(crate) fn publish(&mut self, topic: Topic, frame: &Frame, now: Now) {
         if matches!(frame, Frame::Beat(_)) && !self.outbox.is_empty() {
             self.publish_log();
             self.outbox.published = now.mono;
         }
-        let bytes: Bytes = frame::encode(&frame);
+        let bytes: Bytes = frame::encode(frame);
         self.bus(BusCommand::Publish(topic, bytes));
     }
 
@@ -163,7 +171,9 @@ impl Node {
             }
             self.fanout.check_slow(id, now.mono);
             let chat = self.fanout.is_chat(id);
-            let Some(conn) = self.fanout.get_mut(id) else { continue };
+            let Some(conn) = self.fanout.get_mut(id) else {
+                continue;
+            };
             match conn.session.watch(now.mono) {
                 Watch::Fine => {}
                 Watch::Ping if chat => self.fanout.send(id, "{}", false),

@@ -16,7 +16,7 @@ pub struct Clock {
 impl Clock {
     /// A timestamp after all that were given or seen.
     pub fn stamp(&mut self, wall_us: u64) -> u64 {
-        self.last = wall_us.max(self.last + 1);
+        self.last = wall_us.max(self.last.saturating_add(1));
         self.last
     }
 

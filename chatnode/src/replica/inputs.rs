@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::IteratorRandom as _;
 
 use super::copies::{COPIES_WAIT_MAX, Wait};
 use super::entry::Entry;
-use super::log::Log;
+use super::log::{Log, Span};
 use super::members::{Change, Snapshot};
 use super::names::{EntryId, Origin, RoomName, UserName};
 use super::peers::SILENCE_MAX;
@@ -16,11 +19,14 @@ use super::{
 use crate::bus::Topic;
 use crate::bus::frame::{AckFrame, Beat, Frame, LiveEvent, LiveFrame, LogFrame};
 
+/// A tick that is so late means that the process was suspended.
+const SUSPENDED_AFTER: Duration = Duration::from_secs(1);
+
 impl Replica {
     /// A client says something. Answered by [`Effect::Said`]; a mid that was seen before makes no
     /// second entry, and the answer is the first one's.
     pub fn say(&mut self, now: Now, say: Say<'_>) {
-        let first = say.mid.and_then(|mid| self.mids.get(mid));
+        let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
         let (id, ts) = match first {
             Some(first) => first,
             None => self.append(now, say),
@@ -34,7 +40,7 @@ impl Replica {
             need: say.copies,
             until,
         };
-        if copies >= say.copies || !self.waits.add(wait) {
+        if copies >= say.copies || !self.waits.add(wait, first.is_none()) {
             self.effects.push(Effect::Said {
                 ticket: say.ticket,
                 id,
@@ -134,12 +140,26 @@ impl Replica {
 
     fn log_frame(&mut self, now: Now, frame: LogFrame) {
         let origin = frame.origin;
+        if let Some(last) = frame.entries.last() {
+            self.peers.acknowledge(origin, origin, last.seq);
+        }
         self.arrive(origin, frame.entries, now);
         if self.logs[&origin].missing().is_some() {
             self.repair(origin, now);
         }
         if frame.ack_wanted {
-            let acks = self.acks.entry(origin).or_default();
+            self.acks.entry(origin).or_default().wanted = self.logs[&origin].reaches();
+            self.acknowledge(origin, now);
+        }
+    }
+
+    /// Acknowledges an origin's log, now or when it is time to.
+    fn acknowledge(&mut self, origin: Origin, now: Now) {
+        let Some(acks) = self.acks.get_mut(&origin) else {
+            return;
+        };
+        let solid = self.logs.get(&origin).map_or(0, Log::solid);
+        if solid > acks.told && acks.told < acks.wanted {
             let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
             acks.due.get_or_insert(earliest.max(now.mono));
             self.send_acks(now);
@@ -168,10 +188,7 @@ impl Replica {
         self.members.claim(beat.origin, beat.members_version);
         self.fetch_members(beat.origin);
         if first {
-            let Self { logs, repairs, .. } = self;
-            for (origin, log) in logs.iter() {
-                repairs.ask_for_holes(beat.origin, *origin, log);
-            }
+            self.ask_for_holes(beat.origin);
             self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
         }
         self.settle_waits(now);
@@ -198,8 +215,9 @@ impl Replica {
     }
 
     fn ack_frame(&mut self, now: Now, frame: AckFrame) {
-        self.peers
-            .acknowledge(frame.from, self.me.origin, frame.through);
+        let me = self.me.origin;
+        let through = frame.through.min(self.logs[&me].held());
+        self.peers.acknowledge(frame.from, me, through);
         self.settle_waits(now);
     }
 
@@ -230,32 +248,35 @@ impl Replica {
 
     /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
     pub fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
-        let Some(fetch) = self.repairs.end(id) else {
+        let Some((fetch, shown)) = self.repairs.end(id) else {
             return;
         };
         let origin = fetch.origin;
         let page = page.filter(|page| page.entries.iter().all(|entry| entry.origin == origin));
         if let Some(page) = page {
-            let before = self.log_mut(origin).held();
+            let log = self.log_mut(origin);
+            let before = log.held();
             let mut accepted = Vec::new();
-            self.log_mut(origin).start_behind(page.floor, &mut accepted);
+            log.start_behind(page.floor, &mut accepted);
+            if fetch.from == origin {
+                log.settle(page.floor);
+            }
             self.accept(accepted, now);
             let count = self.arrive(origin, page.entries, now);
             let log = self.log_mut(origin);
             log.counts.repaired += count as u64;
             if log.held() == before {
-                let position = self
-                    .peers
-                    .get(fetch.from)
-                    .and_then(|p| p.position.get(&origin));
-                self.repairs
-                    .lacks(&fetch, position.copied().unwrap_or_default());
+                self.repairs.lacks(&fetch, shown);
+            }
+            if fetch.span.after < before && count > 0 {
+                self.repairs.holes_changed(now.mono);
             }
         } else {
             self.repairs.failed(&fetch, now.mono);
         }
         self.repair(origin, now);
         self.repair_holes();
+        self.acknowledge(origin, now);
         self.check_ready(now);
     }
 
@@ -272,8 +293,13 @@ impl Replica {
 
     /// Asks all that hear this node to say what they hold of it, by a frame without entries.
     pub fn ask_acks(&mut self, now: Now) {
-        let log = LogFrame { origin: self.me.origin, ack_wanted: true, entries: Vec::new() };
-        self.effects.push(Effect::Publish(Topic::Log, Frame::Log(log)));
+        let log = LogFrame {
+            origin: self.me.origin,
+            ack_wanted: true,
+            entries: Vec::new(),
+        };
+        self.effects
+            .push(Effect::Publish(Topic::Log, Frame::Log(log)));
         self.ask_beat(now);
     }
 
@@ -290,7 +316,32 @@ impl Replica {
         if now.mono < self.tick_due {
             return;
         }
+        // After a suspension what has arrived meanwhile is still to be read: nobody is judged yet.
+        let suspended = now.mono > self.tick_due + SUSPENDED_AFTER;
         self.tick_due = now.mono + TICK_EVERY;
+        if !suspended {
+            self.forget_silent(now);
+        }
+        let open: Vec<Origin> = self.repairs.open().collect();
+        for origin in open {
+            self.repair(origin, now);
+        }
+        if self.repairs.holes_are_due(now.mono)
+            && let Some(from) = self
+                .peers
+                .heard()
+                .map(|(peer, _)| peer)
+                .choose(&mut self.rng)
+        {
+            self.ask_for_holes(from);
+        }
+        self.repair_holes();
+        self.settle_waits(now);
+        self.mids.expire(now.mono);
+        self.check_ready(now);
+    }
+
+    fn forget_silent(&mut self, now: Now) {
         let silent: Vec<Origin> = self
             .peers
             .iter()
@@ -305,14 +356,6 @@ impl Replica {
                 self.forget_members(origin);
             }
         }
-        let open: Vec<Origin> = self.repairs.open().collect();
-        for origin in open {
-            self.repair(origin, now);
-        }
-        self.repair_holes();
-        self.settle_waits(now);
-        self.mids.expire(now.wall_us);
-        self.check_ready(now);
     }
 
     fn send_beat(&mut self, now: Now) {
@@ -347,7 +390,8 @@ impl Replica {
             if acks.due.is_some_and(|due| due <= now.mono) {
                 acks.due = None;
                 acks.last = Some(now.mono);
-                let through = logs.get(origin).map_or(0, Log::held);
+                let through = logs.get(origin).map_or(0, Log::solid);
+                acks.told = through;
                 let ack = AckFrame {
                     from: me.origin,
                     through,
@@ -358,8 +402,26 @@ impl Replica {
     }
 
     fn repair_holes(&mut self) {
-        while let Some(fetch) = self.repairs.step_holes() {
-            self.effects.push(Effect::Fetch(fetch));
+        let Self {
+            repairs,
+            peers,
+            logs,
+            effects,
+            ..
+        } = self;
+        let useful = |from: Origin, origin: Origin, hole: Span| {
+            let still = |log: &Log| log.holes().contains(&hole);
+            peers.hears(from) && logs.get(&origin).is_some_and(still)
+        };
+        while let Some(fetch) = repairs.step_holes(useful) {
+            effects.push(Effect::Fetch(fetch));
+        }
+    }
+
+    /// Asks a peer for what was passed: it may come from where that is known.
+    fn ask_for_holes(&mut self, from: Origin) {
+        for (origin, log) in &self.logs {
+            self.repairs.ask_for_holes(from, *origin, log);
         }
     }
 
@@ -380,7 +442,7 @@ impl Replica {
             self.acks.remove(&origin);
             self.members_asked.remove(&origin);
         }
-        while self.logs.len() > ORIGINS_MAX {
+        while self.logs.len() >= ORIGINS_MAX {
             let empty = self.logs.iter().find(|(origin, log)| {
                 log.held() <= log.floor()
                     && **origin != self.me.origin

@@ -16,6 +16,9 @@ pub const AHEAD_BYTES_MAX: usize = 4 << 20;
 /// Holes of one origin that are remembered at the most; the oldest is forgotten first.
 pub const HOLES_MAX: usize = 256;
 
+/// The last number that a log may have. Higher ones are nonsense from the wire, and ignored.
+pub const SEQ_MAX: u64 = i64::MAX as u64;
+
 /// The numbers `after < seq <= through` of one origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -57,6 +60,8 @@ pub struct Log {
     held: u64,
     floor: u64,
     claimed: u64,
+    settled: u64,
+    behind: u64,
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
     holes: Vec<Span>,
@@ -65,9 +70,31 @@ pub struct Log {
 }
 
 impl Log {
-    /// The last number held without a gap; what this node's position says.
+    /// The last number held, but for holes that were passed; what this node's position says.
     pub fn held(&self) -> u64 {
         self.held
+    }
+
+    /// The last number before the first hole: what this node may acknowledge. A hole that the
+    /// origin itself cannot fill any more does not count.
+    pub fn solid(&self) -> u64 {
+        let open = self.holes.iter().find(|hole| hole.through > self.settled);
+        open.map_or(self.held, |hole| hole.after)
+    }
+
+    /// The origin says that it has trimmed through this number.
+    pub fn settle(&mut self, floor: u64) {
+        self.settled = self.settled.max(floor);
+    }
+
+    /// The last number that is known to exist.
+    pub fn reaches(&self) -> u64 {
+        self.claimed
+    }
+
+    /// The number behind which this log was started: what was before, this node never had.
+    pub fn started_behind(&self) -> u64 {
+        self.behind
     }
 
     /// The number through which retention has trimmed.
@@ -82,18 +109,25 @@ impl Log {
 
     /// Entries that wait for those before them, within a span.
     pub fn held_back(&self, span: Span) -> impl Iterator<Item = &Arc<Entry>> {
-        let span = (span.after.min(span.through) + 1)..(span.through.saturating_add(1));
+        let through = span.through.min(SEQ_MAX);
+        let after = span.after.min(through);
+        let span = (after + 1)..(through + 1);
         self.ahead.range(span).map(|(_, entry)| entry)
     }
 
     /// Somebody says that the origin's log reaches this number.
     pub fn claim(&mut self, seq: u64) {
-        self.claimed = self.claimed.max(seq);
+        if seq <= SEQ_MAX {
+            self.claimed = self.claimed.max(seq);
+        }
     }
 
     /// Takes an entry. What can be shown now, in order, is appended to `accepted`.
     pub fn arrive(&mut self, entry: Arc<Entry>, accepted: &mut Vec<Arc<Entry>>) -> Arrival {
         let seq = entry.seq;
+        if seq > SEQ_MAX {
+            return Arrival::Refused;
+        }
         self.claim(seq);
         if seq <= self.held {
             return self.fill(entry, accepted);
@@ -138,10 +172,8 @@ impl Log {
             through,
         };
         self.counts.lost += through - self.held;
-        if self.holes.len() >= HOLES_MAX {
-            self.holes.remove(0);
-        }
         self.holes.push(span);
+        self.forget_holes();
         self.held = through;
         self.claim(through);
         self.release(accepted);
@@ -156,13 +188,18 @@ impl Log {
 
     /// Starts behind what others have trimmed, if this log has not started: not a hole.
     pub fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
-        if self.held == 0 && floor > 0 {
+        if self.held == 0 && (1..=SEQ_MAX).contains(&floor) {
             self.held = floor;
             self.floor = floor;
+            self.behind = floor;
             self.claim(floor);
-            self.ahead = self.ahead.split_off(&(floor + 1));
             self.release(accepted);
         }
+    }
+
+    fn forget_holes(&mut self) {
+        let surplus = self.holes.len().saturating_sub(HOLES_MAX);
+        self.holes.drain(..surplus);
     }
 
     /// Moves entries that need not wait any longer.
@@ -172,12 +209,12 @@ impl Log {
                 break;
             }
             let (seq, entry) = first.remove_entry();
+            self.ahead_bytes -= entry.json.len();
             if seq == self.held + 1 {
                 self.held = seq;
                 accepted.push(entry);
             }
         }
-        self.ahead_bytes = self.ahead.values().map(|entry| entry.json.len()).sum();
     }
 
     /// An entry below `held`: new only if it lies in a hole that was passed.
@@ -201,6 +238,7 @@ impl Log {
         for (offset, span) in rest.into_iter().filter(|s| s.through > s.after).enumerate() {
             self.holes.insert(index + offset, span);
         }
+        self.forget_holes();
         self.counts.lost -= 1;
         accepted.push(entry);
         Arrival::Accepted

@@ -145,7 +145,7 @@ impl Members {
     pub fn told(&mut self, origin: Origin, version: u64, change: &Change) -> Option<Change> {
         let remote = self.remote.entry(origin).or_default();
         remote.newest = remote.newest.max(version);
-        if version != remote.version + 1 {
+        if version.checked_sub(1) != Some(remote.version) {
             return None;
         }
         remote.version = version;
@@ -190,8 +190,16 @@ impl Members {
             .is_some_and(|remote| remote.newest > remote.version)
     }
 
-    /// Replaces all that is known of another node.
+    /// Replaces all that is known of another node, unless more is known.
     pub fn replace(&mut self, origin: Origin, snapshot: Snapshot) -> Vec<Change> {
+        let known = self.remote.get(&origin).map_or(0, |remote| remote.version);
+        if snapshot.version < known {
+            return Vec::new();
+        }
+        self.set(origin, snapshot)
+    }
+
+    fn set(&mut self, origin: Origin, snapshot: Snapshot) -> Vec<Change> {
         let newest = self.remote.get(&origin).map_or(0, |remote| remote.newest);
         let mut after: HashMap<RoomName, BTreeSet<UserName>> = snapshot
             .rooms
@@ -234,7 +242,7 @@ impl Members {
 
     /// Another node is gone, and its members with it.
     pub fn forget(&mut self, origin: Origin) -> Vec<Change> {
-        let changes = self.replace(origin, Snapshot::default());
+        let changes = self.set(origin, Snapshot::default());
         self.remote.remove(&origin);
         changes
     }

@@ -29,10 +29,21 @@ pub struct Peer {
     pub lag_us: u64,
     /// Whether it takes clients.
     pub ready: bool,
-    /// What it holds of each origin.
+    /// What it holds of each origin, but for holes.
     pub position: BTreeMap<Origin, u64>,
+    /// Of origins in whose log it has holes: what it holds before the first.
+    pub solid: BTreeMap<Origin, u64>,
     /// Which origins it hears.
     pub hears: Vec<Origin>,
+}
+
+impl Peer {
+    /// The number through which it holds all of an origin's log.
+    pub fn solid(&self, origin: Origin) -> u64 {
+        let position = self.position.get(&origin).copied().unwrap_or_default();
+        let solid = self.solid.get(&origin).copied();
+        solid.map_or(position, |solid| solid.min(position))
+    }
 }
 
 /// The other nodes.
@@ -81,16 +92,27 @@ impl Peers {
         peer.http.clone_from(&beat.http);
         peer.lag_us = wall_us.saturating_sub(beat.ts);
         peer.ready = beat.ready;
-        peer.position = beat.position.iter().map(|id| (id.origin, id.seq)).collect();
+        peer.position.clear();
+        peer.solid.clear();
+        for id in &beat.position {
+            // An origin in whose log there is a hole is there twice: before it, and in all.
+            if let Some(before) = peer.position.insert(id.origin, id.seq) {
+                peer.solid.insert(id.origin, before.min(id.seq));
+            }
+        }
         peer.position.insert(beat.origin, beat.head);
+        peer.solid.remove(&beat.origin);
         peer.hears.clone_from(&beat.hears);
     }
 
-    /// A node acknowledged a position.
+    /// A node has shown that it holds all of an origin's log through a number.
     pub fn acknowledge(&mut self, from: Origin, origin: Origin, through: u64) {
         if let Some(peer) = self.peers.get_mut(&from) {
             let held = peer.position.entry(origin).or_default();
             *held = (*held).max(through);
+            if let Some(solid) = peer.solid.get_mut(&origin) {
+                *solid = (*solid).max(through);
+            }
         }
     }
 

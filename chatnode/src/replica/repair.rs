@@ -17,6 +17,8 @@ use super::peers::Peers;
 
 /// Repair requests under way at the most, over all origins.
 pub const FETCHES_MAX: usize = 8;
+/// Requests to one peer at the most: one that is frozen must not keep the others' turn.
+pub const FETCHES_OF_PEER_MAX: usize = 4;
 /// How long an origin's own link may take to bring what another node already holds.
 const BEHIND_GRACE: Duration = Duration::from_millis(200);
 /// Random delay before a first request, so that not all nodes ask at once.
@@ -27,6 +29,12 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Holes that wait to be asked for again at the most.
 const HOLES_ASKED_MAX: usize = 1024;
+/// Some peer is asked for all holes again after this, doubling,
+const HOLES_FIRST: Duration = Duration::from_millis(500);
+/// up to this. A peer may have come to what it had not.
+const HOLES_MAX: Duration = Duration::from_secs(60);
+/// Stands for "whatever its position": the origin knows its own log.
+const ALWAYS: u64 = u64::MAX;
 
 /// Names a request, so that its answer finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +58,8 @@ pub struct Fetch {
 pub enum Step {
     /// Nothing now.
     Wait,
+    /// Nothing before this time.
+    WaitUntil(Duration),
     /// Ask.
     Fetch(Fetch),
     /// Nobody has them: go on behind this number.
@@ -73,8 +83,12 @@ struct State {
 pub struct Repairs {
     next: u64,
     states: BTreeMap<Origin, State>,
-    fetches: BTreeMap<FetchId, Fetch>,
+    /// With the position that the peer had shown when it was asked: one shown meanwhile is no
+    /// part of its answer.
+    fetches: BTreeMap<FetchId, (Fetch, u64)>,
     holes: VecDeque<(Origin, Origin, Span)>,
+    holes_due: Duration,
+    holes_pause: Duration,
 }
 
 impl Repairs {
@@ -102,8 +116,10 @@ impl Repairs {
             state.since = now;
             state.lacks.clear();
         }
-        if state.in_flight.is_some() || now < state.not_before || self.fetches.len() >= FETCHES_MAX
-        {
+        if now < state.not_before {
+            return Step::WaitUntil(state.not_before);
+        }
+        if state.in_flight.is_some() || self.fetches.len() >= FETCHES_MAX {
             return Step::Wait;
         }
         let gone = peers.is_gone(origin, now);
@@ -118,12 +134,20 @@ impl Repairs {
                 .copied()
                 .unwrap_or_default()
         };
-        let lacks = |peer: Origin| state.lacks.get(&peer) == Some(&position(peer));
-        let rested = |peer: Origin| {
-            state
-                .failures
-                .get(&peer)
-                .is_none_or(|(until, _)| now >= *until)
+        let lacks = |peer: Origin| match state.lacks.get(&peer) {
+            Some(&then) => then == ALWAYS || then == position(peer),
+            None => false,
+        };
+        let rested = |peer: Origin| match state.failures.get(&peer) {
+            Some((until, _)) => now >= *until,
+            None => true,
+        };
+        let free = |peer: Origin| {
+            self.fetches
+                .values()
+                .filter(|(f, _)| f.from == peer)
+                .count()
+                < FETCHES_OF_PEER_MAX
         };
         let linked = peers.hears(origin);
         let patient = linked && !lacks(origin) && rested(origin);
@@ -133,19 +157,26 @@ impl Repairs {
             .filter(|&peer| peer != origin && !lacks(peer))
             .filter(|&peer| gone || position(peer) > span.after)
             .collect();
+        let grace = state.since + BEHIND_GRACE;
         let from = if patient && position(origin) > span.after {
-            Some(origin)
-        } else if patient && now < state.since + BEHIND_GRACE {
-            None
+            free(origin).then_some(origin)
+        } else if patient && now < grace {
+            return Step::WaitUntil(grace);
         } else {
-            holders
-                .iter()
-                .copied()
-                .filter(|&peer| rested(peer))
-                .choose(rng)
+            let able = |&peer: &Origin| rested(peer) && free(peer);
+            holders.iter().copied().filter(able).choose(rng)
         };
         if let Some(from) = from {
-            return Step::Fetch(self.begin(Some(origin), from, origin, span));
+            let shown = if from == origin {
+                ALWAYS
+            } else {
+                position(from)
+            };
+            let fetch = self.begin(from, origin, span, shown);
+            if let Some(state) = self.states.get_mut(&origin) {
+                state.in_flight = Some(fetch.id);
+            }
+            return Step::Fetch(fetch);
         }
         let origin_cannot = if linked { lacks(origin) } else { gone };
         if origin_cannot && holders.is_empty() {
@@ -163,32 +194,54 @@ impl Repairs {
         }
     }
 
-    /// The next request for an old hole, if there is room for one.
-    pub fn step_holes(&mut self) -> Option<Fetch> {
-        if self.fetches.len() >= FETCHES_MAX {
-            return None;
+    /// The next request for an old hole, if there is room for one, `useful` being whether there
+    /// still is such a hole and such a peer.
+    pub fn step_holes(&mut self, useful: impl Fn(Origin, Origin, Span) -> bool) -> Option<Fetch> {
+        // Half of the requests at the most: what is missing now is more urgent.
+        while self.fetches.len() < FETCHES_MAX / 2 {
+            let (from, origin, span) = self.holes.pop_front()?;
+            if useful(from, origin, span) {
+                return Some(self.begin(from, origin, span, ALWAYS));
+            }
         }
-        let (from, origin, span) = self.holes.pop_front()?;
-        Some(self.begin(None, from, origin, span))
+        None
     }
 
-    /// An answer came. `None` if the request is not known (any more).
-    pub fn end(&mut self, id: FetchId) -> Option<Fetch> {
-        let fetch = self.fetches.remove(&id)?;
+    /// A hole was passed, or filled: others may have news of holes too.
+    pub fn holes_changed(&mut self, now: Duration) {
+        self.holes_pause = HOLES_FIRST;
+        self.holes_due = now + HOLES_FIRST;
+    }
+
+    /// Whether it is time to ask some peer for all holes again.
+    pub fn holes_are_due(&mut self, now: Duration) -> bool {
+        let due = now >= self.holes_due && self.holes.is_empty();
+        if due {
+            self.holes_due = now + self.holes_pause;
+            self.holes_pause = (self.holes_pause * 2).clamp(HOLES_FIRST, HOLES_MAX);
+        }
+        due
+    }
+
+    /// An answer came, and the position that the peer had shown when it was asked. `None` if the
+    /// request is not known (any more).
+    pub fn end(&mut self, id: FetchId) -> Option<(Fetch, u64)> {
+        let (fetch, shown) = self.fetches.remove(&id)?;
         if let Some(state) = self.states.get_mut(&fetch.origin)
             && state.in_flight == Some(id)
         {
             state.in_flight = None;
         }
-        Some(fetch)
+        Some((fetch, shown))
     }
 
-    /// The peer answered, and has not the number asked for first.
-    pub fn lacks(&mut self, fetch: &Fetch, position: u64) {
+    /// The peer answered, and has not the number asked for first, or had not when it had shown
+    /// this position.
+    pub fn lacks(&mut self, fetch: &Fetch, shown: u64) {
         if let Some(state) = self.states.get_mut(&fetch.origin)
             && state.after == fetch.span.after
         {
-            state.lacks.insert(fetch.from, position);
+            state.lacks.insert(fetch.from, shown);
         }
     }
 
@@ -199,7 +252,7 @@ impl Repairs {
         };
         let (until, times) = state.failures.entry(fetch.from).or_default();
         *until = now + (RETRY_FIRST * 2u32.saturating_pow((*times).min(8))).min(RETRY_MAX);
-        *times += 1;
+        *times = times.saturating_add(1);
     }
 
     /// Forgets what is known of an origin.
@@ -212,7 +265,7 @@ impl Repairs {
         self.states.keys().copied()
     }
 
-    fn begin(&mut self, state: Option<Origin>, from: Origin, origin: Origin, span: Span) -> Fetch {
+    fn begin(&mut self, from: Origin, origin: Origin, span: Span, shown: u64) -> Fetch {
         self.next += 1;
         let fetch = Fetch {
             id: FetchId(self.next),
@@ -220,10 +273,7 @@ impl Repairs {
             origin,
             span,
         };
-        self.fetches.insert(fetch.id, fetch);
-        if let Some(state) = state.and_then(|origin| self.states.get_mut(&origin)) {
-            state.in_flight = Some(fetch.id);
-        }
+        self.fetches.insert(fetch.id, (fetch, shown));
         fetch
     }
 }

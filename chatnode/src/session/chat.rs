@@ -50,8 +50,14 @@ impl Node {
     /// A `chat.v1` client sent a frame. Breaks when the connection is not to be read further.
     pub(crate) fn chat_text(&mut self, id: ConnId, text: &str, now: Now) -> ControlFlow<()> {
         let rate_limit = self.settings.rate_limit;
-        for line in text.split('\n').map(str::trim).filter(|line| !line.is_empty()) {
-            let Some(conn) = self.fanout.get_mut(id) else { return ControlFlow::Break(()) };
+        for line in text
+            .split('\n')
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            let Some(conn) = self.fanout.get_mut(id) else {
+                return ControlFlow::Break(());
+            };
             if conn.session.count_frame(rate_limit, now.mono).is_err() {
                 self.close(id, &FLOODING, now);
                 return ControlFlow::Break(());
@@ -65,13 +71,15 @@ impl Node {
             let outcome = match protocol::parse(line) {
                 Ok(request) => {
                     let request_id = request.id.clone();
-                    self.request(id, request, line, now).map_err(|why| (request_id, why))
+                    self.request(id, request, line, now)
+                        .map_err(|why| (request_id, why))
                 }
                 Err(why) => Err(why),
             };
             if let Err((request_id, refusal)) = outcome {
                 self.counters.refused += 1;
-                self.fanout.send(id, &protocol::error(request_id.as_ref(), &refusal), false);
+                self.fanout
+                    .send(id, &protocol::error(request_id.as_ref(), &refusal), false);
             }
         }
         ControlFlow::Continue(())
@@ -108,9 +116,17 @@ impl Node {
         }
     }
 
-    fn answer(&mut self, id: ConnId, rid: RequestId, verb: &str, body: &impl Serialize, long: bool) {
+    fn answer(
+        &mut self,
+        id: ConnId,
+        rid: RequestId,
+        verb: &str,
+        body: &impl Serialize,
+        long: bool,
+    ) {
         if let Some(rid) = rid {
-            self.fanout.send(id, &protocol::reply(&rid, verb, body), long);
+            self.fanout
+                .send(id, &protocol::reply(&rid, verb, body), long);
         }
     }
 
@@ -125,7 +141,9 @@ impl Node {
             Some(name) => name.parse()?,
             None => self.guest_name(),
         };
-        let Some(conn) = self.fanout.get_mut(id) else { return Ok(()) };
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return Ok(());
+        };
         let rooms = conn.session.rooms.clone();
         // A second hello is a change of name.
         if let Some(before) = conn.session.name.replace(name.clone()) {
@@ -158,7 +176,9 @@ impl Node {
         let room: RoomName = join.room.parse()?;
         let since = join.since.as_deref().map(parse_since).transpose()?;
         let history = limit(join.history);
-        let Some(conn) = self.fanout.get_mut(id) else { return Ok(()) };
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return Ok(());
+        };
         let again = conn.session.rooms.contains(&room);
         if !again {
             if conn.session.rooms.len() >= ROOMS_MAX {
@@ -207,7 +227,13 @@ impl Node {
         }
         self.fanout.unsubscribe(id, &room);
         self.replica.leave(&room, name);
-        self.answer(id, rid, "leave", &serde_json::json!({ "room": room.as_str() }), false);
+        self.answer(
+            id,
+            rid,
+            "leave",
+            &serde_json::json!({ "room": room.as_str() }),
+            false,
+        );
         Ok(())
     }
 
@@ -220,10 +246,20 @@ impl Node {
         now: Now,
     ) -> Result<(), Refusal> {
         let room = self.joined_room(id, typing)?;
-        if self.fanout.get_mut(id).is_some_and(|conn| conn.session.may_type(now.mono)) {
+        if self
+            .fanout
+            .get_mut(id)
+            .is_some_and(|conn| conn.session.may_type(now.mono))
+        {
             self.replica.typing(&room, name);
         }
-        self.answer(id, rid, "typing", &serde_json::json!({ "room": room.as_str() }), false);
+        self.answer(
+            id,
+            rid,
+            "typing",
+            &serde_json::json!({ "room": room.as_str() }),
+            false,
+        );
         Ok(())
     }
 
@@ -239,7 +275,9 @@ impl Node {
         let mid = send.mid.as_ref().map(|mid| mid.parse()).transpose()?;
         protocol::check_text(&send.text)?;
         let rate_limit = self.settings.rate_limit;
-        let Some(conn) = self.fanout.get_mut(id) else { return Ok(()) };
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return Ok(());
+        };
         if let Err(wait) = conn.session.count_say(rate_limit, now.mono) {
             return Err(Refusal {
                 code: "rate_limited",
@@ -248,7 +286,15 @@ impl Node {
             });
         }
         let answer = rid.map_or(Answer::Nobody, |rid| Answer::Chat(id, rid));
-        self.say(&room, name, mid.as_ref(), &send.text, send.copies as usize, answer, now);
+        self.say(
+            &room,
+            name,
+            mid.as_ref(),
+            &send.text,
+            send.copies as usize,
+            answer,
+            now,
+        );
         Ok(())
     }
 
@@ -259,7 +305,11 @@ impl Node {
         history: &History<'_>,
     ) -> Result<(), Refusal> {
         let room: RoomName = history.room.parse()?;
-        let before = history.before.as_ref().map(|before| before.parse()).transpose()?;
+        let before = history
+            .before
+            .as_ref()
+            .map(|before| before.parse())
+            .transpose()?;
         let page = self.history_page(&room, before, limit(history.limit))?;
         self.answer(id, rid, "history", &page, true);
         Ok(())
@@ -278,7 +328,10 @@ impl Node {
         let unknown = || Refusal::new("id_unknown", "no message of this id is held here");
         let page = self.replica.page(room, before, limit).ok_or_else(unknown)?;
         let messages = protocol::entries(page.entries.iter().map(|entry| &**entry));
-        Ok(HistoryPage { messages, more: page.more })
+        Ok(HistoryPage {
+            messages,
+            more: page.more,
+        })
     }
 
     fn who(&mut self, id: ConnId, rid: RequestId, who: &InRoom<'_>) -> Result<(), Refusal> {
@@ -292,14 +345,21 @@ impl Node {
 
     fn joined_room(&mut self, id: ConnId, request: &InRoom<'_>) -> Result<RoomName, Refusal> {
         let room: RoomName = request.room.parse()?;
-        let joined = self.fanout.get_mut(id).is_some_and(|conn| conn.session.rooms.contains(&room));
-        joined.then_some(room).ok_or_else(|| Refusal::new("not_joined", "join the room first"))
+        let joined = self
+            .fanout
+            .get_mut(id)
+            .is_some_and(|conn| conn.session.rooms.contains(&room));
+        joined
+            .then_some(room)
+            .ok_or_else(|| Refusal::new("not_joined", "join the room first"))
     }
 }
 
 /// A page's size: what was asked for, within bounds.
 pub(crate) fn limit(asked: Option<u64>) -> usize {
-    asked.map_or(PAGE_DEFAULT, |asked| usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX))
+    asked.map_or(PAGE_DEFAULT, |asked| {
+        usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX)
+    })
 }
 
 /// The ids of a position.
@@ -308,14 +368,21 @@ pub(crate) fn limit(asked: Option<u64>) -> usize {
 /// `bad_request` for too many, `id_invalid` for what is no id.
 pub(crate) fn parse_since(since: &[impl AsRef<str>]) -> Result<Vec<EntryId>, Refusal> {
     if since.len() > SINCE_MAX {
-        return Err(Refusal::bad_request(format!("since: at most {SINCE_MAX} ids")));
+        return Err(Refusal::bad_request(format!(
+            "since: at most {SINCE_MAX} ids"
+        )));
     }
-    since.iter().map(|id| id.as_ref().parse().map_err(Refusal::from)).collect()
+    since
+        .iter()
+        .map(|id| id.as_ref().parse().map_err(Refusal::from))
+        .collect()
 }
 
 fn unknown_verb(line: &str) -> Refusal {
     let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let verb = value.as_object().and_then(|fields| fields.keys().find(|key| *key != "id"));
+    let verb = value
+        .as_object()
+        .and_then(|fields| fields.keys().find(|key| *key != "id"));
     match verb {
         Some(verb) => {
             let verb: String = verb.chars().take(32).collect();

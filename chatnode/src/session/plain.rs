@@ -18,10 +18,13 @@ const TOO_LONG: Close = Close::new(1009, "text_too_long: a message is at most 40
 impl Node {
     /// A plain client enters its room under a guest's name.
     pub(crate) fn plain_open(&mut self, id: ConnId, room: RoomName, now: Now) {
-        let Some(name) = self.session_name(id) else { return };
+        let Some(name) = self.session_name(id) else {
+            return;
+        };
         self.replica.enter(&room, &name);
         self.carry_out(now);
-        self.fanout.subscribe(id, &room, std::collections::BTreeMap::new());
+        self.fanout
+            .subscribe(id, &room, std::collections::BTreeMap::new());
         if let Some(conn) = self.fanout.get_mut(id) {
             conn.session.rooms.push(room);
         }
@@ -30,7 +33,9 @@ impl Node {
     /// A plain client says something. Breaks if it must not be read for a while.
     pub(crate) fn plain_text(&mut self, id: ConnId, text: &str, now: Now) -> ControlFlow<()> {
         let rate_limit = self.settings.rate_limit;
-        let Some(conn) = self.fanout.get_mut(id) else { return ControlFlow::Break(()) };
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return ControlFlow::Break(());
+        };
         let (Some(name), Some(room)) = (conn.session.name.clone(), conn.session.rooms.first())
         else {
             return ControlFlow::Break(());

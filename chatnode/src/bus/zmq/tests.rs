@@ -1,13 +1,14 @@
 //! What only real sockets can get wrong.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use zeromq::{PubSocket, RepSocket, Socket as _, SocketSend as _, ZmqMessage};
+use tokio::time::timeout;
+use zeromq::RepSocket;
 
 use super::*;
-use crate::bus::frame::FRAME_LEN_MAX;
-use crate::bus::zmq::{DIAL_TIMEOUT, ZmqBus, listen};
+use crate::bus::frame::encode;
+use crate::bus::tests::{
+    DEADLINE, closed, connected, frame, heard, meet, next, number, numbered, origin, some_beat,
+};
 
 const A: &str = "aaaaaaaaaa";
 const B: &str = "bbbbbbbbbb";
@@ -38,13 +39,10 @@ async fn accepted_sockets_end_by_themselves() {
 }
 
 #[test]
-fn a_taken_port_is_an_error_and_a_found_one_is_odd() {
+fn a_taken_port_is_an_error() {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
-    assert_eq!(
-        listen(addr).unwrap_err().kind(),
-        std::io::ErrorKind::AddrInUse
-    );
+    assert_eq!(listen(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
 /// The crate drops what finds 100 000 messages before it; it must not stop, or stop us.
@@ -101,9 +99,9 @@ trait NowOrNeverAfterYield: Future + Sized {
 
 impl<T: Future> NowOrNeverAfterYield for T {}
 
-/// What waits for a dead link's owner is bounded: the link stops reading.
+/// The link stops reading, and what it has not read waits on the way.
 #[tokio::test]
-async fn a_node_that_does_not_read_its_events_holds_few() {
+async fn a_node_that_is_late_for_its_events_loses_none() {
     let (mut a, at, _) = bind(A).await;
     let (mut b, _, _) = bind(B).await;
     meet(&mut a, &mut b, LinkId(1), &at).await;
@@ -156,7 +154,7 @@ async fn a_closed_link_does_not_connect_again() {
     timeout(DEADLINE, tasks.wait())
         .await
         .expect("the link's task ends");
-    let addr: std::net::SocketAddr = at.strip_prefix("tcp://").unwrap().parse().unwrap();
+    let addr: SocketAddr = at.strip_prefix("tcp://").unwrap().parse().unwrap();
     let listener = timeout(DEADLINE, async {
         loop {
             match tokio::net::TcpListener::bind(addr).await {
@@ -187,10 +185,11 @@ async fn a_port_that_is_no_publisher_closes_the_link() {
         Speech::Mesh,
     );
     let (mut socket, _) = http.accept().await.unwrap();
-    socket
-        .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        .await
-        .unwrap();
+    let answer = [
+        &b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n"[..],
+        &[b' '; 64],
+    ];
+    socket.write_all(&answer.concat()).await.unwrap();
     let reason = closed(&mut b, LinkId(2)).await;
     assert!(reason.contains("greeting"), "{reason}");
 
@@ -323,4 +322,80 @@ async fn closing_waits_no_longer_than_told() {
         "{:?}",
         before.elapsed()
     );
+}
+
+/// A raw subscriber of everything, which then never reads again.
+async fn stalled_subscriber(endpoint: &str) -> tokio::net::TcpStream {
+    let addr = endpoint.strip_prefix("tcp://").unwrap();
+    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let mut greeting = [0; 64];
+    greeting[0] = 0xff;
+    greeting[9] = 0x7f;
+    greeting[10] = 3;
+    greeting[12..16].copy_from_slice(b"NULL");
+    socket.write_all(&greeting).await.unwrap();
+    let ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB";
+    let subscribe_all = [0, 1, 1];
+    socket
+        .write_all(&[&ready[..], &subscribe_all].concat())
+        .await
+        .unwrap();
+    socket
+}
+
+/// Without the listener's timeout the crate would keep all of it for as long as the peer likes.
+#[tokio::test]
+async fn what_a_stopped_subscriber_holds_is_let_go() {
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    let _stalled = stalled_subscriber(&at).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    struct Held(Vec<u8>, #[expect(dead_code, reason = "counted")] Arc<()>);
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let count = Arc::new(());
+    let body = Bytes::from_owner(Held(vec![1; 1 << 19], Arc::clone(&count)));
+    for _ in 0..100 {
+        a.publish(Topic::Log, body.clone());
+    }
+    drop(body);
+    for _ in 0..100 {
+        assert_eq!(
+            frame(&mut b).await.1,
+            Topic::Log,
+            "the others are not delayed"
+        );
+    }
+    let before = tokio::time::Instant::now();
+    let let_go = async {
+        while Arc::strong_count(&count) > 1 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(2 * DEADLINE, let_go)
+        .await
+        .expect("the kernel cuts the connection");
+    assert!(
+        before.elapsed() > Duration::from_secs(2),
+        "it was stalled: {:?}",
+        before.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn version_6_addresses_work_too() {
+    let Ok(listener) = listen("[::1]:0".parse().unwrap()) else {
+        println!("this machine has no IPv6");
+        return;
+    };
+    let stop = CancellationToken::new();
+    let (mut a, at) = ZmqBus::bind(listener, origin(A), TaskTracker::new(), stop)
+        .await
+        .unwrap();
+    assert!(at.starts_with("tcp://[::1]:"), "{at}");
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
 }
