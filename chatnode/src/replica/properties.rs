@@ -35,6 +35,9 @@ fn entry(of: u8, seq: u64, ts: u64, mid: Option<u8>, at: u8) -> Arc<Entry> {
     Arc::new(Entry::new(id, ts, room(at), mid, &name, "hello"))
 }
 
+/// An entry's origin and number, its timestamp and mid.
+type Drawn = ((u8, u64), (u64, u8));
+
 proptest! {
     #[test]
     fn a_log_accepts_each_number_once_and_in_order(seqs in prop::collection::vec(1..40_u64, 0..200)) {
@@ -114,7 +117,7 @@ proptest! {
                 (Just(entries.clone()), Just(entries).prop_shuffle())
             })
     ) {
-        let shown = |entries: &[((u8, u64), (u64, u8))]| {
+        let shown = |entries: &[Drawn]| {
             let mut mids = Mids::default();
             let mut shown = BTreeMap::new();
             let mut delivered = BTreeSet::new();
