@@ -23,6 +23,8 @@ pub mod members;
 mod mids;
 pub mod names;
 pub mod peers;
+#[cfg(test)]
+mod properties;
 pub mod repair;
 pub mod resume;
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl Replica {
             Frame::Log(log) if log.origin == from => self.log_frame(now, log),
             Frame::Beat(beat) if beat.origin == from => self.beat_frame(now, &beat),
             Frame::Live(live) if live.origin == from => self.live_frame(live),
-            Frame::Ack(ack) if ack.from == from => self.ack_frame(now, ack),
+            Frame::Ack(ack) if ack.from == from => self.ack_frame(now, &ack),
             Frame::Log(_) | Frame::Beat(_) | Frame::Live(_) | Frame::Ack(_) => {}
         }
     }
@@ -214,7 +214,7 @@ impl Replica {
         self.fetch_members(frame.origin);
     }
 
-    fn ack_frame(&mut self, now: Now, frame: AckFrame) {
+    fn ack_frame(&mut self, now: Now, frame: &AckFrame) {
         let me = self.me.origin;
         let through = frame.through.min(self.logs[&me].held());
         self.peers.acknowledge(frame.from, me, through);

@@ -135,3 +135,20 @@ fn a_peer_that_does_not_answer_does_not_keep_the_turn_of_others() {
     rig.comes("c.1 c.3");
     assert_eq!(rig.passes(20), ["fetch c.2-2 of c"]);
 }
+
+#[test]
+fn only_what_was_asked_for_is_given_up() {
+    let mut rig = Rig::linked("b");
+    rig.comes("b.1");
+    rig.beat('b', "a", "b.5");
+    assert_eq!(rig.passes(20), ["fetch b.2-5 of b"]);
+    rig.beat('b', "a", "b.7");
+    let asked = rig.answer_behind(5, Some(""));
+    assert_eq!(
+        asked,
+        ["fetch b.2-7 of b"],
+        "6 and 7 were not asked for yet"
+    );
+    let passed = rig.answer_behind(5, Some("b.6 b.7"));
+    assert_eq!(passed, ["gap b.2-5", "deliver b.6", "deliver b.7"]);
+}
