@@ -150,11 +150,11 @@ mod tests {
         #[test]
         fn what_is_given_up_ends_at_a_frame(
             lengths in proptest::collection::vec(prop_oneof![0usize..200, Just(126), 65_000usize..66_000], 1..6),
-            written in 0.0f64..1.0,
-            drained in 0.0f64..1.0,
+            written in 0usize..1000,
+            drained in 0usize..1000,
         ) {
             let bytes = frames(&lengths);
-            let part = |of: usize, share: f64| ((of as f64) * share) as usize;
+            let part = |of: usize, thousandths: usize| of * thousandths / 1000;
             let written = part(bytes.len(), written);
             let mut backlog = Backlog::default();
             let cut = frames(&lengths[..lengths.len() / 2]).len();

@@ -49,7 +49,7 @@ async fn frames(client: &mut TcpStream, count: usize) -> Vec<String> {
         client.read_exact(&mut head).await.unwrap();
         let length = match head[1] {
             126 => usize::from(client.read_u16().await.unwrap()),
-            127 => client.read_u64().await.unwrap() as usize,
+            127 => usize::try_from(client.read_u64().await.unwrap()).unwrap(),
             length => usize::from(length),
         };
         let mut payload = vec![0; length];
