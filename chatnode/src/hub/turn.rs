@@ -81,11 +81,16 @@ impl Hub {
             // Cancel safe: a notification that is not taken stays.
             tokio::select! {
                 biased;
-                () = stopped.cancelled() => return Ok(()),
+                () = stopped.cancelled() => break,
                 () = self.shared.turn.notified() => {}
                 () = tokio::time::sleep_until(due) => {}
             }
         }
+        // What was queued at last, close frames say, goes out too.
+        let mut node = self.lock();
+        let now = node.clock.now();
+        node.turn(now);
+        Ok(())
     }
 }
 
