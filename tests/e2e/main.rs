@@ -4,3 +4,21 @@
 //! it proves, waits for conditions and never for time, and measures from events.
 
 mod harness;
+
+mod api;
+mod browser;
+mod drain;
+mod frozen;
+mod half_open;
+mod hostile;
+mod hostile_ws;
+mod limits;
+mod members;
+mod peers;
+mod registry_down;
+mod restart;
+mod resume;
+mod start;
+mod statics;
+mod tidy;
+mod twenty;

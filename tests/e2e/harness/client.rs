@@ -195,11 +195,6 @@ impl Client {
         let _gone = self.socket.orders.send(Order::Drop);
     }
 
-    /// All pushes so far.
-    pub(crate) fn pushes(&self) -> Vec<Push> {
-        self.socket.inbox.record().pushes.clone()
-    }
-
     /// The pushes of one verb so far, their bodies.
     pub(crate) fn pushed(&self, verb: &str) -> Vec<Value> {
         let record = self.socket.inbox.record();

@@ -99,10 +99,6 @@ pub(crate) struct LinkState {
     pub(crate) origin: Option<String>,
     pub(crate) state: String,
     #[serde(default)]
-    pub(crate) gaps: u64,
-    #[serde(default)]
-    pub(crate) repaired: u64,
-    #[serde(default)]
     pub(crate) lost: u64,
 }
 
@@ -117,7 +113,6 @@ pub(crate) struct RegistryState {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Mesh {
     pub(crate) origin: String,
-    pub(crate) ready: bool,
     pub(crate) registries: Vec<RegistryState>,
     pub(crate) links: Vec<LinkState>,
     pub(crate) position: Vec<String>,

@@ -61,7 +61,7 @@ impl Raw {
     ///
     /// # Errors
     /// It does not close in time.
-    pub(crate) async fn to_end(&mut self, within: Duration) -> Result<Vec<u8>> {
+    pub(crate) async fn until_closed(&mut self, within: Duration) -> Result<Vec<u8>> {
         let mut all = std::mem::take(&mut self.unread);
         let read = timeout(within, self.stream.read_to_end(&mut all)).await;
         // A reset is an end as well.
