@@ -8,7 +8,11 @@
 pub mod frame;
 pub mod links;
 pub mod memory;
+pub mod parts;
 pub mod zmq;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -54,6 +58,18 @@ pub enum BusEvent {
     Frame(LinkId, Topic, Bytes),
     /// A foreign publisher said this.
     Plain(LinkId, String),
+}
+
+impl BusEvent {
+    /// Whose news it is.
+    pub fn link(&self) -> LinkId {
+        match self {
+            Self::Connected(link)
+            | Self::Closed(link, _)
+            | Self::Frame(link, ..)
+            | Self::Plain(link, _) => *link,
+        }
+    }
 }
 
 /// Carries frames between nodes.

@@ -1,4 +1,300 @@
-//! One node of a chatmesh.
+//! One node of a chatmesh: WebSocket chat that needs no broker.
+//!
+//! A node keeps a log of what its own clients said, publishes it, and holds a copy of every other
+//! node's. What follows from that is in [`replica`], which is pure; everything else carries bytes.
+//!
+//! ```text
+//!   browser ── http ─ session ─┐                     ┌─ membership ── registries
+//!                              ├── hub ── replica    ├─ bus ── other nodes
+//!   browser ── fanout ─────────┘     └───────────────┴─ http/mesh ── other nodes
+//! ```
+//!
+//! - [`http`] is the door: who may come in, the API, the page, upgrades to WebSocket.
+//! - [`websocket`], [`protocol`] and [`session`] turn a client's bytes into requests.
+//! - [`hub`] owns all state, lends it to tasks, and ends each turn: publish, then write.
+//! - [`fanout`] writes to each client once per turn.
+//! - [`bus`] carries frames between nodes; [`membership`] tells whom to hear.
+//! - [`store`] keeps entries.
 
 pub mod bus;
+pub mod config;
+pub mod fanout;
+pub mod http;
+pub mod hub;
+pub mod membership;
+pub mod protocol;
 pub mod replica;
+pub mod session;
+pub mod store;
+pub mod websocket;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use registry::process::{self, Failure, Tasks};
+use registry::serve;
+use serde::Serialize;
+
+use crate::bus::Speech;
+use crate::bus::links::{Links, LinksOptions, Target};
+use crate::bus::zmq::{self, ZmqBus};
+use crate::config::{Checked, Config};
+use crate::http::{Doors, Front, assets};
+use crate::hub::{Hub, Parts, Settings};
+use crate::membership::Membership;
+use crate::replica::names::Origin;
+use crate::replica::{Identity, Now, Replica};
+use crate::store::memory::MemoryStore;
+
+/// Sockets that are kept free for peers, registries and files when clients fill the rest.
+const DESCRIPTORS_KEPT: u64 = 256;
+/// Connections of one node at the most, whatever the limit of open files.
+const CLIENTS_MAX: u64 = 1 << 20;
+/// Clients are told this long before that the node goes.
+const GOAWAY_AFTER: Duration = Duration::from_millis(300);
+/// How long a stopping node waits for others to hold its last entries.
+const HANDOVER_MAX: Duration = Duration::from_secs(2);
+/// How long the tasks then have to end.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long the bus has to send what is queued.
+const BUS_GRACE: Duration = Duration::from_millis(200);
+
+/// The ready line.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    ready: &'static str,
+    origin: &'a str,
+    http: &'a str,
+    #[serde(rename = "pub")]
+    publisher: &'a str,
+}
+
+/// The program: binds, says that it is ready, serves until a signal, drains.
+///
+/// # Errors
+/// `Config` for what cannot work as configured, `Runtime` when a critical task died.
+pub fn main(config: &Config) -> Result<(), Failure> {
+    let checked = config.check()?;
+    process::init_logging(config.log);
+    let descriptors = process::raise_open_files_limit();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(config, checked, descriptors))
+}
+
+async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), Failure> {
+    let stop = process::stop_signal();
+    let tasks = Tasks::new();
+    let mut rng = StdRng::from_rng(&mut rand::rng());
+    let origin = Origin::generate(&mut rng);
+    let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
+    let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
+    let local = listener
+        .local_addr()
+        .context("the listener has no address")?;
+    let publisher = zmq::listen(checked.publisher).map_err(taken("--pub", checked.publisher))?;
+    let published = publisher
+        .local_addr()
+        .context("the PUB listener has no address")?;
+    let (bus, _) = ZmqBus::bind(publisher, origin, tasks.tracker(), tasks.stopping())
+        .await
+        .context("cannot publish")?;
+    let host = advertised_host(config, &checked, local).await;
+    let me = Identity {
+        origin,
+        name: config
+            .name
+            .clone()
+            .unwrap_or_else(|| origin.as_str()[..4].to_owned()),
+        http: format!("http://{}", authority(&host, local)),
+        publisher: format!("tcp://{}", authority(&host, published)),
+    };
+    warn_of_exposure(&checked, config.insecure_mesh);
+    tracing::info!(
+        node = me.name, %origin, http = me.http, "pub" = me.publisher, descriptors,
+        registries = checked.registries.join(" "), rate_limit = config.rate_limit,
+        retain_messages = checked.retention.messages, retain_bytes = checked.retention.bytes,
+        "starting"
+    );
+
+    let (hub, commands) = Hub::new(
+        parts(config, &checked, &me, published, &mut rng)?,
+        tasks.clone(),
+    );
+    let membership = Membership::start(&checked.registries, &me, &tasks)?;
+    let (front, limits) = front(config, &checked, &hub, &me, descriptors);
+    tasks.spawn_critical("turns", hub.clone().run_turns());
+    tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
+    tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
+    tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
+    let (http, publisher) = (&me.http, &me.publisher);
+    process::announce(&Ready {
+        ready: "chatnode",
+        origin: origin.as_str(),
+        http,
+        publisher,
+    });
+
+    let stopping = tasks.stopping();
+    tokio::select! {
+        () = stop => drain(&hub, membership).await,
+        () = stopping.cancelled() => {}
+    }
+    match tasks.drain(DRAIN).await {
+        0 => tracing::info!("stopped"),
+        left => tracing::warn!(count = left, "stopped before all tasks had ended"),
+    }
+    if tasks.failed() {
+        return Err(anyhow::anyhow!("a critical task ended early").into());
+    }
+    Ok(())
+}
+
+/// What the hub owns.
+fn parts(
+    config: &Config,
+    checked: &Checked,
+    me: &Identity,
+    published: SocketAddr,
+    rng: &mut StdRng,
+) -> anyhow::Result<Parts> {
+    let now = Now {
+        mono: Duration::ZERO,
+        wall_us: 0,
+    };
+    let store = Box::new(MemoryStore::new(checked.retention));
+    let replica = Replica::new(me.clone(), store, StdRng::seed_from_u64(rng.random()), now);
+    let fixed = |endpoint: &String, speech| Target {
+        origin: None,
+        endpoint: endpoint.clone(),
+        http: String::new(),
+        speech,
+    };
+    let peers = checked
+        .peers
+        .iter()
+        .map(|endpoint| fixed(endpoint, Speech::Mesh));
+    let subs = checked
+        .subs
+        .iter()
+        .map(|endpoint| fixed(endpoint, Speech::Plain));
+    let options = LinksOptions {
+        me: me.origin,
+        own: vec![me.publisher.clone(), format!("tcp://{published}")],
+        fixed: peers.chain(subs).collect(),
+    };
+    Ok(Parts {
+        settings: Settings {
+            rate_limit: config.rate_limit,
+            publish_plain: !checked.subs.is_empty(),
+            peers: checked.peers.clone(),
+        },
+        replica,
+        links: Links::new(options, StdRng::seed_from_u64(rng.random())),
+        http: http_client()?,
+    })
+}
+
+/// The door for HTTP, and what it may cost.
+fn front(
+    config: &Config,
+    checked: &Checked,
+    hub: &Hub,
+    me: &Identity,
+    descriptors: u64,
+) -> (Front, serve::Limits) {
+    let doors = Doors {
+        advertised: me.http.clone(),
+        allow_origins: checked.allow_origins.clone(),
+        insecure_mesh: config.insecure_mesh,
+    };
+    let page = match &config.www {
+        Some(dir) => assets::folder(dir),
+        None => assets::embedded(),
+    };
+    let clients = descriptors
+        .saturating_sub(DESCRIPTORS_KEPT)
+        .clamp(16, CLIENTS_MAX);
+    let connections_max = usize::try_from(clients).expect("CLIENTS_MAX fits");
+    let limits = serve::Limits {
+        connections_max,
+        ..serve::Limits::default()
+    };
+    (Front::new(hub.clone(), doors, page), limits)
+}
+
+/// Leaves without losing anything: clients are told, others hold what was said here.
+async fn drain(hub: &Hub, membership: Membership) {
+    hub.go_away(GOAWAY_AFTER);
+    tokio::join!(membership.leave(), tokio::time::sleep(GOAWAY_AFTER));
+    hub.close_clients();
+    hub.handed_over(HANDOVER_MAX).await;
+}
+
+/// Requests to peers: no proxy, no redirects.
+fn http_client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(2))
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .context("cannot make an HTTP client")
+}
+
+/// The host that others are told.
+async fn advertised_host(config: &Config, checked: &Checked, local: SocketAddr) -> String {
+    if let Some(host) = &config.advertise {
+        return host.clone();
+    }
+    if !config::is_wildcard(local.ip()) {
+        return bracketed(local.ip());
+    }
+    for registry in &checked.registries {
+        if let Some(ip) = membership::local_address_towards(registry).await {
+            return bracketed(ip);
+        }
+    }
+    "127.0.0.1".to_owned()
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// Host and port of an endpoint: the advertised host, unless it is bound to another address.
+fn authority(host: &str, bound: SocketAddr) -> String {
+    let loopback_only = bound.ip().is_loopback() && !config::is_wildcard(bound.ip());
+    if loopback_only {
+        bound.to_string()
+    } else {
+        format!("{host}:{}", bound.port())
+    }
+}
+
+fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
+    Failure::Config(format!(
+        "{flag} {addr}: {why}; end the program that holds it, or choose another port, or leave \
+         {flag} out for any free one"
+    ))
+}
+
+fn warn_of_exposure(checked: &Checked, insecure_mesh: bool) {
+    if !checked.publisher.ip().is_loopback() {
+        tracing::warn!(
+            "pub" = %checked.publisher,
+            "the mesh is not encrypted or authenticated: whoever reaches it reads all rooms, and \
+             can stop this node with a few bytes"
+        );
+    } else if insecure_mesh {
+        tracing::warn!("--insecure-mesh: /mesh/ answers whoever reaches the HTTP port");
+    }
+}

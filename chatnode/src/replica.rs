@@ -1,4 +1,512 @@
-//! The replicated log, pure: input and time in, effects out. No socket, no clock, no tokio.
+//! The replicated log, pure: input and time in, effects out. No socket, no clock, no runtime.
+//!
+//! Each node keeps one append-only log of what its own clients said, numbered 1, 2, 3, …, and a
+//! copy of every other node's. Order, duplicates, gaps, repair, resume and acknowledgement are
+//! statements about positions in logs:
+//!
+//! - an entry whose number is the next is **accepted**: kept, shown in its room's transcript at its
+//!   place `(ts, origin)`, and delivered to the room's clients here;
+//! - one below is a **duplicate**; one above is **held back**, and what is between is **repaired**
+//!   ([`repair`]);
+//! - a **beat** says how far a node's log reaches and what it holds of all others, so a lost tail
+//!   is noticed without another entry, and what a dead node said is found at whoever has it;
+//! - a client that comes back names the position it has seen, and gets what is beyond ([`resume`]).
+//!
+//! The caller reads the clocks, moves the bytes and carries out the [`Effect`]s in order.
 
+pub mod clock;
+pub mod copies;
 pub mod entry;
+mod inputs;
+pub mod log;
+pub mod members;
+mod mids;
 pub mod names;
+pub mod peers;
+pub mod repair;
+pub mod resume;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+
+use self::clock::Clock;
+use self::copies::{Ticket, Waits};
+use self::entry::Entry;
+use self::log::{Arrival, Log, Span};
+use self::members::{Change, Members, Snapshot};
+use self::mids::{Mids, Verdict};
+use self::names::{EntryId, Mid, Origin, RoomName, UserName};
+use self::peers::{Peer, Peers};
+use self::repair::{Fetch, Repairs, Step};
+use crate::bus::Topic;
+use crate::bus::frame::{Beat, Frame};
+use crate::store::{Page, RoomSummary, Store};
+
+/// How often a node beats.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// A beat that was asked for, or that a new link deserves, comes so much later at the most.
+const BEAT_SOON: Duration = Duration::from_millis(5);
+/// How often time alone is looked at.
+pub const TICK_EVERY: Duration = Duration::from_millis(100);
+/// A node takes clients after so long, though it may lack some peers (P7).
+pub const JOIN_MAX: Duration = Duration::from_secs(5);
+/// Acknowledgements to one origin are so far apart at the least.
+const ACK_EVERY: Duration = Duration::from_millis(5);
+/// Logs of which numbers are kept at the most; beyond, those of dead origins that are trimmed
+/// whole are forgotten, least first.
+pub const ORIGINS_MAX: usize = 4096;
+
+/// The time, as the caller read it.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic, from any fixed point. Decides all waiting.
+    pub mono: Duration,
+    /// Microseconds since 1970. Only for timestamps.
+    pub wall_us: u64,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// This start of this node.
+    pub origin: Origin,
+    /// Display name.
+    pub name: String,
+    /// Where its HTTP is, as others are told.
+    pub http: String,
+    /// Where its PUB socket is, as others are told.
+    pub publisher: String,
+}
+
+/// Something a client says.
+#[derive(Debug, Clone, Copy)]
+pub struct Say<'a> {
+    /// Names the request; comes back in [`Effect::Said`].
+    pub ticket: Ticket,
+    /// Where.
+    pub room: &'a RoomName,
+    /// Who.
+    pub from: &'a UserName,
+    /// The client's own id.
+    pub mid: Option<&'a Mid>,
+    /// What.
+    pub text: &'a str,
+    /// The reply waits for so many other nodes to hold it.
+    pub copies: usize,
+}
+
+/// A part of a log that a peer sent.
+#[derive(Debug, Default)]
+pub struct LogPage {
+    /// The number through which the peer has trimmed.
+    pub floor: u64,
+    /// Entries of the origin asked for, ascending.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// What the caller must do, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Publish an entry of this node's own log. With `ack_wanted`, others acknowledge at once.
+    Append(Arc<Entry>, bool),
+    /// Publish a frame, after all entries appended before it.
+    Publish(Topic, Frame),
+    /// Bring an entry to the room's clients on this node.
+    Deliver(Arc<Entry>),
+    /// Answer a [`Say`].
+    Said {
+        /// Whose.
+        ticket: Ticket,
+        /// The entry it became, or became before.
+        id: EntryId,
+        /// Its timestamp.
+        ts: u64,
+        /// How many other nodes hold it.
+        copies: usize,
+    },
+    /// Ask a peer for entries; tell the outcome by [`Replica::fetched`].
+    Fetch(Fetch),
+    /// Ask a peer for its members; tell the outcome by [`Replica::members_fetched`].
+    FetchMembers(Origin),
+    /// Tell all rooms' clients that these numbers are lost.
+    Gap(Origin, Span),
+    /// Tell a room's clients who came and went, and how many there are.
+    Members(Change, usize),
+    /// Tell a room's clients that somebody types.
+    Typing(RoomName, UserName),
+    /// Take clients. The origins are peers that were listed and are not linked.
+    Ready(Vec<Origin>),
+}
+
+/// The state of one node.
+#[derive(Debug)]
+pub struct Replica {
+    me: Identity,
+    clock: Clock,
+    rng: StdRng,
+    store: Box<dyn Store>,
+    logs: BTreeMap<Origin, Log>,
+    mids: Mids,
+    peers: Peers,
+    members: Members,
+    members_asked: BTreeSet<Origin>,
+    crowds: BTreeSet<RoomName>,
+    repairs: Repairs,
+    waits: Waits,
+    acks: BTreeMap<Origin, Acks>,
+    beat_due: Duration,
+    tick_due: Duration,
+    started: Duration,
+    expected: Option<BTreeSet<Origin>>,
+    join_position: Option<BTreeMap<Origin, u64>>,
+    ready: bool,
+    effects: Vec<Effect>,
+}
+
+/// Acknowledgements to one origin.
+#[derive(Debug, Default)]
+struct Acks {
+    due: Option<Duration>,
+    last: Option<Duration>,
+}
+
+impl Replica {
+    /// A node that has just started and knows nobody.
+    pub fn new(me: Identity, store: Box<dyn Store>, rng: StdRng, now: Now) -> Self {
+        Self {
+            logs: BTreeMap::from([(me.origin, Log::default())]),
+            me,
+            clock: Clock::default(),
+            rng,
+            store,
+            mids: Mids::default(),
+            peers: Peers::default(),
+            members: Members::default(),
+            members_asked: BTreeSet::new(),
+            crowds: BTreeSet::new(),
+            repairs: Repairs::default(),
+            waits: Waits::default(),
+            acks: BTreeMap::new(),
+            beat_due: now.mono,
+            tick_due: now.mono,
+            started: now.mono,
+            expected: None,
+            join_position: None,
+            ready: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes the effects of the inputs since the last call, in order, leaving `spare` to be filled.
+    pub fn take_effects(&mut self, spare: Vec<Effect>) -> Vec<Effect> {
+        debug_assert!(spare.is_empty());
+        std::mem::replace(&mut self.effects, spare)
+    }
+
+    /// Whether there are effects to take.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// When [`Replica::tick`] must be called at the latest.
+    pub fn deadline(&self) -> Duration {
+        let acks = self.acks.values().filter_map(|acks| acks.due);
+        acks.chain([self.beat_due, self.tick_due])
+            .min()
+            .unwrap_or(self.tick_due)
+    }
+
+    /// Who this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.me
+    }
+
+    /// Whether this node takes clients.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The last number held of each origin that said anything, by origin.
+    pub fn position(&self) -> Vec<EntryId> {
+        self.logs
+            .iter()
+            .filter(|(_, log)| log.held() > 0)
+            .map(|(origin, log)| EntryId {
+                origin: *origin,
+                seq: log.held(),
+            })
+            .collect()
+    }
+
+    /// The numbers of an origin's log.
+    pub fn log(&self, origin: Origin) -> Option<&Log> {
+        self.logs.get(&origin)
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Members of all rooms.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Rooms with messages, by name.
+    pub fn rooms(&self) -> Vec<RoomSummary> {
+        self.store.rooms()
+    }
+
+    /// How many entries are kept, and the bytes they take.
+    pub fn kept(&self) -> (usize, usize) {
+        self.store.size()
+    }
+
+    /// The newest `limit` messages of a room that stand before an entry. `None` if the entry is not
+    /// known.
+    pub fn page(&self, room: &RoomName, before: Option<EntryId>, limit: usize) -> Option<Page> {
+        let before = match before {
+            Some(id) => Some(self.store.get(id)?.place()),
+            None => None,
+        };
+        Some(self.store.page(room, before, limit))
+    }
+
+    /// Entries of one origin for a peer that lacks them, held-back ones included.
+    pub fn log_page(&self, origin: Origin, span: Span, bytes_max: usize) -> LogPage {
+        let Some(log) = self.logs.get(&origin) else {
+            return LogPage::default();
+        };
+        let mut entries = self
+            .store
+            .range(origin, span.after, span.through, bytes_max);
+        let whole = entries.last().map_or(span.after, |entry| entry.seq) >= log.held()
+            || entries.is_empty();
+        if whole {
+            let mut bytes: usize = entries.iter().map(|entry| entry.json.len()).sum();
+            let held_back = log.held_back(span).take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.json.len();
+                first || bytes <= bytes_max
+            });
+            entries.extend(held_back.cloned());
+        }
+        LogPage {
+            floor: log.floor(),
+            entries,
+        }
+    }
+
+    /// This node's beat, as it would be published now.
+    pub fn beat(&self, now: Now) -> Beat {
+        let mut position = Vec::with_capacity(self.logs.len());
+        for (&origin, log) in &self.logs {
+            if log.held() <= log.floor() {
+                continue;
+            }
+            // An origin in whose log there is a hole is there twice: before it, and in all.
+            let seqs = [log.solid(), log.held()];
+            let seqs = if seqs[0] < seqs[1] {
+                &seqs[..]
+            } else {
+                &seqs[1..]
+            };
+            position.extend(seqs.iter().map(|&seq| EntryId { origin, seq }));
+        }
+        Beat {
+            origin: self.me.origin,
+            name: self.me.name.clone(),
+            http: self.me.http.clone(),
+            publisher: self.me.publisher.clone(),
+            ts: now.wall_us,
+            head: self.logs[&self.me.origin].held(),
+            position,
+            hears: self.peers.heard().map(|(origin, _)| origin).collect(),
+            members_version: self.members.version(),
+            ready: self.ready,
+        }
+    }
+
+    /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown
+    /// that they hold all of its origin's log through it.
+    pub fn copies(&self, id: EntryId) -> usize {
+        let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
+        self.peers.heard().filter(holds).count()
+    }
+
+    fn log_mut(&mut self, origin: Origin) -> &mut Log {
+        self.logs.entry(origin).or_default()
+    }
+
+    /// Keeps, shows and delivers entries that their log has accepted.
+    fn accept(&mut self, accepted: Vec<Arc<Entry>>, now: Now) {
+        for entry in accepted {
+            self.clock.observe(entry.ts, now.wall_us);
+            self.log_mut(entry.origin).counts.received += 1;
+            self.store.keep(&entry);
+            match self.mids.note(&entry) {
+                Verdict::First => {
+                    self.store.show(&entry);
+                    if self.ready {
+                        self.effects.push(Effect::Deliver(entry));
+                    }
+                }
+                Verdict::Repeats => {}
+                Verdict::Replaces(place) => {
+                    self.store.hide(&entry.room, place);
+                    self.store.show(&entry);
+                }
+                Verdict::Outlives => self.store.show(&entry),
+            }
+        }
+        self.trim(now);
+    }
+
+    fn trim(&mut self, now: Now) {
+        while let Some(entry) = self.store.trim() {
+            self.log_mut(entry.origin).trimmed(entry.seq);
+            let instead = self.mids.trimmed(&entry, now);
+            if let Some(entry) = instead.and_then(|id| self.store.get(id)) {
+                self.store.show(&entry);
+            }
+        }
+    }
+
+    /// Decides about what an origin's log lacks.
+    fn repair(&mut self, origin: Origin, now: Now) {
+        loop {
+            let Some(log) = self.logs.get_mut(&origin) else {
+                return;
+            };
+            match self
+                .repairs
+                .step(now.mono, origin, log, &self.peers, &mut self.rng)
+            {
+                Step::Wait => return,
+                Step::WaitUntil(at) => {
+                    self.tick_due = self.tick_due.min(at);
+                    return;
+                }
+                Step::Fetch(fetch) => return self.effects.push(Effect::Fetch(fetch)),
+                Step::Pass(through) => {
+                    let mut accepted = Vec::new();
+                    let span = log.pass(through, &mut accepted);
+                    self.repairs.holes_changed(now.mono);
+                    if self.ready {
+                        self.effects.push(Effect::Gap(origin, span));
+                    }
+                    self.accept(accepted, now);
+                }
+            }
+        }
+    }
+
+    /// Takes entries from a link or a repair.
+    fn arrive(&mut self, origin: Origin, entries: Vec<Arc<Entry>>, now: Now) -> usize {
+        let mut accepted = Vec::with_capacity(entries.len());
+        let log = self.logs.entry(origin).or_default();
+        for entry in entries {
+            if log.arrive(entry, &mut accepted) == Arrival::Refused {
+                break;
+            }
+        }
+        let count = accepted.len();
+        self.accept(accepted, now);
+        count
+    }
+
+    fn told_members(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            let count = self.members.count(&change.room);
+            if count > members::MEMBERS_LISTED_MAX {
+                self.crowds.insert(change.room);
+            } else {
+                self.effects.push(Effect::Members(change, count));
+            }
+        }
+    }
+
+    fn settle_waits(&mut self, now: Now) {
+        if self.waits.is_empty() {
+            return;
+        }
+        let mut waits = std::mem::take(&mut self.waits);
+        let mut said = Vec::new();
+        let solid = |(_, peer): (_, &Peer)| peer.solid(self.me.origin);
+        let mut acknowledged: Vec<u64> = self.peers.heard().map(solid).collect();
+        acknowledged.sort_unstable_by(|a, b| b.cmp(a));
+        waits.settle(
+            now.mono,
+            &acknowledged,
+            |id| self.copies(id),
+            |wait, copies| {
+                said.push(Effect::Said {
+                    ticket: wait.ticket,
+                    id: wait.id,
+                    ts: wait.ts,
+                    copies,
+                });
+            },
+        );
+        self.waits = waits;
+        self.effects.append(&mut said);
+    }
+
+    /// Becomes ready when everybody who was listed is linked both ways and all that they held then
+    /// is here, or when that took too long.
+    fn check_ready(&mut self, now: Now) {
+        if self.ready {
+            return;
+        }
+        let linked = |origin: &Origin| {
+            self.peers
+                .heard()
+                .any(|(o, peer)| o == *origin && peer.hears.contains(&self.me.origin))
+        };
+        let lacking: Vec<Origin> = match &self.expected {
+            Some(expected) => expected.iter().copied().filter(|o| !linked(o)).collect(),
+            None => Vec::new(),
+        };
+        let late = now.mono >= self.started + JOIN_MAX;
+        if !late {
+            if self.expected.is_none() || !lacking.is_empty() {
+                return;
+            }
+            let target = self.join_position.get_or_insert_with(|| {
+                let mut target: BTreeMap<Origin, u64> = BTreeMap::new();
+                for (_, peer) in self.peers.heard() {
+                    for (origin, seq) in &peer.position {
+                        let most = target.entry(*origin).or_default();
+                        *most = (*most).max(*seq);
+                    }
+                }
+                target
+            });
+            let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
+            if target.iter().any(|(origin, seq)| held(origin) < *seq) {
+                return;
+            }
+        }
+        self.ready = true;
+        self.beat_due = now.mono;
+        self.effects.push(Effect::Ready(lacking));
+    }
+
+    fn forget_members(&mut self, origin: Origin) {
+        let changes: Vec<Change> = self.members.forget(origin);
+        self.told_members(changes);
+    }
+
+    fn replace_members(&mut self, origin: Origin, snapshot: Snapshot) {
+        let changes = self.members.replace(origin, snapshot);
+        self.told_members(changes);
+    }
+}

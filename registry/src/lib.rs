@@ -1,1 +1,96 @@
-//! placeholder
+//! Who is alive, and where: the service registry of a chatmesh. It never sees a message.
+//!
+//! Nodes tell it where they are and repeat that every third of a lease; whoever watches gets the
+//! whole list as soon as it changes. All is soft state: no disk, no consensus, no recovery. A
+//! registry that comes back empty is told everything again within a renewal.
+//!
+//! - [`directory`] is the list, pure; `http` its door; `state` ties both to time and tasks.
+//! - [`api`], [`endpoint`] and [`problem`] are the wire, [`client`] its other end, for any program.
+//! - [`process`] and [`serve`] are what both programs need to be good processes.
+
+pub mod api;
+pub mod client;
+pub mod config;
+pub mod directory;
+pub mod endpoint;
+mod http;
+mod metrics;
+pub mod problem;
+pub mod process;
+pub mod serve;
+mod state;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::process::{Failure, Tasks};
+
+/// How long requests in flight have to end when the process stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The ready line.
+#[derive(Debug, Serialize)]
+struct Ready {
+    ready: &'static str,
+    http: String,
+}
+
+/// The program: listens, says that it is ready, and serves until a signal.
+///
+/// # Errors
+/// `Config` when the address cannot be bound, `Runtime` when a critical task died.
+pub fn main(config: &Config) -> Result<(), Failure> {
+    process::init_logging(config.log);
+    let open_files = process::raise_open_files_limit();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(async {
+            let stop = process::stop_signal();
+            let listener = serve::listen(config.http.socket_addr()).map_err(|error| {
+                let addr = config.http;
+                Failure::Config(format!(
+                    "cannot listen on {addr}: {error}; end the program that holds it, or choose \
+                     another address with --http (or variable REGISTRY_HTTP), port 0 is any free one"
+                ))
+            })?;
+            let addr = listener.local_addr().context("the listener has no address")?;
+            let tasks = Tasks::new();
+            tracing::info!(http = %addr, lease_s = config.lease.as_secs(), open_files, "serving");
+            if !addr.ip().is_loopback() {
+                tracing::warn!(http = %addr, "anyone who reaches this address can change the list");
+            }
+            run(config.lease, listener, &tasks);
+            process::announce(&Ready { ready: "registry", http: format!("http://{addr}") });
+            let stopping = tasks.stopping();
+            tokio::select! {
+                () = stop => {}
+                () = stopping.cancelled() => {}
+            }
+            match tasks.drain(DRAIN).await {
+                0 => tracing::info!("stopped"),
+                left => tracing::warn!(left, "stopped before all requests had ended"),
+            }
+            if tasks.failed() {
+                return Err(anyhow::anyhow!("a critical task ended early").into());
+            }
+            Ok(())
+        })
+}
+
+/// Starts a registry on this listener, to live until `tasks` stop. Needs a running tokio runtime.
+pub fn run(lease: Duration, listener: TcpListener, tasks: &Tasks) {
+    let registry = state::Registry::start(lease, tasks);
+    let serving = serve::serve(
+        listener,
+        http::router(registry),
+        tasks.clone(),
+        serve::Limits::default(),
+    );
+    tasks.spawn_critical("http", serving);
+}

@@ -65,22 +65,37 @@ impl Entry {
             text: text.into(),
         })
         .expect("strings and integers always serialize");
-        Self { origin: id.origin, seq: id.seq, ts, room, mid, json: json.into() }
+        Self {
+            origin: id.origin,
+            seq: id.seq,
+            ts,
+            room,
+            mid,
+            json: json.into(),
+        }
     }
 
     /// Its name.
     pub fn id(&self) -> EntryId {
-        EntryId { origin: self.origin, seq: self.seq }
+        EntryId {
+            origin: self.origin,
+            seq: self.seq,
+        }
     }
 
     /// Its place in the one order that every node shows.
     pub fn place(&self) -> Place {
-        Place { ts: self.ts, origin: self.origin }
+        Place {
+            ts: self.ts,
+            origin: self.origin,
+        }
     }
 
     /// The text, for clients that get it bare. `None` if another node sent JSON of another shape.
     pub fn text(&self) -> Option<std::borrow::Cow<'_, str>> {
-        serde_json::from_slice::<EntryJson<'_>>(&self.json).ok().map(|json| json.text)
+        serde_json::from_slice::<EntryJson<'_>>(&self.json)
+            .ok()
+            .map(|json| json.text)
     }
 }
 

@@ -59,11 +59,15 @@ pub struct Origin([u8; Origin::LEN]);
 impl Origin {
     /// Length in characters, which are bytes.
     pub const LEN: usize = 10;
+    /// Sorts before or with every origin.
+    pub const LEAST: Self = Self([b'2'; Self::LEN]);
     const ALPHABET: &'static [u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
     /// A new origin from this generator.
     pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(std::array::from_fn(|_| Self::ALPHABET[rng.random_range(0..32)]))
+        Self(std::array::from_fn(|_| {
+            Self::ALPHABET[rng.random_range(0..32)]
+        }))
     }
 
     /// The characters.
@@ -78,7 +82,10 @@ impl Origin {
 
     /// The origin with these bytes, or `None` if one is outside `[a-z2-7]`.
     pub fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
-        bytes.iter().all(|b| Self::ALPHABET.contains(b)).then_some(Self(bytes))
+        bytes
+            .iter()
+            .all(|b| Self::ALPHABET.contains(b))
+            .then_some(Self(bytes))
     }
 }
 
@@ -122,7 +129,10 @@ impl FromStr for EntryId {
             return Err(invalid());
         }
         let seq = seq.parse().map_err(|_| invalid())?;
-        Ok(Self { origin: origin.parse().map_err(|_| invalid())?, seq })
+        Ok(Self {
+            origin: origin.parse().map_err(|_| invalid())?,
+            seq,
+        })
     }
 }
 
@@ -158,6 +168,12 @@ macro_rules! shared_name {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
             }
         }
     };
@@ -208,7 +224,9 @@ fn check_user(text: &str) -> Result<(), String> {
     for c in text.chars() {
         marks = if is_mark(c) { marks + 1 } else { 0 };
         if marks > NAME_MARKS_MAX {
-            return Err(format!("more than {NAME_MARKS_MAX} combining marks in a row"));
+            return Err(format!(
+                "more than {NAME_MARKS_MAX} combining marks in a row"
+            ));
         }
     }
     Ok(())
@@ -254,9 +272,13 @@ fn is_visible(c: char) -> bool {
 
 /// Letters and marks that show nothing: Hangul fillers, the blank Braille pattern and such.
 fn is_blank_letter(c: char) -> bool {
-    matches!(c, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{2800}')
-        || matches!(c, '\u{034F}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}')
-        || matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}')
+    matches!(
+        c,
+        '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' | '\u{2800}'
+    ) || matches!(
+        c,
+        '\u{034F}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
+    ) || matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}')
 }
 
 fn is_mark(c: char) -> bool {
@@ -279,10 +301,20 @@ mod tests {
 
     #[test]
     fn rooms_are_letters_digits_and_three_signs() {
-        for good in ["lobby", "a", "..a", "Größe-1_2.3", "日本", "__proto__", &"x".repeat(64)] {
+        for good in [
+            "lobby",
+            "a",
+            "..a",
+            "Größe-1_2.3",
+            "日本",
+            "__proto__",
+            &"x".repeat(64),
+        ] {
             assert!(good.parse::<RoomName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a b", "\u{200B}", "a\n", "🦀", "\u{3164}"] {
+        for bad in [
+            "", ".", "..", "a/b", "a b", "\u{200B}", "a\n", "🦀", "\u{3164}",
+        ] {
             assert!(bad.parse::<RoomName>().is_err(), "{bad:?}");
         }
         assert!("x".repeat(65).parse::<RoomName>().is_err());
@@ -290,17 +322,40 @@ mod tests {
 
     #[test]
     fn names_show_all_that_they_hold() {
-        for good in ["ada", "Ada Lovelace", "Zoë", "李", "🦀", "e\u{301}", &"é".repeat(32)] {
+        for good in [
+            "ada",
+            "Ada Lovelace",
+            "Zoë",
+            "李",
+            "🦀",
+            "e\u{301}",
+            &"é".repeat(32),
+        ] {
             assert!(good.parse::<UserName>().is_ok(), "{good}");
         }
         let tricks = [
-            "", " ", " ada", "a\u{200B}b", "\u{202E}ada", "\u{FEFF}", "\u{3164}", "\u{E0041}",
-            "a\nb", "a\0", "\u{1B}[2J", "\u{2028}", "\u{E000}",
+            "",
+            " ",
+            " ada",
+            "a\u{200B}b",
+            "\u{202E}ada",
+            "\u{FEFF}",
+            "\u{3164}",
+            "\u{E0041}",
+            "a\nb",
+            "a\0",
+            "\u{1B}[2J",
+            "\u{2028}",
+            "\u{E000}",
         ];
         for bad in tricks {
             assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
         }
-        assert!(format!("a{}", "\u{301}".repeat(60)).parse::<UserName>().is_err());
+        assert!(
+            format!("a{}", "\u{301}".repeat(60))
+                .parse::<UserName>()
+                .is_err()
+        );
         assert!("x".repeat(33).parse::<UserName>().is_err());
         let refused = "a\u{200B}".parse::<UserName>().unwrap_err();
         assert_eq!(refused.code(), "name_invalid");
@@ -312,9 +367,20 @@ mod tests {
         let id: EntryId = "k3f7q2m7xa.42".parse().unwrap();
         assert_eq!((id.origin.as_str(), id.seq), ("k3f7q2m7xa", 42));
         assert_eq!(id.to_string(), "k3f7q2m7xa.42");
-        for bad in ["", "k3f7q2m7xa", "k3f7q2m7xa.", "k3f7q2m7xa.-1", "k3f7q2m7xa.+1", "K3f7q2m7xa.1"] {
+        for bad in [
+            "",
+            "k3f7q2m7xa",
+            "k3f7q2m7xa.",
+            "k3f7q2m7xa.-1",
+            "k3f7q2m7xa.+1",
+            "K3f7q2m7xa.1",
+        ] {
             assert!(bad.parse::<EntryId>().is_err(), "{bad:?}");
         }
-        assert!("k3f7q2m7xa.18446744073709551616".parse::<EntryId>().is_err());
+        assert!(
+            "k3f7q2m7xa.18446744073709551616"
+                .parse::<EntryId>()
+                .is_err()
+        );
     }
 }

@@ -1,0 +1,436 @@
+//! Decides which peers this node hears, and when it dials them. Pure: input and time in, effects
+//! out; the caller carries the effects to the bus and the bus's news back.
+//!
+//! A peer is wanted because a registry lists it, because it introduced itself a moment ago, or
+//! because someone gave its endpoint by hand. Each has at most one link, and so has each origin,
+//! by however many ways it is known. A dial proves nothing but that something listens: the first
+//! beat proves who it is. From then on only silence or the end of the socket ends the link; that
+//! the registry no longer lists a peer stops nothing but the redialling, so the registry may die,
+//! forget everything and come back.
+//!
+//! A peer that is listed but not there costs a dial every two seconds at most, and at most
+//! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
+
+mod peer;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+
+use super::frame::Beat;
+use super::{LinkId, Speech};
+use crate::replica::names::Origin;
+pub use types::{Counters, Effect, LinkState, LinkStatus, LinksOptions, Target};
+
+use peer::{Key, Peer, State, place};
+
+/// How often [`Links::tick`] wants to be called.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Dials under way; further ones wait their turn.
+pub const DIALS_AT_ONCE_MAX: usize = 32;
+/// A link without a beat for so long is torn down.
+pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// The pause after the first failure; it doubles with each further one.
+pub const REDIAL_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between dials.
+pub const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// A dial that the bus has said nothing about for so long has failed. The bus gives up sooner.
+pub const DIAL_MAX: Duration = Duration::from_secs(4);
+/// A peer that introduced itself is wanted for so long, within which a registry should list it.
+pub const INTRODUCED_MAX: Duration = Duration::from_secs(10);
+/// Peers in the table, by whatever way they are known; further ones are refused and counted.
+pub const PEERS_MAX: usize = 4096;
+/// Peers in the table only because they said hello; further ones are refused and counted.
+pub const STRANGERS_MAX: usize = 256;
+/// Longest endpoint; a target with a longer one is refused and counted.
+pub const ENDPOINT_LEN_MAX: usize = 255;
+/// A tick later than this means that this node was itself stopped: its peers are not to blame.
+pub const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// The links of one node.
+#[derive(Debug)]
+pub struct Links {
+    me: Origin,
+    own: BTreeSet<String>,
+    peers: BTreeMap<Key, Peer>,
+    links: BTreeMap<LinkId, Key>,
+    up: BTreeMap<Origin, LinkId>,
+    link_next: u64,
+    ticked: Option<Duration>,
+    counters: Counters,
+    rng: StdRng,
+}
+
+impl Links {
+    /// Nothing is dialled before the first input.
+    pub fn new(options: LinksOptions, rng: StdRng) -> Self {
+        let mut links = Self {
+            me: options.me,
+            own: options.own.iter().map(|endpoint| place(endpoint)).collect(),
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            up: BTreeMap::new(),
+            link_next: 1,
+            ticked: None,
+            counters: Counters::default(),
+            rng,
+        };
+        for target in options.fixed {
+            if links.admits(&target) {
+                let mut peer = Peer::new(target, Duration::ZERO);
+                peer.fixed = true;
+                links
+                    .peers
+                    .insert(Key::Endpoint(place(&peer.endpoint)), peer);
+            }
+        }
+        links
+    }
+
+    /// One more endpoint at which this node itself can be reached: it is never dialled.
+    pub fn own(&mut self, endpoint: &str) {
+        self.own.insert(place(endpoint));
+    }
+
+    /// What the registries list now, in place of what they listed before.
+    pub fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let targets: BTreeMap<Key, Target> = targets
+            .into_iter()
+            .filter(|target| self.admits(target))
+            .map(|target| (Key::of(&target), target))
+            .collect();
+        let claimed: BTreeSet<String> = targets.values().map(|t| place(&t.endpoint)).collect();
+        let keys: Vec<Key> = self.peers.keys().cloned().collect();
+        for key in keys {
+            let peer = self.peers.get_mut(&key).expect("the keys are the table's");
+            if !targets.contains_key(&key) {
+                peer.listed = false;
+                // A link that beats stays. A dial goes, and so does an unproven link to where
+                // someone else is now: they would only delay the newcomer.
+                let leaves = match peer.state {
+                    State::Waiting { .. } | State::Up { .. } => false,
+                    State::Dialing { .. } => true,
+                    State::Connected { .. } => claimed.contains(&place(&peer.endpoint)),
+                };
+                if leaves && !peer.wanted(now) {
+                    self.leave(&key, now, &mut out);
+                }
+            }
+        }
+        self.forget(now);
+        for (key, target) in targets {
+            self.list(key, target, now, &mut out);
+        }
+        self.dial_due(now, &mut out);
+        out
+    }
+
+    fn list(&mut self, key: Key, target: Target, now: Duration, out: &mut Vec<Effect>) {
+        match self.peers.get(&key) {
+            Some(peer) if place(&peer.endpoint) != place(&target.endpoint) => {
+                self.leave(&key, now, out);
+            }
+            Some(_) => {}
+            None if self.peers.len() >= PEERS_MAX => {
+                self.counters.refused += 1;
+                return;
+            }
+            None => {}
+        }
+        let peer = self
+            .peers
+            .entry(key)
+            .or_insert_with(|| Peer::new(target.clone(), now));
+        if !peer.listed || peer.endpoint != target.endpoint {
+            peer.dial_at_once(now);
+        }
+        peer.listed = true;
+        peer.endpoint = target.endpoint;
+        if !matches!(peer.state, State::Up { .. }) {
+            peer.http = target.http;
+        }
+    }
+
+    /// A peer said hello: hear it too, without waiting for the registry.
+    pub fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
+        let mut out = Vec::new();
+        if target.origin.is_none() || !self.admits(&target) {
+            return out;
+        }
+        let key = Key::of(&target);
+        match self.peers.get(&key) {
+            None => {
+                let strangers = self
+                    .peers
+                    .values()
+                    .filter(|peer| peer.is_stranger())
+                    .count();
+                if self.peers.len() >= PEERS_MAX || strangers >= STRANGERS_MAX {
+                    self.counters.refused += 1;
+                    return out;
+                }
+            }
+            // The registry's word and a link that beats weigh more than a hello's.
+            Some(peer) if peer.listed || matches!(peer.state, State::Up { .. }) => {}
+            Some(peer) if peer.endpoint != target.endpoint => self.leave(&key, now, &mut out),
+            Some(_) => {}
+        }
+        let peer = self
+            .peers
+            .entry(key)
+            .or_insert_with(|| Peer::new(target.clone(), now));
+        peer.introduced = Some(now + INTRODUCED_MAX);
+        if !peer.listed && !matches!(peer.state, State::Up { .. }) {
+            peer.endpoint = target.endpoint;
+            peer.http = target.http;
+        }
+        peer.dial_at_once(now);
+        self.dial_due(now, &mut out);
+        out
+    }
+
+    /// The bus has connected this link.
+    pub fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
+        let mut out = Vec::new();
+        if let Some(peer) = self
+            .links
+            .get(&link)
+            .and_then(|key| self.peers.get_mut(key))
+            && matches!(peer.state, State::Dialing { .. })
+        {
+            peer.state = State::Connected { link, since: now };
+        }
+        self.dial_due(now, &mut out);
+        out
+    }
+
+    /// The bus has lost this link, or could not connect it.
+    pub fn closed(&mut self, now: Duration, link: LinkId, reason: &str) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let Some(key) = self.links.get(&link).cloned() else {
+            return out;
+        };
+        self.end(&key, now, &mut out);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.error = reason.chars().take(ENDPOINT_LEN_MAX).collect();
+        }
+        self.forget(now);
+        self.dial_due(now, &mut out);
+        out
+    }
+
+    /// A beat came over this link.
+    pub fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let Some(key) = self.links.get(&link).cloned() else {
+            return out;
+        };
+        let peer = self.peers.get_mut(&key).expect("a link has its peer");
+        if peer.speech == Speech::Plain {
+            return out;
+        }
+        let expected = match (&key, &peer.state) {
+            (Key::Origin(origin), _) | (_, State::Up { origin, .. }) => Some(*origin),
+            (Key::Endpoint(_), _) => None,
+        };
+        let misdirected = expected.is_some_and(|origin| origin != beat.origin);
+        let heard_elsewhere = self
+            .up
+            .get(&beat.origin)
+            .is_some_and(|other| *other != link);
+        if misdirected || heard_elsewhere || beat.origin == self.me {
+            if misdirected {
+                self.counters.misdirected += 1;
+                peer.error = format!("{} was there instead", beat.origin);
+            } else {
+                // Remembered, so that the endpoint rests while its node is heard otherwise.
+                self.counters.redundant += 1;
+                peer.origin = Some(beat.origin);
+            }
+            self.end(&key, now, &mut out);
+            out.push(Effect::HangUp { link });
+            self.forget(now);
+            self.dial_due(now, &mut out);
+            return out;
+        }
+        if !matches!(peer.state, State::Up { .. }) {
+            self.up.insert(beat.origin, link);
+            out.push(Effect::Up {
+                origin: beat.origin,
+            });
+        }
+        peer.state = State::Up {
+            link,
+            origin: beat.origin,
+            heard: now,
+        };
+        peer.failures = 0;
+        peer.origin = Some(beat.origin);
+        peer.name.clone_from(&beat.name);
+        peer.http.clone_from(&beat.http);
+        out
+    }
+
+    /// Time has passed. Call it every [`TICK`].
+    pub fn tick(&mut self, now: Duration) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let stall = now.saturating_sub(self.ticked.replace(now).unwrap_or(now));
+        if stall >= STALL_MIN {
+            self.peers
+                .values_mut()
+                .for_each(|peer| peer.excuse(now, stall));
+        }
+        let late: Vec<Key> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_late(now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in late {
+            let peer = self.peers.get_mut(&key).expect("the keys are the table's");
+            let Some(link) = peer.link() else { continue };
+            if !matches!(peer.state, State::Dialing { .. }) {
+                let origin = match peer.state {
+                    State::Up { origin, .. } => Some(origin),
+                    _ => None,
+                };
+                peer.error = "silent".into();
+                self.counters.silent += 1;
+                out.push(Effect::Silent { link, origin });
+            }
+            self.end(&key, now, &mut out);
+            out.push(Effect::HangUp { link });
+        }
+        self.forget(now);
+        self.dial_due(now, &mut out);
+        out
+    }
+
+    /// Who is on this link, once a beat has proven it.
+    pub fn origin_of(&self, link: LinkId) -> Option<Origin> {
+        let origin = self.peers.get(self.links.get(&link)?)?.origin?;
+        (self.up.get(&origin) == Some(&link)).then_some(origin)
+    }
+
+    /// Where the HTTP of this link's peer is, as far as known.
+    pub fn http_of(&self, link: LinkId) -> Option<&str> {
+        Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
+    }
+
+    /// Whom this node hears, for its beat.
+    pub fn hears(&self) -> impl Iterator<Item = Origin> {
+        self.up.keys().copied()
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// All peers, for people; without those that are heard by another way.
+    pub fn status(&self, now: Duration) -> Vec<LinkStatus> {
+        let in_use = self.endpoints_in_use();
+        let shown = |peer: &&Peer| peer.link().is_some() || !self.rests(peer, &in_use);
+        self.peers
+            .values()
+            .filter(shown)
+            .map(|peer| peer.status(now))
+            .collect()
+    }
+
+    /// Whether this may be a peer at all.
+    fn admits(&mut self, target: &Target) -> bool {
+        if target.endpoint.len() > ENDPOINT_LEN_MAX {
+            self.counters.refused += 1;
+            return false;
+        }
+        target.origin != Some(self.me) && !self.own.contains(&place(&target.endpoint))
+    }
+
+    /// Whether a peer without a link needs none: it is this node, or is heard by another way, or
+    /// someone else's link goes there.
+    fn rests(&self, peer: &Peer, in_use: &BTreeSet<String>) -> bool {
+        let heard = |origin| origin == self.me || self.up.contains_key(&origin);
+        peer.origin.is_some_and(heard)
+            || self.own.contains(&place(&peer.endpoint))
+            || in_use.contains(&place(&peer.endpoint))
+    }
+
+    fn endpoints_in_use(&self) -> BTreeSet<String> {
+        let linked = self.links.values().filter_map(|key| self.peers.get(key));
+        linked.map(|peer| place(&peer.endpoint)).collect()
+    }
+
+    /// Ends a peer's link and lets the bus hang up.
+    fn leave(&mut self, key: &Key, now: Duration, out: &mut Vec<Effect>) {
+        if let Some(link) = self.peers.get(key).and_then(Peer::link) {
+            self.end(key, now, out);
+            out.push(Effect::HangUp { link });
+        }
+    }
+
+    /// A peer's link is over: when is it dialled again, and who is down?
+    fn end(&mut self, key: &Key, now: Duration, out: &mut Vec<Effect>) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if let Some(link) = peer.link() {
+            self.links.remove(&link);
+        }
+        if let State::Up { origin, .. } = peer.state {
+            self.up.remove(&origin);
+            out.push(Effect::Down { origin });
+        }
+        peer.retry(now, &mut self.rng);
+    }
+
+    /// Forgets whom nobody wants and who has no link.
+    fn forget(&mut self, now: Duration) {
+        self.peers
+            .retain(|_, peer| peer.link().is_some() || peer.wanted(now));
+    }
+
+    /// Dials whoever is due, as far as the limit allows.
+    fn dial_due(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let mut due: Vec<(bool, Duration, Key)> = self
+            .peers
+            .iter()
+            .filter_map(|(key, peer)| Some((peer.failures > 0, peer.due(now)?, key.clone())))
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        due.sort();
+        let mut in_use = self.endpoints_in_use();
+        let dialing = |peer: &&Peer| matches!(peer.state, State::Dialing { .. });
+        let mut room = DIALS_AT_ONCE_MAX - self.peers.values().filter(dialing).count();
+        for (_, _, key) in due {
+            if room == 0 {
+                return;
+            }
+            if self.rests(&self.peers[&key], &in_use) {
+                continue;
+            }
+            room -= 1;
+            let link = LinkId(self.link_next);
+            self.link_next += 1;
+            self.counters.dials += 1;
+            let peer = self.peers.get_mut(&key).expect("the keys are the table's");
+            peer.state = State::Dialing { link, since: now };
+            in_use.insert(place(&peer.endpoint));
+            self.links.insert(link, key);
+            let endpoint = peer.endpoint.clone();
+            out.push(Effect::Dial {
+                link,
+                endpoint,
+                speech: peer.speech,
+            });
+        }
+    }
+}

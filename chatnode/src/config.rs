@@ -1,0 +1,367 @@
+//! The node's configuration: a flag and a variable for each value. The text here is `--help`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use registry::endpoint::Endpoint;
+use registry::process::{Failure, ListenAddr, LogFormat};
+
+use crate::store::memory::Retention;
+
+/// Fewest messages that may be retained: below, a client that blinks could not resume.
+const RETAIN_MESSAGES_MIN: usize = 1000;
+/// Least memory for history.
+const RETAIN_BYTES_MIN: usize = 1 << 20;
+
+/// One node of a chatmesh: a WebSocket chat server that finds its peers and needs no broker.
+///
+/// Start a registry, then any number of nodes; each serves the chat page, and what is said on one
+/// is read on all. A node registers, hears of the others at once, and subscribes to each.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "chatnode", version, after_help = AFTER_HELP)]
+pub struct Config {
+    /// Where to serve the page, the WebSocket and the API. A port alone is on 127.0.0.1. Without
+    /// it a free port is taken; one that is given and taken is an error.
+    #[arg(long, env = "CHATNODE_HTTP", value_name = "PORT|ADDR:PORT")]
+    pub http: Option<ListenAddr>,
+
+    /// Where other nodes hear this one (ZeroMQ PUB). A port alone is on the address of --http.
+    /// Without it a free port is taken.
+    #[arg(long = "pub", env = "CHATNODE_PUB", value_name = "PORT|ADDR:PORT")]
+    pub publisher: Option<String>,
+
+    /// A registry that tells of other nodes; repeat for several: the node registers with all and
+    /// goes by the union of their answers, so one may die. `none` turns discovery off. Default
+    /// http://127.0.0.1:7171, or none with --sub.
+    #[arg(
+        long,
+        env = "CHATNODE_REGISTRY",
+        value_name = "URL|none",
+        value_delimiter = ','
+    )]
+    pub registry: Vec<String>,
+
+    /// Another chatnode's PUB endpoint, linked without any registry; repeat for several. It is
+    /// enough that one of two nodes names the other.
+    #[arg(
+        long,
+        env = "CHATNODE_PEER",
+        value_name = "tcp://HOST:PORT",
+        value_delimiter = ','
+    )]
+    pub peer: Vec<String>,
+
+    /// Static mode: a foreign publisher of `chat <text>`, by port on 127.0.0.1 or as an endpoint;
+    /// repeat for several. What it says becomes this node's own message in the room `lobby`, and
+    /// what this node's clients say there is published as `chat <text>` too. Uses no registry
+    /// unless --registry names one.
+    #[arg(
+        long,
+        env = "CHATNODE_SUB",
+        value_name = "PORT|tcp://HOST:PORT",
+        value_delimiter = ','
+    )]
+    pub sub: Vec<String>,
+
+    /// The host that others are told to find this node at. Default: the bound address; bound to a
+    /// wildcard, the local address of this node's way to the registry.
+    #[arg(long, env = "CHATNODE_ADVERTISE", value_name = "HOST")]
+    pub advertise: Option<String>,
+
+    /// Serve this folder instead of the embedded page, without the page's Content-Security-Policy.
+    #[arg(long, env = "CHATNODE_WWW", value_name = "DIR")]
+    pub www: Option<PathBuf>,
+
+    /// A name for people, 1 to 32 characters. Default: made from the node's random origin.
+    #[arg(long, env = "CHATNODE_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Keep the log on disk in this folder. Not in this version: it is refused.
+    #[arg(long, env = "CHATNODE_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Messages a second that one client may send; twice that at once. 0 is no limit, for
+    /// benchmarks and trusted back ends.
+    #[arg(
+        long,
+        env = "CHATNODE_RATE_LIMIT",
+        value_name = "N",
+        default_value_t = 20
+    )]
+    pub rate_limit: u32,
+
+    /// Messages of history held in memory, over all rooms; the oldest go first. At least 1000.
+    #[arg(
+        long,
+        env = "CHATNODE_RETAIN_MESSAGES",
+        value_name = "N",
+        default_value_t = 100_000
+    )]
+    pub retain_messages: usize,
+
+    /// Bytes of history held in memory, bookkeeping included; the oldest go first. At least
+    /// 1048576.
+    #[arg(long, env = "CHATNODE_RETAIN_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    pub retain_bytes: usize,
+
+    /// A web origin whose pages may use this node besides its own and those of live nodes, such as
+    /// https://chat.example.com behind a proxy; repeat for several.
+    #[arg(
+        long,
+        env = "CHATNODE_ALLOW_ORIGIN",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<String>,
+
+    /// Allow the mesh (PUB, SUB and /mesh/ over HTTP) on addresses other than loopback. Nothing in
+    /// it is encrypted or authenticated: whoever reaches it reads all rooms and can stop the node.
+    #[arg(long, env = "CHATNODE_INSECURE_MESH")]
+    pub insecure_mesh: bool,
+
+    /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
+    #[arg(
+        long,
+        env = "CHATNODE_LOG",
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    pub log: LogFormat,
+}
+
+const AFTER_HELP: &str = "\
+When it is ready it prints one line on stdout, for example
+  {\"ready\":\"chatnode\",\"origin\":\"k3f7q2m7xa\",\"http\":\"http://127.0.0.1:8080\",\"pub\":\"tcp://127.0.0.1:41213\"}
+SIGTERM or SIGINT drains it and ends it with exit code 0. Exit code 1: it broke; 2: bad usage.
+
+Try it:
+  registry &
+  chatnode --http 8080 &
+  chatnode &                           # a second node on a free port
+The chapter's static mode, one line for each of three terminals:
+  chatnode --http 8080 --pub 5000 --sub 5001 --sub 5002
+  chatnode --http 8081 --pub 5001 --sub 5000 --sub 5002
+  chatnode --http 8082 --pub 5002 --sub 5000 --sub 5001";
+
+/// Where the default registry is.
+const REGISTRY_DEFAULT: &str = "http://127.0.0.1:7171";
+
+/// The configuration, checked: every value parsed, every relation holds.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Whether that port was asked for.
+    pub http_given: bool,
+    /// Where PUB listens.
+    pub publisher: SocketAddr,
+    /// The registries; none turns discovery off.
+    pub registries: Vec<String>,
+    /// PUB endpoints of chatnodes.
+    pub peers: Vec<String>,
+    /// PUB endpoints of foreign publishers.
+    pub subs: Vec<String>,
+    /// How much history.
+    pub retention: Retention,
+    /// Web origins, as browsers write them.
+    pub allow_origins: Vec<String>,
+}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::Config(why.into()))
+}
+
+impl Config {
+    /// Checks values and their relations, before any port is bound.
+    ///
+    /// # Errors
+    /// One line that says what, where, and how to mend it.
+    pub fn check(&self) -> Result<Checked, Failure> {
+        if self.data.is_some() {
+            return refuse(
+                "--data (or variable CHATNODE_DATA): this version keeps history in memory only; \
+                 leave it out",
+            );
+        }
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let http = self.http.map_or(loopback, |addr| addr.socket_addr());
+        let publisher = match &self.publisher {
+            None => SocketAddr::new(http.ip(), 0),
+            Some(text) => match text.parse::<u16>() {
+                Ok(port) => SocketAddr::new(http.ip(), port),
+                Err(_) => match text.parse::<ListenAddr>() {
+                    Ok(addr) => addr.socket_addr(),
+                    Err(why) => return refuse(format!("--pub {text}: {why}")),
+                },
+            },
+        };
+        // The mesh follows HTTP's address only where that is safe.
+        let publisher =
+            if self.publisher.is_none() && !self.insecure_mesh && !http.ip().is_loopback() {
+                loopback
+            } else {
+                publisher
+            };
+        if !publisher.ip().is_loopback() && !self.insecure_mesh {
+            return refuse(format!(
+                "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
+                 loopback; add --insecure-mesh if every program on that network is trusted"
+            ));
+        }
+        if let Some(name) = &self.name
+            && let Err(why) = name.parse::<crate::replica::names::UserName>()
+        {
+            return refuse(format!("--name: {why}"));
+        }
+        if self.retain_messages < RETAIN_MESSAGES_MIN || self.retain_bytes < RETAIN_BYTES_MIN {
+            return refuse(format!(
+                "--retain-messages is at least {RETAIN_MESSAGES_MIN} and --retain-bytes at least \
+                 {RETAIN_BYTES_MIN}"
+            ));
+        }
+        if let Some(dir) = &self.www
+            && !dir.is_dir()
+        {
+            return refuse(format!("--www {}: no such folder", dir.display()));
+        }
+        let endpoints = |flag: &str, given: &[String], bare_port: bool| {
+            given
+                .iter()
+                .map(|text| endpoint(flag, text, bare_port))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Checked {
+            http,
+            http_given: self.http.is_some_and(|addr| addr.socket_addr().port() != 0),
+            publisher,
+            registries: self.registries()?,
+            peers: endpoints("--peer", &self.peer, false)?,
+            subs: endpoints("--sub", &self.sub, true)?,
+            retention: Retention {
+                messages: self.retain_messages,
+                bytes: self.retain_bytes,
+            },
+            allow_origins: self
+                .allow_origin
+                .iter()
+                .map(|text| web_origin("--allow-origin", text))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn registries(&self) -> Result<Vec<String>, Failure> {
+        if self.registry.is_empty() {
+            let default = if self.sub.is_empty() {
+                vec![REGISTRY_DEFAULT.to_owned()]
+            } else {
+                vec![]
+            };
+            return Ok(default);
+        }
+        if self.registry.iter().any(|url| url == "none") {
+            if self.registry.len() > 1 {
+                return refuse("--registry none goes with no other --registry");
+            }
+            return Ok(Vec::new());
+        }
+        self.registry
+            .iter()
+            .map(|url| web_origin("--registry", url))
+            .collect()
+    }
+}
+
+/// `tcp://HOST:PORT`, or a port where the chapter writes one.
+fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<String, Failure> {
+    let full = match text.parse::<u16>() {
+        Ok(port) if bare_port => format!("tcp://127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    let hint = if bare_port {
+        "a port or tcp://HOST:PORT"
+    } else {
+        "tcp://HOST:PORT"
+    };
+    match full.parse::<Endpoint>() {
+        Ok(_) if full.starts_with("tcp://") => Ok(full),
+        Ok(_) => refuse(format!("{flag} {text}: expected {hint}")),
+        Err(why) => refuse(format!("{flag} {text}: {why}; expected {hint}")),
+    }
+}
+
+/// `http://HOST[:PORT]` without a path, in lower case.
+fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
+    let url = reqwest::Url::parse(text).ok();
+    match url {
+        Some(url) if matches!(url.scheme(), "http" | "https") && url.path() == "/" => {
+            Ok(url.origin().ascii_serialization())
+        }
+        _ => refuse(format!(
+            "{flag} {text}: expected a URL such as http://127.0.0.1:7171"
+        )),
+    }
+}
+
+/// Whether an address is one that others cannot be told.
+pub(crate) fn is_wildcard(ip: IpAddr) -> bool {
+    ip.is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn check(args: &[&str]) -> Result<Checked, String> {
+        Config::try_parse_from(std::iter::once(&"chatnode").chain(args))
+            .map_err(|why| why.to_string())?
+            .check()
+            .map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_loopback_and_the_local_registry() {
+        let checked = check(&[]).unwrap();
+        assert!(checked.http.ip().is_loopback() && checked.publisher.ip().is_loopback());
+        assert_eq!(checked.registries, ["http://127.0.0.1:7171"]);
+    }
+
+    #[test]
+    fn static_mode_is_as_in_the_chapter() {
+        let args = [
+            "--http", "8080", "--pub", "5000", "--sub", "5001", "--sub", "5002",
+        ];
+        let checked = check(&args).unwrap();
+        assert_eq!(checked.publisher, "127.0.0.1:5000".parse().unwrap());
+        assert_eq!(
+            checked.subs,
+            ["tcp://127.0.0.1:5001", "tcp://127.0.0.1:5002"]
+        );
+        assert!(checked.registries.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_one_line() {
+        for (args, word) in [
+            (&["--data", "x"][..], "--data"),
+            (&["--pub", "0.0.0.0:5000"], "--insecure-mesh"),
+            (&["--registry", "none", "--registry", "http://a"], "none"),
+            (&["--registry", "ftp://a"], "--registry"),
+            (&["--peer", "5000"], "--peer"),
+            (&["--sub", "ipc:///tmp/x"], "--sub"),
+            (&["--name", "a\u{200B}"], "--name"),
+            (&["--retain-messages", "1"], "--retain-messages"),
+            (&["--www", "/no/such/folder"], "--www"),
+            (&["--allow-origin", "chat.example.com"], "--allow-origin"),
+        ] {
+            let why = check(args).unwrap_err();
+            assert!(why.contains(word) && !why.contains('\n'), "{args:?}: {why}");
+        }
+        let open = check(&["--http", "0.0.0.0:8080"]).unwrap();
+        assert!(
+            open.publisher.ip().is_loopback(),
+            "HTTP may be open, the mesh stays inside"
+        );
+    }
+}

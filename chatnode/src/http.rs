@@ -1,0 +1,322 @@
+//! The node's door for HTTP: who may come in, WebSocket upgrades, and the routes.
+//!
+//! Upgrades are taken before the router: the handshake's checks are here, and the connection then
+//! leaves HTTP for good, its socket handed to the hub.
+
+pub mod api;
+pub mod assets;
+pub mod mesh;
+pub mod metrics;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use registry::problem::Problem;
+use registry::serve::Connection;
+use tokio::net::TcpStream;
+use tower::{Service, ServiceExt as _};
+
+use crate::hub::Hub;
+use crate::protocol::Refusal;
+use crate::replica::names::RoomName;
+
+/// The room of a plain client that names none.
+const ROOM_DEFAULT: &str = "lobby";
+
+/// Who may come in.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    /// This node's HTTP endpoint as others are told.
+    pub advertised: String,
+    /// Web origins that are allowed besides the mesh's own.
+    pub allow_origins: Vec<String>,
+    /// Whether the mesh may be reached from beyond loopback.
+    pub insecure_mesh: bool,
+}
+
+/// Serves all requests of a node.
+#[derive(Debug, Clone)]
+pub struct Front {
+    hub: Hub,
+    doors: Arc<Doors>,
+    router: Router,
+}
+
+impl Front {
+    /// With the routes of the API, the mesh, the metrics and the page.
+    pub fn new(hub: Hub, doors: Doors, page: Router) -> Self {
+        let doors = Arc::new(doors);
+        let router = api::routes(hub.clone())
+            .merge(mesh::routes(hub.clone(), Arc::clone(&doors)))
+            .merge(metrics::routes(hub.clone()))
+            .merge(page)
+            .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
+        Self { hub, doors, router }
+    }
+
+    async fn answer(self, request: axum::http::Request<Incoming>) -> Response {
+        let Some(connection) = request.extensions().get::<Connection>().cloned() else {
+            return Problem::internal().into_response();
+        };
+        if let Err(problem) = self.check_host(request.headers(), request.uri(), connection.local) {
+            return problem.into_response();
+        }
+        let path = request.uri().path();
+        let upgrade = wants_websocket(request.headers());
+        if path == "/ws" || (path == "/" && upgrade) {
+            return match self.handshake(&request, connection.local, upgrade) {
+                Ok((response, plain)) => {
+                    self.upgrade(request, connection, plain);
+                    response
+                }
+                Err(response) => *response,
+            };
+        }
+        match self.router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// A page of another site may make a browser believe that its name is this node (DNS
+    /// rebinding). On loopback, where that is the danger, the name must be one that cannot be
+    /// rebound or that is known.
+    fn check_host(&self, headers: &HeaderMap, uri: &Uri, local: SocketAddr) -> Result<(), Problem> {
+        if !local.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let Some(host) = host.or_else(|| uri.host()) else {
+            return Err(Problem::bad_request("a request names its host"));
+        };
+        let name = host_name(host);
+        let known = name.eq_ignore_ascii_case("localhost")
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+            || host_of(&self.doors.advertised) == Some(name)
+            || self
+                .doors
+                .allow_origins
+                .iter()
+                .any(|origin| host_of(origin) == Some(name));
+        if known {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "unknown_host",
+            "this node does not know itself by that name; --allow-origin tells it",
+        ))
+    }
+
+    /// The checks of RFC 6455 section 4.2.1, and whose page asks.
+    fn handshake(
+        &self,
+        request: &axum::http::Request<Incoming>,
+        local: SocketAddr,
+        upgrade: bool,
+    ) -> Result<(Response, Option<RoomName>), Box<Response>> {
+        let refuse = |problem: Problem| Box::new(problem.into_response());
+        let headers = request.headers();
+        self.check_origin(headers, local).map_err(refuse)?;
+        if request.method() != Method::GET {
+            return Err(refuse(Problem::method_not_allowed()));
+        }
+        let version = headers
+            .get(header::SEC_WEBSOCKET_VERSION)
+            .map(HeaderValue::as_bytes);
+        if !upgrade || version != Some(b"13") {
+            let problem = Problem::new(
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade_required",
+                "this is a WebSocket endpoint, version 13",
+            );
+            let mut response = problem.into_response();
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
+            return Err(Box::new(response));
+        }
+        let key = headers
+            .get(header::SEC_WEBSOCKET_KEY)
+            .map(HeaderValue::as_bytes);
+        let Some(key) = key.filter(|key| is_key(key)) else {
+            return Err(refuse(Problem::bad_request(
+                "Sec-WebSocket-Key is sixteen bytes in base64",
+            )));
+        };
+        let plain = match request.uri().path() {
+            "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
+            _ => None,
+        };
+        let accept = tungstenite::handshake::derive_accept_key(key);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::from_str(&accept) {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        Ok((response, plain))
+    }
+
+    /// A browser says whose page asks. It must be this node's, a live node's, or an allowed one;
+    /// what says nothing is no browser.
+    fn check_origin(&self, headers: &HeaderMap, local: SocketAddr) -> Result<(), Problem> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else {
+            return Ok(());
+        };
+        let allowed = origins.next().is_none()
+            && origin
+                .to_str()
+                .is_ok_and(|origin| self.is_known_origin(origin, local));
+        if allowed {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "origin_not_allowed",
+            "pages of that origin may not use this node; --allow-origin allows them",
+        ))
+    }
+
+    fn is_known_origin(&self, origin: &str, local: SocketAddr) -> bool {
+        let own = [
+            format!("http://{local}"),
+            format!("http://localhost:{}", local.port()),
+            self.doors.advertised.clone(),
+        ];
+        let same = |node: &String| {
+            node == origin
+                || node
+                    .strip_prefix("http://127.0.0.1:")
+                    .is_some_and(|port| origin.strip_prefix("http://localhost:") == Some(port))
+        };
+        own.iter().any(same)
+            || self
+                .doors
+                .allow_origins
+                .iter()
+                .any(|allowed| allowed == origin)
+            || self.hub.look(|node| node.nodes.iter().any(same))
+    }
+
+    /// Takes the connection over once the response has been written.
+    fn upgrade(
+        &self,
+        mut request: axum::http::Request<Incoming>,
+        connection: Connection,
+        plain: Option<RoomName>,
+    ) {
+        let hub = self.hub.clone();
+        let upgraded = hyper::upgrade::on(&mut request);
+        self.hub.tasks().spawn(async move {
+            let upgraded = match upgraded.await {
+                Ok(upgraded) => upgraded,
+                Err(why) => return tracing::debug!("a client left during the handshake: {why}"),
+            };
+            match upgraded.downcast::<TokioIo<TcpStream>>() {
+                Ok(parts) => {
+                    let stream = parts.io.into_inner();
+                    hub.serve_websocket(stream, &parts.read_buf, plain, connection)
+                        .await;
+                }
+                Err(_) => tracing::error!("an upgraded connection is not the accepted socket"),
+            }
+        });
+    }
+}
+
+impl Service<axum::http::Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: axum::http::Request<Incoming>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move { Ok(front.answer(request).await) })
+    }
+}
+
+/// How a refusal looks over HTTP: the one mapping.
+pub(crate) fn problem_of(refusal: Refusal) -> Problem {
+    let status = match refusal.code {
+        "text_too_long" => StatusCode::PAYLOAD_TOO_LARGE,
+        "id_unknown" => StatusCode::NOT_FOUND,
+        "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
+        "overloaded" | "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Problem::new(status, refusal.code, refusal.message)
+}
+
+fn wants_websocket(headers: &HeaderMap) -> bool {
+    let has = |name, word: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|token| token.trim().eq_ignore_ascii_case(word))
+            })
+    };
+    has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
+}
+
+/// Sixteen bytes in base64: 22 characters and two signs of padding.
+fn is_key(key: &[u8]) -> bool {
+    key.len() == 24
+        && key.ends_with(b"==")
+        && key[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+/// The room of `?room=`.
+fn room_of(uri: &Uri) -> Result<RoomName, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Query {
+        #[serde(default)]
+        room: Option<String>,
+    }
+    let query = axum::extract::Query::<Query>::try_from_uri(uri);
+    let query = query.map_err(|why| Refusal::bad_request(why.to_string()))?;
+    Ok(query.0.room.as_deref().unwrap_or(ROOM_DEFAULT).parse()?)
+}
+
+/// The name in `NAME[:PORT]`.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
+        _ => host,
+    }
+}
+
+/// The name in `http://NAME[:PORT]`.
+fn host_of(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(_, host)| host_name(host))
+}

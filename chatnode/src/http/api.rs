@@ -1,0 +1,291 @@
+//! `/api/`: rooms, messages and the mesh, for back ends, bots and operators.
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::stream;
+use registry::problem::Problem;
+use serde::Serialize;
+use serde_json::json;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::problem_of;
+use crate::bus::links::{LinkState, LinkStatus};
+use crate::hub::{Hub, Node};
+use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
+use crate::replica::names::{EntryId, Mid, RoomName, UserName};
+use crate::session::chat::{limit, parse_since};
+
+pub(super) fn routes(hub: Hub) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/api/rooms", get(rooms))
+        .route("/api/rooms/{room}/messages", get(messages).post(publish))
+        .route("/api/rooms/{room}/events", get(events))
+        .route("/api/mesh", get(mesh))
+        .layer(RequestBodyLimitLayer::new(FRAME_BYTES_MAX))
+        .with_state(hub)
+}
+
+async fn readyz(State(hub): State<Hub>) -> Response {
+    let (ready, stopping) = hub.look(|node| (node.replica.is_ready(), node.stopping));
+    if ready && !stopping {
+        return "ready\n".into_response();
+    }
+    let (code, detail) = match stopping {
+        true => ("stopping", "this node is going away"),
+        false => (
+            "not_ready",
+            "this node still fetches history from its peers",
+        ),
+    };
+    Problem::unavailable(code, detail).into_response()
+}
+
+async fn rooms(State(hub): State<Hub>) -> Json<serde_json::Value> {
+    hub.ready().await;
+    let rooms = hub.look(|node| {
+        let members = node.replica.members();
+        let mut rooms = std::collections::BTreeMap::new();
+        for room in node.replica.rooms() {
+            rooms.insert(room.room, room.messages);
+        }
+        for room in members.rooms() {
+            rooms.entry(room.clone()).or_default();
+        }
+        let row = |(room, messages): (RoomName, usize)| {
+            let count = members.count(&room);
+            json!({ "room": room, "messages": messages, "members": count })
+        };
+        rooms.into_iter().map(row).collect::<Vec<_>>()
+    });
+    Json(json!({ "rooms": rooms }))
+}
+
+#[derive(serde::Deserialize)]
+struct PageQuery {
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    limit: Option<u64>,
+}
+
+async fn messages(
+    State(hub): State<Hub>,
+    room: Result<Path<String>, PathRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let room = room_name(room)?;
+    let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let before: Option<EntryId> = query
+        .before
+        .map(|id| id.parse())
+        .transpose()
+        .map_err(refused)?;
+    hub.ready().await;
+    let page = hub.look(|node| node.history_page(&room, before, limit(query.limit)));
+    Ok(json_response(StatusCode::OK, &page.map_err(problem_of)?))
+}
+
+/// A message from a back end or a bot.
+#[derive(serde::Deserialize)]
+struct Message {
+    from: String,
+    text: String,
+    #[serde(default)]
+    mid: Option<String>,
+    #[serde(default)]
+    copies: u32,
+}
+
+async fn publish(
+    State(hub): State<Hub>,
+    room: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let room = room_name(room)?;
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok());
+    if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/json")) {
+        return Err(Problem::unsupported_media_type());
+    }
+    let message: Message =
+        serde_json::from_slice(&body).map_err(|why| Problem::bad_request(why.to_string()))?;
+    let from: UserName = message.from.parse().map_err(refused)?;
+    let mid: Option<Mid> = message
+        .mid
+        .map(|mid| mid.parse())
+        .transpose()
+        .map_err(refused)?;
+    check_text(&message.text).map_err(problem_of)?;
+    hub.ready().await;
+    let copies = message.copies as usize;
+    let said = hub
+        .publish(&room, &from, mid.as_ref(), &message.text, copies)
+        .await;
+    let said = said.map_err(problem_of)?;
+    let body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": said.copies });
+    Ok(json_response(StatusCode::CREATED, &body))
+}
+
+#[derive(serde::Deserialize)]
+struct EventsQuery {
+    #[serde(default)]
+    last_event_id: Option<String>,
+}
+
+async fn events(
+    State(hub): State<Hub>,
+    room: Result<Path<String>, PathRejection>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let room = room_name(room)?;
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let last = last
+        .or(query.last_event_id.as_deref())
+        .filter(|id| !id.is_empty());
+    let since = match last {
+        Some(ids) => Some(parse_since(&ids.split(',').collect::<Vec<_>>()).map_err(problem_of)?),
+        None => None,
+    };
+    hub.ready().await;
+    let opened = hub.with(|node, _| {
+        let resumed = node.replica.resume(&room, since.as_deref(), 0);
+        let recovered = resumed.recovered;
+        Some((
+            node.events
+                .open(&room, since.as_deref().unwrap_or_default(), &resumed)?,
+            recovered,
+        ))
+    });
+    let Some((events, recovered)) = opened else {
+        return Err(Problem::too_many(
+            "too_many_streams",
+            "this node has no room for more streams",
+        ));
+    };
+    // A client that cannot be given all that it missed is told before anything else.
+    let first = match (since.is_some(), recovered) {
+        (true, false) => ": open\nretry: 1000\nevent: reset\ndata: {\"recovered\":false}\n\n",
+        _ => ": open\nretry: 1000\n\n",
+    };
+    let stopping = hub.tasks().stopping();
+    let stream = stream::unfold((Some(first.to_owned()), events, stopping), next_event);
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+type EventStream = (
+    Option<String>,
+    tokio::sync::mpsc::Receiver<String>,
+    tokio_util::sync::CancellationToken,
+);
+type Chunk = Result<Bytes, std::convert::Infallible>;
+
+/// The next event, or a comment when nothing came for a while.
+async fn next_event((first, mut events, stopping): EventStream) -> Option<(Chunk, EventStream)> {
+    const QUIET: std::time::Duration = std::time::Duration::from_secs(15);
+    let event = match first {
+        Some(first) => first,
+        None => tokio::select! {
+            biased;
+            event = events.recv() => event?,
+            () = stopping.cancelled() => return None,
+            () = tokio::time::sleep(QUIET) => ": quiet\n\n".to_owned(),
+        },
+    };
+    Some((Ok(Bytes::from(event)), (None, events, stopping)))
+}
+
+async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
+    Json(hub.with(|node, now| {
+        let me = node.replica.identity();
+        let links: Vec<_> = node
+            .links
+            .status(now.mono)
+            .iter()
+            .map(|link| link_row(node, link))
+            .collect();
+        let registries: Vec<_> = node
+            .view
+            .registries
+            .iter()
+            .map(|registry| json!({ "url": registry.url, "state": registry.state }))
+            .collect();
+        let position: Vec<String> = node
+            .replica
+            .position()
+            .iter()
+            .map(EntryId::to_string)
+            .collect();
+        json!({
+            "origin": me.origin.as_str(),
+            "name": me.name,
+            "http": me.http,
+            "pub": me.publisher,
+            "ready": node.replica.is_ready(),
+            "registries": registries,
+            "links": links,
+            "position": position,
+            "clients": node.fanout.len() + node.events.count(),
+            "rooms": node.replica.members().rooms().count(),
+        })
+    }))
+}
+
+fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
+    let state = match link.state {
+        LinkState::Dialing => "dialing",
+        LinkState::Up => "up",
+        LinkState::Silent => "silent",
+    };
+    let log = link.origin.and_then(|origin| node.replica.log(origin));
+    let counts = log.map(|log| log.counts).unwrap_or_default();
+    let peer = link
+        .origin
+        .and_then(|origin| node.replica.peers().get(origin));
+    let me = node.replica.identity().origin;
+    json!({
+        "origin": link.origin.map(|origin| origin.to_string()),
+        "name": link.name,
+        "pub": link.publisher,
+        "http": link.http,
+        "state": state,
+        "beat_age_ms": link.beat_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        "lag_ms": peer.map(|peer| peer.lag_us / 1000),
+        "hears_us": peer.is_some_and(|peer| peer.hears.contains(&me)),
+        "received": counts.received,
+        "gaps": counts.gaps,
+        "repaired": counts.repaired,
+        "lost": counts.lost,
+        "error": link.error,
+    })
+}
+
+fn room_name(room: Result<Path<String>, PathRejection>) -> Result<RoomName, Problem> {
+    let Path(room) = room.map_err(|why| Problem::bad_request(why.body_text()))?;
+    room.parse().map_err(refused)
+}
+
+fn refused(why: crate::replica::names::InvalidName) -> Problem {
+    problem_of(Refusal::from(why))
+}
+
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = crate::protocol::json(body);
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,136 @@
+//! `/mesh/`: what nodes ask of each other. Internal: its form may change with any version.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Extension, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use registry::endpoint::{Endpoint, Host};
+use registry::problem::Problem;
+use registry::serve::Connection;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::Doors;
+use crate::bus::frame::{self, EntriesPage, MembersPage};
+use crate::hub::Hub;
+use crate::hub::mesh::{Introduction, LOG_PAGE_BYTES};
+use crate::replica::log::Span;
+use crate::replica::names::Origin;
+
+/// A body of this door is at most so long.
+const BODY_BYTES_MAX: usize = 8 << 10;
+
+pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
+    Router::new()
+        .route("/mesh/hello", post(hello))
+        .route("/mesh/log/{origin}", get(log))
+        .route("/mesh/members", get(members))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&doors),
+            only_nodes,
+        ))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(Extension(doors))
+        .with_state(hub)
+}
+
+/// Only nodes may ask. Without a secret that means: programs on this machine, and neither a
+/// browser nor somebody behind a proxy.
+async fn only_nodes(
+    State(doors): State<Arc<Doors>>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let foreign = headers.contains_key(header::ORIGIN)
+        || headers.contains_key(header::FORWARDED)
+        || headers.contains_key("x-forwarded-for")
+        || !(doors.insecure_mesh || connection.remote.ip().to_canonical().is_loopback());
+    if foreign {
+        return Problem::new(
+            StatusCode::FORBIDDEN,
+            "nodes_only",
+            "this is for nodes of the mesh",
+        )
+        .into_response();
+    }
+    next.run(request).await
+}
+
+async fn hello(
+    State(hub): State<Hub>,
+    Extension(doors): Extension<Arc<Doors>>,
+    body: Result<Json<Introduction>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(who) = body.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let origin: Origin = who
+        .origin
+        .parse()
+        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+    let valid = |text: &str, scheme: &str| {
+        let loopback = |host| matches!(host, Host::Ip(ip) if ip.is_loopback());
+        let reachable = |endpoint: Endpoint| doors.insecure_mesh || loopback(endpoint.host);
+        text.starts_with(scheme) && text.parse::<Endpoint>().is_ok_and(reachable)
+    };
+    if !valid(&who.publisher, "tcp://") || !valid(&who.http, "http://") {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_endpoint",
+            "pub is tcp://HOST:PORT and http is http://HOST:PORT, on loopback unless the node runs \
+             with --insecure-mesh",
+        ));
+    }
+    hub.with(|node, now| node.introduced(origin, who.publisher, who.http, now));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(serde::Deserialize)]
+struct Wanted {
+    after: u64,
+    through: u64,
+}
+
+async fn log(
+    State(hub): State<Hub>,
+    Path(origin): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let origin: Origin = origin
+        .parse()
+        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+    if wanted.after >= wanted.through {
+        return Err(Problem::bad_request("after is less than through"));
+    }
+    let span = Span {
+        after: wanted.after,
+        through: wanted.through,
+    };
+    let page = hub.look(|node| node.replica.log_page(origin, span, LOG_PAGE_BYTES));
+    let page = EntriesPage {
+        origin,
+        floor: page.floor,
+        entries: page.entries,
+    };
+    Ok(binary(frame::encode_entries(&page)))
+}
+
+async fn members(State(hub): State<Hub>) -> Response {
+    let page = hub.look(|node| {
+        let snapshot = node.replica.members().snapshot();
+        MembersPage {
+            origin: node.replica.identity().origin,
+            version: snapshot.version,
+            rooms: snapshot.rooms,
+        }
+    });
+    binary(frame::encode_members(&page))
+}
+
+fn binary(body: bytes::Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+}

@@ -1,0 +1,167 @@
+//! `/metrics`: Prometheus text format 0.0.4.
+
+use std::fmt::Write as _;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use crate::bus::links::LinkState;
+use crate::hub::{Hub, Node};
+use crate::replica::Now;
+
+pub(super) fn routes(hub: Hub) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(hub)
+}
+
+async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
+    let text = hub.with(|node, now| {
+        let mut text = String::new();
+        gauges(node, now, &mut text);
+        counters(node, &mut text);
+        text
+    });
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+type Rows<'a> = &'a [(&'static str, &'static str, u64)];
+
+fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
+    for (name, help, value) in rows {
+        writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+        )
+        .expect("a string takes all");
+    }
+}
+
+fn gauges(node: &Node, now: Now, text: &mut String) {
+    let (messages, bytes) = node.replica.kept();
+    let status = node.links.status(now.mono);
+    let up = status
+        .iter()
+        .filter(|link| link.state == LinkState::Up)
+        .count();
+    let rooms = node.replica.members().rooms().count();
+    let rows = [
+        (
+            "chatnode_ready",
+            "1 when clients are taken",
+            u64::from(node.replica.is_ready()),
+        ),
+        (
+            "chatnode_clients",
+            "WebSocket connections",
+            node.fanout.len() as u64,
+        ),
+        (
+            "chatnode_streams",
+            "Server-sent event streams",
+            node.events.count() as u64,
+        ),
+        ("chatnode_rooms", "Rooms with members", rooms as u64),
+        (
+            "chatnode_history_messages",
+            "Messages of history held",
+            messages as u64,
+        ),
+        (
+            "chatnode_history_bytes",
+            "Bytes of history held, an estimate",
+            bytes as u64,
+        ),
+        ("chatnode_links_up", "Peers that are heard", up as u64),
+        (
+            "chatnode_links_down",
+            "Peers wanted and not heard",
+            (status.len() - up) as u64,
+        ),
+    ];
+    write(text, "gauge", &rows);
+}
+
+fn counters(node: &Node, text: &mut String) {
+    let (mut gaps, mut repaired, mut lost) = (0, 0, 0);
+    for (origin, _) in node.replica.peers().iter() {
+        if let Some(log) = node.replica.log(origin) {
+            gaps += log.counts.gaps;
+            repaired += log.counts.repaired;
+            lost += log.counts.lost;
+        }
+    }
+    let links = node.links.counters();
+    let totals = &node.counters;
+    let deliveries = node.fanout.deliveries;
+    let rows = [
+        (
+            "chatnode_accepted_total",
+            "WebSocket connections accepted",
+            totals.accepted,
+        ),
+        (
+            "chatnode_said_total",
+            "Messages of this node's clients",
+            totals.said,
+        ),
+        (
+            "chatnode_deliveries_total",
+            "Messages written, times clients",
+            deliveries,
+        ),
+        ("chatnode_refused_total", "Requests refused", totals.refused),
+        (
+            "chatnode_slow_total",
+            "Clients closed as slow",
+            node.fanout.slow,
+        ),
+        (
+            "chatnode_gaps_total",
+            "Times that entries were found missing",
+            gaps,
+        ),
+        (
+            "chatnode_repaired_total",
+            "Entries fetched by repair",
+            repaired,
+        ),
+        ("chatnode_lost_total", "Entries that nobody had", lost),
+        (
+            "chatnode_holes_total",
+            "Spans of entries that nobody had",
+            totals.gaps,
+        ),
+        ("chatnode_fetches_total", "Repair requests", totals.fetches),
+        (
+            "chatnode_fetches_failed_total",
+            "Repair requests that failed",
+            totals.fetches_failed,
+        ),
+        (
+            "chatnode_frames_bad_total",
+            "Frames that could not be decoded",
+            totals.frames_bad,
+        ),
+        (
+            "chatnode_frames_dropped_total",
+            "Frames without room to go out",
+            totals.frames_dropped,
+        ),
+        ("chatnode_dials_total", "Dials", links.dials),
+        (
+            "chatnode_misdirected_total",
+            "Links where another node was found",
+            links.misdirected,
+        ),
+        (
+            "chatnode_silent_links_total",
+            "Links torn down for silence",
+            links.silent,
+        ),
+    ];
+    write(text, "counter", &rows);
+}

@@ -1,0 +1,449 @@
+//! The one place where everything meets: [`Node`] owns the replica, the links, the fan-out and the
+//! sessions; [`Hub`] is the handle through which tasks reach it.
+//!
+//! The node is one thread. A task that has something (bytes of a client, a frame of a peer, the
+//! outcome of a request) calls [`Hub::with`], which lends it the node for the length of a function,
+//! never across an await; so the lock inside is never contended. What that changes for clients and
+//! peers is collected. The [`turn`] task, which stands in the run queue behind all that were ready
+//! before it, then publishes and writes it, once per client.
+
+mod drain;
+mod effects;
+pub(crate) mod events;
+pub(crate) mod mesh;
+mod reader;
+pub(crate) mod turn;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use registry::process::Tasks;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::bus::links::Links;
+use crate::bus::{LinkId, Speech, Topic};
+use crate::fanout::{ConnId, Fanout};
+use crate::membership::View;
+use crate::protocol::Refusal;
+use crate::replica::copies::Ticket;
+use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
+use crate::replica::repair::Fetch;
+use crate::replica::{Effect, Now, Replica, Say};
+use crate::session::Session;
+use crate::websocket::Close;
+
+pub use turn::Outbox;
+
+/// Commands that wait for the bus at the most; beyond, frames are dropped and counted, and the
+/// next beat lets the others repair.
+pub const BUS_COMMANDS_MAX: usize = 4096;
+/// Publishes that wait for their outcome at the most; beyond, HTTP answers `overloaded`.
+const ANSWERS_MAX: usize = 100_000;
+/// Bytes read from a client at once.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// A clock that stood still for so long was stopped with its process, and not its peers.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// What the configuration says to the node.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Messages a second that one client may send; 0 is no limit.
+    pub rate_limit: u32,
+    /// Whether the chapter's plain form is published too (static mode).
+    pub publish_plain: bool,
+    /// Endpoints given by hand: joining waits for them.
+    pub peers: Vec<String>,
+}
+
+/// Who waits for the outcome of a say.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nobody.
+    Nobody,
+    /// A request of a `chat.v1` client.
+    Chat(ConnId, serde_json::Number),
+    /// An HTTP request.
+    Http(oneshot::Sender<Said>),
+}
+
+/// What a say became.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// The entry.
+    pub id: EntryId,
+    /// Its timestamp.
+    pub ts: u64,
+    /// How many other nodes hold it.
+    pub copies: usize,
+}
+
+/// A command for the bus.
+#[derive(Debug)]
+pub enum BusCommand {
+    /// Publish a frame.
+    Publish(Topic, bytes::Bytes),
+    /// Publish the chapter's plain form.
+    PublishPlain(String),
+    /// Dial.
+    Dial(LinkId, String, Speech),
+    /// Hang up.
+    HangUp(LinkId),
+}
+
+/// Work that needs to wait, for a task of its own.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// Ask a peer for entries.
+    Fetch(Fetch, String),
+    /// Ask a peer for its members.
+    FetchMembers(Origin, String),
+    /// Say hello to whom a link was dialled.
+    Hello(LinkId, String),
+    /// Write what a full socket did not take.
+    Drain(ConnId),
+}
+
+/// Totals since the start, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// WebSocket connections accepted.
+    pub accepted: u64,
+    /// Messages that this node's clients said.
+    pub said: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Frames from peers that could not be decoded.
+    pub frames_bad: u64,
+    /// Frames that the bus had no room for.
+    pub frames_dropped: u64,
+    /// Repair requests sent.
+    pub fetches: u64,
+    /// Repair requests that failed.
+    pub fetches_failed: u64,
+    /// Spans of entries that nobody had.
+    pub gaps: u64,
+}
+
+/// All state of one node.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) replica: Replica,
+    pub(crate) fanout: Fanout<Session>,
+    pub(crate) links: Links,
+    pub(crate) events: events::Events,
+    pub(crate) outbox: Outbox,
+    pub(crate) counters: Counters,
+    /// The HTTP endpoints of the live nodes, this one's first.
+    pub(crate) nodes: Vec<String>,
+    /// How the registries are.
+    pub(crate) view: View,
+    /// The node is going away.
+    pub(crate) stopping: bool,
+    /// Not to read the client that was just heard, for so long.
+    pub(crate) pause: Option<Duration>,
+    pub(crate) errands: Vec<Errand>,
+    pub(crate) clock: Clock,
+    ready: watch::Sender<bool>,
+    bus: mpsc::Sender<BusCommand>,
+    answers: HashMap<Ticket, Answer>,
+    tickets: u64,
+    guests: u64,
+    greetings: HashMap<LinkId, mesh::Greeting>,
+    effects_spare: Vec<Effect>,
+    scratch: Vec<u8>,
+    sweep: turn::Sweep,
+}
+
+/// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
+/// so that a node that wakes does not believe everybody else dead.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    stopped: Duration,
+    looked: Duration,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            stopped: Duration::ZERO,
+            looked: Duration::ZERO,
+        }
+    }
+
+    fn now(&mut self) -> Now {
+        let passed = self.started.elapsed();
+        let stalled = passed.saturating_sub(self.looked);
+        // The turn task looks every tenth of a second at the latest.
+        if stalled > STALL_MIN {
+            self.stopped += stalled;
+            tracing::warn!(
+                elapsed_ms = stalled.as_millis(),
+                "this process was stopped for a while"
+            );
+        }
+        self.looked = passed;
+        Now {
+            mono: passed.saturating_sub(self.stopped),
+            wall_us: wall_us(),
+        }
+    }
+
+    /// The instant of a monotonic time, if the process is not stopped until then.
+    fn instant(&self, mono: Duration) -> Instant {
+        self.started + self.stopped + mono
+    }
+}
+
+/// Microseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+fn wall_us() -> u64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A handle on the node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    node: Mutex<Node>,
+    turn: Notify,
+    tasks: Tasks,
+    http: reqwest::Client,
+    ready: watch::Receiver<bool>,
+}
+
+/// What a [`Hub`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// From the configuration.
+    pub settings: Settings,
+    /// The replicated log; made with the time from [`Now`] of zero.
+    pub replica: Replica,
+    /// Whom to hear.
+    pub links: Links,
+    /// For requests to peers.
+    pub http: reqwest::Client,
+}
+
+impl Hub {
+    /// A hub, and the commands for its bus.
+    pub fn new(parts: Parts, tasks: Tasks) -> (Self, mpsc::Receiver<BusCommand>) {
+        let (bus, commands) = mpsc::channel(BUS_COMMANDS_MAX);
+        let (ready_sender, ready) = watch::channel(false);
+        let nodes = vec![parts.replica.identity().http.clone()];
+        let node = Node {
+            settings: parts.settings,
+            replica: parts.replica,
+            fanout: Fanout::default(),
+            links: parts.links,
+            events: events::Events::default(),
+            outbox: Outbox::default(),
+            counters: Counters::default(),
+            nodes,
+            view: View::default(),
+            stopping: false,
+            pause: None,
+            errands: Vec::new(),
+            clock: Clock::new(),
+            ready: ready_sender,
+            bus,
+            answers: HashMap::new(),
+            tickets: 0,
+            guests: 0,
+            greetings: HashMap::new(),
+            effects_spare: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            sweep: turn::Sweep::default(),
+        };
+        let shared = Shared {
+            node: Mutex::new(node),
+            turn: Notify::new(),
+            tasks,
+            http: parts.http,
+            ready,
+        };
+        (
+            Self {
+                shared: Arc::new(shared),
+            },
+            commands,
+        )
+    }
+
+    /// Lends the node, then carries out what that brought.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Node, Now) -> T) -> T {
+        let mut node = self.lock();
+        let now = node.clock.now();
+        let result = act(&mut node, now);
+        self.settle(node, now);
+        result
+    }
+
+    /// Lends the node to look at.
+    pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// The process's tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Waits until this node takes clients. Cancel safe.
+    pub async fn ready(&self) {
+        // The sender lives in the node, so it outlives this.
+        let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;
+    }
+
+    /// Says something for a client of the HTTP API.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait, `stopping` if the node stops before the outcome is known.
+    pub async fn publish(
+        &self,
+        room: &RoomName,
+        from: &UserName,
+        mid: Option<&Mid>,
+        text: &str,
+        copies: usize,
+    ) -> Result<Said, Refusal> {
+        let (sender, outcome) = oneshot::channel();
+        let taken = self.with(|node, now| {
+            let taken = node.answers.len() < ANSWERS_MAX;
+            if taken {
+                node.say(room, from, mid, text, copies, Answer::Http(sender), now);
+            }
+            taken
+        });
+        if !taken {
+            return Err(Refusal::new(
+                "overloaded",
+                "too many messages wait for their copies",
+            ));
+        }
+        outcome
+            .await
+            .map_err(|_| Refusal::new("stopping", "this node is going away"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Node> {
+        self.shared
+            .node
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn settle(&self, mut node: MutexGuard<'_, Node>, now: Now) {
+        node.carry_out(now);
+        let errands = std::mem::take(&mut node.errands);
+        let work = node.has_work();
+        drop(node);
+        for errand in errands {
+            self.run(errand);
+        }
+        if work {
+            self.shared.turn.notify_one();
+        }
+    }
+}
+
+impl Node {
+    /// Says something; the outcome goes to `answer`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message has these parts, and they differ in type"
+    )]
+    pub(crate) fn say(
+        &mut self,
+        room: &RoomName,
+        from: &UserName,
+        mid: Option<&Mid>,
+        text: &str,
+        copies: usize,
+        answer: Answer,
+        now: Now,
+    ) {
+        self.counters.said += 1;
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        if !matches!(answer, Answer::Nobody) {
+            self.answers.insert(ticket, answer);
+        }
+        self.replica.say(
+            now,
+            Say {
+                ticket,
+                room,
+                from,
+                mid,
+                text,
+                copies,
+            },
+        );
+        self.carry_out(now);
+    }
+
+    /// The name of a connection that has said hello.
+    pub(crate) fn session_name(&mut self, id: ConnId) -> Option<UserName> {
+        self.fanout.get_mut(id)?.session.name.clone()
+    }
+
+    /// A name for somebody who gave none.
+    pub(crate) fn guest_name(&mut self) -> UserName {
+        self.guests += 1;
+        let origin = self.replica.identity().origin;
+        format!("guest-{}-{}", &origin.as_str()[..4], self.guests)
+            .parse()
+            .expect("letters, digits and hyphens, 31 characters at the most")
+    }
+
+    /// Closes a connection: it leaves its rooms at once and is told why.
+    pub(crate) fn close(&mut self, id: ConnId, close: &Close, now: Now) {
+        self.leave_all(id);
+        self.fanout.close(id, close, now.mono);
+    }
+
+    /// Drops a connection.
+    pub(crate) fn end(&mut self, id: ConnId) {
+        self.leave_all(id);
+        self.fanout.remove(id);
+    }
+
+    pub(crate) fn leave_all(&mut self, id: ConnId) {
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return;
+        };
+        let Some(name) = conn.session.name.clone() else {
+            return;
+        };
+        for room in std::mem::take(&mut conn.session.rooms) {
+            self.fanout.unsubscribe(id, &room);
+            self.replica.leave(&room, &name);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.fanout.has_output() || !self.outbox.is_empty()
+    }
+
+    /// Hands a command to the bus. Never waits: what finds no room is dropped, as a bus may.
+    pub(crate) fn bus(&mut self, command: BusCommand) {
+        if self.bus.try_send(command).is_err() {
+            self.counters.frames_dropped += 1;
+        }
+    }
+}

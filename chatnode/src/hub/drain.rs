@@ -1,0 +1,68 @@
+//! Going away: clients are told and closed, and others get to hold what was said here.
+
+use std::time::Duration;
+
+use super::{Hub, Node};
+use crate::protocol;
+use crate::replica::Now;
+use crate::session::GOING_AWAY;
+
+impl Hub {
+    /// Tells clients that this node goes, and where else they may go. No longer ready.
+    pub fn go_away(&self, after: Duration) {
+        self.with(|node, _| {
+            node.stopping = true;
+            let others = &node.nodes[1..];
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let goaway = serde_json::json!({ "nodes": others, "after_ms": after_ms });
+            node.push_to_all(&protocol::push("goaway", &goaway));
+        });
+    }
+
+    /// Closes all clients.
+    pub fn close_clients(&self) {
+        self.with(|node, now| {
+            node.events.end();
+            for id in node.fanout.share(0, 1) {
+                node.close(id, &GOING_AWAY, now);
+            }
+        });
+    }
+
+    /// Waits until every peer that is heard holds all that was said here, `most` at the most.
+    pub async fn handed_over(&self, most: Duration) {
+        const LOOK_EVERY: Duration = Duration::from_millis(10);
+        let done = async {
+            // Polling is for the few milliseconds between an entry and its acknowledgement.
+            while !self.with(Node::is_handed_over) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(most, done).await.is_err() {
+            tracing::warn!("some peers do not hold all that was said here");
+        }
+    }
+}
+
+impl Node {
+    fn is_handed_over(&mut self, now: Now) -> bool {
+        let me = self.replica.identity().origin;
+        let head = self
+            .replica
+            .log(me)
+            .map_or(0, crate::replica::log::Log::held);
+        let holds = |held: Option<&u64>| held.is_some_and(|held| *held >= head);
+        let behind = self
+            .replica
+            .peers()
+            .heard()
+            .any(|(_, peer)| !holds(peer.position.get(&me)));
+        if head == 0 || !behind {
+            return true;
+        }
+        // The beat's head lets a peer notice what it lacks; its answer is its next beat or an
+        // acknowledgement, which this asks for.
+        self.replica.ask_acks(now);
+        false
+    }
+}

@@ -1,0 +1,175 @@
+//! Carries out what the replica decided.
+
+use std::sync::Arc;
+
+use super::{Answer, Errand, Node, Said};
+use crate::protocol;
+use crate::replica::copies::Ticket;
+use crate::replica::entry::Entry;
+use crate::replica::log::Span;
+use crate::replica::members::Change;
+use crate::replica::names::{EntryId, Origin, RoomName, UserName};
+use crate::replica::{Effect, Now};
+use crate::session::chat::Gap;
+
+/// The room that the chapter's plain form speaks of.
+pub(crate) const PLAIN_ROOM: &str = "lobby";
+
+impl Node {
+    /// Carries out all effects there are, in order.
+    pub(crate) fn carry_out(&mut self, now: Now) {
+        while self.replica.has_effects() {
+            let spare = std::mem::take(&mut self.effects_spare);
+            let mut effects = self.replica.take_effects(spare);
+            for effect in effects.drain(..) {
+                self.effect(effect, now);
+            }
+            self.effects_spare = effects;
+        }
+    }
+
+    fn effect(&mut self, effect: Effect, now: Now) {
+        match effect {
+            Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted),
+            Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
+            Effect::Deliver(entry) => {
+                self.fanout.deliver(&entry);
+                self.events.deliver(&entry);
+            }
+            Effect::Said {
+                ticket,
+                id,
+                ts,
+                copies,
+            } => self.said(ticket, id, ts, copies),
+            Effect::Fetch(fetch) => match self.http_of(fetch.from) {
+                Some(url) => {
+                    self.counters.fetches += 1;
+                    self.errands.push(Errand::Fetch(fetch, url));
+                }
+                None => self.replica.fetched(now, fetch.id, None),
+            },
+            Effect::FetchMembers(origin) => match self.http_of(origin) {
+                Some(url) => self.errands.push(Errand::FetchMembers(origin, url)),
+                None => self.replica.members_fetched(origin, None),
+            },
+            Effect::Gap(origin, span) => self.gap(origin, span),
+            Effect::Members(change, count) => self.members(&change, count),
+            Effect::Typing(room, name) => self.typing_push(&room, &name),
+            Effect::Ready(lacking) => self.now_ready(&lacking),
+        }
+    }
+
+    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool) {
+        if self.settings.publish_plain
+            && !self.outbox.from_plain
+            && entry.room.as_str() == PLAIN_ROOM
+            && let Some(text) = entry.text()
+        {
+            let text = text.into_owned();
+            self.bus(super::BusCommand::PublishPlain(text));
+        }
+        self.outbox.append(entry, ack_wanted);
+        if self.outbox.is_full() {
+            self.publish_log();
+        }
+    }
+
+    fn said(&mut self, ticket: Ticket, id: EntryId, ts: u64, copies: usize) {
+        let Some(answer) = self.answers.remove(&ticket) else {
+            return;
+        };
+        match answer {
+            Answer::Nobody => {}
+            Answer::Chat(conn, request) => {
+                let reply = format!(
+                    "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}}}}}"
+                );
+                self.fanout.send(conn, &reply, false);
+            }
+            Answer::Http(outcome) => {
+                // Fails if the client has gone, which concerns nobody.
+                let _ = outcome.send(Said { id, ts, copies });
+            }
+        }
+    }
+
+    fn gap(&mut self, origin: Origin, span: Span) {
+        self.counters.gaps += 1;
+        tracing::warn!(
+            %origin, after = span.after, through = span.through,
+            "entries are lost: no node that is heard has them"
+        );
+        for room in self.fanout.rooms() {
+            let gap = Gap {
+                room: &room,
+                origin: origin.as_str(),
+                after: span.after,
+                through: span.through,
+            };
+            self.fanout.push(&room, &protocol::push("gap", &gap));
+        }
+    }
+
+    fn members(&mut self, change: &Change, count: usize) {
+        let push = serde_json::json!({
+            "room": change.room, "joined": change.joined, "left": change.left, "count": count,
+        });
+        self.fanout
+            .push(&change.room, &protocol::push("members", &push));
+    }
+
+    fn typing_push(&mut self, room: &RoomName, name: &UserName) {
+        let push = serde_json::json!({ "room": room, "name": name });
+        self.fanout.push(room, &protocol::push("typing", &push));
+    }
+
+    fn now_ready(&mut self, lacking: &[Origin]) {
+        if lacking.is_empty() {
+            tracing::info!(
+                count = self.replica.peers().heard().count(),
+                "ready: takes clients"
+            );
+        } else {
+            let lacking: Vec<&str> = lacking.iter().map(Origin::as_str).collect();
+            tracing::warn!(
+                peers = lacking.join(" "),
+                "ready, but these listed peers are not linked"
+            );
+        }
+        self.ready.send_replace(true);
+        self.update_nodes();
+    }
+
+    /// Tells clients which nodes there are, if that changed.
+    pub(crate) fn update_nodes(&mut self) {
+        let me = self.replica.identity().http.clone();
+        let others = self.replica.peers().heard().filter(|(_, peer)| peer.ready);
+        let mut nodes: Vec<String> = others
+            .map(|(_, peer)| peer.http.clone())
+            .filter(|http| !http.is_empty())
+            .collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes.insert(0, me);
+        if nodes != self.nodes {
+            self.nodes = nodes;
+            let push = protocol::push("nodes", &self.nodes);
+            self.push_to_all(&push);
+        }
+    }
+
+    /// Sends a push to all `chat.v1` clients that have said hello.
+    pub(crate) fn push_to_all(&mut self, push: &str) {
+        for id in self.fanout.share(0, 1) {
+            if self.fanout.is_chat(id) && self.session_name(id).is_some() {
+                self.fanout.send(id, push, false);
+            }
+        }
+    }
+
+    fn http_of(&self, origin: Origin) -> Option<String> {
+        let http = &self.replica.peers().get(origin)?.http;
+        (!http.is_empty()).then(|| http.clone())
+    }
+}

@@ -1,0 +1,373 @@
+//! The node among its peers: frames that come, links that come and go, and the requests that
+//! repair what the bus lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use super::effects::PLAIN_ROOM;
+use super::{Answer, BusCommand, Errand, Hub, Node};
+use crate::bus::frame::{self, Beat, Frame};
+use crate::bus::links::{self, LinkState, Target};
+use crate::bus::{Bus, BusEvent, LinkId, Speech, Topic};
+use crate::membership::View;
+use crate::protocol::check_text;
+use crate::replica::members::Snapshot;
+use crate::replica::names::Origin;
+use crate::replica::repair::Fetch;
+use crate::replica::{LogPage, Now};
+
+/// Bytes of entries in one answer to a repair request.
+pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
+/// A repair request takes so long at the most.
+const FETCH_MAX: Duration = Duration::from_secs(5);
+/// A hello takes so long at the most.
+const HELLO_MAX: Duration = Duration::from_secs(1);
+/// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
+const GREET_FIRST: Duration = Duration::from_millis(50);
+/// up to this.
+const GREET_MAX: Duration = Duration::from_secs(2);
+
+/// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Introduction {
+    /// Who.
+    pub(crate) origin: String,
+    /// Its PUB endpoint.
+    #[serde(rename = "pub")]
+    pub(crate) publisher: String,
+    /// Its HTTP endpoint.
+    pub(crate) http: String,
+}
+
+/// A peer to whom hello is said until it beats and hears us.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    http: String,
+    due: Duration,
+    wait: Duration,
+}
+
+impl Hub {
+    /// Moves frames between the node and the bus until the process stops, then closes the bus.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run_bus<B: Bus>(
+        self,
+        mut bus: B,
+        mut commands: mpsc::Receiver<BusCommand>,
+        grace: Duration,
+    ) -> anyhow::Result<()> {
+        let stopped = self.tasks().stopping();
+        loop {
+            // Each branch is cancel safe: a command or an event that is not taken stays.
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => carry(&mut bus, command),
+                () = stopped.cancelled() => break,
+                event = bus.event() => self.with(|node, now| node.bus_event(event, now)),
+            }
+        }
+        while let Ok(command) = commands.try_recv() {
+            carry(&mut bus, command);
+        }
+        bus.close(grace).await;
+        Ok(())
+    }
+
+    /// Follows what the registries list until the process stops.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run_views(
+        self,
+        mut views: tokio::sync::watch::Receiver<View>,
+    ) -> anyhow::Result<()> {
+        let stopped = self.tasks().stopping();
+        loop {
+            let view = views.borrow_and_update().clone();
+            self.with(|node, now| node.take_view(view, now));
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => return Ok(()),
+                changed = views.changed() => if changed.is_err() {
+                    stopped.cancelled().await;
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    pub(super) async fn fetch(self, fetch: Fetch, url: String) {
+        let (after, through) = (fetch.span.after, fetch.span.through);
+        let url = format!(
+            "{url}/mesh/log/{}?after={after}&through={through}",
+            fetch.origin
+        );
+        let body = self.get(&url, frame::FRAME_LEN_MAX + 1024).await;
+        let page =
+            body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
+        let page = match page {
+            Ok(page) if page.origin == fetch.origin => Some(LogPage {
+                floor: page.floor,
+                entries: page.entries,
+            }),
+            Ok(_) => None,
+            Err(why) => {
+                tracing::debug!(peer = %fetch.from, origin = %fetch.origin, "repair failed: {why}");
+                None
+            }
+        };
+        self.with(|node, now| {
+            node.counters.fetches_failed += u64::from(page.is_none());
+            node.replica.fetched(now, fetch.id, page);
+        });
+    }
+
+    pub(super) async fn fetch_members(self, origin: Origin, url: String) {
+        let body = self
+            .get(&format!("{url}/mesh/members"), frame::MEMBERS_LEN_MAX)
+            .await;
+        let page =
+            body.and_then(|body| frame::decode_members(&body).map_err(|why| why.to_string()));
+        let snapshot = page
+            .ok()
+            .filter(|page| page.origin == origin)
+            .map(|page| Snapshot {
+                version: page.version,
+                rooms: page.rooms,
+            });
+        self.with(|node, _| node.replica.members_fetched(origin, snapshot));
+    }
+
+    pub(super) async fn hello(self, link: LinkId, url: String) {
+        let introduction = self.look(|node| {
+            let me = node.replica.identity();
+            Introduction {
+                origin: me.origin.as_str().to_owned(),
+                publisher: me.publisher.clone(),
+                http: me.http.clone(),
+            }
+        });
+        let request = self
+            .shared
+            .http
+            .post(format!("{url}/mesh/hello"))
+            .timeout(HELLO_MAX);
+        if let Err(why) = request.json(&introduction).send().await {
+            tracing::debug!(link = link.0, "hello failed: {why}");
+        }
+    }
+
+    /// The body of an answer, if it is a success and not too long.
+    async fn get(&self, url: &str, bytes_max: usize) -> Result<Bytes, String> {
+        let get = async {
+            let answer = self.shared.http.get(url).send().await?.error_for_status()?;
+            let mut answer = answer;
+            let mut body = BytesMut::new();
+            while let Some(chunk) = answer.chunk().await? {
+                body.extend_from_slice(&chunk);
+                if body.len() > bytes_max {
+                    return Ok(None);
+                }
+            }
+            Ok::<_, reqwest::Error>(Some(body.freeze()))
+        };
+        match tokio::time::timeout(FETCH_MAX, get).await {
+            Ok(Ok(Some(body))) => Ok(body),
+            Ok(Ok(None)) => Err(format!("the answer is longer than {bytes_max} bytes")),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(_) => Err(format!("no answer within {FETCH_MAX:?}")),
+        }
+    }
+}
+
+fn carry(bus: &mut impl Bus, command: BusCommand) {
+    match command {
+        BusCommand::Publish(topic, body) => bus.publish(topic, body),
+        BusCommand::PublishPlain(text) => bus.publish_plain(&text),
+        BusCommand::Dial(link, endpoint, speech) => bus.dial(link, &endpoint, speech),
+        BusCommand::HangUp(link) => bus.hang_up(link),
+    }
+}
+
+impl Node {
+    fn bus_event(&mut self, event: BusEvent, now: Now) {
+        match event {
+            BusEvent::Connected(link) => {
+                let effects = self.links.connected(now.mono, link);
+                self.link_effects(effects, now);
+                let http = self.links.http_of(link).unwrap_or_default().to_owned();
+                let greeting = Greeting {
+                    http,
+                    due: now.mono,
+                    wait: GREET_FIRST,
+                };
+                self.greetings.insert(link, greeting);
+                self.greet(now);
+            }
+            BusEvent::Closed(link, reason) => {
+                self.greetings.remove(&link);
+                let effects = self.links.closed(now.mono, link, &reason);
+                self.link_effects(effects, now);
+            }
+            BusEvent::Frame(link, topic, body) => self.frame(link, topic, &body, now),
+            BusEvent::Plain(_, text) => self.plain_said(&text, now),
+        }
+    }
+
+    fn frame(&mut self, link: LinkId, topic: Topic, body: &[u8], now: Now) {
+        let decoded = match frame::decode(topic, body) {
+            Ok(decoded) => decoded,
+            Err(why) => {
+                self.counters.frames_bad += 1;
+                tracing::debug!(link = link.0, "a frame is dropped: {why}");
+                return;
+            }
+        };
+        if let Frame::Beat(beat) = &decoded {
+            let effects = self.links.beat(now.mono, link, beat);
+            self.link_effects(effects, now);
+            self.beat(link, beat, now);
+        }
+        // Only a link that has proved whose it is may speak, and only for that origin.
+        if let Some(origin) = self.links.origin_of(link) {
+            let beat = matches!(decoded, Frame::Beat(_));
+            self.replica.frame(now, origin, decoded);
+            if beat {
+                self.expect(now);
+                self.update_nodes();
+            }
+        }
+    }
+
+    /// Says hello until the peer hears us.
+    fn beat(&mut self, link: LinkId, beat: &Beat, now: Now) {
+        let me = self.replica.identity().origin;
+        if beat.hears.contains(&me) || self.links.origin_of(link) != Some(beat.origin) {
+            self.greetings.remove(&link);
+        } else {
+            let fresh = || Greeting {
+                http: String::new(),
+                due: now.mono,
+                wait: GREET_FIRST,
+            };
+            let greeting = self.greetings.entry(link).or_insert_with(fresh);
+            greeting.http.clone_from(&beat.http);
+        }
+    }
+
+    pub(super) fn greet(&mut self, now: Now) {
+        for (link, greeting) in &mut self.greetings {
+            if now.mono >= greeting.due && !greeting.http.is_empty() {
+                greeting.due = now.mono + greeting.wait;
+                greeting.wait = (greeting.wait * 2).min(GREET_MAX);
+                self.errands
+                    .push(Errand::Hello(*link, greeting.http.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn link_effects(&mut self, effects: Vec<links::Effect>, now: Now) {
+        for effect in effects {
+            match effect {
+                links::Effect::Dial {
+                    link,
+                    endpoint,
+                    speech,
+                } => {
+                    self.bus(BusCommand::Dial(link, endpoint, speech));
+                }
+                links::Effect::HangUp { link } => {
+                    self.greetings.remove(&link);
+                    self.bus(BusCommand::HangUp(link));
+                }
+                links::Effect::Up { origin } => {
+                    tracing::info!(peer = %origin, "link up");
+                    self.replica.linked(now, origin);
+                }
+                links::Effect::Down { origin } => {
+                    tracing::info!(peer = %origin, "link down");
+                    self.replica.unlinked(now, origin);
+                    self.update_nodes();
+                }
+                links::Effect::Silent { link, origin } => {
+                    let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
+                    tracing::warn!(
+                        link = link.0,
+                        peer,
+                        "no beat for 3 s: the link is torn down"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The registries list other nodes, or another state of theirs is known.
+    fn take_view(&mut self, view: View, now: Now) {
+        let me = self.replica.identity().origin;
+        let targets = view
+            .members
+            .iter()
+            .filter(|(origin, _)| **origin != me)
+            .map(|(origin, listed)| Target {
+                origin: Some(*origin),
+                endpoint: listed.publisher.clone(),
+                http: listed.http.clone(),
+                speech: Speech::Mesh,
+            })
+            .collect();
+        self.view = view;
+        let effects = self.links.want(now.mono, targets);
+        self.link_effects(effects, now);
+        self.expect(now);
+    }
+
+    /// Tells the replica whom joining waits for, once that is known.
+    fn expect(&mut self, now: Now) {
+        if self.replica.is_ready() || !self.view.is_settled() {
+            return;
+        }
+        let mut waiting = self.settings.peers.clone();
+        for status in self.links.status(now.mono) {
+            if status.state == LinkState::Up {
+                waiting.retain(|peer| *peer != status.publisher);
+            }
+        }
+        if waiting.is_empty() {
+            let me = self.replica.identity().origin;
+            let members = self.view.members.keys().copied();
+            let expected: BTreeSet<Origin> = members.filter(|origin| *origin != me).collect();
+            self.replica.expect(now, expected);
+        }
+    }
+
+    /// A peer said hello: it is heard from now on, and hears a beat at once.
+    pub(crate) fn introduced(&mut self, origin: Origin, publisher: String, http: String, now: Now) {
+        let target = Target {
+            origin: Some(origin),
+            endpoint: publisher,
+            http,
+            speech: Speech::Mesh,
+        };
+        let effects = self.links.introduced(now.mono, target);
+        self.link_effects(effects, now);
+        self.replica.ask_beat(now);
+    }
+
+    /// A foreign publisher said something: it becomes this node's own message.
+    fn plain_said(&mut self, text: &str, now: Now) {
+        if check_text(text).is_err() {
+            self.counters.refused += 1;
+            return;
+        }
+        let room = PLAIN_ROOM.parse().expect("a valid room name");
+        let name = "static".parse().expect("a valid user name");
+        self.outbox.from_plain = true;
+        self.say(&room, &name, None, text, 0, Answer::Nobody, now);
+        self.outbox.from_plain = false;
+    }
+}

@@ -1,0 +1,185 @@
+//! The end of a turn: publish, then write; and what time alone brings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{BusCommand, Errand, Hub, Node};
+use crate::bus::Topic;
+use crate::bus::frame::{self, Frame, LogFrame};
+use crate::fanout::Ended;
+use crate::replica::Now;
+use crate::replica::entry::Entry;
+use crate::session::Watch;
+use crate::websocket::append_ping;
+
+/// Entries are published at once when the last were published so long ago; under load they wait
+/// for each other until then,
+const BATCH_EVERY: Duration = Duration::from_millis(1);
+/// or until there are so many bytes of them.
+const BATCH_BYTES: usize = 64 << 10;
+/// The table of connections is looked at in so many shares.
+const SWEEP_SHARES: usize = 8;
+/// How often a share of the connections is looked at; all are, each second.
+const SWEEP_EVERY: Duration = Duration::from_millis(125);
+
+/// Own entries that are to be published.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    entries: Vec<Arc<Entry>>,
+    bytes: usize,
+    ack_wanted: bool,
+    published: Duration,
+    /// What is appended now came in plain form: it does not go out so again.
+    pub(crate) from_plain: bool,
+}
+
+impl Outbox {
+    /// Whether nothing is to be published.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it should not wait any longer.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES
+    }
+
+    /// Adds an entry.
+    pub fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool) {
+        self.bytes += frame::entry_len(&entry);
+        self.ack_wanted |= ack_wanted;
+        self.entries.push(entry);
+    }
+}
+
+/// Where the look at all connections has got to.
+#[derive(Debug, Default)]
+pub(crate) struct Sweep {
+    share: usize,
+    due: Duration,
+}
+
+impl Hub {
+    /// Ends turns until the process stops.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn run_turns(self) -> anyhow::Result<()> {
+        let stopped = self.tasks().stopping();
+        loop {
+            let due = {
+                let mut node = self.lock();
+                let now = node.clock.now();
+                let due = node.turn(now);
+                let due = node.clock.instant(due);
+                self.settle(node, now);
+                due
+            };
+            // Cancel safe: a notification that is not taken stays.
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => return Ok(()),
+                () = self.shared.turn.notified() => {}
+                () = tokio::time::sleep_until(due) => {}
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Publishes and writes what the turn brought; when the next is due at the latest.
+    fn turn(&mut self, now: Now) -> Duration {
+        if now.mono >= self.replica.deadline() {
+            self.replica.tick(now);
+            let effects = self.links.tick(now.mono);
+            self.link_effects(effects, now);
+            self.greet(now);
+        }
+        self.carry_out(now);
+        if !self.outbox.is_empty() && now.mono >= self.outbox.published + BATCH_EVERY {
+            self.publish_log();
+            self.outbox.published = now.mono;
+        }
+        if now.mono >= self.sweep.due {
+            self.sweep(now);
+        }
+        self.fanout.flush(now.mono);
+        for (id, ended) in self.fanout.take_ended() {
+            match ended {
+                Ended::Broken => self.end(id),
+                Ended::Slow => {
+                    tracing::info!("a client is closed as slow");
+                    self.leave_all(id);
+                }
+            }
+        }
+        let full = self.fanout.take_full();
+        self.errands.extend(full.into_iter().map(Errand::Drain));
+        let publish = self.outbox.published + BATCH_EVERY;
+        let publish = if self.outbox.is_empty() {
+            Duration::MAX
+        } else {
+            publish
+        };
+        self.replica.deadline().min(self.sweep.due).min(publish)
+    }
+
+    /// Publishes the entries that wait.
+    pub(crate) fn publish_log(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.outbox.entries);
+        self.outbox.bytes = 0;
+        let ack_wanted = std::mem::take(&mut self.outbox.ack_wanted);
+        let origin = self.replica.identity().origin;
+        let log = Frame::Log(LogFrame {
+            origin,
+            ack_wanted,
+            entries,
+        });
+        let bytes = frame::encode(&log);
+        self.bus(BusCommand::Publish(Topic::Log, bytes));
+        if let Frame::Log(mut log) = log {
+            log.entries.clear();
+            self.outbox.entries = log.entries;
+        }
+    }
+
+    /// Publishes a frame behind all entries before it.
+    pub(crate) fn publish(&mut self, topic: Topic, frame: &Frame, now: Now) {
+        if matches!(frame, Frame::Beat(_)) && !self.outbox.is_empty() {
+            self.publish_log();
+            self.outbox.published = now.mono;
+        }
+        let bytes: Bytes = frame::encode(frame);
+        self.bus(BusCommand::Publish(topic, bytes));
+    }
+
+    /// Looks at a share of the connections: who is silent, who is slow, who is gone.
+    fn sweep(&mut self, now: Now) {
+        self.sweep.due = now.mono + SWEEP_EVERY;
+        self.sweep.share = (self.sweep.share + 1) % SWEEP_SHARES;
+        for id in self.fanout.share(self.sweep.share, SWEEP_SHARES) {
+            if let Some(until) = self.fanout.closing(id) {
+                if now.mono >= until {
+                    self.end(id);
+                }
+                continue;
+            }
+            self.fanout.check_slow(id, now.mono);
+            let chat = self.fanout.is_chat(id);
+            let Some(conn) = self.fanout.get_mut(id) else {
+                continue;
+            };
+            match conn.session.watch(now.mono) {
+                Watch::Fine => {}
+                Watch::Ping if chat => self.fanout.send(id, "{}", false),
+                Watch::Ping => self.fanout.append(id, append_ping),
+                Watch::Close(close) => self.close(id, &close, now),
+            }
+        }
+    }
+}

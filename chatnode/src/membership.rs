@@ -1,0 +1,275 @@
+//! Membership: this node is known to all registries, and knows what each of them lists.
+//!
+//! One task per registry (`talk`) keeps the registration alive and watches the list. What it sees
+//! is merged here: a node is a member if any registry lists it. A registry that does not answer
+//! keeps the say it had, since its silence tells nothing about nodes; only its next answer replaces
+//! that. So registries may die, hang, answer nonsense or come back empty, and no node is forgotten
+//! for it.
+//!
+//! Registries are not trusted: what they list is checked like any stranger's word, and bounded.
+
+mod talk;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, NODES_MAX, Node, Registration, check_endpoint};
+use registry::client::{Client, ClientError};
+use registry::process::Tasks;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::replica::Identity;
+use crate::replica::names::Origin;
+
+/// How long leaving may take, all registries together.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// A node that a registry lists.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listed {
+    /// Its display name.
+    pub name: String,
+    /// Its PUB endpoint, `tcp://HOST:PORT`.
+    pub publisher: String,
+    /// Its HTTP endpoint, `http://HOST:PORT`.
+    pub http: String,
+}
+
+/// How a registry does, as seen from here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RegistryStatus {
+    /// Its URL.
+    pub url: String,
+    /// `up`, `down`, or `unknown` as long as it has neither listed anything nor failed.
+    pub state: &'static str,
+}
+
+/// What all registries together say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// Every listed node but this one.
+    pub members: BTreeMap<Origin, Listed>,
+    /// The registries, in the order of the configuration.
+    pub registries: Vec<RegistryStatus>,
+}
+
+impl View {
+    /// Whether every registry has been heard of: it has listed its nodes, or it failed.
+    pub fn is_settled(&self) -> bool {
+        self.registries
+            .iter()
+            .all(|registry| registry.state != State::Unknown.as_str())
+    }
+}
+
+/// This node's membership. Dropping it changes nothing; it ends with [`Self::leave`] or with the
+/// tasks that it was started under.
+#[derive(Debug)]
+pub struct Membership {
+    board: Arc<Board>,
+    leaving: CancellationToken,
+    talks: TaskTracker,
+}
+
+impl Membership {
+    /// Starts to talk to these registries; none is fine too. A URL that is given twice counts once.
+    ///
+    /// # Errors
+    /// When a URL cannot be that of a registry, or `me` cannot be registered anywhere.
+    pub fn start(registries: &[String], me: &Identity, tasks: &Tasks) -> anyhow::Result<Self> {
+        let mut clients: Vec<Client> = Vec::new();
+        for url in registries {
+            let client = Client::new(url)?;
+            if clients.iter().all(|known| known.url() != client.url()) {
+                clients.push(client);
+            }
+        }
+        let said = registration(me);
+        said.check()?;
+        let urls = clients
+            .iter()
+            .map(|client| client.url().to_owned())
+            .collect();
+        let board = Arc::new(Board::new(urls));
+        let leaving = tasks.stopping().child_token();
+        let talks = TaskTracker::new();
+        for (index, client) in clients.into_iter().enumerate() {
+            let talk = talk::Talk::new(client, me.origin, said.clone(), Arc::clone(&board), index);
+            tasks.spawn(talks.track_future(talk.run(leaving.clone())));
+        }
+        talks.close();
+        Ok(Self {
+            board,
+            leaving,
+            talks,
+        })
+    }
+
+    /// What the registries say, now and from now on.
+    pub fn views(&self) -> watch::Receiver<View> {
+        self.board.view.subscribe()
+    }
+
+    /// Takes this node out of all registries. Returns when all have heard it, or after a second:
+    /// where it was not heard, the lease ends.
+    pub async fn leave(self) {
+        self.leaving.cancel();
+        self.talks.wait().await;
+    }
+}
+
+/// What this node tells a registry.
+fn registration(me: &Identity) -> Registration {
+    let endpoints = [
+        (ENDPOINT_PUB.to_owned(), me.publisher.clone()),
+        (ENDPOINT_HTTP.to_owned(), me.http.clone()),
+    ];
+    Registration {
+        name: me.name.clone(),
+        endpoints: endpoints.into(),
+        meta: BTreeMap::new(),
+    }
+}
+
+/// What a registry is believed to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Unknown,
+    Up,
+    Down,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What one registry says.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    state: State,
+    members: BTreeMap<Origin, Listed>,
+}
+
+/// Where what all registries say comes together.
+#[derive(Debug)]
+struct Board {
+    urls: Vec<String>,
+    seen: Mutex<Vec<Seen>>,
+    view: watch::Sender<View>,
+}
+
+impl Board {
+    fn new(urls: Vec<String>) -> Self {
+        let seen = vec![Seen::default(); urls.len()];
+        let view = watch::Sender::new(merge(&urls, &seen));
+        Self {
+            urls,
+            seen: Mutex::new(seen),
+            view,
+        }
+    }
+
+    /// Replaces what this registry says. Watchers hear of it if that makes a difference.
+    fn tell(&self, index: usize, news: Seen) {
+        let merged = {
+            let mut seen = self.seen.lock().expect("merging does not panic");
+            seen[index] = news;
+            merge(&self.urls, &seen)
+        };
+        self.view.send_if_modified(|view| {
+            let is_news = *view != merged;
+            *view = merged;
+            is_news
+        });
+    }
+}
+
+/// The union. Where registries differ about a node, one that answers is believed first, then the
+/// one named first.
+fn merge(urls: &[String], seen: &[Seen]) -> View {
+    let mut members = BTreeMap::new();
+    let (up, others): (Vec<&Seen>, Vec<&Seen>) =
+        seen.iter().partition(|seen| seen.state == State::Up);
+    for (origin, listed) in up.into_iter().chain(others).flat_map(|seen| &seen.members) {
+        members.entry(*origin).or_insert_with(|| listed.clone());
+    }
+    let status = |(url, seen): (&String, &Seen)| RegistryStatus {
+        url: url.clone(),
+        state: seen.state.as_str(),
+    };
+    View {
+        members,
+        registries: urls.iter().zip(seen).map(status).collect(),
+    }
+}
+
+/// The nodes of a list that can be peers of `me`: their ids are origins, and their endpoints may
+/// be dialled. Others are left out; other programs may be registered too.
+fn peers(nodes: &[Node], me: Origin) -> BTreeMap<Origin, Listed> {
+    let endpoint = |node: &Node, name: &str| {
+        check_endpoint(name, node.endpoints.get(name)?)
+            .ok()
+            .map(|endpoint| endpoint.to_string())
+    };
+    let peer = |node: &Node| {
+        let origin: Origin = node.id.parse().ok().filter(|origin| *origin != me)?;
+        let listed = Listed {
+            name: shown(&node.name).unwrap_or_else(|| node.id.clone()),
+            publisher: endpoint(node, ENDPOINT_PUB)?,
+            http: endpoint(node, ENDPOINT_HTTP)?,
+        };
+        Some((origin, listed))
+    };
+    nodes.iter().take(NODES_MAX).filter_map(peer).collect()
+}
+
+/// The name, if it can be shown to people.
+fn shown(name: &str) -> Option<String> {
+    name.parse::<crate::replica::names::UserName>()
+        .ok()
+        .map(|name| name.to_string())
+}
+
+/// The local address of connections to this registry, which is where others on its network reach
+/// this host. Sends nothing. `None` when the URL is none, or there is no way there.
+pub async fn local_address_towards(registry_url: &str) -> Option<IpAddr> {
+    let url = reqwest::Url::parse(registry_url).ok()?;
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    let port = url.port_or_known_default()?;
+    let lookup = tokio::net::lookup_host((host, port));
+    // A name server that does not answer must not hold the node's start up.
+    let addrs = tokio::time::timeout(Duration::from_secs(2), lookup)
+        .await
+        .ok()?
+        .ok()?;
+    for remote in addrs {
+        let any: IpAddr = match remote.ip() {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let Ok(socket) = tokio::net::UdpSocket::bind((any, 0)).await else {
+            continue;
+        };
+        if socket.connect(remote).await.is_ok()
+            && let Ok(local) = socket.local_addr()
+            && !local.ip().is_unspecified()
+        {
+            return Some(local.ip());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! The hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014), as one integer.
+//!
+//! A stamp is microseconds since 1970, larger than every stamp this node gave or saw, so that an
+//! answer never sorts before what it answers, whatever the wall clocks say.
+
+/// How far a stamp that was seen may pull this clock ahead of the wall clock, in microseconds. One
+/// node with a wild clock must not drag the mesh along.
+pub const AHEAD_MAX_US: u64 = 60_000_000;
+
+/// Gives timestamps that increase.
+#[derive(Debug, Default)]
+pub struct Clock {
+    last: u64,
+}
+
+impl Clock {
+    /// A timestamp after all that were given or seen.
+    pub fn stamp(&mut self, wall_us: u64) -> u64 {
+        self.last = wall_us.max(self.last.saturating_add(1));
+        self.last
+    }
+
+    /// Notes a timestamp that another node gave.
+    pub fn observe(&mut self, ts: u64, wall_us: u64) {
+        self.last = self.last.max(ts.min(wall_us.saturating_add(AHEAD_MAX_US)));
+    }
+
+    /// The last timestamp given or seen.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_increase_though_the_wall_clock_goes_back() {
+        let mut clock = Clock::default();
+        assert_eq!(clock.stamp(100), 100);
+        assert_eq!(clock.stamp(50), 101);
+        clock.observe(500, 100);
+        assert_eq!(clock.stamp(100), 501);
+    }
+
+    #[test]
+    fn a_wild_clock_pulls_a_minute_at_the_most() {
+        let mut clock = Clock::default();
+        clock.observe(u64::MAX / 2, 1_000);
+        assert_eq!(clock.stamp(1_000), 1_000 + AHEAD_MAX_US + 1);
+    }
+}

@@ -1,0 +1,445 @@
+//! The inputs of a [`Replica`]: what clients, peers and time bring.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::IteratorRandom as _;
+
+use super::copies::{COPIES_WAIT_MAX, Wait};
+use super::entry::Entry;
+use super::log::{Log, Span};
+use super::members::{Change, Snapshot};
+use super::names::{EntryId, Origin, RoomName, UserName};
+use super::peers::SILENCE_MAX;
+use super::repair::FetchId;
+use super::{
+    ACK_EVERY, BEAT_EVERY, BEAT_SOON, Effect, LogPage, Now, ORIGINS_MAX, Replica, Say, TICK_EVERY,
+};
+use crate::bus::Topic;
+use crate::bus::frame::{AckFrame, Beat, Frame, LiveEvent, LiveFrame, LogFrame};
+
+/// A tick that is so late means that the process was suspended.
+const SUSPENDED_AFTER: Duration = Duration::from_secs(1);
+
+impl Replica {
+    /// A client says something. Answered by [`Effect::Said`]; a mid that was seen before makes no
+    /// second entry, and the answer is the first one's.
+    pub fn say(&mut self, now: Now, say: Say<'_>) {
+        let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
+        let (id, ts) = match first {
+            Some(first) => first,
+            None => self.append(now, say),
+        };
+        let copies = self.copies(id);
+        let until = now.mono + COPIES_WAIT_MAX;
+        let wait = Wait {
+            ticket: say.ticket,
+            id,
+            ts,
+            need: say.copies,
+            until,
+        };
+        if copies >= say.copies || !self.waits.add(wait, first.is_none()) {
+            self.effects.push(Effect::Said {
+                ticket: say.ticket,
+                id,
+                ts,
+                copies,
+            });
+        }
+    }
+
+    fn append(&mut self, now: Now, say: Say<'_>) -> (EntryId, u64) {
+        let ts = self.clock.stamp(now.wall_us);
+        let origin = self.me.origin;
+        let seq = self.log_mut(origin).held() + 1;
+        let id = EntryId { origin, seq };
+        let entry = Entry::new(
+            id,
+            ts,
+            say.room.clone(),
+            say.mid.cloned(),
+            say.from,
+            say.text,
+        );
+        let entry = Arc::new(entry);
+        self.effects
+            .push(Effect::Append(Arc::clone(&entry), say.copies > 0));
+        self.arrive(origin, vec![entry], now);
+        (id, ts)
+    }
+
+    /// A connection of this node enters a room under a name.
+    pub fn enter(&mut self, room: &RoomName, name: &UserName) {
+        let (version, change) = self.members.enter(room, name);
+        self.changed_members(room, version, vec![name.clone()], Vec::new(), change);
+    }
+
+    /// A connection of this node leaves a room.
+    pub fn leave(&mut self, room: &RoomName, name: &UserName) {
+        let (version, change) = self.members.leave(room, name);
+        self.changed_members(room, version, Vec::new(), vec![name.clone()], change);
+    }
+
+    fn changed_members(
+        &mut self,
+        room: &RoomName,
+        version: Option<u64>,
+        joined: Vec<UserName>,
+        left: Vec<UserName>,
+        change: Option<Change>,
+    ) {
+        if let Some(version) = version {
+            self.live(LiveEvent::Members {
+                version,
+                room: room.clone(),
+                joined,
+                left,
+            });
+        }
+        self.told_members(change);
+    }
+
+    /// A client of this node types.
+    pub fn typing(&mut self, room: &RoomName, name: &UserName) {
+        self.live(LiveEvent::Typing {
+            room: room.clone(),
+            name: name.clone(),
+        });
+        self.effects
+            .push(Effect::Typing(room.clone(), name.clone()));
+    }
+
+    /// Publishes an event that may be lost; those of one turn travel together.
+    fn live(&mut self, event: LiveEvent) {
+        if let Some(Effect::Publish(_, Frame::Live(live))) = self.effects.last_mut() {
+            return live.events.push(event);
+        }
+        let live = LiveFrame {
+            origin: self.me.origin,
+            events: vec![event],
+        };
+        self.effects
+            .push(Effect::Publish(Topic::Live, Frame::Live(live)));
+    }
+
+    /// A frame came on the link to `from`.
+    pub fn frame(&mut self, now: Now, from: Origin, frame: Frame) {
+        if from == self.me.origin {
+            return;
+        }
+        match frame {
+            Frame::Log(log) if log.origin == from => self.log_frame(now, log),
+            Frame::Beat(beat) if beat.origin == from => self.beat_frame(now, &beat),
+            Frame::Live(live) if live.origin == from => self.live_frame(live),
+            Frame::Ack(ack) if ack.from == from => self.ack_frame(now, ack),
+            Frame::Log(_) | Frame::Beat(_) | Frame::Live(_) | Frame::Ack(_) => {}
+        }
+    }
+
+    fn log_frame(&mut self, now: Now, frame: LogFrame) {
+        let origin = frame.origin;
+        if let Some(last) = frame.entries.last() {
+            self.peers.acknowledge(origin, origin, last.seq);
+        }
+        self.arrive(origin, frame.entries, now);
+        if self.logs[&origin].missing().is_some() {
+            self.repair(origin, now);
+        }
+        if frame.ack_wanted {
+            let acks = self.acks.entry(origin).or_default();
+            let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
+            acks.due.get_or_insert(earliest.max(now.mono));
+            self.send_acks(now);
+        }
+    }
+
+    fn beat_frame(&mut self, now: Now, beat: &Beat) {
+        let first = self
+            .peers
+            .get(beat.origin)
+            .is_some_and(|peer| peer.beat_at.is_none());
+        self.peers.beat(beat, now.mono, now.wall_us);
+        self.clock.observe(beat.ts, now.wall_us);
+        let reaches = beat.position.iter().map(|id| (id.origin, id.seq));
+        for (origin, seq) in reaches.chain([(beat.origin, beat.head)]) {
+            let known = self.logs.contains_key(&origin);
+            if origin == self.me.origin || seq == 0 || (!known && self.logs.len() >= ORIGINS_MAX) {
+                continue;
+            }
+            let log = self.log_mut(origin);
+            if seq > log.held() {
+                log.claim(seq);
+                self.repair(origin, now);
+            }
+        }
+        self.members.claim(beat.origin, beat.members_version);
+        self.fetch_members(beat.origin);
+        if first {
+            self.ask_for_holes(beat.origin);
+            self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+        }
+        self.settle_waits(now);
+        self.check_ready(now);
+    }
+
+    fn live_frame(&mut self, frame: LiveFrame) {
+        for event in frame.events {
+            match event {
+                LiveEvent::Typing { room, name } => self.effects.push(Effect::Typing(room, name)),
+                LiveEvent::Members {
+                    version,
+                    room,
+                    joined,
+                    left,
+                } => {
+                    let told = Change { room, joined, left };
+                    let seen = self.members.told(frame.origin, version, &told);
+                    self.told_members(seen);
+                }
+            }
+        }
+        self.fetch_members(frame.origin);
+    }
+
+    fn ack_frame(&mut self, now: Now, frame: AckFrame) {
+        let me = self.me.origin;
+        let through = frame.through.min(self.logs[&me].held());
+        self.peers.acknowledge(frame.from, me, through);
+        self.settle_waits(now);
+    }
+
+    fn fetch_members(&mut self, origin: Origin) {
+        if self.members.is_stale(origin) && self.members_asked.insert(origin) {
+            self.effects.push(Effect::FetchMembers(origin));
+        }
+    }
+
+    /// The link to a node came up: its first beat has proved who it is.
+    pub fn linked(&mut self, now: Now, origin: Origin) {
+        self.peers.link(origin, true, now.mono);
+        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+    }
+
+    /// The link to a node went down.
+    pub fn unlinked(&mut self, now: Now, origin: Origin) {
+        self.peers.link(origin, false, now.mono);
+        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+        self.check_ready(now);
+    }
+
+    /// The registries have answered: these nodes are alive, and joining waits for them.
+    pub fn expect(&mut self, now: Now, origins: BTreeSet<Origin>) {
+        self.expected = Some(origins);
+        self.check_ready(now);
+    }
+
+    /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
+    pub fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
+        let Some((fetch, shown)) = self.repairs.end(id) else {
+            return;
+        };
+        let origin = fetch.origin;
+        let page = page.filter(|page| page.entries.iter().all(|entry| entry.origin == origin));
+        if let Some(page) = page {
+            let log = self.log_mut(origin);
+            let before = log.held();
+            let mut accepted = Vec::new();
+            log.start_behind(page.floor, &mut accepted);
+            if fetch.from == origin {
+                log.settle(page.floor);
+            }
+            self.accept(accepted, now);
+            let count = self.arrive(origin, page.entries, now);
+            let log = self.log_mut(origin);
+            log.counts.repaired += count as u64;
+            if log.held() == before {
+                self.repairs.lacks(&fetch, shown);
+            }
+            if fetch.span.after < before && count > 0 {
+                self.repairs.holes_changed(now.mono);
+            }
+        } else {
+            self.repairs.failed(&fetch, now.mono);
+        }
+        self.repair(origin, now);
+        self.repair_holes();
+        self.check_ready(now);
+    }
+
+    /// A peer sent its members, or did not.
+    pub fn members_fetched(&mut self, origin: Origin, snapshot: Option<Snapshot>) {
+        self.members_asked.remove(&origin);
+        if let Some(snapshot) = snapshot
+            && self.peers.hears(origin)
+        {
+            self.replace_members(origin, snapshot);
+            self.fetch_members(origin);
+        }
+    }
+
+    /// Asks all that hear this node to say what they hold of it, by a frame without entries.
+    pub fn ask_acks(&mut self, now: Now) {
+        let log = LogFrame {
+            origin: self.me.origin,
+            ack_wanted: true,
+            entries: Vec::new(),
+        };
+        self.effects
+            .push(Effect::Publish(Topic::Log, Frame::Log(log)));
+        self.ask_beat(now);
+    }
+
+    /// Somebody asks for a beat now.
+    pub fn ask_beat(&mut self, now: Now) {
+        self.beat_due = now.mono;
+        self.send_beat(now);
+    }
+
+    /// Time has passed. Must be called by [`Replica::deadline`].
+    pub fn tick(&mut self, now: Now) {
+        self.send_acks(now);
+        self.send_beat(now);
+        if now.mono < self.tick_due {
+            return;
+        }
+        // After a suspension what has arrived meanwhile is still to be read: nobody is judged yet.
+        let suspended = now.mono > self.tick_due + SUSPENDED_AFTER;
+        self.tick_due = now.mono + TICK_EVERY;
+        if !suspended {
+            self.forget_silent(now);
+        }
+        let open: Vec<Origin> = self.repairs.open().collect();
+        for origin in open {
+            self.repair(origin, now);
+        }
+        if self.repairs.holes_are_due(now.mono)
+            && let Some(from) = self
+                .peers
+                .heard()
+                .map(|(peer, _)| peer)
+                .choose(&mut self.rng)
+        {
+            self.ask_for_holes(from);
+        }
+        self.repair_holes();
+        self.settle_waits(now);
+        self.mids.expire(now.mono);
+        self.check_ready(now);
+    }
+
+    fn forget_silent(&mut self, now: Now) {
+        let silent: Vec<Origin> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                let heard = peer.beat_at.unwrap_or(peer.linked_since);
+                now.mono >= heard + SILENCE_MAX
+            })
+            .map(|(origin, _)| origin)
+            .collect();
+        for origin in silent {
+            if self.members.knows(origin) {
+                self.forget_members(origin);
+            }
+        }
+    }
+
+    fn send_beat(&mut self, now: Now) {
+        if now.mono < self.beat_due {
+            return;
+        }
+        self.beat_due = now.mono + BEAT_EVERY;
+        let beat = self.beat(now);
+        self.effects
+            .push(Effect::Publish(Topic::Beat, Frame::Beat(beat)));
+        for room in std::mem::take(&mut self.crowds) {
+            let count = self.members.count(&room);
+            let change = Change {
+                room,
+                joined: Vec::new(),
+                left: Vec::new(),
+            };
+            self.effects.push(Effect::Members(change, count));
+        }
+        self.forget_origins(now);
+    }
+
+    fn send_acks(&mut self, now: Now) {
+        let Self {
+            acks,
+            logs,
+            effects,
+            me,
+            ..
+        } = self;
+        for (origin, acks) in acks.iter_mut() {
+            if acks.due.is_some_and(|due| due <= now.mono) {
+                acks.due = None;
+                acks.last = Some(now.mono);
+                let through = logs.get(origin).map_or(0, Log::solid);
+                let ack = AckFrame {
+                    from: me.origin,
+                    through,
+                };
+                effects.push(Effect::Publish(Topic::Ack(*origin), Frame::Ack(ack)));
+            }
+        }
+    }
+
+    fn repair_holes(&mut self) {
+        let Self {
+            repairs,
+            peers,
+            logs,
+            effects,
+            ..
+        } = self;
+        let useful = |from: Origin, origin: Origin, hole: Span| {
+            let still = |log: &Log| log.holes().contains(&hole);
+            peers.hears(from) && logs.get(&origin).is_some_and(still)
+        };
+        while let Some(fetch) = repairs.step_holes(useful) {
+            effects.push(Effect::Fetch(fetch));
+        }
+    }
+
+    /// Asks a peer for what was passed: it may come from where that is known.
+    fn ask_for_holes(&mut self, from: Origin) {
+        for (origin, log) in &self.logs {
+            self.repairs.ask_for_holes(from, *origin, log);
+        }
+    }
+
+    /// Forgets peers that are gone for good, and logs of which nothing is kept, if there are many.
+    fn forget_origins(&mut self, now: Now) {
+        let gone: Vec<Origin> = self
+            .peers
+            .iter()
+            .filter(|(origin, peer)| {
+                !peer.linked
+                    && now.mono >= peer.linked_since + 20 * SILENCE_MAX
+                    && self.peers.is_gone(*origin, now.mono)
+            })
+            .map(|(origin, _)| origin)
+            .collect();
+        for origin in gone {
+            self.peers.forget(origin);
+            self.acks.remove(&origin);
+            self.members_asked.remove(&origin);
+        }
+        while self.logs.len() >= ORIGINS_MAX {
+            let empty = self.logs.iter().find(|(origin, log)| {
+                log.held() <= log.floor()
+                    && **origin != self.me.origin
+                    && !self.peers.hears(**origin)
+            });
+            let Some(origin) = empty.map(|(origin, _)| *origin) else {
+                break;
+            };
+            self.logs.remove(&origin);
+            self.repairs.forget(origin);
+        }
+    }
+}

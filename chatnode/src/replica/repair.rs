@@ -1,0 +1,279 @@
+//! What is missing, whom to ask, when to give up.
+//!
+//! The origin is asked first, then whoever says that it holds the numbers, and, when nobody hears
+//! the origin any more, everybody: some may hold back what they cannot place. Only when each has
+//! said no is a number lost. One request per origin at a time, a few in all; a peer that fails is
+//! left alone for a while.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand::seq::IteratorRandom as _;
+use rand::{RngExt as _, rngs::StdRng};
+
+use super::log::{Log, Span};
+use super::names::Origin;
+use super::peers::Peers;
+
+/// Repair requests under way at the most, over all origins.
+pub const FETCHES_MAX: usize = 8;
+/// Requests to one peer at the most: one that is frozen must not keep the others' turn.
+pub const FETCHES_OF_PEER_MAX: usize = 4;
+/// How long an origin's own link may take to bring what another node already holds.
+const BEHIND_GRACE: Duration = Duration::from_millis(200);
+/// Random delay before a first request, so that not all nodes ask at once.
+const JITTER_MAX: Duration = Duration::from_millis(15);
+/// After a failure a peer is asked again after this, doubling,
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// up to this.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Holes that wait to be asked for again at the most.
+const HOLES_ASKED_MAX: usize = 1024;
+/// Some peer is asked for all holes again after this, doubling,
+const HOLES_FIRST: Duration = Duration::from_millis(500);
+/// up to this. A peer may have come to what it had not.
+const HOLES_MAX: Duration = Duration::from_secs(60);
+/// Stands for "whatever its position": the origin knows its own log.
+const ALWAYS: u64 = u64::MAX;
+
+/// Names a request, so that its answer finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// A request to a peer for entries of an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetch {
+    /// Its name.
+    pub id: FetchId,
+    /// Whom to ask.
+    pub from: Origin,
+    /// Whose entries.
+    pub origin: Origin,
+    /// Which.
+    pub span: Span,
+}
+
+/// What to do about an origin's missing numbers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing now.
+    Wait,
+    /// Nothing before this time.
+    WaitUntil(Duration),
+    /// Ask.
+    Fetch(Fetch),
+    /// Nobody has them: go on behind this number.
+    Pass(u64),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    after: u64,
+    not_before: Duration,
+    since: Duration,
+    in_flight: Option<FetchId>,
+    last_call: bool,
+    /// Who said that it has not the next number, and what its position was then.
+    lacks: BTreeMap<Origin, u64>,
+    failures: BTreeMap<Origin, (Duration, u32)>,
+}
+
+/// The requests under way and what is known of each origin's repair.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    next: u64,
+    states: BTreeMap<Origin, State>,
+    /// With the position that the peer had shown when it was asked: one shown meanwhile is no
+    /// part of its answer.
+    fetches: BTreeMap<FetchId, (Fetch, u64)>,
+    holes: VecDeque<(Origin, Origin, Span)>,
+    holes_due: Duration,
+    holes_pause: Duration,
+}
+
+impl Repairs {
+    /// Decides about one origin.
+    pub fn step(
+        &mut self,
+        now: Duration,
+        origin: Origin,
+        log: &Log,
+        peers: &Peers,
+        rng: &mut StdRng,
+    ) -> Step {
+        let Some(span) = log.missing() else {
+            self.states.remove(&origin);
+            return Step::Wait;
+        };
+        let state = self.states.entry(origin).or_insert_with(|| State {
+            after: span.after,
+            since: now,
+            not_before: now + JITTER_MAX.mul_f64(rng.random()),
+            ..State::default()
+        });
+        if state.after != span.after {
+            state.after = span.after;
+            state.since = now;
+            state.lacks.clear();
+        }
+        if now < state.not_before {
+            return Step::WaitUntil(state.not_before);
+        }
+        if state.in_flight.is_some() || self.fetches.len() >= FETCHES_MAX {
+            return Step::Wait;
+        }
+        let gone = peers.is_gone(origin, now);
+        if gone != state.last_call {
+            state.last_call = gone;
+            state.lacks.clear();
+        }
+        let position = |peer: Origin| {
+            peers
+                .get(peer)
+                .and_then(|p| p.position.get(&origin))
+                .copied()
+                .unwrap_or_default()
+        };
+        let lacks = |peer: Origin| match state.lacks.get(&peer) {
+            Some(&then) => then == ALWAYS || then == position(peer),
+            None => false,
+        };
+        let rested = |peer: Origin| match state.failures.get(&peer) {
+            Some((until, _)) => now >= *until,
+            None => true,
+        };
+        let free = |peer: Origin| {
+            self.fetches
+                .values()
+                .filter(|(f, _)| f.from == peer)
+                .count()
+                < FETCHES_OF_PEER_MAX
+        };
+        let linked = peers.hears(origin);
+        let patient = linked && !lacks(origin) && rested(origin);
+        let holders: Vec<Origin> = peers
+            .heard()
+            .map(|(peer, _)| peer)
+            .filter(|&peer| peer != origin && !lacks(peer))
+            .filter(|&peer| gone || position(peer) > span.after)
+            .collect();
+        let grace = state.since + BEHIND_GRACE;
+        let from = if patient && position(origin) > span.after {
+            free(origin).then_some(origin)
+        } else if patient && now < grace {
+            return Step::WaitUntil(grace);
+        } else {
+            let able = |&peer: &Origin| rested(peer) && free(peer);
+            holders.iter().copied().filter(able).choose(rng)
+        };
+        if let Some(from) = from {
+            let shown = if from == origin {
+                ALWAYS
+            } else {
+                position(from)
+            };
+            let fetch = self.begin(from, origin, span, shown);
+            if let Some(state) = self.states.get_mut(&origin) {
+                state.in_flight = Some(fetch.id);
+            }
+            return Step::Fetch(fetch);
+        }
+        let origin_cannot = if linked { lacks(origin) } else { gone };
+        if origin_cannot && holders.is_empty() {
+            return Step::Pass(span.through);
+        }
+        Step::Wait
+    }
+
+    /// Asks a peer for holes that were passed: it may come from where they are known.
+    pub fn ask_for_holes(&mut self, from: Origin, origin: Origin, log: &Log) {
+        for &hole in log.holes() {
+            if self.holes.len() < HOLES_ASKED_MAX {
+                self.holes.push_back((from, origin, hole));
+            }
+        }
+    }
+
+    /// The next request for an old hole, if there is room for one, `useful` being whether there
+    /// still is such a hole and such a peer.
+    pub fn step_holes(&mut self, useful: impl Fn(Origin, Origin, Span) -> bool) -> Option<Fetch> {
+        // Half of the requests at the most: what is missing now is more urgent.
+        while self.fetches.len() < FETCHES_MAX / 2 {
+            let (from, origin, span) = self.holes.pop_front()?;
+            if useful(from, origin, span) {
+                return Some(self.begin(from, origin, span, ALWAYS));
+            }
+        }
+        None
+    }
+
+    /// A hole was passed, or filled: others may have news of holes too.
+    pub fn holes_changed(&mut self, now: Duration) {
+        self.holes_pause = HOLES_FIRST;
+        self.holes_due = now + HOLES_FIRST;
+    }
+
+    /// Whether it is time to ask some peer for all holes again.
+    pub fn holes_are_due(&mut self, now: Duration) -> bool {
+        let due = now >= self.holes_due && self.holes.is_empty();
+        if due {
+            self.holes_due = now + self.holes_pause;
+            self.holes_pause = (self.holes_pause * 2).clamp(HOLES_FIRST, HOLES_MAX);
+        }
+        due
+    }
+
+    /// An answer came, and the position that the peer had shown when it was asked. `None` if the
+    /// request is not known (any more).
+    pub fn end(&mut self, id: FetchId) -> Option<(Fetch, u64)> {
+        let (fetch, shown) = self.fetches.remove(&id)?;
+        if let Some(state) = self.states.get_mut(&fetch.origin)
+            && state.in_flight == Some(id)
+        {
+            state.in_flight = None;
+        }
+        Some((fetch, shown))
+    }
+
+    /// The peer answered, and has not the number asked for first, or had not when it had shown
+    /// this position.
+    pub fn lacks(&mut self, fetch: &Fetch, shown: u64) {
+        if let Some(state) = self.states.get_mut(&fetch.origin)
+            && state.after == fetch.span.after
+        {
+            state.lacks.insert(fetch.from, shown);
+        }
+    }
+
+    /// The peer did not answer, or with nonsense.
+    pub fn failed(&mut self, fetch: &Fetch, now: Duration) {
+        let Some(state) = self.states.get_mut(&fetch.origin) else {
+            return;
+        };
+        let (until, times) = state.failures.entry(fetch.from).or_default();
+        *until = now + (RETRY_FIRST * 2u32.saturating_pow((*times).min(8))).min(RETRY_MAX);
+        *times = times.saturating_add(1);
+    }
+
+    /// Forgets what is known of an origin.
+    pub fn forget(&mut self, origin: Origin) {
+        self.states.remove(&origin);
+    }
+
+    /// Origins with something missing.
+    pub fn open(&self) -> impl Iterator<Item = Origin> {
+        self.states.keys().copied()
+    }
+
+    fn begin(&mut self, from: Origin, origin: Origin, span: Span, shown: u64) -> Fetch {
+        self.next += 1;
+        let fetch = Fetch {
+            id: FetchId(self.next),
+            from,
+            origin,
+            span,
+        };
+        self.fetches.insert(fetch.id, (fetch, shown));
+        fetch
+    }
+}

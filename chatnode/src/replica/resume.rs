@@ -1,0 +1,113 @@
+//! Resume: what a client that was elsewhere has not seen.
+//!
+//! A client's position is a list of ids, per origin the highest it has seen in the room. It may
+//! come from any node, so it may be behind this node's logs, and it may be ahead of them: the
+//! client has seen what has not arrived here yet. What is behind is replayed; what is ahead must
+//! not be delivered again when it arrives, and is handed to the caller as a filter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::log::Span;
+use super::names::{EntryId, Origin, RoomName};
+use super::{Log, Replica};
+
+/// Messages that a resume replays at the most; a client further behind starts anew and is told so.
+pub const RESUME_MESSAGES_MAX: usize = 10_000;
+/// Bytes of JSON that a resume replays at the most.
+pub const RESUME_BYTES_MAX: usize = 4 << 20;
+
+/// What a client gets when it enters a room.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Whether `entries` is all that the client has not seen.
+    pub recovered: bool,
+    /// The position from which the live stream goes on, for this client.
+    pub at: Vec<EntryId>,
+    /// In the one order.
+    pub entries: Vec<Arc<Entry>>,
+    /// What the client has seen before this node: not to be delivered to it.
+    pub ahead: BTreeMap<Origin, u64>,
+    /// Numbers beyond the client's position that nobody has.
+    pub gaps: Vec<(Origin, Span)>,
+}
+
+impl Replica {
+    /// What a client gets that enters a room: all that lies beyond `since`, or, without `since` or
+    /// when that cannot be replayed, the newest `history` messages.
+    pub fn resume(&self, room: &RoomName, since: Option<&[EntryId]>, history: usize) -> Resumed {
+        let mut seen: BTreeMap<Origin, u64> = BTreeMap::new();
+        for id in since.unwrap_or_default() {
+            let seq = seen.entry(id.origin).or_default();
+            *seq = (*seq).max(id.seq);
+        }
+        // Beyond a hole that this node has passed the client may have seen what is in the hole.
+        let first_lacking = |origin: &Origin| match self.logs.get(origin) {
+            Some(log) => log.holes().first().map_or(log.held(), |hole| hole.after),
+            None => 0,
+        };
+        let mut resumed = Resumed {
+            ahead: seen
+                .iter()
+                .filter(|(origin, seq)| **seq > first_lacking(origin))
+                .map(|(origin, seq)| (*origin, *seq))
+                .collect(),
+            ..Resumed::default()
+        };
+        let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
+        let mut at: BTreeMap<Origin, u64> =
+            self.position().iter().map(|i| (i.origin, i.seq)).collect();
+        at.extend(resumed.ahead.iter().filter(|(o, seq)| **seq > held(o)));
+        resumed.at = at
+            .into_iter()
+            .map(|(origin, seq)| EntryId { origin, seq })
+            .collect();
+        if since.is_some()
+            && let Some(entries) = self.beyond(room, &seen)
+        {
+            resumed.recovered = true;
+            resumed.entries = entries;
+            for (origin, log) in &self.logs {
+                let after = seen.get(origin).copied().unwrap_or_default();
+                let beyond = log.holes().iter().filter(|hole| hole.through > after);
+                resumed.gaps.extend(beyond.map(|hole| (*origin, *hole)));
+            }
+        } else {
+            resumed.entries = self.store.page(room, None, history).entries;
+        }
+        resumed
+    }
+
+    /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
+    fn beyond(&self, room: &RoomName, seen: &BTreeMap<Origin, u64>) -> Option<Vec<Arc<Entry>>> {
+        let seen_of = |origin: &Origin| seen.get(origin).copied().unwrap_or_default();
+        let mut first_ts = u64::MAX;
+        for (origin, log) in &self.logs {
+            let seq = seen_of(origin);
+            if seq < log.floor() {
+                return None;
+            }
+            if let Some(next) = self.store.range(*origin, seq, log.held(), 1).first() {
+                first_ts = first_ts.min(next.ts);
+            }
+        }
+        if first_ts == u64::MAX {
+            return Some(Vec::new());
+        }
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for entry in self.store.shown_from(room, first_ts) {
+            let had = |id: EntryId| id.seq <= seen_of(&id.origin);
+            if had(entry.id()) || self.mids.repeats(entry).any(had) {
+                continue;
+            }
+            bytes += entry.json.len();
+            if entries.len() >= RESUME_MESSAGES_MAX || bytes > RESUME_BYTES_MAX {
+                return None;
+            }
+            entries.push(Arc::clone(entry));
+        }
+        Some(entries)
+    }
+}

@@ -1,0 +1,430 @@
+//! The network: links with their faults, and the fetches.
+//!
+//! A listener dials a speaker; from then on the speaker's frames go to it, each with a delay, in
+//! order, unless they are lost. A link that was silent for three seconds is torn down and dialled
+//! again as long as its node lives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::world::{Event, Input, NodeId, World};
+use crate::bus::Topic;
+use crate::bus::frame::Frame;
+use crate::replica::LogPage;
+use crate::replica::log::Span;
+use crate::replica::members::Snapshot;
+use crate::replica::names::Origin;
+use crate::replica::peers::SILENCE_MAX;
+use crate::replica::repair::Fetch;
+
+/// A fetch without an answer fails after this.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a page of entries: small, so that pages matter here.
+const PAGE_BYTES: usize = 4096;
+
+/// What a listener knows of its link to a speaker.
+#[derive(Debug)]
+pub(super) struct Link {
+    dial: u64,
+    connected: bool,
+    up: bool,
+    heard: Duration,
+}
+
+/// What a speaker sends to one listener.
+#[derive(Debug)]
+struct Pipe {
+    dial: u64,
+    /// Frames before this are lost: the subscription has not arrived.
+    from: Duration,
+    last: Duration,
+}
+
+/// The state of the way from one slot to another.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Way {
+    pub(super) cut_until: Option<Duration>,
+    /// Whether what is sent into a cut comes after it, or is lost.
+    pub(super) stalls: bool,
+    /// Whether frames are lost, doubled and late here.
+    pub(super) ill: bool,
+}
+
+/// The network.
+#[derive(Debug)]
+pub(super) struct Net {
+    slots: usize,
+    ways: Vec<Way>,
+    pipes: BTreeMap<(NodeId, NodeId), Pipe>,
+}
+
+/// What is asked by HTTP.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ask {
+    Log(Fetch),
+    Members(Origin),
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Log(LogPage),
+    Members(Snapshot),
+    Failed,
+    TimedOut,
+}
+
+impl Net {
+    pub(super) fn new(slots: usize) -> Self {
+        Self {
+            slots,
+            ways: vec![Way::default(); slots * slots],
+            pipes: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn way(&mut self, from: usize, to: usize) -> &mut Way {
+        &mut self.ways[from * self.slots + to]
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.ways.fill(Way::default());
+    }
+
+    pub(super) fn links(&self) -> Vec<(NodeId, NodeId, u64)> {
+        let pipes = self.pipes.iter();
+        pipes.map(|((s, l), pipe)| (*s, *l, pipe.dial)).collect()
+    }
+}
+
+impl World {
+    fn way(&mut self, from: NodeId, to: NodeId) -> Way {
+        let (from, to) = (self.nodes[from].slot, self.nodes[to].slot);
+        let way = *self.net.way(from, to);
+        match way.cut_until {
+            Some(until) if until <= self.now => Way {
+                cut_until: None,
+                ..way
+            },
+            _ => way,
+        }
+    }
+
+    fn delay(&mut self, way: Way) -> Duration {
+        let most = if way.ill {
+            self.plan.delay_max
+        } else {
+            Duration::from_millis(2)
+        };
+        Duration::from_micros(100) + self.up_to(most)
+    }
+
+    /// A frame goes out to all that hear the node.
+    pub(super) fn publish(&mut self, id: NodeId, topic: Topic, frame: &Frame) {
+        let heard_by: Vec<NodeId> = self
+            .net
+            .pipes
+            .range((id, 0)..(id + 1, 0))
+            .map(|((_, listener), _)| *listener)
+            .collect();
+        for listener in heard_by {
+            if let Topic::Ack(origin) = topic
+                && origin != self.nodes[listener].origin
+            {
+                continue;
+            }
+            let way = self.way(id, listener);
+            let lost = way.ill && self.chance(self.plan.loss);
+            let doubled = way.ill && self.chance(self.plan.doubled);
+            let mut at = self.now + self.delay(way);
+            if let Some(until) = way.cut_until {
+                if !way.stalls {
+                    continue;
+                }
+                at = at.max(until);
+            }
+            let overtakes = self.plan.reorder && way.ill;
+            let Some(pipe) = self.net.pipes.get_mut(&(id, listener)) else {
+                continue;
+            };
+            if self.now < pipe.from {
+                self.counters.note("fault: slow joiner");
+                continue;
+            }
+            if lost {
+                self.counters.note("fault: frame lost");
+                continue;
+            }
+            if at <= pipe.last {
+                if overtakes {
+                    self.counters.note("fault: frame overtaken");
+                } else {
+                    at = pipe.last + Duration::from_nanos(1);
+                }
+            }
+            pipe.last = pipe.last.max(at);
+            let dial = pipe.dial;
+            let after = at - self.now;
+            if doubled {
+                self.counters.note("fault: frame doubled");
+                let frame = Input::Frame(id, dial, frame.clone());
+                self.at(after, Event::Input(listener, frame));
+            }
+            let frame = Input::Frame(id, dial, frame.clone());
+            self.at(after, Event::Input(listener, frame));
+        }
+    }
+
+    /// A node wants to hear another that it was told of.
+    pub(super) fn dial(&mut self, id: NodeId, from: NodeId) {
+        if self.nodes[id].links.contains_key(&from) || self.nodes[from].crashed.is_some() {
+            return;
+        }
+        self.serial += 1;
+        let dial = self.serial;
+        let link = Link {
+            dial,
+            connected: false,
+            up: false,
+            heard: self.now,
+        };
+        self.nodes[id].links.insert(from, link);
+        let there = self.way(id, from);
+        let back = self.way(from, id);
+        if there.cut_until.is_some() || back.cut_until.is_some() {
+            self.at(
+                Duration::from_millis(500),
+                Event::Input(id, Input::Closed(from, dial)),
+            );
+            return;
+        }
+        let after = self.delay(there) + self.delay(back);
+        self.at(after, Event::Input(id, Input::Connected(from, dial)));
+        if !(there.ill && self.chance(self.plan.fetch_failure)) {
+            // `POST /mesh/hello`: asks for a beat, and introduces.
+            let there = after + self.delay(there);
+            self.at(there, Event::Input(from, Input::Hello));
+            self.at(there, Event::Input(from, Input::Dial(id)));
+        }
+    }
+
+    pub(super) fn connected(&mut self, id: NodeId, from: NodeId, dial: u64) {
+        let now = self.now;
+        if self.nodes[from].crashed.is_some() {
+            return self.closed(id, from, dial);
+        }
+        let Some(link) = self.nodes[id].links.get_mut(&from) else {
+            return;
+        };
+        if link.dial != dial {
+            return;
+        }
+        link.connected = true;
+        self.tell(|_| format!("n{id} is connected to n{from}, {dial}"));
+        let Some(link) = self.nodes[id].links.get_mut(&from) else {
+            return;
+        };
+        link.heard = now;
+        let slow = self.up_to(Duration::from_millis(10));
+        let pipe = Pipe {
+            dial,
+            from: now + slow,
+            last: now,
+        };
+        self.net.pipes.insert((from, id), pipe);
+    }
+
+    /// A link ended.
+    pub(super) fn closed(&mut self, id: NodeId, from: NodeId, dial: u64) {
+        let links = &mut self.nodes[id].links;
+        if links.get(&from).is_none_or(|link| link.dial != dial) {
+            return;
+        }
+        let was = format!("{:?}", links.get(&from));
+        let up = links.remove(&from).is_some_and(|link| link.up);
+        let pipe = self.net.pipes.get(&(from, id));
+        if pipe.is_some_and(|pipe| pipe.dial == dial) {
+            self.net.pipes.remove(&(from, id));
+        }
+        self.tell(|_| format!("n{id} closes n{from} {was}"));
+        if up {
+            self.tell(|_| format!("n{id} hears n{from} no more"));
+            let now = self.now_of(id);
+            let origin = self.nodes[from].origin;
+            self.nodes[id].replica.unlinked(now, origin);
+        }
+        let lease = Duration::from_secs(5);
+        let listed = self.nodes[from]
+            .crashed
+            .is_none_or(|at| self.now < at + lease);
+        if listed {
+            let again = Duration::from_millis(100) + self.up_to(Duration::from_secs(2));
+            self.at(again, Event::Input(id, Input::Dial(from)));
+        }
+    }
+
+    pub(super) fn frame(&mut self, id: NodeId, from: NodeId, dial: u64, frame: Frame) {
+        let now = self.now_of(id);
+        let origin = self.nodes[from].origin;
+        let lost = self.nodes[from].sent_is_lost;
+        let node = &mut self.nodes[id];
+        let Some(link) = node.links.get_mut(&from) else {
+            return;
+        };
+        if link.dial != dial || lost {
+            return;
+        }
+        if matches!(frame, Frame::Beat(_)) {
+            link.heard = self.now;
+            if !link.up {
+                link.up = true;
+                node.replica.linked(now, origin);
+            }
+        }
+        if !link.up {
+            return;
+        }
+        let before = node.replica.log(origin).map_or(0, |log| log.counts.gaps);
+        let beat = matches!(frame, Frame::Beat(_));
+        let lacked = |node: &super::world::Node| {
+            let log = node.replica.log(origin);
+            log.is_some_and(|log| log.missing().is_some())
+        };
+        let lacked_before = lacked(node);
+        node.replica.frame(now, origin, frame);
+        if node.replica.log(origin).map_or(0, |log| log.counts.gaps) > before {
+            self.counters.note("gap found");
+        }
+        if beat && !lacked_before && lacked(&self.nodes[id]) {
+            self.counters.note("tail loss noticed");
+        }
+    }
+
+    /// Tears down what was silent too long.
+    pub(super) fn check_links(&mut self, id: NodeId) {
+        let silent: Vec<(NodeId, u64)> = self.nodes[id]
+            .links
+            .iter()
+            .filter(|(_, link)| link.connected && self.now >= link.heard + SILENCE_MAX)
+            .map(|(from, link)| (*from, link.dial))
+            .collect();
+        for (from, dial) in silent {
+            self.counters.note("fault: link silent");
+            self.closed(id, from, dial);
+        }
+    }
+
+    /// A node asks another by HTTP. It hears of the outcome within the timeout, come what may.
+    pub(super) fn ask(&mut self, id: NodeId, from: Origin, ask: Ask) {
+        self.serial += 1;
+        let request = self.serial;
+        self.nodes[id].asked.insert(request, ask);
+        let timeout = Event::Input(id, Input::Answer(request, Answer::TimedOut));
+        self.at(FETCH_TIMEOUT, timeout);
+        let Some(server) = self.by_origin(from) else {
+            self.broken(format!("n{id} asks {from}, which never was"));
+        };
+        let way = self.way(id, server);
+        if way.cut_until.is_some() {
+            return;
+        }
+        let after = self.delay(way);
+        if !self.nodes[server].alive || (way.ill && self.chance(self.plan.fetch_failure)) {
+            let failed = Event::Input(id, Input::Answer(request, Answer::Failed));
+            self.at(2 * after, failed);
+            return;
+        }
+        self.at(after, Event::Input(server, Input::Serve(id, request, ask)));
+    }
+
+    pub(super) fn serve(&mut self, id: NodeId, to: NodeId, request: u64, ask: &Ask) {
+        let replica = &self.nodes[id].replica;
+        let answer = match ask {
+            Ask::Log(fetch) => Answer::Log(replica.log_page(fetch.origin, fetch.span, PAGE_BYTES)),
+            Ask::Members(_) => Answer::Members(replica.members().snapshot()),
+        };
+        let way = self.way(id, to);
+        if way.cut_until.is_none() {
+            let after = self.delay(way);
+            self.at(after, Event::Input(to, Input::Answer(request, answer)));
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: NodeId, request: u64, answer: Answer) {
+        let Some(ask) = self.nodes[id].asked.remove(&request) else {
+            return;
+        };
+        match answer {
+            Answer::Failed => self.counters.note("fault: fetch failed"),
+            Answer::TimedOut => self.counters.note("fault: fetch timed out"),
+            Answer::Log(_) | Answer::Members(_) => {}
+        }
+        match (ask, answer) {
+            (Ask::Log(fetch), answer) => {
+                let page = match answer {
+                    Answer::Log(page) => Some(page),
+                    Answer::Members(_) | Answer::Failed | Answer::TimedOut => None,
+                };
+                self.log_answered(id, &fetch, page);
+            }
+            (Ask::Members(origin), Answer::Members(snapshot)) => {
+                self.counters.note("members snapshot");
+                let replica = &mut self.nodes[id].replica;
+                replica.members_fetched(origin, Some(snapshot));
+            }
+            (Ask::Members(origin), _) => {
+                let replica = &mut self.nodes[id].replica;
+                replica.members_fetched(origin, None);
+            }
+        }
+    }
+
+    fn log_answered(&mut self, id: NodeId, fetch: &Fetch, page: Option<LogPage>) {
+        let now = self.now_of(id);
+        let wanted = |span: Span, seq: u64| span.after < seq && seq <= span.through;
+        let new = page.as_ref().map_or(0, |page| {
+            let seqs = page.entries.iter().map(|entry| entry.id());
+            seqs.filter(|entry| wanted(fetch.span, entry.seq) && !self.holds(id, *entry))
+                .count()
+        });
+        let log = |world: &Self| {
+            let log = world.nodes[id].replica.log(fetch.origin);
+            log.map_or((0, 0, 0), |log| (log.counts.lost, log.floor(), log.held()))
+        };
+        let before = log(self);
+        self.nodes[id].replica.fetched(now, fetch.id, page);
+        let after = log(self);
+        if new > 0 {
+            let origin_lives = self
+                .by_origin(fetch.origin)
+                .is_some_and(|id| self.nodes[id].alive);
+            let how = if fetch.from == fetch.origin {
+                "repaired from the origin"
+            } else {
+                "repaired from another node"
+            };
+            self.counters.note(how);
+            if !origin_lives {
+                self.counters.note("dead origin's entry fetched");
+            }
+        }
+        if after.0 < before.0 {
+            self.counters.note("hole filled");
+        }
+        if before.2 == 0 && after.1 > 0 {
+            self.counters.note("joined behind a trimmed front");
+        }
+    }
+
+    /// Resets a link, as a middlebox might.
+    pub(super) fn reset_link(&mut self) {
+        let links = self.net.links();
+        if let Some((from, id, dial)) = self.pick(&links) {
+            self.counters.note("fault: link reset");
+            let after = Duration::from_micros(self.rng.random_range(0..1000));
+            self.at(after, Event::Input(id, Input::Closed(from, dial)));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One client's session: what it may say, how fast, and when its silence is death.
+//!
+//! A session is a few words beside its connection; the verbs of `chat.v1` are in [`chat`], the
+//! chapter's bare text is in [`plain`].
+
+pub mod chat;
+pub mod plain;
+
+use std::time::Duration;
+
+use crate::replica::names::{RoomName, UserName};
+use crate::websocket::Close;
+
+/// A client says hello within this time.
+pub const HELLO_MAX: Duration = Duration::from_secs(10);
+/// A connection on which nothing came for so long is pinged.
+pub const QUIET_MAX: Duration = Duration::from_secs(25);
+/// Nothing came for so long: the client is dead.
+pub const SILENT_MAX: Duration = Duration::from_secs(35);
+/// Frames and lines a second that any client may send over time,
+const FRAMES_PER_SECOND: f32 = 200.0;
+/// and at once.
+const FRAMES_AT_ONCE: f32 = 1000.0;
+/// An empty object is answered by one so often at the most: two ends that answer answers stop.
+const PONG_EVERY: Duration = Duration::from_millis(100);
+/// Others are told so often at the most that a client types; more is ignored.
+const TYPING_EVERY: Duration = Duration::from_millis(300);
+
+/// It did not say hello.
+pub const NO_HELLO: Close = Close::new(4001, "hello_timeout: the first request is hello");
+/// It was silent.
+pub const SILENT: Close = Close::new(4002, "silent: nothing came for 35 s");
+/// It sent too much.
+pub const FLOODING: Close = Close::new(4004, "flooding: too many requests");
+/// This node is stopping.
+pub const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
+
+/// A token bucket: `per_second` over time, `at_once` at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    tokens: f32,
+    at: Duration,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn full(at_once: f32, now: Duration) -> Self {
+        Self {
+            tokens: at_once,
+            at: now,
+        }
+    }
+
+    /// Takes a token, or says how long until there is one.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn take(&mut self, per_second: f32, at_once: f32, now: Duration) -> Result<(), Duration> {
+        let passed = now.saturating_sub(self.at).as_secs_f32();
+        self.tokens = (self.tokens + passed * per_second).min(at_once);
+        self.at = now;
+        if self.tokens < 1.0 {
+            return Err(Duration::from_secs_f32((1.0 - self.tokens) / per_second));
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+
+    /// Takes a token that may not be there yet; how long until the debt is paid.
+    pub fn borrow(&mut self, per_second: f32, at_once: f32, now: Duration) -> Duration {
+        let passed = now.saturating_sub(self.at).as_secs_f32();
+        self.tokens = (self.tokens + passed * per_second).min(at_once) - 1.0;
+        self.at = now;
+        Duration::from_secs_f32((-self.tokens).max(0.0) / per_second)
+    }
+}
+
+/// What the protocol keeps of a connection.
+#[derive(Debug)]
+pub struct Session {
+    /// The name that messages of this connection carry; `None` before hello.
+    pub name: Option<UserName>,
+    /// The rooms it is in.
+    pub rooms: Vec<RoomName>,
+    opened: Duration,
+    heard: Duration,
+    pinged: bool,
+    ponged: Option<Duration>,
+    typed: Option<Duration>,
+    says: Bucket,
+    frames: Bucket,
+}
+
+/// What silence asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    Fine,
+    /// Ask whether it is there.
+    Ping,
+    /// Close it.
+    Close(Close),
+}
+
+impl Session {
+    /// A session that begins now.
+    pub fn new(name: Option<UserName>, rate_limit: u32, now: Duration) -> Self {
+        Self {
+            name,
+            rooms: Vec::new(),
+            opened: now,
+            heard: now,
+            pinged: false,
+            ponged: None,
+            typed: None,
+            says: Bucket::full(at_once(rate_limit), now),
+            frames: Bucket::full(FRAMES_AT_ONCE, now),
+        }
+    }
+
+    /// Something came.
+    pub fn heard(&mut self, now: Duration) {
+        self.heard = now;
+    }
+
+    /// Counts a frame or line. With a rate limit of 0 nothing is.
+    ///
+    /// # Errors
+    /// The close for a client that floods.
+    pub fn count_frame(&mut self, rate_limit: u32, now: Duration) -> Result<(), Close> {
+        if rate_limit == 0 {
+            return Ok(());
+        }
+        self.frames
+            .take(FRAMES_PER_SECOND, FRAMES_AT_ONCE, now)
+            .map_err(|_| FLOODING)
+    }
+
+    /// Counts a message.
+    ///
+    /// # Errors
+    /// The time until the next is allowed.
+    pub fn count_say(&mut self, rate_limit: u32, now: Duration) -> Result<(), Duration> {
+        if rate_limit == 0 {
+            return Ok(());
+        }
+        #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
+        self.says.take(rate_limit as f32, at_once(rate_limit), now)
+    }
+
+    /// Counts a message of a client that cannot be told no; how long not to read from it.
+    pub fn pace_say(&mut self, rate_limit: u32, now: Duration) -> Duration {
+        if rate_limit == 0 {
+            return Duration::ZERO;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
+        self.says
+            .borrow(rate_limit as f32, at_once(rate_limit), now)
+    }
+
+    /// Whether to tell others that it types now.
+    pub fn may_type(&mut self, now: Duration) -> bool {
+        let may = self.typed.is_none_or(|at| now >= at + TYPING_EVERY);
+        if may {
+            self.typed = Some(now);
+        }
+        may
+    }
+
+    /// An empty object came; whether to answer it. One that answers this node's own is not.
+    pub fn answer_ping(&mut self, now: Duration) -> bool {
+        if std::mem::take(&mut self.pinged) {
+            return false;
+        }
+        let answer = self.ponged.is_none_or(|at| now >= at + PONG_EVERY);
+        if answer {
+            self.ponged = Some(now);
+        }
+        answer
+    }
+
+    /// Looks at the time.
+    pub fn watch(&mut self, now: Duration) -> Watch {
+        if self.name.is_none() && now >= self.opened + HELLO_MAX {
+            return Watch::Close(NO_HELLO);
+        }
+        if now >= self.heard + SILENT_MAX {
+            return Watch::Close(SILENT);
+        }
+        if now >= self.heard + QUIET_MAX && !std::mem::replace(&mut self.pinged, true) {
+            return Watch::Ping;
+        }
+        Watch::Fine
+    }
+}
+
+/// Twice the messages of a second may come at once.
+fn at_once(rate_limit: u32) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
+    {
+        2.0 * rate_limit as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_say_twice_the_rate_at_once_and_then_the_rate() {
+        let mut session = Session::new(None, 20, Duration::ZERO);
+        let said = (0..100)
+            .filter(|_| session.count_say(20, Duration::ZERO).is_ok())
+            .count();
+        assert_eq!(said, 40);
+        let wait = session.count_say(20, Duration::ZERO).unwrap_err();
+        assert!(wait.as_millis() <= 50, "{wait:?}");
+        let second = Duration::from_secs(1);
+        let said = (0..100)
+            .filter(|_| session.count_say(20, second).is_ok())
+            .count();
+        assert_eq!(said, 20);
+    }
+
+    #[test]
+    fn two_ends_that_answer_answers_stop() {
+        let mut session = Session::new(None, 20, Duration::ZERO);
+        assert!(session.answer_ping(Duration::from_secs(1)));
+        assert!(!session.answer_ping(Duration::from_millis(1001)));
+        assert!(session.answer_ping(Duration::from_millis(1200)));
+    }
+
+    #[test]
+    fn silence_is_asked_about_once_and_then_is_death() {
+        let name = Some("ada".parse().unwrap());
+        let mut session = Session::new(name, 20, Duration::ZERO);
+        assert_eq!(session.watch(Duration::from_secs(24)), Watch::Fine);
+        assert_eq!(session.watch(Duration::from_secs(25)), Watch::Ping);
+        assert_eq!(session.watch(Duration::from_secs(26)), Watch::Fine);
+        assert!(
+            !session.answer_ping(Duration::from_secs(26)),
+            "it answers ours"
+        );
+        assert_eq!(session.watch(Duration::from_secs(35)), Watch::Close(SILENT));
+        let mut mute = Session::new(None, 20, Duration::ZERO);
+        assert_eq!(mute.watch(HELLO_MAX), Watch::Close(NO_HELLO));
+    }
+}

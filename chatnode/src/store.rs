@@ -1,0 +1,67 @@
+//! What keeps entries, behind one small trait: memory now, a disk later.
+//!
+//! A store keeps two views of the same entries: each origin's log, by number, for repair; and each
+//! room's transcript, by place, for people. Retention trims the oldest entries of all, always from
+//! the front of a log, so that a log is a floor, below which nothing is kept, and what follows it.
+
+pub mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::replica::entry::{Entry, Place};
+use crate::replica::names::{EntryId, Origin, RoomName};
+
+/// A page of a room's transcript.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first.
+    pub entries: Vec<Arc<Entry>>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// A room as `/api/rooms` lists it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RoomSummary {
+    /// Its name.
+    pub room: RoomName,
+    /// Entries shown.
+    pub messages: usize,
+    /// Place of the newest.
+    pub newest: Option<Place>,
+}
+
+/// Keeps entries.
+pub trait Store: fmt::Debug + Send {
+    /// Keeps an entry in its log, not yet in a transcript. Keeping it twice is once.
+    fn keep(&mut self, entry: &Arc<Entry>);
+
+    /// Shows a kept entry in its room's transcript.
+    fn show(&mut self, entry: &Arc<Entry>);
+
+    /// Takes an entry out of its room's transcript; its log keeps it.
+    fn hide(&mut self, room: &RoomName, place: Place);
+
+    /// The entry of this name, if it is kept.
+    fn get(&self, id: EntryId) -> Option<Arc<Entry>>;
+
+    /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
+    /// are reached (at least one). Numbers that are not kept are passed over.
+    fn range(&self, origin: Origin, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>>;
+
+    /// The newest `limit` entries shown in a room that stand before a place.
+    fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page;
+
+    /// Entries shown in a room from a timestamp on, in order.
+    fn shown_from(&self, room: &RoomName, ts: u64) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_>;
+
+    /// Rooms with entries shown, by name.
+    fn rooms(&self) -> Vec<RoomSummary>;
+
+    /// Removes the oldest entry while there are more than retention allows; called until `None`.
+    fn trim(&mut self) -> Option<Arc<Entry>>;
+
+    /// How many entries are kept, and the bytes they take.
+    fn size(&self) -> (usize, usize);
+}

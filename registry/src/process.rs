@@ -1,0 +1,237 @@
+//! What both programs need to be good processes: one-line errors, logs, signals, supervised
+//! tasks, the ready line, and the limit of open files.
+//!
+//! A `main` is [`run`]: it reads the configuration, calls the program, and turns what comes back
+//! into an exit code: 0 done, 1 it broke while running, 2 it was asked for something impossible.
+
+mod listen;
+mod usage;
+
+use std::future::Future;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+pub use self::listen::ListenAddr;
+
+/// How logs look on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line, for machines.
+    Json,
+}
+
+/// What is logged without `RUST_LOG`: the libraries beneath say more than people want to read.
+const LOG_DEFAULT: &str = "info,zeromq=error";
+
+/// Starts logging to stderr. `RUST_LOG` chooses what; the default is `info`. A second call in one
+/// process changes nothing.
+pub fn init_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let started = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was already on");
+    }
+}
+
+/// Why a program did not end as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It was asked for something impossible: exit code 2. The text is one line that says what,
+    /// where, and how to mend it.
+    #[error("{0}")]
+    Config(String),
+    /// It broke while running: exit code 1.
+    #[error(transparent)]
+    Runtime(#[from] anyhow::Error),
+}
+
+/// The whole of a `main`: reads the configuration from flags and variables, runs the program, and
+/// says in one line on stderr what was wrong, if anything was.
+pub fn run<C: clap::Parser>(program: impl FnOnce(&C) -> Result<(), Failure>) -> ExitCode {
+    let name = C::command().get_name().to_owned();
+    let outcome = match C::try_parse() {
+        Ok(config) => program(&config),
+        Err(help) if !help.use_stderr() => {
+            // Nobody is left to tell when stdout is closed.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(usage) => Err(Failure::Config(usage::one_line::<C>(&usage))),
+    };
+    let mut stderr = std::io::stderr();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(why)) => {
+            let _ = writeln!(stderr, "{name}: {why}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Runtime(error)) => {
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!("{error:#}");
+            } else {
+                let _ = writeln!(stderr, "{name}: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// All tasks of a process. Clones are the same set.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+    failed: Arc<AtomicBool>,
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task that a stop waits for. Whoever writes it lets it end on [`Self::stopping`].
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.tracker.spawn(task).abort_handle()
+    }
+
+    /// For libraries that start tasks of their own: a stop waits for what it tracks.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
+    /// Starts a task without which the process is of no use: if it ends before the stop, fails or
+    /// panics, that is logged, all is stopped, and the process is to exit with 1.
+    pub fn spawn_critical(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let watch = Watch {
+            name,
+            tasks: self.clone(),
+            ended_well: false,
+        };
+        self.tracker.spawn(async move {
+            let mut watch = watch;
+            match task.await {
+                Ok(()) if watch.tasks.stopping.is_cancelled() => watch.ended_well = true,
+                Ok(()) => tracing::error!(task = name, "a critical task ended early"),
+                Err(error) => tracing::error!(task = name, "a critical task failed: {error:#}"),
+            }
+        });
+    }
+
+    /// Cancelled when the process is to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// Asks all tasks to end.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Asks all tasks to end, waits for them, `grace` at the most, and says how many were left.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.stop();
+        self.tracker.close();
+        match tokio::time::timeout(grace, self.tracker.wait()).await {
+            Ok(()) => 0,
+            Err(_) => self.tracker.len(),
+        }
+    }
+
+    /// Whether a critical task failed.
+    pub fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Sees a critical task end, in whichever way.
+struct Watch {
+    name: &'static str,
+    tasks: Tasks,
+    ended_well: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.name, "a critical task panicked");
+        }
+        if !self.ended_well {
+            self.tasks.failed.store(true, Ordering::Relaxed);
+            self.tasks.stop();
+        }
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT. The signals are caught from this call on, not from the first
+/// poll, so that none is missed in between. Needs a running tokio runtime.
+pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
+    let caught = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    async move {
+        match caught {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                tracing::info!(signal = name, "stopping");
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!("signals cannot be caught, they will end the process: {error}");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Writes the ready line, the one thing on stdout, and flushes it.
+pub fn announce(line: &impl Serialize) {
+    let mut stdout = std::io::stdout().lock();
+    let written = serde_json::to_writer(&mut stdout, line)
+        .map_err(std::io::Error::from)
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        tracing::warn!("the ready line could not be written: {error}");
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what holds now.
+pub fn raise_open_files_limit() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

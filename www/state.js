@@ -1,0 +1,472 @@
+/**
+ * Everything the page knows, and the one way it changes: `reduce(state, event)`. Pure: no clock, no chance, no
+ * socket, no document; all of these come in as events. A state is never changed in place, so what is the same
+ * object is the same, and need not be drawn again.
+ */
+<<<<<<< HEAD
+import { advance, compare, makeNotice, merge, positionIds, readMessage } from './messages.js';
+import { DEFAULT_LIMITS } from './wire.js';
+
+/** Messages kept per room, and how many more may be read back before that ends. */
+export const KEEP = 5_000;
+export const KEEP_READING = 10_000;
+/** Somebody who was typing and is not heard of again has stopped. */
+export const TYPING_MS = 6_000;
+/** Names shown of a room; the count is true whatever their number. */
+export const MEMBERS_SHOWN = 500;
+
+=======
+import { merge, positionIds, readMessage } from './messages.js';
+import { TYPING_MS, mark, memberList, newRoom, prepend, read, settle, take, withoutTyping } from './room.js';
+import { DEFAULT_LIMITS } from './wire.js';
+
+>>>>>>> www
+/**
+ * @typedef {object} Pending  a message that no node has acknowledged
+ * @property {string} mid
+ * @property {string} room
+ * @property {string} text
+ * @property {number} at      when it was written, milliseconds since 1970
+ * @property {'sending' | 'failed'} state
+ * @property {string} reason  why it failed, or ''
+ */
+
+<<<<<<< HEAD
+/**
+ * @typedef {object} Room
+ * @property {string} name
+ * @property {'joining' | 'joined' | 'refused'} state
+ * @property {string} reason             why it was refused, or ''
+ * @property {ReadonlyMap<string, number>} position  the highest seq seen, per origin
+ * @property {readonly import('./messages.js').Item[]} items  sorted
+ * @property {number} keep               how many items are kept
+ * @property {'unknown' | 'some' | 'loading' | 'none' | 'full'} older  what is known of the time before them
+ * @property {readonly string[]} members sorted
+ * @property {number} count
+ * @property {ReadonlyMap<string, number>} typing    when each one's typing ends, ms
+ * @property {number} unread
+ * @property {{ts: number, origin: string} | null} unreadFrom  the first unread message
+ * @property {string} draft
+ */
+=======
+/** @typedef {import('./room.js').Room} Room */
+>>>>>>> www
+
+/**
+ * @typedef {object} Link
+ * @property {'connecting' | 'connected' | 'resumed' | 'reconnecting' | 'offline' | 'stopped'} status
+ * @property {string} node    its http address
+ * @property {string} name    its name
+ * @property {string} reason  why it is not connected
+ * @property {number} retryAt ms, 0 if not waiting
+ */
+
+/**
+ * @typedef {object} State
+ * @property {string} name
+ * @property {Link} link
+ * @property {readonly string[]} nodes
+ * @property {Record<string, number>} limits
+ * @property {ReadonlyMap<string, Room>} rooms  in the order they were joined
+ * @property {string} current                   the room shown
+ * @property {boolean} attentive                whether a person can be looking at the page
+ * @property {readonly Pending[]} outbox        oldest first
+ * @property {ReadonlySet<string>} mine         mids that this browser made
+ * @property {number} notices                   how many were ever made
+ * @property {number} now                       ms, as of the last tick
+ */
+
+/**
+ * @param {object} from
+ * @param {string} from.name
+ * @param {readonly string[]} from.rooms
+ * @param {string} from.current
+ * @param {readonly Pending[]} [from.outbox]
+ * @param {Iterable<string>} [from.mine]
+ * @param {ReadonlyMap<string, string>} [from.drafts]
+ * @returns {State}
+ */
+export function initialState({ name, rooms, current, outbox = [], mine = [], drafts = new Map() }) {
+  // A room with something unsent in it is a room one is in, or it would never be sent.
+  const names = new Set([...rooms, current, ...outbox.map((pending) => pending.room)]);
+  return {
+    name,
+    link: { status: 'connecting', node: '', name: '', reason: '', retryAt: 0 },
+    nodes: [],
+    limits: DEFAULT_LIMITS,
+    rooms: new Map(Array.from(names, (room) => [room, newRoom(room, drafts.get(room) ?? '')])),
+    current,
+    attentive: true,
+    outbox,
+    mine: new Set([...mine, ...outbox.map((pending) => pending.mid)]),
+    notices: 0,
+    now: 0,
+  };
+}
+
+/**
+<<<<<<< HEAD
+ * @param {string} name
+ * @param {string} draft
+ * @returns {Room}
+ */
+function newRoom(name, draft) {
+  return {
+    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', members: [],
+    count: 0, typing: new Map(), unread: 0, unreadFrom: null, draft,
+  };
+}
+
+/**
+=======
+>>>>>>> www
+ * @param {State} state
+ * @param {string} room
+ * @returns {string[] | undefined} what to join with: undefined if the room was never joined
+ */
+export function since(state, room) {
+  const held = state.rooms.get(room);
+  // A room in which nothing was ever said has an empty position, which is a position all the same.
+  return held && held.older !== 'unknown' ? positionIds(held.position) : undefined;
+}
+
+/**
+ * @param {State} state
+ * @returns {number} unread messages in all rooms
+ */
+export function unreadTotal(state) {
+  let total = 0;
+  for (const room of state.rooms.values()) total += room.unread;
+  return total;
+}
+
+/**
+ * @param {State} state
+ * @param {any} event unknown types change nothing
+ * @returns {State} the same object if nothing changed
+ */
+export function reduce(state, event) {
+  const handler = HANDLERS[event.type];
+  return handler ? handler(state, event) : state;
+}
+
+/**
+ * @param {State} state
+ * @param {string} name
+ * @param {(room: Room) => Room} change
+ * @returns {State}
+ */
+function changeRoom(state, name, change) {
+  const room = state.rooms.get(name);
+  if (!room) return state;
+  const next = change(room);
+  return next === room ? state : { ...state, rooms: new Map(state.rooms).set(name, next) };
+}
+
+/**
+ * Puts received messages into a room, settles what waited for them, counts the unread.
+ * @param {State} state
+ * @param {string} name
+ * @param {readonly any[]} wires
+ * @param {{live: boolean}} how  `live`: new, as against read back from the past
+ * @returns {State}
+ */
+function receive(state, name, wires, { live }) {
+  const messages = wires.map((wire) => readMessage(wire, state.mine)).filter((message) => message !== null);
+  const mids = new Set(messages.map((message) => message.mid));
+  const outbox = state.outbox.filter((pending) => !mids.has(pending.mid));
+  const settled = outbox.length === state.outbox.length ? state : { ...state, outbox };
+<<<<<<< HEAD
+  return changeRoom(settled, name, (room) => {
+    const { list, added } = merge(room.items, messages);
+    const position = live ? advance(room.position, messages.map((message) => message.id)) : room.position;
+    if (list === room.items && position === room.position) return room;
+    const next = { ...room, items: list, position };
+    if (!live) return next;
+    const fresh = added.filter((item) => item.kind === 'message' && !item.own);
+    next.typing = withoutTyping(room.typing, messages.map((message) => message.from));
+    if (fresh.length > 0 && !(state.attentive && state.current === name)) {
+      next.unread = room.unread + fresh.length;
+      if (room.unread === 0) next.unreadFrom = fresh.reduce((first, item) => (compare(item, first) < 0 ? item : first));
+    }
+    return trim(next);
+  });
+}
+
+/**
+ * @param {Room} room
+ * @returns {Room} with no more items than it keeps
+ */
+function trim(room) {
+  if (room.items.length <= room.keep) return room;
+  return { ...room, items: room.items.slice(room.items.length - room.keep), older: room.older === 'loading' ? 'loading' : 'some' };
+}
+
+/**
+ * @param {ReadonlyMap<string, number>} typing
+ * @param {readonly string[]} names
+ * @returns {ReadonlyMap<string, number>}
+ */
+function withoutTyping(typing, names) {
+  if (!names.some((name) => typing.has(name))) return typing;
+  const next = new Map(typing);
+  for (const name of names) next.delete(name);
+  return next;
+}
+
+/**
+ * @param {Iterable<unknown>} names
+ * @returns {string[]} each once, sorted, as many as are shown
+ */
+function memberList(names) {
+  const texts = new Set([...names].filter((name) => typeof name === 'string'));
+  return /** @type {string[]} */ ([...texts]).sort((a, b) => a.localeCompare(b)).slice(0, MEMBERS_SHOWN);
+=======
+  const seen = state.attentive && state.current === name;
+  return changeRoom(settled, name, (room) => take(room, messages, { live, seen }));
+>>>>>>> www
+}
+
+/**
+ * @param {State} state
+ * @param {string} name
+ * @param {'gap' | 'missing'} kind
+ * @param {number} lost
+ * @returns {State} with a notice behind the newest message of the room
+ */
+function notify(state, name, kind, lost) {
+  const number = state.notices + 1;
+<<<<<<< HEAD
+  return changeRoom({ ...state, notices: number }, name, (room) => {
+    const last = room.items[room.items.length - 1];
+    return { ...room, items: merge(room.items, [makeNotice(kind, number, last?.ts ?? 0, lost)]).list };
+  });
+}
+
+/**
+ * @param {Room} room
+ * @returns {Room} with all of it read
+ */
+function read(room) {
+  return room.unread === 0 ? room : { ...room, unread: 0 };
+=======
+  return changeRoom({ ...state, notices: number }, name, (room) => mark(room, kind, number, lost));
+>>>>>>> www
+}
+
+/** @type {Record<string, (state: State, event: any) => State>} */
+const HANDLERS = {
+  /** The connection's condition changed. */
+  link(state, { status, node = '', name = '', reason = '', retryAt = 0 }) {
+    const link = { status, node, name, reason: reason || (status === 'connecting' ? state.link.reason : ''), retryAt };
+    if (status === 'connected' || status === 'resumed') return { ...state, link };
+    // Who is there, and who types, is hearsay without a connection.
+    const rooms = new Map(Array.from(state.rooms, ([key, room]) => [
+      key, room.state === 'refused' ? room : { ...room, state: /** @type {const} */ ('joining'), typing: new Map() },
+    ]));
+    return { ...state, link, rooms };
+  },
+
+  welcome(state, { name, limits, nodes }) {
+    return {
+      ...state, nodes,
+      name: typeof name === 'string' && name !== '' ? name : state.name,
+      limits: { ...DEFAULT_LIMITS, ...(limits !== null && typeof limits === 'object' ? limits : {}) },
+    };
+  },
+
+  nodes(state, { nodes }) {
+    return { ...state, nodes };
+  },
+
+  rename(state, { name }) {
+    return state.name === name ? state : { ...state, name };
+  },
+
+  /** A person wants to be in a room, and to see it. */
+  open(state, { room }) {
+    const left = state.rooms.get(state.current);
+    const rooms = new Map(state.rooms);
+    if (left && left.name !== room && left.unreadFrom) rooms.set(left.name, { ...left, unreadFrom: null });
+    const there = rooms.get(room) ?? newRoom(room, '');
+    rooms.set(room, read(there.state === 'refused' ? { ...there, state: 'joining', reason: '' } : there));
+    return { ...state, rooms, current: room };
+  },
+
+  leave(state, { room }) {
+    if (!state.rooms.has(room) || state.rooms.size === 1) return state;
+    const rooms = new Map(state.rooms);
+    rooms.delete(room);
+    const outbox = state.outbox.filter((pending) => pending.room !== room);
+    const current = state.current === room ? /** @type {string} */ (rooms.keys().next().value) : state.current;
+    return { ...state, current, outbox, rooms: rooms.set(current, read(/** @type {Room} */ (rooms.get(current)))) };
+  },
+
+  /** A node answered our join: what was missed, or the newest page; from here on the stream has no hole. */
+  joined(state, { room: name, reply, resumed }) {
+    const held = state.rooms.get(name);
+    if (!held) return state;
+    const lossy = resumed && reply.recovered === false;
+    const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing', 0) : state;
+    const wires = Array.isArray(reply.messages) ? reply.messages : [];
+    const received = receive(marked, name, wires, { live: true });
+<<<<<<< HEAD
+    const at = Array.isArray(reply.at) ? reply.at : [];
+    return changeRoom(received, name, (room) => {
+      // After a loss only what this node knows counts. To go on naming an origin that nobody has any more would
+      // make every later return look like a loss.
+      const base = lossy ? new Map([...room.position].filter(([origin]) => advance(new Map(), at).has(origin)
+        || wires.some((wire) => String(wire?.id).startsWith(`${origin}.`)))) : room.position;
+      const first = !resumed;
+      return {
+        ...room, state: 'joined', reason: '', position: advance(base, at),
+        older: room.older === 'unknown' || room.older === 'loading' ? 'some' : room.older,
+        members: memberList(Array.isArray(reply.members) ? reply.members : []),
+        count: Number.isFinite(reply.count) ? reply.count : (reply.members?.length ?? 0),
+        // What was said before one came is not unread.
+        unread: first ? 0 : room.unread, unreadFrom: first ? null : room.unreadFrom,
+      };
+    });
+=======
+    return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy }));
+>>>>>>> www
+  },
+
+  'join-failed'(state, { room, fault }) {
+    return changeRoom(state, room, (held) => ({ ...held, state: 'refused', reason: fault.message || fault.code }));
+  },
+
+  /** Messages as they are pushed, of any rooms. */
+  messages(state, { messages }) {
+    /** @type {Map<string, any[]>} */
+    const byRoom = new Map();
+    for (const message of messages) byRoom.set(message?.room, [...(byRoom.get(message?.room) ?? []), message]);
+    let next = state;
+    for (const [room, wires] of byRoom) next = receive(next, room, wires, { live: true });
+    return next;
+  },
+
+  /** "Load older" was asked for. */
+  'history-asked'(state, { room }) {
+    return changeRoom(state, room, (held) => (held.older === 'some' ? { ...held, older: 'loading' } : held));
+  },
+
+  history(state, { room: name, messages, more }) {
+    const wires = Array.isArray(messages) ? messages : [];
+<<<<<<< HEAD
+    const before = state.rooms.get(name)?.items.length;
+    return changeRoom(receive(state, name, wires, { live: false }), name, (room) => {
+      const keep = Math.min(KEEP_READING, Math.max(room.keep, room.items.length + 1_000));
+      // A page that brought nothing new ends it, whatever it claims, or the page would ask for ever.
+      const end = more === false || wires.length === 0 || room.items.length === before;
+      const older = end ? 'none' : room.items.length >= KEEP_READING ? 'full' : 'some';
+      return { ...room, older, keep };
+    });
+=======
+    const before = state.rooms.get(name)?.items.length ?? 0;
+    const next = receive(state, name, wires, { live: false });
+    return changeRoom(next, name, (room) => prepend(room, { more: more !== false, found: room.items.length - before }));
+>>>>>>> www
+  },
+
+  'history-failed'(state, { room }) {
+    return changeRoom(state, room, (held) => (held.older === 'loading' ? { ...held, older: 'some' } : held));
+  },
+
+  gap(state, { room, after, through }) {
+    const lost = Number.isFinite(through - after) ? Math.max(through - after, 0) : 0;
+    return state.rooms.has(room) ? notify(state, room, 'gap', lost) : state;
+  },
+
+  members(state, { room, joined = [], left = [], count }) {
+    return changeRoom(state, room, (held) => {
+      const gone = new Set(left);
+      const names = memberList([...held.members.filter((name) => !gone.has(name)), ...joined]);
+      return {
+        ...held, members: names, count: Number.isFinite(count) ? count : names.length,
+        typing: withoutTyping(held.typing, [...gone]),
+      };
+    });
+  },
+
+  typing(state, { room, name, at }) {
+    if (name === state.name || typeof name !== 'string') return state;
+    return changeRoom({ ...state, now: Math.max(state.now, at) }, room,
+      (held) => ({ ...held, typing: new Map(held.typing).set(name, at + TYPING_MS) }));
+  },
+
+  /** Time went by. Changes nothing unless something shown depends on it. */
+  tick(state, { now }) {
+    let next = state.link.retryAt > 0 ? { ...state, now } : state;
+    for (const room of state.rooms.values()) {
+      const over = [...room.typing].filter(([, end]) => end <= now).map(([name]) => name);
+      if (over.length > 0) next = changeRoom(next, room.name, (held) => ({ ...held, typing: withoutTyping(held.typing, over) }));
+    }
+    return next;
+  },
+
+  draft(state, { room, text }) {
+    return changeRoom(state, room, (held) => (held.draft === text ? held : { ...held, draft: text }));
+  },
+
+  /** A person sends something. It is shown at once, and kept until a node has it. */
+  send(state, { room, mid, text, at }) {
+    const pending = { mid, room, text, at, state: /** @type {const} */ ('sending'), reason: '' };
+    const next = { ...state, outbox: [...state.outbox, pending], mine: new Set(state.mine).add(mid) };
+    return changeRoom(next, room, (held) => ({ ...held, draft: '', unreadFrom: null }));
+  },
+
+  /** A node acknowledged a send. The position stays: messages before it may still be on their way. */
+  sent(state, { mid, id, ts, copies = 0 }) {
+    const pending = state.outbox.find((other) => other.mid === mid);
+    let next = state;
+    if (pending) {
+      const wire = { id, ts, mid, from: state.name, text: pending.text };
+      const message = readMessage(wire, state.mine);
+      // A reply without an id settles nothing: the message itself will.
+      if (!message) return state;
+      next = changeRoom({ ...state, outbox: state.outbox.filter((other) => other !== pending) }, pending.room,
+        (room) => ({ ...room, items: merge(room.items, [message]).list }));
+    }
+    for (const room of next.rooms.values()) {
+      const at = room.items.findLastIndex((item) => item.kind === 'message' && item.mid === mid);
+      if (at < 0) continue;
+      const message = /** @type {import('./messages.js').Message} */ (room.items[at]);
+      const kept = Math.max(message.copies, Number(copies) || 0);
+      if (kept === message.copies) return next;
+      return changeRoom(next, room.name, (held) => ({ ...held, items: held.items.with(at, { ...message, copies: kept }) }));
+    }
+    return next;
+  },
+
+  'send-failed'(state, { mid, reason }) {
+    return changePending(state, mid, (pending) => ({ ...pending, state: 'failed', reason }));
+  },
+
+  retry(state, { mid }) {
+    return changePending(state, mid, (pending) => ({ ...pending, state: 'sending', reason: '' }));
+  },
+
+  /** It need not be sent: thrown away by a person, or settled by another tab. */
+  discard(state, { mid }) {
+    const outbox = state.outbox.filter((pending) => pending.mid !== mid);
+    return outbox.length === state.outbox.length ? state : { ...state, outbox };
+  },
+
+  /** The page came into view or went out of it. */
+  attention(state, { attentive }) {
+    const next = state.attentive === attentive ? state : { ...state, attentive };
+    return attentive ? changeRoom(next, state.current, read) : next;
+  },
+};
+
+/**
+ * @param {State} state
+ * @param {string} mid
+ * @param {(pending: Pending) => Pending} change
+ * @returns {State}
+ */
+function changePending(state, mid, change) {
+  if (!state.outbox.some((pending) => pending.mid === mid)) return state;
+  return { ...state, outbox: state.outbox.map((pending) => (pending.mid === mid ? change(pending) : pending)) };
+}

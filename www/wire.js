@@ -1,0 +1,134 @@
+/**
+ * What goes over the wire in `chat.v1`: frames, ids, close codes, limits. Pure.
+ * A frame holds JSON objects, one per line; one field of each names the verb.
+ */
+
+/** The limits a node is assumed to have until its hello says otherwise. */
+export const DEFAULT_LIMITS = Object.freeze({ text: 4096, name: 32, room: 64, rooms: 50, history: 200 });
+
+const ID = /^([^.\s]{1,64})\.([1-9][0-9]{0,15})$/;
+const ROOM = /^[\p{L}\p{N}._-]{1,64}$/u;
+// The same letters that nodes refuse in names: control, bidi and zero-width characters.
+const NOT_IN_NAMES = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+const encoder = new TextEncoder();
+
+/**
+ * Splits an entry's id, `<origin>.<seq>`.
+ * @param {unknown} id
+ * @returns {{origin: string, seq: number} | null} null for anything that is not an id
+ */
+export function parseId(id) {
+  const parts = typeof id === 'string' ? ID.exec(id) : null;
+  if (!parts) return null;
+  const seq = Number(parts[2]);
+  return Number.isSafeInteger(seq) ? { origin: parts[1], seq } : null;
+}
+
+/**
+ * The objects in one received frame. A line that is no JSON object is left out: one bad line must not cost
+ * the good ones next to it.
+ * @param {unknown} data
+ * @returns {Record<string, any>[]}
+ */
+export function decodeFrame(data) {
+  if (typeof data !== 'string') return [];
+  const objects = [];
+  for (const line of data.split('\n')) {
+    if (line.trim() === '') continue;
+    try {
+      const value = JSON.parse(line);
+      if (value !== null && typeof value === 'object' && !Array.isArray(value)) objects.push(value);
+    } catch {
+      // Left out, as said above.
+    }
+  }
+  return objects;
+}
+
+/**
+ * @param {Record<string, any>} object
+ * @returns {boolean} whether it is the ping, `{}`
+ */
+export function isPing(object) {
+  return Object.keys(object).length === 0;
+}
+
+/**
+ * Whether a client comes back after this close code, or stops and says why.
+ * @param {number} code
+ * @returns {boolean}
+ */
+export function comesBackAfter(code) {
+  if (code >= 4000) return code < 4500;
+  return code === 1001 || code === 1005 || code === 1006 || (code >= 1011 && code <= 1013);
+}
+
+/**
+ * Why a connection ended, for people.
+ * @param {number} code
+ * @param {string} reason what the node said, if anything
+ * @returns {string}
+ */
+export function closeText(code, reason) {
+  if (reason) return reason;
+  const known = {
+    1000: 'the node ended the conversation', 1001: 'the node is going away', 1002: 'the node did not understand us',
+    1003: 'the node did not understand us', 1006: 'the connection was lost', 1007: 'the node could not read our text',
+    1008: 'the node refused us', 1009: 'we sent too much at once', 1011: 'the node had a fault',
+    1012: 'the node is restarting', 1013: 'the node is overloaded', 4000: 'we were too slow to keep up',
+    4001: 'the node did not hear our greeting', 4002: 'the node did not hear from us', 4004: 'we sent too much',
+  };
+  return known[/** @type {1000} */ (code)] ?? `closed with code ${code}`;
+}
+
+/**
+ * The WebSocket address of a node, from its http address.
+ * @param {string} http
+ * @param {boolean} secure whether the page came by https: a browser then refuses plain `ws:`
+ * @returns {string | null} null if this page cannot reach it
+ */
+export function socketUrl(http, secure) {
+  let url;
+  try {
+    url = new URL(http);
+  } catch {
+    return null;
+  }
+  if (url.protocol === 'https:') url.protocol = 'wss:';
+  else if (url.protocol === 'http:' && !secure) url.protocol = 'ws:';
+  else return null;
+  url.pathname = '/ws';
+  url.search = '';
+  url.hash = '';
+  url.username = '';
+  url.password = '';
+  return url.href;
+}
+
+/**
+ * @param {string} text
+ * @returns {number} its length in bytes of UTF-8, which is what limits count
+ */
+export function byteLength(text) {
+  return encoder.encode(text).length;
+}
+
+/**
+ * A room's name as a person may type it: a leading `#` is decoration, spaces become hyphens.
+ * @param {string} typed
+ * @returns {string | null} null if no room can be called that
+ */
+export function cleanRoom(typed) {
+  const name = typed.trim().replace(/^#+/, '').trim().replace(/\s+/g, '-').normalize('NFC');
+  return ROOM.test(name) ? name : null;
+}
+
+/**
+ * @param {string} typed
+ * @returns {string | null} the name without what nodes refuse, or null if nothing is left
+ */
+export function cleanName(typed) {
+  const name = typed.replace(NOT_IN_NAMES, '').replace(/\s+/g, ' ').trim().normalize('NFC');
+  const short = Array.from(name).slice(0, DEFAULT_LIMITS.name).join('').trim();
+  return short === '' ? null : short;
+}
