@@ -105,7 +105,7 @@ async fn no_hello_within_10_s_is_4001() -> Outcome {
     );
     let client = Client::silent(&node).await?;
     let refused = client.refusal("join", json!({ "room": "tea" })).await?;
-    assert_eq!(refused.code, "hello_first");
+    assert_eq!(refused.code, "hello_required");
     still_chats(&mut node).await?;
     Ok(())
 }

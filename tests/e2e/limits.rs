@@ -14,11 +14,11 @@ async fn hello_tells_the_limits_and_the_nodes() -> Outcome {
     let client = Client::hello(node, "ada").await?;
     assert_eq!(client.welcome["origin"], node.origin);
     assert_eq!(client.welcome["name"], "ada");
-    let nodes = client.welcome["nodes"].as_array().unwrap();
-    assert!(
-        nodes.contains(&cluster.nodes[1].http.clone().into()),
-        "{nodes:?}"
-    );
+    let other = serde_json::Value::from(cluster.nodes[1].http.clone());
+    let names_other = |nodes: &serde_json::Value| nodes.as_array().unwrap().contains(&other);
+    if !names_other(&client.welcome["nodes"]) {
+        client.push(PATIENCE, "nodes", names_other).await?;
+    }
     let limits = client.welcome["limits"].as_object().unwrap();
     let numbers: Vec<_> = limits
         .values()
@@ -83,7 +83,6 @@ async fn each_error_has_its_code_and_the_connection_goes_on() -> Outcome {
             "id_invalid",
         ),
         ("who", json!({ "room": ".." }), "room_invalid"),
-        ("hello", json!({ "name": "again" }), "bad_request"),
         ("dance", json!({}), "unknown_verb"),
     ];
     for (verb, body, code) in cases {
@@ -183,7 +182,7 @@ async fn the_51st_room_is_refused_until_one_is_left() -> Outcome {
         client.join(&format!("room{count}")).await?;
     }
     let refused = client.refusal("join", json!({ "room": "room50" })).await?;
-    assert_eq!(refused.code, "too_many_rooms");
+    assert_eq!(refused.code, "room_limit");
     client.ask("leave", json!({ "room": "room7" })).await?;
     client.join("room50").await?;
     Ok(())
@@ -291,17 +290,24 @@ async fn history_pages_join_without_hole_or_overlap() -> Outcome {
 }
 
 /// Goal: several objects in one frame are several requests, `{}` is a ping, unknown fields are
-/// ignored. Method: one frame with all three.
+/// ignored. Method: one frame with two sends of odd
+/// fields, and one with a send and a ping.
 #[tokio::test]
 async fn a_frame_may_hold_several_objects() -> Outcome {
     let node = Node::start(["--registry", "none"]).await?;
     let client = Client::joined(&node, "ada", "tea").await?;
     client.say(Message::text(
         "{\"send\":{\"room\":\"tea\",\"text\":\"one\",\"colour\":\"red\"}}\n\
-         {\"future\":1,\"send\":{\"room\":\"tea\",\"text\":\"two\"}}\n{}",
+         {\"future\":1,\"send\":{\"room\":\"tea\",\"text\":\"two\"}}",
     ));
     client.message(PATIENCE, "one").await?;
     client.message(PATIENCE, "two").await?;
-    client.ping(PATIENCE).await?;
+    client
+        .ping(
+            "{\"send\":{\"room\":\"tea\",\"text\":\"three\"}}\n",
+            PATIENCE,
+        )
+        .await?;
+    client.message(PATIENCE, "three").await?;
     Ok(())
 }

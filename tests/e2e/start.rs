@@ -1,5 +1,7 @@
 //! Starting: the two commands of the README, ready lines, help, bad usage, taken ports, stopping.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::harness::netns::Namespaces;
@@ -75,7 +77,7 @@ async fn the_ready_line_is_the_only_line_on_stdout() -> Outcome {
     let fields = |value: &Value| {
         value
             .as_object()
-            .map(|object| object.keys().cloned().collect::<Vec<_>>())
+            .map(|object| object.keys().cloned().collect::<BTreeSet<_>>())
     };
     assert_eq!(
         fields(&registry.process.ready),
@@ -121,7 +123,8 @@ async fn sigint_ends_both_programs_with_0() -> Outcome {
     let node = &mut cluster.nodes[0].process;
     node.signal(rustix::process::Signal::INT)?;
     assert_eq!(node.wait(secs(5) + NOISE).await?.0, 0);
-    assert!([1001, 1012].contains(&client.closed(PATIENCE).await?.code));
+    let closed = client.closed(PATIENCE).await?;
+    assert!([1001, 1012].contains(&closed.code), "{closed:?}");
     let registry = &mut cluster.registry.process;
     registry.signal(rustix::process::Signal::INT)?;
     assert_eq!(registry.wait(secs(5) + NOISE).await?.0, 0);
@@ -195,7 +198,7 @@ async fn bad_usage_exits_2_with_one_line_before_any_port_is_bound() -> Outcome {
         ("chatnode", &["--peer", "tcp://127.0.0.1:0"], "--peer"),
         ("chatnode", &["--sub", "0"], "--sub"),
         ("chatnode", &["--name", "a\u{200B}b"], "--name"),
-        ("chatnode", &["--rate-limit", "-1"], "--rate-limit"),
+        ("chatnode", &["--rate-limit=-1"], "--rate-limit"),
         (
             "chatnode",
             &["--retain-messages", "many"],
@@ -363,7 +366,7 @@ async fn nodes_start_without_their_registry_and_join_when_it_appears() -> Outcom
     let took = linked(&[&first, &second], secs(3) + NOISE).await?;
     say(format_args!("linked {took:?} after the registry appeared"));
     assert_eq!(registry.listed().await?.len(), 2);
-    second.takes_clients(PATIENCE).await?;
+    crate::harness::converged(&[&first, &second], PATIENCE).await?;
     let bob = Client::hello(&second, "bob").await?;
     let joined = bob
         .join_with(serde_json::json!({ "room": "lobby", "history": 10 }))

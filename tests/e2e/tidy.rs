@@ -64,7 +64,9 @@ fn programs() -> Vec<PathBuf> {
     let of_tests = |path: &PathBuf| {
         path.file_stem()
             .is_some_and(|name| name == "tests" || name == "sim")
-            || path.components().any(|part| part.as_os_str() == "tests")
+            || path
+                .components()
+                .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "sim")
     };
     found.retain(|path| !of_tests(path));
     found

@@ -262,17 +262,17 @@ impl Client {
         self.socket.inbox.record().closed.clone()
     }
 
-    /// Sends `{}` and waits for the answer.
+    /// Sends `{}`, after these lines in the same frame, and waits for the answer.
     ///
     /// # Errors
     /// None in time.
-    pub(crate) async fn ping(&self, within: Duration) -> Result<()> {
+    pub(crate) async fn ping(&self, lines: &str, within: Duration) -> Result<()> {
         let before = {
             let mut record = self.socket.inbox.record();
             record.pings_out += 1;
             record.pongs
         };
-        self.say(Message::text("{}"));
+        self.say(Message::text(format!("{lines}{{}}")));
         let inbox = &self.socket.inbox;
         inbox
             .until(within, "{} is answered", |record| {

@@ -152,10 +152,11 @@ impl Socket {
         spawn(async move {
             while let Some(Order::Say(message)) = ordered.recv().await {
                 if sink.send(message).await.is_err() {
-                    break;
+                    // The reader sees the end as well, after what came before it.
+                    return;
                 }
             }
-            // Both halves must go for the TCP connection to close.
+            // Dropped by the test: both halves must go for the TCP connection to close.
             reader.abort();
         });
         Ok(socket)
