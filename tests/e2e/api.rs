@@ -1,0 +1,236 @@
+//! The HTTP side of a node: health, metrics, rooms, messages, server-sent events.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::tools::Events;
+use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, check::history, eventually, secs};
+
+/// Goal: every path of section 7.3 answers in its form. Method: ask each, on a linked node.
+#[tokio::test]
+async fn every_path_answers_in_its_form() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let node = &cluster.nodes[0];
+    let ada = Client::joined(node, "ada", "tea").await?;
+    ada.send("tea", "one").await?;
+    assert_eq!(node.get("/healthz").await?.status(), 200);
+    assert_eq!(node.get("/readyz").await?.status(), 200);
+
+    let metrics = node.get("/metrics").await?;
+    assert!(
+        metrics.headers()["content-type"]
+            .to_str()?
+            .starts_with("text/plain")
+    );
+    let metrics = metrics.text().await?;
+    let samples: Vec<_> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    assert!(samples.len() > 5, "{metrics}");
+    for sample in samples.iter().filter(|line| !line.is_empty()) {
+        let value = sample.rsplit(' ').next().unwrap_or_default();
+        assert!(
+            value.parse::<f64>().is_ok(),
+            "no Prometheus sample: {sample:?}"
+        );
+    }
+    assert!(
+        !metrics.contains("tea"),
+        "room names must not become labels"
+    );
+
+    let rooms = node.get_json("/api/rooms").await?;
+    assert!(rooms.to_string().contains("\"tea\""), "{rooms}");
+    let mesh = node.get_json("/api/mesh").await?;
+    for field in [
+        "origin",
+        "name",
+        "ready",
+        "registries",
+        "links",
+        "position",
+        "clients",
+        "rooms",
+    ] {
+        assert!(!mesh[field].is_null(), "no {field} in {mesh}");
+    }
+    let link = &mesh["links"][0];
+    for field in [
+        "origin",
+        "name",
+        "pub",
+        "http",
+        "state",
+        "beat_age_ms",
+        "lag_ms",
+        "received",
+        "gaps",
+        "repaired",
+        "lost",
+    ] {
+        assert!(!link[field].is_null(), "no {field} in {link}");
+    }
+    assert_eq!(link["origin"], cluster.nodes[1].origin);
+    assert_eq!(mesh["registries"][0]["url"], cluster.registry.url);
+    assert_eq!(mesh["position"], json!([format!("{}.1", node.origin)]));
+    assert_eq!(mesh["clients"], 1);
+    Ok(())
+}
+
+/// Goal: errors are problem+json with a stable code. Method: one request for each.
+#[tokio::test]
+async fn errors_are_problems_with_a_code() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let http = crate::harness::cluster::http()?;
+    let url = |path: &str| format!("{}{path}", node.http);
+    let post = |path: &str, body: &'static str| {
+        http.post(url(path))
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let tea = "/api/rooms/tea/messages";
+    let cases = [
+        (http.get(url("/nowhere")), 404, "not_found"),
+        (http.delete(url("/api/mesh")), 405, "method_not_allowed"),
+        (post(tea, "{"), 400, "bad_request"),
+        (post(tea, r#"{"from":"ada"}"#), 400, "bad_request"),
+        (post(tea, r#"{"from":"","text":"x"}"#), 400, "name_invalid"),
+        (post(tea, r#"{"from":"ada","text":""}"#), 400, "text_empty"),
+        (
+            post(tea, r#"{"from":"ada","text":"x","mid":""}"#),
+            400,
+            "mid_invalid",
+        ),
+        (
+            post("/api/rooms/a%2Fb/messages", r#"{"from":"a","text":"x"}"#),
+            400,
+            "room_invalid",
+        ),
+        (
+            http.post(url(tea)).body("from=ada"),
+            415,
+            "unsupported_media_type",
+        ),
+        (post(tea, "x").body(vec![b'x'; 1_000_000]), 413, "too_large"),
+        (
+            http.get(url("/api/rooms/tea/messages?limit=-1")),
+            400,
+            "bad_request",
+        ),
+        (
+            http.get(url("/api/rooms/tea/messages?before=nonsense")),
+            400,
+            "id_invalid",
+        ),
+        (
+            http.get(url("/api/rooms/..%2F/messages")),
+            400,
+            "room_invalid",
+        ),
+    ];
+    for (request, status, code) in cases {
+        let request = request.build()?;
+        let what = format!("{} {}", request.method(), request.url());
+        let response = http.execute(request).await?;
+        assert_eq!(response.status().as_u16(), status, "{what}");
+        let kind = response.headers().get("content-type").cloned();
+        let body = response.text().await?;
+        assert_eq!(kind.unwrap(), "application/problem+json", "{what}: {body}");
+        let problem: Value = serde_json::from_str(&body)?;
+        assert_eq!(problem["code"], code, "{what}: {body}");
+        assert_eq!(problem["status"], status, "{what}: {body}");
+    }
+    Ok(())
+}
+
+/// Goal: a message posted twice under one mid is one message. Method: post it twice here and once
+/// at the other node; ask, read the history of both and what a client is shown.
+#[tokio::test]
+async fn a_message_posted_twice_with_one_mid_is_one() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let [here, there] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let ada = Client::joined(there, "ada", "tea").await?;
+    let body = json!({ "from": "bot", "text": "posted", "mid": "m-1" });
+    let (status, first) = here.post("/api/rooms/tea/messages", &body).await?;
+    assert_eq!(status, 201, "{first}");
+    for field in ["id", "ts", "copies"] {
+        assert!(!first[field].is_null(), "no {field} in {first}");
+    }
+    let (status, second) = here.post("/api/rooms/tea/messages", &body).await?;
+    assert!([200, 201].contains(&status), "{status} {second}");
+    assert_eq!((&first["id"], &first["ts"]), (&second["id"], &second["ts"]));
+    ada.message(PATIENCE, "posted").await?;
+    let (status, third) = there.post("/api/rooms/tea/messages", &body).await?;
+    assert!([200, 201].contains(&status), "{status} {third}");
+    assert_eq!(first["id"], third["id"], "the mid is known mesh-wide");
+    ada.send("tea", "after").await?;
+    ada.message(PATIENCE, "after").await?;
+    assert_eq!(
+        ada.messages()
+            .iter()
+            .filter(|(_, msg)| msg.text == "posted")
+            .count(),
+        1
+    );
+    for node in &cluster.nodes {
+        eventually(PATIENCE, "both messages are there", async || {
+            let texts = history(node, "tea").await?;
+            anyhow::ensure!(texts.len() == 2, "{texts:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Goal: server-sent events bring each message once, and `Last-Event-ID` goes on from there, on
+/// another node as well. Method: listen, post, break off, post more, listen again elsewhere.
+#[tokio::test]
+async fn events_go_on_from_the_last_id_on_any_node() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let [here, there] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let post = async |node: &Node, text: &str| {
+        let body = json!({ "from": "bot", "text": text });
+        let (status, answer) = node.post("/api/rooms/tea/messages", &body).await?;
+        anyhow::ensure!(status == 201, "{status} {answer}");
+        Ok(())
+    };
+    let mut events = Events::open(here, "/api/rooms/tea/events", None).await?;
+    for (node, text) in [(here, "1"), (there, "2"), (here, "3")] {
+        post(node, text).await?;
+        let event = events.next(PATIENCE).await?;
+        let message: Value = serde_json::from_str(&event.data)?;
+        assert_eq!(
+            (&message["text"], &message["room"]),
+            (&text.into(), &"tea".into())
+        );
+        assert!(!event.id.is_empty(), "{event:?}");
+    }
+    post(there, "4").await?;
+    let last = events.next(PATIENCE).await?;
+    drop(events);
+    for (node, text) in [(here, "5"), (there, "6"), (here, "7")] {
+        post(node, text).await?;
+    }
+    for node in [here, there] {
+        crate::harness::converged(&[here, there], PATIENCE).await?;
+        let mut events = Events::open(node, "/api/rooms/tea/events", Some(&last.id)).await?;
+        let mut texts = HashSet::new();
+        for _ in 5..=7 {
+            let message: Value = serde_json::from_str(&events.next(PATIENCE).await?.data)?;
+            texts.insert(message["text"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(texts, ["5", "6", "7"].map(str::to_owned).into());
+        assert!(
+            events.next(secs(1)).await.is_err(),
+            "more than what was missed"
+        );
+    }
+    Ok(())
+}

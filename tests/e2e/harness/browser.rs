@@ -1,0 +1,211 @@
+//! A real browser without a screen, and the page as a person uses it.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WebElement};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Duration, timeout};
+
+use super::PATIENCE;
+use super::eventually::eventually;
+use super::tools::installed;
+
+/// A message as the page shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) id: String,
+    pub(crate) from: String,
+    pub(crate) text: String,
+    pub(crate) state: String,
+}
+
+/// A browser with one page.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    pub(crate) driver: WebDriver,
+    _chromedriver: Child,
+    profile: TempDir,
+}
+
+impl Browser {
+    /// Starts a browser of its own and opens this address.
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub(crate) async fn open(url: &str) -> Result<Self> {
+        let chromium = installed("chromium")?;
+        let mut chromedriver = Command::new(installed("chromedriver")?)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = chromedriver.stdout.take().context("the output is a pipe")?;
+        let mut lines = BufReader::new(output).lines();
+        let port = timeout(PATIENCE, async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    return Ok(port.trim_end_matches('.').to_owned());
+                }
+            }
+            anyhow::bail!("chromedriver ended without a port")
+        })
+        .await
+        .context("chromedriver names no port")??;
+        let profile = tempfile::tempdir()?;
+        let mut wishes = DesiredCapabilities::chrome();
+        wishes.set_binary(chromium.to_str().context("a path of text")?)?;
+        for flag in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            &format!("--user-data-dir={}", profile.path().display()),
+        ] {
+            wishes.add_arg(flag)?;
+        }
+        let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wishes).await?;
+        let browser = Self {
+            driver,
+            _chromedriver: chromedriver,
+            profile,
+        };
+        browser.driver.goto(url).await?;
+        Ok(browser)
+    }
+
+    /// The element with this id.
+    ///
+    /// # Errors
+    /// The page has none.
+    pub(crate) async fn element(&self, id: &str) -> Result<WebElement> {
+        self.driver
+            .find(By::Id(id))
+            .await
+            .with_context(|| format!("no element #{id}"))
+    }
+
+    /// Waits until the page says that it is in one of these states.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn status(&self, states: &[&str], within: Duration) -> Result<String> {
+        eventually(
+            within,
+            &format!("the page is one of {states:?}"),
+            async || {
+                let status = self.element("status").await?;
+                let state = status.attr("data-state").await?.unwrap_or_default();
+                ensure!(states.contains(&state.as_str()), "the state is {state:?}");
+                Ok(state)
+            },
+        )
+        .await
+    }
+
+    /// Gives the person this name, as one types it.
+    ///
+    /// # Errors
+    /// The page has no such field.
+    pub(crate) async fn take_name(&self, name: &str) -> Result<()> {
+        let field = self.element("name").await?;
+        field.clear().await?;
+        field.send_keys(format!("{name}\u{E007}")).await?;
+        Ok(())
+    }
+
+    /// Types a message and sends it by the button.
+    ///
+    /// # Errors
+    /// The page has no such fields.
+    pub(crate) async fn say(&self, text: &str) -> Result<()> {
+        self.element("compose").await?.send_keys(text).await?;
+        self.element("send").await?.click().await?;
+        Ok(())
+    }
+
+    /// The messages that the page shows, in order.
+    ///
+    /// # Errors
+    /// The page is gone.
+    pub(crate) async fn transcript(&self) -> Result<Vec<Shown>> {
+        // One script, so that all is of one moment; as a browser would read it to a person.
+        let script = "return [...document.querySelectorAll('#transcript li.message')].map(li => \
+            [li.dataset.id ?? '', li.querySelector('.from')?.textContent ?? '', \
+             li.querySelector('.text')?.textContent ?? '', li.dataset.state ?? ''])";
+        let rows = self.driver.execute(script, Vec::new()).await?;
+        let rows: Vec<[String; 4]> = rows.convert()?;
+        let shown = rows.into_iter().map(|[id, from, text, state]| Shown {
+            id,
+            from,
+            text,
+            state,
+        });
+        Ok(shown.collect())
+    }
+
+    /// Waits until the page shows this text, and gives the whole transcript.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn shows(&self, text: &str, within: Duration) -> Result<Vec<Shown>> {
+        eventually(within, &format!("the page shows {text:?}"), async || {
+            let transcript = self.transcript().await?;
+            ensure!(
+                transcript.iter().any(|shown| shown.text == text),
+                "it shows {transcript:?}"
+            );
+            Ok(transcript)
+        })
+        .await
+    }
+
+    /// What a script gives back.
+    ///
+    /// # Errors
+    /// The script fails.
+    pub(crate) async fn script(&self, script: &str) -> Result<serde_json::Value> {
+        Ok(self
+            .driver
+            .execute(script, Vec::new())
+            .await?
+            .json()
+            .clone())
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // A browser outlives its driver: end the processes that carry this very profile.
+        for pid in holders(self.profile.path()) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn holders(profile: &Path) -> Vec<Pid> {
+    let profile = profile.display().to_string();
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .flatten()
+        .filter_map(|entry| {
+            let id: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let carries = String::from_utf8_lossy(&command).contains(&profile);
+            if carries { Pid::from_raw(id) } else { None }
+        })
+        .collect()
+}

@@ -1,0 +1,348 @@
+//! A registry and nodes, and what they say of themselves.
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Duration, Instant};
+
+use super::eventually::eventually;
+use super::process::{Launch, Process};
+
+/// How long one HTTP request of a test may take.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+/// An HTTP client that opens a connection for each request: a pooled one may lead to a process
+/// that was killed meanwhile.
+///
+/// # Errors
+/// The client cannot be built.
+pub(crate) fn http() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(REQUEST_WITHIN)
+        .build()?)
+}
+
+/// A running registry.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) process: Process,
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) url: String,
+}
+
+impl Registry {
+    /// A registry on a free port.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn start() -> Result<Self> {
+        Self::on("127.0.0.1:0").await
+    }
+
+    /// A registry on this address.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn on(address: &str) -> Result<Self> {
+        let process = Process::start(&Launch::new("registry", ["--http", address])).await?;
+        let url = process.ready_text("http")?;
+        Ok(Self { process, url })
+    }
+
+    /// `ADDR:PORT`, to start the next one there.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The ids of the nodes that it lists, sorted.
+    ///
+    /// # Errors
+    /// It does not answer as the contract says.
+    pub(crate) async fn listed(&self) -> Result<Vec<String>> {
+        let url = format!("{}/v1/nodes", self.url);
+        let list: Value = http()?
+            .get(url)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await?;
+        let nodes = list["nodes"].as_array().context("no nodes in the list")?;
+        let mut ids: Vec<String> = nodes
+            .iter()
+            .filter_map(|node| Some(node["id"].as_str()?.to_owned()))
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) process: Process,
+    launch: Launch,
+    pub(crate) origin: String,
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) http: String,
+    /// `tcp://127.0.0.1:PORT`.
+    pub(crate) publishes: String,
+}
+
+/// What a node says of one link in `/api/mesh`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct LinkState {
+    /// Unknown until the first beat.
+    pub(crate) origin: Option<String>,
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) lost: u64,
+}
+
+/// What a node says of a registry in `/api/mesh`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RegistryState {
+    pub(crate) url: String,
+    pub(crate) state: String,
+}
+
+/// `/api/mesh`, as far as tests ask.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Mesh {
+    pub(crate) origin: String,
+    pub(crate) registries: Vec<RegistryState>,
+    pub(crate) links: Vec<LinkState>,
+    pub(crate) position: Vec<String>,
+    pub(crate) clients: u64,
+}
+
+impl Mesh {
+    /// Whether it hears this origin.
+    pub(crate) fn hears(&self, origin: &str) -> bool {
+        self.links
+            .iter()
+            .any(|link| link.origin.as_deref() == Some(origin) && link.state == "up")
+    }
+
+    /// How many links beat.
+    pub(crate) fn up(&self) -> usize {
+        self.links.iter().filter(|link| link.state == "up").count()
+    }
+
+    /// The position, sorted, so that two can be compared.
+    pub(crate) fn sorted_position(&self) -> Vec<String> {
+        let mut position = self.position.clone();
+        position.sort();
+        position
+    }
+}
+
+impl Node {
+    /// Starts a node with these flags.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub(crate) async fn start<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Self> {
+        Self::launch(Launch::new("chatnode", args)).await
+    }
+
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub(crate) async fn launch(launch: Launch) -> Result<Self> {
+        let process = Process::start(&launch).await?;
+        let origin = process.ready_text("origin")?;
+        let http = process.ready_text("http")?;
+        let publishes = process.ready_text("pub")?;
+        Ok(Self {
+            process,
+            launch,
+            origin,
+            http,
+            publishes,
+        })
+    }
+
+    /// Starts a node with the flags of this one, after this one has ended.
+    ///
+    /// # Errors
+    /// This one lives, or the new one does not become ready.
+    pub(crate) async fn again(&mut self) -> Result<()> {
+        ensure!(!self.process.lives()?, "the node still runs");
+        *self = Self::launch(self.launch.clone()).await?;
+        Ok(())
+    }
+
+    /// Like [`Node::again`], on the ports that this one had.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn again_on_its_ports(&mut self) -> Result<()> {
+        for (flag, address) in [("--http", &self.http), ("--pub", &self.publishes)] {
+            if !self.launch.args.iter().any(|arg| arg == flag) {
+                let (_, address) = address
+                    .split_once("://")
+                    .context("an endpoint has a scheme")?;
+                self.launch
+                    .args
+                    .extend([flag.to_owned(), address.to_owned()]);
+            }
+        }
+        self.again().await
+    }
+
+    /// `/api/mesh`.
+    ///
+    /// # Errors
+    /// It does not answer as the contract says.
+    pub(crate) async fn mesh(&self) -> Result<Mesh> {
+        let response = self.get("/api/mesh").await?.error_for_status()?;
+        let body = response.bytes().await?;
+        serde_json::from_slice(&body)
+            .with_context(|| format!("/api/mesh is not as expected: {}", body.escape_ascii()))
+    }
+
+    /// GET of a path.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub(crate) async fn get(&self, path: &str) -> Result<reqwest::Response> {
+        let url = format!("{}{path}", self.http);
+        http()?
+            .get(&url)
+            .send()
+            .await
+            .with_context(|| format!("GET {url}"))
+    }
+
+    /// GET of a path, as JSON.
+    ///
+    /// # Errors
+    /// The node does not answer so.
+    pub(crate) async fn get_json(&self, path: &str) -> Result<Value> {
+        Ok(self.get(path).await?.error_for_status()?.json().await?)
+    }
+
+    /// POST of JSON: status and body.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let url = format!("{}{path}", self.http);
+        let response = http()?.post(&url).json(body).send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// `ADDR:PORT` of its HTTP side.
+    pub(crate) fn address(&self) -> &str {
+        self.http.trim_start_matches("http://")
+    }
+
+    /// Waits until `/readyz` says yes.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub(crate) async fn takes_clients(&self, within: Duration) -> Result<()> {
+        eventually(within, "the node takes clients", async || {
+            let response = self.get("/readyz").await?;
+            ensure!(response.status() == 200, "/readyz is {}", response.status());
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A registry and nodes that it introduced to each other.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) registry: Registry,
+    pub(crate) nodes: Vec<Node>,
+    extra: Vec<String>,
+}
+
+impl Cluster {
+    /// `count` linked nodes.
+    ///
+    /// # Errors
+    /// They do not start or do not link.
+    pub(crate) async fn start(count: usize) -> Result<Self> {
+        Self::with(count, &[]).await
+    }
+
+    /// `count` linked nodes with these flags.
+    ///
+    /// # Errors
+    /// They do not start or do not link.
+    pub(crate) async fn with(count: usize, extra: &[&str]) -> Result<Self> {
+        let registry = Registry::start().await?;
+        let extra = extra.iter().map(|&flag| flag.to_owned()).collect();
+        let mut cluster = Self {
+            registry,
+            nodes: Vec::new(),
+            extra,
+        };
+        for _ in 0..count {
+            cluster.add().await?;
+        }
+        cluster.linked(super::PATIENCE).await?;
+        for node in &cluster.nodes {
+            node.takes_clients(super::PATIENCE).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one more node, and does not wait for its links.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub(crate) async fn add(&mut self) -> Result<&Node> {
+        let mut args = vec!["--registry".to_owned(), self.registry.url.clone()];
+        args.extend(self.extra.iter().cloned());
+        self.nodes.push(Node::start(args).await?);
+        Ok(&self.nodes[self.nodes.len() - 1])
+    }
+
+    /// Waits until every node hears every other; how long that took.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn linked(&self, within: Duration) -> Result<Duration> {
+        linked(&self.nodes.iter().collect::<Vec<_>>(), within).await
+    }
+}
+
+/// Waits until every one of these nodes hears every other; how long that took.
+///
+/// # Errors
+/// Not in time.
+pub(crate) async fn linked(nodes: &[&Node], within: Duration) -> Result<Duration> {
+    let start = Instant::now();
+    let mut settled = vec![false; nodes.len()];
+    eventually(within, "every node hears every other", async || {
+        for (place, node) in nodes.iter().enumerate() {
+            if settled[place] {
+                continue;
+            }
+            let mesh = node.mesh().await?;
+            for other in nodes.iter().filter(|other| other.origin != node.origin) {
+                ensure!(
+                    mesh.hears(&other.origin),
+                    "{} ({} of {}) does not hear {}: {:?}",
+                    node.origin,
+                    place,
+                    nodes.len(),
+                    other.origin,
+                    mesh.links
+                );
+            }
+            settled[place] = true;
+        }
+        Ok(start.elapsed())
+    })
+    .await
+}

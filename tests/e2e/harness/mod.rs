@@ -1,0 +1,94 @@
+//! What the tests stand on: processes, clusters of them, clients, faults and the checks of the
+//! promises. Nothing here knows the programs' code; it sees what a user, a client or a peer sees.
+
+pub(crate) mod browser;
+pub(crate) mod check;
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod eventually;
+pub(crate) mod load;
+pub(crate) mod netns;
+pub(crate) mod process;
+pub(crate) mod proxy;
+pub(crate) mod raw;
+pub(crate) mod reader;
+pub(crate) mod socket;
+pub(crate) mod tools;
+pub(crate) mod wire;
+
+use std::fmt::Display;
+
+use tokio::task::JoinHandle;
+
+pub(crate) use check::{check_chain, check_histories, converged, histories};
+pub(crate) use client::{Client, Plain};
+pub(crate) use cluster::{Cluster, Node, Registry, linked};
+pub(crate) use eventually::eventually;
+pub(crate) use load::{Attempt, Load};
+pub(crate) use reader::Reader;
+pub(crate) use tokio::time::{Duration, Instant};
+
+/// What a test gives back. `?` on any error panics where it stands, so that the report names the
+/// line and every process prints its log while the test unwinds.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Never made: turning an error into one panics.
+#[derive(Debug)]
+pub(crate) enum Failure {}
+
+impl<E: Display> From<E> for Failure {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        panic!("{error:#}")
+    }
+}
+
+/// What a busy machine of two cores may add to any time that is asserted: the tests, the nodes
+/// and the compiler of the next crate share it. Demands of the contract are asserted as demand
+/// plus this, so a claim of 500 ms fails at 750 ms and not at 5 s.
+pub(crate) const NOISE: Duration = Duration::from_millis(250);
+
+/// How long something may take that has no number in the contract. Long enough that only a
+/// thing that never happens fails it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Shorthand for tests full of times.
+pub(crate) const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Shorthand for tests full of times.
+pub(crate) const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Starts a task of the test. What it panics with reaches the test through its handle.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the programs' rule; a test has no Tasks to stop"
+)]
+pub(crate) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(task)
+}
+
+/// A variable of the environment that a person sets to choose among runs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the programs' rule; tests have no command line"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Prints a line for the person who reads the run: measured numbers, what was left out and why.
+#[expect(clippy::print_stderr, reason = "the one place where the tests speak")]
+pub(crate) fn say(line: impl Display) {
+    eprintln!("{line}");
+}
+
+/// Whether the long forms of the tests were asked for (`CHATMESH_LONG=1`).
+pub(crate) fn long() -> bool {
+    variable("CHATMESH_LONG").is_some_and(|value| value == "1")
+}

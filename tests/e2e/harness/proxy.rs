@@ -1,0 +1,159 @@
+//! A TCP proxy with faults, for where packets cannot be dropped.
+//!
+//! A black hole keeps every connection open, takes what comes and passes nothing on: no FIN, no
+//! reset, as a peer behind a dead switch. Connections that lived through a black hole never pass
+//! anything again, since bytes of theirs are lost; connections made after it do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, sleep};
+
+use super::spawn;
+
+/// What the proxy does with bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    /// Passes each piece after this time.
+    Delay(Duration),
+    Hole,
+    /// Closes every connection and takes no other.
+    Cut,
+}
+
+/// A proxy to one address; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    mode: watch::Sender<Mode>,
+    /// How many black holes there were: a connection is doomed if one came in its life.
+    holes: Arc<AtomicU64>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy on a free port of 127.0.0.1 that passes everything on to `target`.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub(crate) async fn to(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let mode = watch::Sender::new(Mode::Pass);
+        let holes = Arc::new(AtomicU64::new(0));
+        let (modes, count) = (mode.subscribe(), Arc::clone(&holes));
+        let accepting = spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let connection = Connection {
+                    modes: modes.clone(),
+                    born: count.load(Ordering::SeqCst),
+                    holes: Arc::clone(&count),
+                };
+                spawn(connection.carry(near, target));
+            }
+        });
+        Ok(Self {
+            address,
+            mode,
+            holes,
+            accepting,
+        })
+    }
+
+    /// Passes everything on that is connected from now.
+    pub(crate) fn pass(&self) {
+        self.mode.send_replace(Mode::Pass);
+    }
+
+    /// Swallows everything, and keeps the connections open.
+    pub(crate) fn black_hole(&self) {
+        self.holes.fetch_add(1, Ordering::SeqCst);
+        self.mode.send_replace(Mode::Hole);
+    }
+
+    /// Closes all connections, and every one to come.
+    pub(crate) fn cut(&self) {
+        self.mode.send_replace(Mode::Cut);
+    }
+
+    /// Passes everything on, late.
+    pub(crate) fn delay(&self, by: Duration) {
+        self.mode.send_replace(Mode::Delay(by));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.mode.send_replace(Mode::Cut);
+    }
+}
+
+#[derive(Clone)]
+struct Connection {
+    modes: watch::Receiver<Mode>,
+    born: u64,
+    holes: Arc<AtomicU64>,
+}
+
+impl Connection {
+    async fn carry(self, near: TcpStream, target: SocketAddr) {
+        if *self.modes.borrow() == Mode::Cut {
+            return;
+        }
+        let doomed = *self.modes.borrow() == Mode::Hole;
+        if doomed {
+            // Accepted, and nobody there: held until it is cut.
+            let mut modes = self.modes.clone();
+            let _ended = modes.wait_for(|&mode| mode == Mode::Cut).await;
+            drop(near);
+            return;
+        }
+        let Ok(far) = TcpStream::connect(target).await else {
+            return;
+        };
+        let _fast = (near.set_nodelay(true), far.set_nodelay(true));
+        let (near_in, near_out) = near.into_split();
+        let (far_in, far_out) = far.into_split();
+        let mut modes = self.modes.clone();
+        tokio::select! {
+            ((), ()) = async {
+                tokio::join!(self.clone().pump(near_in, far_out), self.clone().pump(far_in, near_out))
+            } => {}
+            _ = modes.wait_for(|&mode| mode == Mode::Cut) => {}
+        }
+    }
+
+    async fn pump(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let count = from.read(&mut buffer).await.unwrap_or(0);
+            let lost = self.holes.load(Ordering::SeqCst) != self.born;
+            if count == 0 {
+                if lost {
+                    // The end of a connection is swallowed as well: the other side sees no FIN.
+                    std::future::pending::<()>().await;
+                }
+                return;
+            }
+            if lost {
+                continue;
+            }
+            let mode = *self.modes.borrow();
+            if let Mode::Delay(by) = mode {
+                sleep(by).await;
+            }
+            if to.write_all(&buffer[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The objects of `chat.v1`, as the contract writes them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// A message as clients get it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Msg {
+    pub(crate) room: String,
+    pub(crate) id: String,
+    pub(crate) mid: Option<String>,
+    pub(crate) from: String,
+    pub(crate) ts: u64,
+    pub(crate) text: String,
+}
+
+impl Msg {
+    /// The origin in its id.
+    pub(crate) fn origin(&self) -> &str {
+        self.id.split_once('.').map_or("", |(origin, _)| origin)
+    }
+
+    /// The number in its id.
+    pub(crate) fn seq(&self) -> u64 {
+        self.id
+            .split_once('.')
+            .and_then(|(_, seq)| seq.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Its place in the one order.
+    pub(crate) fn place(&self) -> (u64, &str) {
+        (self.ts, self.origin())
+    }
+}
+
+/// The reply to a join.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Joined {
+    /// Absent where nothing was asked to be recovered.
+    pub(crate) recovered: Option<bool>,
+    pub(crate) at: Vec<String>,
+    pub(crate) messages: Vec<Msg>,
+    pub(crate) members: Vec<String>,
+    pub(crate) count: u64,
+}
+
+/// The reply to a send.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Sent {
+    pub(crate) id: String,
+    pub(crate) ts: u64,
+    pub(crate) copies: u64,
+}
+
+/// The reply to a request that was refused.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) retry_ms: Option<u64>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused: {} ({})", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// The last number held of each origin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Position(BTreeMap<String, u64>);
+
+impl Position {
+    /// From a list of ids.
+    ///
+    /// # Errors
+    /// One is no id.
+    pub(crate) fn parse(ids: &[String]) -> Result<Self> {
+        let mut position = Self::default();
+        for id in ids {
+            let (origin, seq) = id
+                .split_once('.')
+                .with_context(|| format!("no id: {id:?}"))?;
+            position.0.insert(origin.to_owned(), seq.parse()?);
+        }
+        Ok(position)
+    }
+
+    /// Whether this message is at or before it.
+    pub(crate) fn covers(&self, message: &Msg) -> bool {
+        self.0
+            .get(message.origin())
+            .is_some_and(|&seq| message.seq() <= seq)
+    }
+
+    /// Takes a message in, as a client does that keeps the highest id of each origin.
+    pub(crate) fn advance(&mut self, message: &Msg) {
+        let seq = self.0.entry(message.origin().to_owned()).or_default();
+        *seq = (*seq).max(message.seq());
+    }
+
+    /// Takes another position in.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (origin, &seq) in &other.0 {
+            let held = self.0.entry(origin.clone()).or_default();
+            *held = (*held).max(seq);
+        }
+    }
+
+    /// As a list of ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|(origin, seq)| format!("{origin}.{seq}"))
+            .collect()
+    }
+}

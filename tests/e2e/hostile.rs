@@ -1,0 +1,572 @@
+//! Hostile input before the upgrade: HTTP at a node, the registry, the command line, the logs.
+
+use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
+
+use crate::harness::process::{Launch, Process};
+use crate::harness::raw::Raw;
+use crate::harness::socket::{request, upgrade};
+use crate::harness::{
+    Client, Cluster, NOISE, Node, Outcome, PATIENCE, Registry, cluster::http, secs, spawn,
+};
+
+/// A stranger who sends nothing, or too slowly, is put out within this time.
+const PUT_OUT_WITHIN: Duration = secs(10);
+
+/// The node still chats, and has not panicked.
+pub(crate) async fn still_chats(node: &mut Node) -> anyhow::Result<()> {
+    anyhow::ensure!(node.process.lives()?, "the node is dead");
+    let log = node.process.log_text();
+    anyhow::ensure!(!log.contains("panicked"), "a panic in the log:\n{log}");
+    let client = Client::joined(node, "check", "after-the-attack").await?;
+    let text = format!("still here {}", rand::random::<u32>());
+    client.send("after-the-attack", &text).await?;
+    client.message(PATIENCE, &text).await?;
+    Ok(())
+}
+
+async fn with_origins(node: &Node, origins: &[&str]) -> anyhow::Result<u16> {
+    let mut request = request(node, "/ws")?;
+    for origin in origins {
+        request.headers_mut().append("Origin", origin.parse()?);
+    }
+    match upgrade(request).await {
+        Ok((_, response)) => Ok(response.status().as_u16()),
+        Err(error) => match error.downcast::<tokio_tungstenite::tungstenite::Error>()? {
+            tokio_tungstenite::tungstenite::Error::Http(response) => Ok(response.status().as_u16()),
+            other => Err(other.into()),
+        },
+    }
+}
+
+/// Goal (H1, H2): a browser's `Origin` must be this node's, a live node's, or one given by flag:
+/// otherwise 403 before the upgrade, at both doors. Method: a table of origins.
+#[tokio::test]
+async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
+    let mut cluster = Cluster::with(2, &["--allow-origin", "https://chat.example"]).await?;
+    let outsider = Node::start(["--registry", "none"]).await?;
+    let [node, other] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let lookalike = format!("{}.evil.example", node.http);
+    let longer = format!("{}0", node.http);
+    let https = node.http.replace("http:", "https:");
+    for (origins, status) in [
+        (&[][..], 101),
+        (&[&*node.http][..], 101),
+        (&[&*other.http], 101),
+        (&["https://chat.example"], 101),
+        (&["https://evil.example"], 403),
+        (&["null"], 403),
+        (&[""], 403),
+        (&[&*lookalike], 403),
+        (&[&*longer], 403),
+        (&[&*https], 403),
+        (&[&*outsider.http], 403),
+        (&["https://chat.example.evil.example"], 403),
+        (&["http://chat.example"], 403),
+        (&[&*node.http, "https://evil.example"], 403),
+        (&["https://evil.example", &*node.http], 403),
+    ] {
+        assert_eq!(
+            with_origins(node, origins).await?,
+            status,
+            "origins {origins:?}"
+        );
+    }
+    let mut plain = request(node, "/")?;
+    plain
+        .headers_mut()
+        .append("Origin", "https://evil.example".parse()?);
+    assert!(
+        upgrade(plain).await.is_err(),
+        "the bare-text door let a foreign page in"
+    );
+    // A page of another site may not post either: not as a simple request, which needs no consent.
+    let posted = http()?
+        .post(format!("{}/api/rooms/tea/messages", node.http))
+        .header("Origin", "https://evil.example")
+        .header("Content-Type", "text/plain")
+        .body(r#"{"from":"evil","text":"posted"}"#)
+        .send()
+        .await?;
+    assert!(posted.status().is_client_error(), "{}", posted.status());
+    still_chats(&mut cluster.nodes[0]).await?;
+    Ok(())
+}
+
+/// Goal (H4, H7, H10): oversized heads, wrong upgrades and paths that climb get their status.
+/// Method: raw bytes, one connection each.
+#[tokio::test]
+async fn malformed_requests_get_their_status() -> Outcome {
+    let mut node = Node::start(["--registry", "none"]).await?;
+    let many: String = (0..200).map(|count| format!("X-{count}: y\r\n")).collect();
+    let large = format!("X: {}\r\n", "y".repeat(500_000));
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let get = |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{rest}\r\n");
+    let cases: Vec<(String, &[u16])> = vec![
+        (get("/", &many), &[431]),
+        (get("/", &large), &[431]),
+        (get("/ws", ""), &[400, 426]),
+        (
+            get(
+                "/ws",
+                &format!("{upgrade}{key}Sec-WebSocket-Version: 12\r\n"),
+            ),
+            &[400, 426],
+        ),
+        (
+            get("/ws", &format!("{upgrade}Sec-WebSocket-Version: 13\r\n")),
+            &[400],
+        ),
+        (
+            get(
+                "/ws",
+                &format!("{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n"),
+            ),
+            &[400],
+        ),
+        (get("/../../etc/passwd", ""), &[400, 404]),
+        (get("/%2e%2e/%2e%2e/etc/passwd", ""), &[400, 404]),
+        (get("/..%2f..%2f..%2fetc/passwd", ""), &[400, 404]),
+        (get("/index.html%00.js", ""), &[400, 404]),
+        (get("/\0", ""), &[400]),
+        ("NONSENSE\r\n\r\n".to_owned(), &[400]),
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), &[400, 505]),
+    ];
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("index.html"), "own")?;
+    let www = folder.path().to_str().unwrap().to_owned();
+    let mut own = Node::start(["--registry", "none", "--www", &www]).await?;
+    for node in [&node, &own] {
+        for (bytes, statuses) in &cases {
+            let shown: String = bytes.chars().take(60).collect();
+            let answer = Raw::ask(node.address(), bytes.as_bytes(), PATIENCE).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{shown:?}: {error:#}"));
+            assert!(statuses.contains(&answer.status), "{shown:?}: {answer:?}");
+            assert!(!answer.text.contains("root:"), "{shown:?}: {answer:?}");
+        }
+    }
+    still_chats(&mut node).await?;
+    still_chats(&mut own).await?;
+    Ok(())
+}
+
+/// Goal (H5, H6): who connects and says nothing, or one byte in five seconds, is put out within
+/// 10 s, by the node and by the registry. Method: four connections, side by side.
+#[tokio::test]
+async fn who_says_nothing_or_too_slowly_is_put_out_within_10_s() -> Outcome {
+    let mut cluster = Cluster::start(1).await?;
+    let addresses = [
+        cluster.nodes[0].address().to_owned(),
+        cluster.registry.address().to_owned(),
+    ];
+    let mut strangers = Vec::new();
+    for address in &addresses {
+        let (silent, slow) = (address.clone(), address.clone());
+        strangers.push(spawn(async move {
+            let mut raw = Raw::connect(&silent).await?;
+            raw.until_closed(PUT_OUT_WITHIN + NOISE).await.map(drop)
+        }));
+        strangers.push(spawn(async move {
+            let mut raw = Raw::connect(&slow).await?;
+            for byte in b"GET" {
+                if raw.send(&[*byte]).await.is_err() {
+                    return Ok(());
+                }
+                sleep(secs(4)).await;
+            }
+            raw.until_closed(NOISE).await.map(drop)
+        }));
+    }
+    for stranger in strangers {
+        stranger.await??;
+    }
+    still_chats(&mut cluster.nodes[0]).await?;
+    Ok(())
+}
+
+/// Goal (H5 for bodies): a body that never ends is not waited for without bound, nor taken
+/// without bound. Method: claim a large length; send chunks for ever.
+#[tokio::test]
+async fn a_body_without_end_is_refused() -> Outcome {
+    let mut node = Node::start(["--registry", "none"]).await?;
+    let head =
+        "POST /api/rooms/tea/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let claimed = format!("{head}Content-Length: 100000000000\r\n\r\n{{");
+    assert_eq!(
+        Raw::ask(node.address(), claimed.as_bytes(), PATIENCE)
+            .await?
+            .status,
+        413
+    );
+    let mut raw = Raw::connect(node.address()).await?;
+    raw.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes())
+        .await?;
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
+    for _ in 0..1000 {
+        if raw.send(chunk.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    let said = raw.until_closed(PUT_OUT_WITHIN + NOISE).await?;
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.is_empty() || said.starts_with("HTTP/1.1 413"),
+        "{said}"
+    );
+    still_chats(&mut node).await?;
+    Ok(())
+}
+
+async fn put(registry: &Registry, id: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+    let url = format!("{}/v1/nodes/{id}", registry.url);
+    let response = http()?.put(url).json(body).send().await?;
+    Ok((
+        response.status().as_u16(),
+        response.json().await.unwrap_or_default(),
+    ))
+}
+
+fn record(publishes: &str) -> Value {
+    let endpoints = json!({ "pub": publishes, "http": "http://127.0.0.1:9" });
+    json!({ "name": "x", "endpoints": endpoints, "meta": {} })
+}
+
+/// Goal (R42): endpoints that nobody may be sent to are refused with 422 and the rule.
+/// Method: a table; nothing of it is listed, and live nodes stay.
+#[tokio::test]
+async fn the_registry_refuses_endpoints_that_nobody_may_dial() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let registry = &cluster.registry;
+    let long = format!("tcp://{}:1", "a".repeat(255));
+    let huge = format!("tcp://{}:1", "a".repeat(1_000_000));
+    let bad = [
+        "ipc:///etc/x",
+        "tcp://0.0.0.0:1",
+        "tcp://[::]:1",
+        "tcp://224.0.0.1:1",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:99999",
+        "tcp://127.0.0.1",
+        "http://127.0.0.1:1",
+        "tcp://",
+        "",
+        "x",
+        "tcp://[ff02::1]:1",
+        "tcp://user@127.0.0.1:1",
+        "tcp://127.0.0.1:1/path",
+        &long,
+    ];
+    for endpoint in bad {
+        let (status, problem) = put(registry, "aaaaaaaaaa", &record(endpoint)).await?;
+        assert_eq!(
+            (status, &problem["code"]),
+            (422, &"invalid_endpoint".into()),
+            "{endpoint}"
+        );
+    }
+    assert_eq!(put(registry, "aaaaaaaaaa", &record(&huge)).await?.0, 413);
+    let mut no_http = record("tcp://127.0.0.1:1");
+    no_http["endpoints"]["http"] = json!("ftp://127.0.0.1:1");
+    assert_eq!(put(registry, "aaaaaaaaaa", &no_http).await?.0, 422);
+    assert_eq!(registry.listed().await?.len(), 2);
+    cluster.linked(PATIENCE).await?;
+    Ok(())
+}
+
+/// Goal (R45): malformed requests to the registry get a problem with a stable code, and it lives.
+/// Method: a table of requests.
+#[tokio::test]
+async fn malformed_requests_to_the_registry_are_problems_with_a_code() -> Outcome {
+    let cluster = Cluster::start(1).await?;
+    let registry = &cluster.registry;
+    let http = http()?;
+    let url = |path: &str| format!("{}{path}", registry.url);
+    let node = url("/v1/nodes/aaaaaaaaaa");
+    let json = |body: Vec<u8>| {
+        http.put(&node)
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    let cases = [
+        (json(b"{".to_vec()), 400, "bad_request"),
+        (json(b"[]".to_vec()), 400, "bad_request"),
+        (json(b"{\"name\":7}".to_vec()), 400, "bad_request"),
+        (json(vec![b'['; 8000]), 400, "bad_request"),
+        (json(vec![b'x'; 9000]), 413, "too_large"),
+        (json(vec![b'x'; 5_000_000]), 413, "too_large"),
+        (http.put(&node).body("x"), 415, "unsupported_media_type"),
+        (
+            http.put(url("/v1/nodes/%00"))
+                .json(&record("tcp://127.0.0.1:1")),
+            400,
+            "bad_request",
+        ),
+        (
+            http.put(url(&format!("/v1/nodes/{}", "a".repeat(1000))))
+                .json(&record("tcp://127.0.0.1:1")),
+            400,
+            "bad_request",
+        ),
+        (http.get(url("/v1/nowhere")), 404, "not_found"),
+        (http.post(url("/v1/nodes")), 405, "method_not_allowed"),
+        (http.get(url("/v1/nodes?wait=soon")), 400, "bad_request"),
+        (http.get(url("/v1/nodes?wait=-1")), 400, "bad_request"),
+    ];
+    for (request, status, code) in cases {
+        let request = request.build()?;
+        let what = format!("{} {}", request.method(), request.url());
+        let response = http.execute(request).await?;
+        assert_eq!(response.status().as_u16(), status, "{what}");
+        let problem: Value = response.json().await?;
+        assert_eq!(problem["code"], code, "{what}: {problem}");
+    }
+    for token in [
+        "garbage",
+        "",
+        "0.0",
+        "%00",
+        "18446744073709551616.1",
+        &"9".repeat(5000),
+    ] {
+        let path = url(&format!("/v1/nodes?since={token}&wait=30"));
+        let response = http.get(path).send().await?;
+        assert_eq!(
+            response.status(),
+            200,
+            "since={token} is answered at once with the list"
+        );
+    }
+    assert_eq!(registry.listed().await?, [cluster.nodes[0].origin.clone()]);
+    Ok(())
+}
+
+/// Goal (R45): the registry takes 4096 nodes and no more; renewals still work; parked polls by the
+/// hundred do not hurt. Method: fill it, ask for one more, renew one; 300 long polls meanwhile.
+#[tokio::test]
+async fn a_full_registry_refuses_the_next_and_renews_the_known() -> Outcome {
+    let mut registry = Registry::start().await?;
+    let list = http()?
+        .get(format!("{}/v1/nodes", registry.url))
+        .send()
+        .await?;
+    let list: Value = list.json().await?;
+    let token = list["token"].as_str().unwrap().to_owned();
+    let mut polls = Vec::new();
+    for _ in 0..300 {
+        let poll = http()?
+            .get(format!("{}/v1/nodes?since={token}&wait=30", registry.url))
+            .send();
+        polls.push(spawn(poll));
+    }
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let body = |count: usize| record(&format!("tcp://10.9.{}.{}:7000", count / 256, count % 256));
+    let id = |count: usize| format!("node{count:06}");
+    let mut first_refused = None;
+    for count in 0..4200 {
+        let url = format!("{}/v1/nodes/{}", registry.url, id(count));
+        let mut body = body(count);
+        body["endpoints"]["http"] =
+            json!(format!("http://10.9.{}.{}:80", count / 256, count % 256));
+        let response = client.put(url).json(&body).send().await?;
+        match response.status().as_u16() {
+            201 => assert!(first_refused.is_none(), "taken after one was refused"),
+            503 => {
+                first_refused.get_or_insert(count);
+                let problem: Value = response.json().await?;
+                assert_eq!(problem["code"], "full");
+                break;
+            }
+            other => panic!("{other} for node {count}"),
+        }
+        if count % 256 == 0 {
+            // Within a lease: those that came first must not have expired.
+            let mut known = record("tcp://10.9.0.0:7000");
+            known["endpoints"]["http"] = json!("http://10.9.0.0:80");
+            put(&registry, &id(0), &known).await?;
+        }
+    }
+    // A slow machine may lose the first by their lease while the last come; never takes it more.
+    let refused = first_refused.expect("no node was refused: 4200 were taken");
+    assert!(refused >= 4096, "refused at {refused}");
+    let mut known = record("tcp://10.9.0.0:7000");
+    known["endpoints"]["http"] = json!("http://10.9.0.0:80");
+    assert_eq!(
+        put(&registry, &id(0), &known).await?.0,
+        200,
+        "a renewal when full"
+    );
+    for poll in polls {
+        assert_eq!(
+            poll.await??.status(),
+            200,
+            "a parked poll ends with the changed list"
+        );
+    }
+    assert!(registry.process.lives()?);
+    assert!(!registry.process.log_text().contains("panicked"));
+    Ok(())
+}
+
+/// Goal: a registry that lists nonsense (dead endpoints, a node's own, one that is no publisher)
+/// hurts no live link. Method: put such records beside two live nodes; they chat on.
+#[tokio::test]
+async fn records_of_nobody_hurt_no_live_link() -> Outcome {
+    let mut cluster = Cluster::start(2).await?;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let http_port = cluster.nodes[1].address().to_owned();
+    let records = [
+        ("deadaaaaaa", "tcp://127.0.0.1:1".to_owned()),
+        ("silentaaaa", format!("tcp://{}", silent.local_addr()?)),
+        ("httpaaaaaa", format!("tcp://{http_port}")),
+    ];
+    let lies: Vec<_> = records
+        .into_iter()
+        .map(|(id, publishes)| (id, record(&publishes)))
+        .collect();
+    let until = crate::harness::Instant::now() + secs(5);
+    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
+    let bob = Client::joined(&cluster.nodes[1], "bob", "tea").await?;
+    let mut count = 0;
+    while crate::harness::Instant::now() < until {
+        for (id, body) in &lies {
+            assert!([200, 201].contains(&put(&cluster.registry, id, body).await?.0));
+        }
+        count += 1;
+        ada.send("tea", &count.to_string()).await?;
+        bob.message(secs(1), &count.to_string()).await?;
+        sleep(Duration::from_millis(300)).await;
+    }
+    for node in &mut cluster.nodes {
+        still_chats(node).await?;
+    }
+    cluster.linked(PATIENCE).await?;
+    Ok(())
+}
+
+/// Goal (60): what a stranger writes cannot forge a line of the log. Method: names, rooms and paths
+/// with line breaks and format signs; with `--log json` every line is one JSON object.
+#[tokio::test]
+async fn no_input_forges_a_line_of_the_log() -> Outcome {
+    for format in ["text", "json"] {
+        let mut launch = Launch::new("chatnode", ["--registry", "none", "--log", format]);
+        launch
+            .variables
+            .push(("RUST_LOG".to_owned(), "debug".to_owned()));
+        let node = Node::launch(launch).await?;
+        let forged = "{}%s$(id)\r\nINFO fake \u{1b}[31m";
+        let client = Client::silent(&node).await?;
+        assert_eq!(
+            client
+                .refusal("hello", json!({ "name": forged }))
+                .await?
+                .code,
+            "name_invalid"
+        );
+        client.ask("hello", json!({ "name": "{}%s$(id)" })).await?;
+        assert_eq!(
+            client
+                .refusal("join", json!({ "room": forged }))
+                .await?
+                .code,
+            "room_invalid"
+        );
+        client.join("tea").await?;
+        client.send("tea", forged).await?;
+        let body = json!({ "from": forged, "text": "x" });
+        assert_eq!(node.post("/api/rooms/tea/messages", &body).await?.0, 400);
+        node.get("/%0d%0aINFO%20fake").await?;
+        let log = node.process.log_text();
+        assert!(
+            !log.lines()
+                .any(|line| line.trim_start().starts_with("INFO fake")),
+            "{log}"
+        );
+        assert!(
+            !log.contains("$(id)\\r\\n"),
+            "message texts do not belong into a log: {log}"
+        );
+        if format == "json" {
+            for line in log.lines() {
+                assert!(
+                    serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object()),
+                    "{line}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goal (59): `--data` is refused with a clear line, since it is not built yet.
+#[tokio::test]
+async fn data_is_refused_with_a_clear_line() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let args = [
+        "--registry",
+        "none",
+        "--data",
+        folder.path().to_str().unwrap(),
+    ];
+    let ended = Launch::new("chatnode", args).to_end(PATIENCE).await?;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
+    assert!(ended.stderr.contains("--data"), "{ended:?}");
+    assert_eq!(
+        std::fs::read_dir(folder.path())?.count(),
+        0,
+        "something was written"
+    );
+    Ok(())
+}
+
+/// Goal (F21): at the limit of open files the node refuses and does not spin, and serves again
+/// when there is room. Method: a hard limit of 64 files, 100 connections, processor time, free.
+#[tokio::test]
+async fn at_the_limit_of_open_files_a_node_does_not_spin_and_recovers() -> Outcome {
+    let mut launch = Launch::new("chatnode", ["--registry", "none"]);
+    launch.prefix = ["prlimit", "--nofile=64:64"].map(str::to_owned).to_vec();
+    let mut node = Node::launch(launch).await?;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        // Those beyond the limit wait in the kernel's queue.
+        held.push(Raw::connect(node.address()).await?);
+    }
+    let before = node.process.usage()?.cpu;
+    sleep(secs(3)).await;
+    let used = node.process.usage()?.cpu - before;
+    assert!(
+        used < Duration::from_millis(900),
+        "{used:?} of processor time in 3 s at the limit"
+    );
+    drop(held);
+    crate::harness::eventually(PATIENCE, "it serves again", async || {
+        still_chats(&mut node).await
+    })
+    .await?;
+    Ok(())
+}
+
+/// Goal: garbage at the registry's port does not end it. Method: random bytes, many times.
+#[tokio::test]
+async fn random_bytes_end_neither_program() -> Outcome {
+    let mut cluster = Cluster::start(1).await?;
+    let addresses = [
+        cluster.nodes[0].address().to_owned(),
+        cluster.registry.address().to_owned(),
+    ];
+    for address in &addresses {
+        for _ in 0..200 {
+            let bytes: Vec<u8> = (0..300).map(|_| rand::random()).collect();
+            let mut raw = Raw::connect(address).await?;
+            let _cut_short = raw.send(&bytes).await;
+        }
+    }
+    still_chats(&mut cluster.nodes[0]).await?;
+    let registry: &mut Process = &mut cluster.registry.process;
+    assert!(registry.lives()? && !registry.log_text().contains("panicked"));
+    assert_eq!(cluster.registry.listed().await?.len(), 1);
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Limits and verbs of `chat.v1`: each with its reply or its error code.
+
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::harness::wire::Msg;
+use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, eventually, ms};
+
+/// Goal: hello tells the limits of the contract. Method: read them.
+#[tokio::test]
+async fn hello_tells_the_limits_and_the_nodes() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let node = &cluster.nodes[0];
+    let client = Client::hello(node, "ada").await?;
+    assert_eq!(client.welcome["origin"], node.origin);
+    assert_eq!(client.welcome["name"], "ada");
+    let other = serde_json::Value::from(cluster.nodes[1].http.clone());
+    let names_other = |nodes: &serde_json::Value| nodes.as_array().unwrap().contains(&other);
+    if !names_other(&client.welcome["nodes"]) {
+        client.push(PATIENCE, "nodes", names_other).await?;
+    }
+    let limits = client.welcome["limits"].as_object().unwrap();
+    let numbers: Vec<_> = limits
+        .values()
+        .filter_map(serde_json::Value::as_u64)
+        .collect();
+    for limit in [4096, 65_536, 32, 64, 50, 20, 200] {
+        assert!(numbers.contains(&limit), "no {limit} in {limits:?}");
+    }
+    Ok(())
+}
+
+/// Goal: each verb is refused with its own code when its body is wrong, and the connection goes
+/// on. Method: a table of requests on one connection; then it chats.
+#[tokio::test]
+async fn each_error_has_its_code_and_the_connection_goes_on() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let client = Client::joined(&node, "ada", "tea").await?;
+    let long = "x".repeat(4097);
+    let cases = [
+        (
+            "send",
+            json!({ "room": "tea", "text": long }),
+            "text_too_long",
+        ),
+        ("send", json!({ "room": "tea", "text": "" }), "text_empty"),
+        ("send", json!({ "room": "tea" }), "bad_request"),
+        ("send", json!({ "room": "tea", "text": 7 }), "bad_request"),
+        (
+            "send",
+            json!({ "room": "tea", "text": "x", "mid": "" }),
+            "mid_invalid",
+        ),
+        (
+            "send",
+            json!({ "room": "tea", "text": "x", "mid": "m".repeat(65) }),
+            "mid_invalid",
+        ),
+        (
+            "send",
+            json!({ "room": "tea", "text": "x", "mid": 7 }),
+            "bad_request",
+        ),
+        (
+            "send",
+            json!({ "room": "a/b", "text": "x" }),
+            "room_invalid",
+        ),
+        ("join", json!({ "room": "" }), "room_invalid"),
+        ("join", json!({ "room": "r".repeat(65) }), "room_invalid"),
+        ("join", json!({}), "bad_request"),
+        ("join", json!("tea"), "bad_request"),
+        (
+            "join",
+            json!({ "room": "tea", "since": ["nonsense"] }),
+            "id_invalid",
+        ),
+        ("leave", json!({ "room": "elsewhere" }), "not_joined"),
+        ("typing", json!({ "room": "elsewhere" }), "not_joined"),
+        (
+            "history",
+            json!({ "room": "tea", "before": "nonsense" }),
+            "id_invalid",
+        ),
+        ("who", json!({ "room": ".." }), "room_invalid"),
+        ("dance", json!({}), "unknown_verb"),
+    ];
+    for (verb, body, code) in cases {
+        let refused = client.refusal(verb, body.clone()).await?;
+        assert_eq!(refused.code, code, "{verb} {body}: {refused}");
+        assert!(!refused.message.is_empty());
+    }
+    client.send("tea", "still here").await?;
+    client.message(PATIENCE, "still here").await?;
+    Ok(())
+}
+
+/// Goal: names are refused by the rules of the contract, and a good one is taken afterwards on
+/// the same connection. Method: one hello for each bad name.
+#[tokio::test]
+async fn a_bad_name_is_refused_and_a_good_one_taken_after_it() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let client = Client::silent(&node).await?;
+    let marks = format!("a{}", "\u{301}".repeat(60));
+    let names = [
+        "",
+        " ",
+        &"x".repeat(33),
+        "a\u{200B}b",
+        "\u{202E}ada",
+        "\u{FEFF}ada",
+        "\u{3164}",
+        "\u{E0041}",
+        "a\nb",
+        "a\0",
+        &marks,
+    ];
+    for name in names {
+        let refused = client.refusal("hello", json!({ "name": name })).await?;
+        assert_eq!(refused.code, "name_invalid", "{name:?}");
+    }
+    client.ask("hello", json!({ "name": "ада" })).await?;
+    Ok(())
+}
+
+/// Goal: the rate limit refuses with a time to wait, and only what was accepted is seen; by
+/// default 20 a second, burst twice that. Method: 100 sends at once, then one after the wait.
+#[tokio::test]
+async fn sends_over_the_rate_are_refused_with_the_time_to_wait() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let client = Client::joined(&node, "ada", "tea").await?;
+    let waiting: Vec<_> = (0..100)
+        .map(|count| client.start("send", json!({ "room": "tea", "text": count.to_string() })))
+        .collect();
+    let (mut accepted, mut wait) = (0, 0);
+    for reply in waiting {
+        match client.reply("send", reply).await {
+            Ok(_) => accepted += 1,
+            Err(error) => {
+                let refused = error.downcast::<crate::harness::wire::Refused>()?;
+                assert_eq!(refused.code, "rate_limited");
+                wait = refused
+                    .retry_ms
+                    .expect("rate_limited says when to try again");
+            }
+        }
+    }
+    assert!(
+        (40..60).contains(&accepted),
+        "{accepted} of 100 at once were accepted, burst is 40"
+    );
+    assert!((1..=1000).contains(&wait), "retry after {wait} ms");
+    eventually(
+        ms(wait) + PATIENCE,
+        "a send is accepted after the wait",
+        async || client.send("tea", "after the wait").await,
+    )
+    .await?;
+    client.message(PATIENCE, "after the wait").await?;
+    assert_eq!(
+        client.messages().len(),
+        accepted + 1,
+        "refused messages were shown"
+    );
+    let free = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
+    let client = Client::joined(&free, "ada", "tea").await?;
+    let waiting: Vec<_> = (0..500)
+        .map(|count| client.start("send", json!({ "room": "tea", "text": count.to_string() })))
+        .collect();
+    for reply in waiting {
+        client.reply("send", reply).await?;
+    }
+    Ok(())
+}
+
+/// Goal: 50 rooms a connection, the 51st is refused; a room left makes place for another.
+#[tokio::test]
+async fn the_51st_room_is_refused_until_one_is_left() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let client = Client::hello(&node, "ada").await?;
+    for count in 0..50 {
+        client.join(&format!("room{count}")).await?;
+    }
+    let refused = client.refusal("join", json!({ "room": "room50" })).await?;
+    assert_eq!(refused.code, "room_limit");
+    client.ask("leave", json!({ "room": "room7" })).await?;
+    client.join("room50").await?;
+    Ok(())
+}
+
+/// Goal: a mid already seen makes no second message, whatever text comes with it, on any node.
+/// Method: the same mid three times; the replies name the first.
+#[tokio::test]
+async fn a_mid_seen_before_gives_the_first_reply_again() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
+    let bob = Client::joined(&cluster.nodes[1], "bob", "tea").await?;
+    let send = |text: &str| json!({ "room": "tea", "mid": "same", "text": text });
+    let first = ada.send_with(send("first")).await?;
+    let again = ada.send_with(send("other text")).await?;
+    assert_eq!((&first.id, first.ts), (&again.id, again.ts));
+    bob.message(PATIENCE, "first").await?;
+    let there = bob.send_with(send("third text")).await?;
+    assert_eq!((&first.id, first.ts), (&there.id, there.ts));
+    ada.send("tea", "end").await?;
+    for client in [&ada, &bob] {
+        client.message(PATIENCE, "end").await?;
+        let texts: Vec<_> = client
+            .messages()
+            .into_iter()
+            .map(|(_, msg)| msg.text)
+            .collect();
+        assert_eq!(texts, ["first", "end"]);
+    }
+    Ok(())
+}
+
+/// Goal: `copies` waits for that many nodes and says how many hold the message; alone it says 0
+/// after 2 s and is no error.
+#[tokio::test]
+async fn copies_says_how_many_other_nodes_hold_the_message() -> Outcome {
+    let cluster = Cluster::start(3).await?;
+    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
+    let sent = ada
+        .send_with(json!({ "room": "tea", "text": "kept", "copies": 2 }))
+        .await?;
+    assert_eq!(sent.copies, 2);
+    let alone = Node::start(["--registry", "none"]).await?;
+    let bob = Client::joined(&alone, "bob", "tea").await?;
+    let start = crate::harness::Instant::now();
+    let sent = bob
+        .send_with(json!({ "room": "tea", "text": "alone", "copies": 1 }))
+        .await?;
+    let took = start.elapsed();
+    assert_eq!(sent.copies, 0);
+    assert!(
+        (ms(1900)..ms(3000)).contains(&took),
+        "the wait for copies took {took:?}, not 2 s"
+    );
+    Ok(())
+}
+
+/// Goal: history pages backwards without a hole or an overlap, over the socket as over HTTP, at
+/// the size asked for and never more than 200. Method: 450 messages; page by both; compare.
+#[tokio::test]
+async fn history_pages_join_without_hole_or_overlap() -> Outcome {
+    let cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
+    let ada = Client::hello(&cluster.nodes[0], "ada").await?;
+    let bob = Client::hello(&cluster.nodes[1], "bob").await?;
+    for count in 0..225 {
+        ada.send("tea", &format!("a{count}")).await?;
+        bob.send("tea", &format!("b{count}")).await?;
+    }
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    let all = crate::harness::histories(&nodes, "tea", PATIENCE).await?;
+    assert_eq!(all.len(), 450);
+    let mut paged: Vec<Msg> = Vec::new();
+    let mut before = None;
+    loop {
+        let mut body = json!({ "room": "tea", "limit": 100 });
+        if let Some(before) = &before {
+            body["before"] = json!(before);
+        }
+        let reply = ada.ask("history", body).await?;
+        let page: Vec<Msg> = serde_json::from_value(reply["messages"].clone())?;
+        assert!(page.len() <= 100 && !page.is_empty());
+        before = Some(page[0].id.clone());
+        paged.splice(0..0, page);
+        if reply["more"] == false {
+            break;
+        }
+    }
+    assert_eq!(paged, all);
+    let joined = bob
+        .join_with(json!({ "room": "tea", "history": 50 }))
+        .await?;
+    assert_eq!(joined.messages, all[400..]);
+    let most = ada
+        .ask("history", json!({ "room": "tea", "limit": 200 }))
+        .await?;
+    assert_eq!(most["messages"].as_array().unwrap().len(), 200);
+    let none = ada
+        .ask("history", json!({ "room": "empty", "limit": 10 }))
+        .await?;
+    assert_eq!(
+        (&none["messages"], &none["more"]),
+        (&json!([]), &json!(false))
+    );
+    Ok(())
+}
+
+/// Goal: several objects in one frame are several requests, `{}` is a ping, unknown fields are
+/// ignored. Method: one frame with two sends of odd
+/// fields, and one with a send and a ping.
+#[tokio::test]
+async fn a_frame_may_hold_several_objects() -> Outcome {
+    let node = Node::start(["--registry", "none"]).await?;
+    let client = Client::joined(&node, "ada", "tea").await?;
+    client.say(Message::text(
+        "{\"send\":{\"room\":\"tea\",\"text\":\"one\",\"colour\":\"red\"}}\n\
+         {\"future\":1,\"send\":{\"room\":\"tea\",\"text\":\"two\"}}",
+    ));
+    client.message(PATIENCE, "one").await?;
+    client.message(PATIENCE, "two").await?;
+    client
+        .ping(
+            "{\"send\":{\"room\":\"tea\",\"text\":\"three\"}}\n",
+            PATIENCE,
+        )
+        .await?;
+    client.message(PATIENCE, "three").await?;
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! The registry dies, stays away, comes back empty, or there are two.
+
+use crate::harness::load::spread;
+use crate::harness::{
+    Client, Cluster, Duration, Load, NOISE, Node, Outcome, PATIENCE, Reader, Registry, check_chain,
+    check_histories, eventually, histories, linked, long, say, secs,
+};
+
+/// P6: a registry that is back empty knows every live node again within this time.
+const LISTED_WITHIN: Duration = secs(3);
+/// P7: as in `start.rs`.
+const LINKED_WITHIN: Duration = crate::harness::ms(500);
+
+async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::Result<Duration> {
+    let from = registry.process.ready_at;
+    eventually(
+        within,
+        &format!("the registry lists {count} nodes"),
+        async || {
+            let listed = registry.listed().await?;
+            anyhow::ensure!(listed.len() == count, "it lists {listed:?}");
+            Ok(from.elapsed())
+        },
+    )
+    .await
+}
+
+/// Goal (P6): while the registry is away nothing is lost and no link closes, for 60 s (12 s unless
+/// `CHATMESH_LONG=1`: longer than lease, silence and every back-off of a link); back empty, it
+/// lists all nodes within 3 s; and a node that starts right after is linked as ever.
+/// Method: three nodes under load; kill -9 the registry; watch every link all the time; start it
+/// again on its port and a fourth node at once.
+#[tokio::test]
+async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outcome {
+    let away = if long() { secs(60) } else { secs(12) };
+    if !long() {
+        say(format_args!(
+            "the registry stays away {away:?}; 60 s with CHATMESH_LONG=1"
+        ));
+    }
+    let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+    let mut readers = Vec::new();
+    let mut load = Load::new();
+    for (place, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
+        let node = &cluster.nodes[place];
+        readers.push(Reader::start(node, &format!("{name}-reads"), "tea").await?);
+        load.add(Client::hello(node, name).await?, "tea", 67);
+    }
+    let address = cluster.registry.address().to_owned();
+    cluster.registry.process.kill().await?;
+    let until = crate::harness::Instant::now() + away;
+    let mut ticks = tokio::time::interval(crate::harness::ms(200));
+    while crate::harness::Instant::now() < until {
+        ticks.tick().await;
+        for node in &cluster.nodes {
+            let mesh = node.mesh().await?;
+            assert_eq!(
+                mesh.up(),
+                2,
+                "a link closed while the registry was away: {mesh:?}"
+            );
+        }
+    }
+    cluster.registry = Registry::on(&address).await?;
+    let fourth = cluster.add().await?.origin.clone();
+    cluster.linked(PATIENCE).await?;
+    let newcomer = &cluster.nodes[3];
+    let linked_after = newcomer.process.ready_at.elapsed();
+    let listed_after = lists(&cluster.registry, 4, LISTED_WITHIN + NOISE).await?;
+    say(format_args!(
+        "registry back empty: all listed after {listed_after:?}; the newcomer linked after \
+         {linked_after:?}"
+    ));
+    assert!(cluster.registry.listed().await?.contains(&fourth));
+    // The others may have to be told by their next renewal, so the bound is that of P6.
+    assert!(
+        linked_after <= LISTED_WITHIN + LINKED_WITHIN + NOISE,
+        "{linked_after:?}"
+    );
+    newcomer.takes_clients(PATIENCE).await?;
+
+    let attempts = load.stop().await?;
+    let (_, _, worst) = spread(attempts.iter().map(crate::harness::Attempt::delay));
+    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    check_histories(&history, &attempts, |_| true)?;
+    for reader in &mut readers {
+        assert_eq!(
+            check_chain(reader, &history, PATIENCE).await?,
+            history.len()
+        );
+    }
+    for node in &cluster.nodes[..3] {
+        let lost: u64 = node.mesh().await?.links.iter().map(|link| link.lost).sum();
+        assert_eq!(lost, 0);
+    }
+    say(format_args!(
+        "{} messages, slowest reply {worst:?}",
+        history.len()
+    ));
+    Ok(())
+}
+
+/// Goal: a registry killed and restarted under load, with a node joining right after each time.
+/// Method: five rounds; the newcomer of each is linked and stays.
+#[tokio::test]
+async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
+    let mut cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
+    let mut reader = Reader::start(&cluster.nodes[1], "reader", "tea").await?;
+    let load = Load::start([Client::hello(&cluster.nodes[0], "ada").await?], "tea", 200);
+    let address = cluster.registry.address().to_owned();
+    for round in 0..5 {
+        cluster.registry.process.kill().await?;
+        cluster.registry = Registry::on(&address).await?;
+        cluster.add().await?;
+        let listed = lists(&cluster.registry, round + 3, LISTED_WITHIN + NOISE).await?;
+        cluster.linked(PATIENCE).await?;
+        let newcomer = &cluster.nodes[round + 2];
+        let took = newcomer.process.ready_at.elapsed();
+        say(format_args!(
+            "round {round}: all listed after {listed:?}, linked after {took:?}"
+        ));
+        assert!(
+            took <= LISTED_WITHIN + LINKED_WITHIN + NOISE,
+            "linked only after {took:?}"
+        );
+    }
+    let attempts = load.stop().await?;
+    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    check_histories(&history, &attempts, |_| true)?;
+    check_chain(&mut reader, &history, PATIENCE).await?;
+    Ok(())
+}
+
+/// Goal: with two registries each may die in turn: newcomers are found through the other.
+/// Method: kill the first, add a node; bring the first back empty, kill the second, add another.
+#[tokio::test]
+async fn with_two_registries_each_may_die_in_turn() -> Outcome {
+    let mut one = Registry::start().await?;
+    let mut two = Registry::start().await?;
+    let args = [
+        "--registry",
+        &one.url.clone(),
+        "--registry",
+        &two.url.clone(),
+    ]
+    .map(str::to_owned);
+    let mut nodes = vec![
+        Node::start(args.clone()).await?,
+        Node::start(args.clone()).await?,
+    ];
+    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    let mut reader = Reader::start(&nodes[0], "reader", "tea").await?;
+    nodes[1].takes_clients(PATIENCE).await?;
+    let load = Load::start([Client::hello(&nodes[1], "ada").await?], "tea", 20);
+
+    one.process.kill().await?;
+    nodes.push(Node::start(args.clone()).await?);
+    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    let without_one = nodes[2].process.ready_at.elapsed();
+    let one = Registry::on(one.address()).await?;
+    lists(&one, 3, LISTED_WITHIN + NOISE).await?;
+
+    two.process.kill().await?;
+    nodes.push(Node::start(args).await?);
+    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    let without_two = nodes[3].process.ready_at.elapsed();
+    let states = nodes[3].mesh().await?.registries;
+    assert_eq!(states.len(), 2, "{states:?}");
+    assert_ne!(states[0].state, states[1].state, "one is down: {states:?}");
+    say(format_args!(
+        "one of two registries down: linked after {without_one:?}, {without_two:?}"
+    ));
+    for took in [without_one, without_two] {
+        assert!(took <= LINKED_WITHIN + NOISE, "linked only after {took:?}");
+    }
+    let attempts = load.stop().await?;
+    let history = histories(&nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    check_histories(&history, &attempts, |_| true)?;
+    check_chain(&mut reader, &history, PATIENCE).await?;
+    Ok(())
+}
+
+/// Goal (P9): a killed node is unlisted within 7 s; one that stops by itself, at once.
+#[tokio::test]
+async fn a_killed_node_is_unlisted_within_7_s_and_a_stopped_one_at_once() -> Outcome {
+    let mut cluster = Cluster::start(3).await?;
+    cluster.nodes[2].process.stop(secs(5) + NOISE).await?;
+    assert_eq!(
+        cluster.registry.listed().await?.len(),
+        2,
+        "a node that stops leaves the list"
+    );
+    cluster.nodes[1].process.kill().await?;
+    let killed = crate::harness::Instant::now();
+    let took = eventually(secs(7) + NOISE, "the killed node is unlisted", async || {
+        let listed = cluster.registry.listed().await?;
+        anyhow::ensure!(listed == [cluster.nodes[0].origin.clone()], "{listed:?}");
+        Ok(killed.elapsed())
+    })
+    .await?;
+    assert!(
+        took >= secs(3),
+        "a lease of 6 s, renewed every 2 s, ended after {took:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! A reader that loses its node again and again, and goes on at another.
+
+use crate::harness::{
+    Client, Cluster, Instant, Load, Outcome, PATIENCE, Reader, check_chain, check_histories,
+    eventually, histories, say,
+};
+
+/// How often the reader loses its node.
+const MOVES: usize = 6;
+
+/// Goal (P4): a client that loses its node to kill -9 goes on at any other node from its position,
+/// several times under load: nothing missed, nothing twice.
+/// Method: senders on one node; the reader's node, one of two others, is killed each time; the
+/// reader resumes at the other, which may just have started; the killed one comes back.
+#[tokio::test]
+async fn a_reader_that_loses_its_node_goes_on_elsewhere_without_hole_or_repeat() -> Outcome {
+    let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+    let mut reader = Reader::start(&cluster.nodes[1], "reader", "tea").await?;
+    let senders = [
+        Client::hello(&cluster.nodes[0], "ada").await?,
+        Client::hello(&cluster.nodes[0], "bob").await?,
+    ];
+    let load = Load::start(senders, "tea", 100);
+    let mut place = 1;
+    let mut times = Vec::new();
+    for _ in 0..MOVES {
+        let shown = reader.stream().len();
+        eventually(PATIENCE, "the reader is shown the load", async || {
+            let count = reader.stream().len();
+            anyhow::ensure!(count >= shown + 50, "shown {count}");
+            Ok(())
+        })
+        .await?;
+        let killed = Instant::now();
+        cluster.nodes[place].process.kill().await?;
+        reader.client().closed(PATIENCE).await?;
+        let other = 3 - place;
+        reader.resume(&cluster.nodes[other]).await?;
+        times.push(killed.elapsed());
+        cluster.nodes[place].again().await?;
+        cluster.linked(PATIENCE).await?;
+        cluster.nodes[place].takes_clients(PATIENCE).await?;
+        place = other;
+    }
+    let attempts = load.stop().await?;
+    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    check_histories(&history, &attempts, |_| true)?;
+    let count = check_chain(&mut reader, &history, PATIENCE).await?;
+    assert_eq!(count, history.len());
+    say(format_args!(
+        "{count} messages over {MOVES} moves; kill to recovered: {times:?}"
+    ));
+    Ok(())
+}
+
+/// Goal: a short gap of the client's own network is bridged on the same node, with what was said
+/// meanwhile, once. Method: vanish, let others speak, resume with the position.
+#[tokio::test]
+async fn a_client_that_was_away_is_shown_what_was_said_meanwhile() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let mut reader = Reader::start(&cluster.nodes[0], "reader", "tea").await?;
+    let ada = Client::hello(&cluster.nodes[0], "ada").await?;
+    let bob = Client::hello(&cluster.nodes[1], "bob").await?;
+    for round in 0..5 {
+        ada.send("tea", &format!("ada {round}")).await?;
+        bob.send("tea", &format!("bob {round}")).await?;
+        if round == 2 {
+            reader.client().message(PATIENCE, "bob 2").await?;
+            reader.client().message(PATIENCE, "ada 2").await?;
+            reader.position();
+            reader.client().vanish();
+        }
+    }
+    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    let joined = reader.resume(&cluster.nodes[1]).await?;
+    assert_eq!(
+        joined.messages,
+        history[6..],
+        "only what was missed, in the one order"
+    );
+    assert_eq!(check_chain(&mut reader, &history, PATIENCE).await?, 10);
+    let again = reader.resume(&cluster.nodes[0]).await?;
+    assert!(
+        again.messages.is_empty(),
+        "nothing was missed this time: {:?}",
+        again.messages
+    );
+    Ok(())
+}
+
+/// Goal: what cannot be replayed is said: `recovered:false` with the newest page.
+/// Method: a node that keeps 1000 messages; a position from before the trimmed ones, a position of
+/// an origin that nobody knows, a position ahead of everything.
+#[tokio::test]
+async fn what_cannot_be_replayed_is_said_and_the_newest_page_comes() -> Outcome {
+    let cluster = Cluster::with(1, &["--rate-limit", "0", "--retain-messages", "1000"]).await?;
+    let node = &cluster.nodes[0];
+    let ada = Client::hello(node, "ada").await?;
+    let early = ada.send("tea", "0").await?.id;
+    for count in 1..1500 {
+        ada.send("tea", &count.to_string()).await?;
+    }
+    let stale = [
+        early,
+        "aaaaaaaaaa.7".to_owned(),
+        format!("{}.18446744073709551615", node.origin),
+    ];
+    for since in stale {
+        let client = Client::hello(node, "bob").await?;
+        let body = serde_json::json!({ "room": "tea", "since": [since], "history": 20 });
+        let joined = client.join_with(body).await?;
+        assert_eq!(joined.recovered, Some(false), "since {since}");
+        let texts: Vec<_> = joined
+            .messages
+            .iter()
+            .map(|msg| msg.text.as_str())
+            .collect();
+        assert_eq!(
+            texts,
+            (1480..1500)
+                .map(|count| count.to_string())
+                .collect::<Vec<_>>()
+        );
+        let head = format!("{}.1500", node.origin);
+        assert!(joined.at.contains(&head), "{:?} lacks {head}", joined.at);
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! The chapter's static mode: ports typed by hand, bare `chat <text>` between all makes.
+
+use std::collections::HashMap;
+
+use crate::harness::tools::{Foreign, free_port};
+use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, Plain, eventually};
+
+/// Three nodes as the chapter starts them: each publishes on one port and subscribes to all three.
+async fn three(ports: &[u16; 3]) -> anyhow::Result<Vec<Node>> {
+    let mut nodes = Vec::new();
+    for port in ports {
+        let mut args = ["--http", "0", "--pub", &port.to_string()]
+            .map(str::to_owned)
+            .to_vec();
+        for other in ports {
+            args.extend(["--sub".to_owned(), other.to_string()]);
+        }
+        nodes.push(Node::start(args).await?);
+    }
+    Ok(nodes)
+}
+
+fn count(lines: &[String]) -> HashMap<&str, usize> {
+    let mut counts = HashMap::new();
+    for line in lines {
+        *counts.entry(line.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+/// Waits until what is said at each is heard at all: plain subscriptions carry no beats, so there
+/// is no other sign that they stand.
+async fn all_hear_all(clients: &[Plain]) -> anyhow::Result<()> {
+    for (place, client) in clients.iter().enumerate() {
+        eventually(PATIENCE, "all hear all", async || {
+            let probe = format!("probe {place} {}", rand::random::<u32>());
+            client.say(&probe);
+            for other in clients {
+                other
+                    .line(std::time::Duration::from_millis(300), &probe)
+                    .await?;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Goal: `--http … --pub P1 --sub P1 --sub P2 --sub P3` three times over is a chat, each text once
+/// for each client, and no registry is used. Method: plain clients on all three; a subscription to
+/// the node's own port, as in the chapter, must not double what it says.
+#[tokio::test]
+async fn three_nodes_with_ports_by_hand_are_a_chat() -> Outcome {
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let nodes = three(&ports).await?;
+    for node in &nodes {
+        assert!(
+            node.mesh().await?.registries.is_empty(),
+            "static mode uses no registry"
+        );
+    }
+    let mut clients = Vec::new();
+    for node in &nodes {
+        clients.push(Plain::connect(node, "").await?);
+    }
+    all_hear_all(&clients).await?;
+    for (place, client) in clients.iter().enumerate() {
+        for round in 0..10 {
+            client.say(&format!("text {place}.{round}"));
+        }
+    }
+    for client in &clients {
+        for place in 0..3 {
+            client.line(PATIENCE, &format!("text {place}.9")).await?;
+        }
+    }
+    // What would come twice would come soon after; a last word of each is the fence.
+    for (place, client) in clients.iter().enumerate() {
+        client.say(&format!("fence {place}"));
+    }
+    for client in &clients {
+        for place in 0..3 {
+            client.line(PATIENCE, &format!("fence {place}")).await?;
+        }
+        let lines = client.lines();
+        let counts = count(&lines);
+        for place in 0..3 {
+            for round in 0..10 {
+                assert_eq!(
+                    counts.get(&*format!("text {place}.{round}")),
+                    Some(&1),
+                    "{lines:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goal: the plain form is that of the chapter: a foreign ZeroMQ program hears `chat <text>` and is
+/// heard, each text once. Method: libzmq under Node.js in the place of the third server.
+#[tokio::test]
+async fn a_foreign_zeromq_program_is_heard_and_hears() -> Outcome {
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let args = |own: u16, others: [u16; 2]| {
+        [
+            "--http",
+            "0",
+            "--pub",
+            &own.to_string(),
+            "--sub",
+            &others[0].to_string(),
+            "--sub",
+            &format!("tcp://127.0.0.1:{}", others[1]),
+        ]
+        .map(str::to_owned)
+    };
+    let one = Node::start(args(ports[0], [ports[1], ports[2]])).await?;
+    let two = Node::start(args(ports[1], [ports[0], ports[2]])).await?;
+    let clients = [
+        Plain::connect(&one, "").await?,
+        Plain::connect(&two, "").await?,
+    ];
+    let mut foreign = Foreign::start(ports[2], &ports[..2]).await?;
+    all_hear_all(&clients).await?;
+    // The foreign program must be heard by both before what it says is counted.
+    for client in &clients {
+        eventually(PATIENCE, "the foreign program is heard", async || {
+            let probe = format!("foreign probe {}", rand::random::<u32>());
+            foreign.say(&probe).await?;
+            client
+                .line(std::time::Duration::from_millis(300), &probe)
+                .await
+        })
+        .await?;
+    }
+    foreign.say("grüße <b>from afar</b>").await?;
+    for client in &clients {
+        client.line(PATIENCE, "grüße <b>from afar</b>").await?;
+    }
+    for round in 0..20 {
+        clients[0].say(&format!("to the foreign {round}"));
+    }
+    clients[0].say("fence");
+    let heard = foreign.hears("fence").await?;
+    let counts = count(&heard);
+    for round in 0..20 {
+        assert_eq!(
+            counts.get(&*format!("to the foreign {round}")),
+            Some(&1),
+            "{heard:?}"
+        );
+    }
+    assert!(
+        !heard.iter().any(|text| text.contains("grüße")),
+        "its own words went out again"
+    );
+    for client in &clients {
+        client.line(PATIENCE, "fence").await?;
+        assert_eq!(count(&client.lines())["grüße <b>from afar</b>"], 1);
+    }
+    Ok(())
+}
+
+/// Goal: what comes in plain is appended to the node's own log, so that one node feeds a mesh, and
+/// never goes out in plain form again. Method: a mesh of two, one of them with `--sub` to the
+/// foreign program; all clients of the mesh are shown it once; the foreign program hears only
+/// what clients of that one node say.
+#[tokio::test]
+async fn one_node_feeds_a_mesh_from_a_foreign_publisher() -> Outcome {
+    let mut cluster = Cluster::start(1).await?;
+    let [foreign_port, feeder_port] = [free_port()?, free_port()?];
+    let mut foreign = Foreign::start(foreign_port, &[feeder_port]).await?;
+    let feeder = Node::start(
+        [
+            "--registry",
+            &cluster.registry.url,
+            "--pub",
+            &feeder_port.to_string(),
+            "--sub",
+            &foreign_port.to_string(),
+        ]
+        .map(str::to_owned),
+    )
+    .await?;
+    cluster.nodes.push(feeder);
+    cluster.linked(PATIENCE).await?;
+    let far = Client::joined(&cluster.nodes[0], "ada", "lobby").await?;
+    let near = Client::joined(&cluster.nodes[1], "bob", "lobby").await?;
+    eventually(PATIENCE, "the foreign program is heard", async || {
+        let probe = format!("probe {}", rand::random::<u32>());
+        foreign.say(&probe).await?;
+        far.message(std::time::Duration::from_millis(300), &probe)
+            .await
+    })
+    .await?;
+    foreign.say("from afar").await?;
+    for client in [&far, &near] {
+        let message = client.message(PATIENCE, "from afar").await?;
+        assert_eq!(
+            message.origin(),
+            cluster.nodes[1].origin,
+            "the feeder's own log holds it"
+        );
+    }
+    near.send("lobby", "fence").await?;
+    let heard = foreign.hears("fence").await?;
+    assert!(
+        heard.iter().all(|text| !text.contains("from afar")),
+        "{heard:?}"
+    );
+    far.message(PATIENCE, "fence").await?;
+    let texts: Vec<_> = far
+        .messages()
+        .into_iter()
+        .map(|(_, msg)| msg.text)
+        .collect();
+    assert_eq!(count(&texts)["from afar"], 1);
+    Ok(())
+}
+
+/// Goal: a static peer that dies and comes back on its port is heard again.
+/// Method: kill -9 one of three, start it again with its flags.
+#[tokio::test]
+async fn a_static_peer_that_comes_back_is_heard_again() -> Outcome {
+    let ports = [free_port()?, free_port()?, free_port()?];
+    let mut nodes = three(&ports).await?;
+    let survivors = [
+        Plain::connect(&nodes[0], "").await?,
+        Plain::connect(&nodes[1], "").await?,
+    ];
+    nodes[2].process.kill().await?;
+    nodes[2].again().await?;
+    let back = Plain::connect(&nodes[2], "").await?;
+    let [one, two] = survivors;
+    all_hear_all(&[one, two, back]).await?;
+    Ok(())
+}
