@@ -9,7 +9,6 @@ use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin};
-use crate::replica::peers::SILENCE_MAX;
 use crate::replica::resume::Resumed;
 
 /// What a node sends to a client.
@@ -27,12 +26,10 @@ impl World {
         let Some(asked) = self.tickets.remove(&ticket) else {
             self.broken(format!("{ticket:?} was answered twice"));
         };
-        // A node that died so long ago that its silence was noticed is no holder.
-        let noticed = SILENCE_MAX + Duration::from_millis(500);
-        let awake = self.now > self.nodes[id].thawed + noticed;
+        // A dead node is no holder any more once its link here has ended.
         let dead = |other: &NodeId| {
-            let crashed = self.nodes[*other].crashed;
-            awake && crashed.is_some_and(|at| self.now > at + noticed)
+            let link = self.nodes[id].links.get(other);
+            self.nodes[*other].crashed.is_some() && link.is_none_or(|link| !link.up)
         };
         let holders: Vec<NodeId> = (0..self.nodes.len())
             .filter(|other| *other != id && !dead(other) && self.holds(*other, entry))
