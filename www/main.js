@@ -133,11 +133,7 @@ const view = new View(document, {
     connection.typing(state.current);
   },
   older: () => askOlder(state.current),
-<<<<<<< HEAD
-  reconnect: () => connection.renew(),
-=======
   reconnect: () => (state.link.status === 'stopped' ? connection.renew() : connection.wake()),
->>>>>>> www
   retry: (mid) => dispatch({ type: 'retry', mid }),
   discard: (mid) => dispatch({ type: 'discard', mid }),
 });

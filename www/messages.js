@@ -103,11 +103,8 @@ export function merge(list, items) {
   /** @type {Item[] | null} */
   let copy = null;
   const added = [];
-<<<<<<< HEAD
-=======
   // Looking for a mid through the whole list is cheap for one message, and not for a long replay.
   const mids = items.length > 8 ? new Set(list.map((item) => (item.kind === 'message' ? item.mid : ''))) : null;
->>>>>>> www
   for (const item of items) {
     const held = copy ?? list;
     const at = place(held, item);
@@ -120,15 +117,10 @@ export function merge(list, items) {
       }
       continue;
     }
-<<<<<<< HEAD
-    const twin = item.kind === 'message' && item.mid !== ''
-      ? held.findIndex((other) => other.kind === 'message' && other.mid === item.mid) : -1;
-=======
     const mid = item.kind === 'message' ? item.mid : '';
     const twin = mid !== '' && (mids === null || mids.has(mid))
       ? held.findIndex((other) => other.kind === 'message' && other.mid === mid) : -1;
     mids?.add(mid);
->>>>>>> www
     if (twin < 0) {
       copy ??= list.slice();
       copy.splice(at, 0, item);

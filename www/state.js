@@ -3,24 +3,10 @@
  * socket, no document; all of these come in as events. A state is never changed in place, so what is the same
  * object is the same, and need not be drawn again.
  */
-<<<<<<< HEAD
-import { advance, compare, makeNotice, merge, positionIds, readMessage } from './messages.js';
-import { DEFAULT_LIMITS } from './wire.js';
-
-/** Messages kept per room, and how many more may be read back before that ends. */
-export const KEEP = 5_000;
-export const KEEP_READING = 10_000;
-/** Somebody who was typing and is not heard of again has stopped. */
-export const TYPING_MS = 6_000;
-/** Names shown of a room; the count is true whatever their number. */
-export const MEMBERS_SHOWN = 500;
-
-=======
 import { merge, positionIds, readMessage } from './messages.js';
 import { TYPING_MS, mark, memberList, newRoom, prepend, read, settle, take, withoutTyping } from './room.js';
 import { DEFAULT_LIMITS } from './wire.js';
 
->>>>>>> www
 /**
  * @typedef {object} Pending  a message that no node has acknowledged
  * @property {string} mid
@@ -31,26 +17,7 @@ import { DEFAULT_LIMITS } from './wire.js';
  * @property {string} reason  why it failed, or ''
  */
 
-<<<<<<< HEAD
-/**
- * @typedef {object} Room
- * @property {string} name
- * @property {'joining' | 'joined' | 'refused'} state
- * @property {string} reason             why it was refused, or ''
- * @property {ReadonlyMap<string, number>} position  the highest seq seen, per origin
- * @property {readonly import('./messages.js').Item[]} items  sorted
- * @property {number} keep               how many items are kept
- * @property {'unknown' | 'some' | 'loading' | 'none' | 'full'} older  what is known of the time before them
- * @property {readonly string[]} members sorted
- * @property {number} count
- * @property {ReadonlyMap<string, number>} typing    when each one's typing ends, ms
- * @property {number} unread
- * @property {{ts: number, origin: string} | null} unreadFrom  the first unread message
- * @property {string} draft
- */
-=======
 /** @typedef {import('./room.js').Room} Room */
->>>>>>> www
 
 /**
  * @typedef {object} Link
@@ -105,21 +72,6 @@ export function initialState({ name, rooms, current, outbox = [], mine = [], dra
 }
 
 /**
-<<<<<<< HEAD
- * @param {string} name
- * @param {string} draft
- * @returns {Room}
- */
-function newRoom(name, draft) {
-  return {
-    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', members: [],
-    count: 0, typing: new Map(), unread: 0, unreadFrom: null, draft,
-  };
-}
-
-/**
-=======
->>>>>>> www
  * @param {State} state
  * @param {string} room
  * @returns {string[] | undefined} what to join with: undefined if the room was never joined
@@ -176,55 +128,8 @@ function receive(state, name, wires, { live }) {
   const mids = new Set(messages.map((message) => message.mid));
   const outbox = state.outbox.filter((pending) => !mids.has(pending.mid));
   const settled = outbox.length === state.outbox.length ? state : { ...state, outbox };
-<<<<<<< HEAD
-  return changeRoom(settled, name, (room) => {
-    const { list, added } = merge(room.items, messages);
-    const position = live ? advance(room.position, messages.map((message) => message.id)) : room.position;
-    if (list === room.items && position === room.position) return room;
-    const next = { ...room, items: list, position };
-    if (!live) return next;
-    const fresh = added.filter((item) => item.kind === 'message' && !item.own);
-    next.typing = withoutTyping(room.typing, messages.map((message) => message.from));
-    if (fresh.length > 0 && !(state.attentive && state.current === name)) {
-      next.unread = room.unread + fresh.length;
-      if (room.unread === 0) next.unreadFrom = fresh.reduce((first, item) => (compare(item, first) < 0 ? item : first));
-    }
-    return trim(next);
-  });
-}
-
-/**
- * @param {Room} room
- * @returns {Room} with no more items than it keeps
- */
-function trim(room) {
-  if (room.items.length <= room.keep) return room;
-  return { ...room, items: room.items.slice(room.items.length - room.keep), older: room.older === 'loading' ? 'loading' : 'some' };
-}
-
-/**
- * @param {ReadonlyMap<string, number>} typing
- * @param {readonly string[]} names
- * @returns {ReadonlyMap<string, number>}
- */
-function withoutTyping(typing, names) {
-  if (!names.some((name) => typing.has(name))) return typing;
-  const next = new Map(typing);
-  for (const name of names) next.delete(name);
-  return next;
-}
-
-/**
- * @param {Iterable<unknown>} names
- * @returns {string[]} each once, sorted, as many as are shown
- */
-function memberList(names) {
-  const texts = new Set([...names].filter((name) => typeof name === 'string'));
-  return /** @type {string[]} */ ([...texts]).sort((a, b) => a.localeCompare(b)).slice(0, MEMBERS_SHOWN);
-=======
   const seen = state.attentive && state.current === name;
   return changeRoom(settled, name, (room) => take(room, messages, { live, seen }));
->>>>>>> www
 }
 
 /**
@@ -236,22 +141,7 @@ function memberList(names) {
  */
 function notify(state, name, kind, lost) {
   const number = state.notices + 1;
-<<<<<<< HEAD
-  return changeRoom({ ...state, notices: number }, name, (room) => {
-    const last = room.items[room.items.length - 1];
-    return { ...room, items: merge(room.items, [makeNotice(kind, number, last?.ts ?? 0, lost)]).list };
-  });
-}
-
-/**
- * @param {Room} room
- * @returns {Room} with all of it read
- */
-function read(room) {
-  return room.unread === 0 ? room : { ...room, unread: 0 };
-=======
   return changeRoom({ ...state, notices: number }, name, (room) => mark(room, kind, number, lost));
->>>>>>> www
 }
 
 /** @type {Record<string, (state: State, event: any) => State>} */
@@ -310,26 +200,7 @@ const HANDLERS = {
     const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing', 0) : state;
     const wires = Array.isArray(reply.messages) ? reply.messages : [];
     const received = receive(marked, name, wires, { live: true });
-<<<<<<< HEAD
-    const at = Array.isArray(reply.at) ? reply.at : [];
-    return changeRoom(received, name, (room) => {
-      // After a loss only what this node knows counts. To go on naming an origin that nobody has any more would
-      // make every later return look like a loss.
-      const base = lossy ? new Map([...room.position].filter(([origin]) => advance(new Map(), at).has(origin)
-        || wires.some((wire) => String(wire?.id).startsWith(`${origin}.`)))) : room.position;
-      const first = !resumed;
-      return {
-        ...room, state: 'joined', reason: '', position: advance(base, at),
-        older: room.older === 'unknown' || room.older === 'loading' ? 'some' : room.older,
-        members: memberList(Array.isArray(reply.members) ? reply.members : []),
-        count: Number.isFinite(reply.count) ? reply.count : (reply.members?.length ?? 0),
-        // What was said before one came is not unread.
-        unread: first ? 0 : room.unread, unreadFrom: first ? null : room.unreadFrom,
-      };
-    });
-=======
     return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy }));
->>>>>>> www
   },
 
   'join-failed'(state, { room, fault }) {
@@ -353,20 +224,9 @@ const HANDLERS = {
 
   history(state, { room: name, messages, more }) {
     const wires = Array.isArray(messages) ? messages : [];
-<<<<<<< HEAD
-    const before = state.rooms.get(name)?.items.length;
-    return changeRoom(receive(state, name, wires, { live: false }), name, (room) => {
-      const keep = Math.min(KEEP_READING, Math.max(room.keep, room.items.length + 1_000));
-      // A page that brought nothing new ends it, whatever it claims, or the page would ask for ever.
-      const end = more === false || wires.length === 0 || room.items.length === before;
-      const older = end ? 'none' : room.items.length >= KEEP_READING ? 'full' : 'some';
-      return { ...room, older, keep };
-    });
-=======
     const before = state.rooms.get(name)?.items.length ?? 0;
     const next = receive(state, name, wires, { live: false });
     return changeRoom(next, name, (room) => prepend(room, { more: more !== false, found: room.items.length - before }));
->>>>>>> www
   },
 
   'history-failed'(state, { room }) {

@@ -3,10 +3,7 @@
  * a screen reader, and keeps its selection. All text goes in by `textContent`; links are made of checked http(s)
  * addresses only.
  */
-<<<<<<< HEAD
-=======
 import { element, keyed } from './dom.js';
->>>>>>> www
 import { hue, initials } from './names.js';
 
 /** Messages of one sender stand under one name if they are no further apart. */
@@ -113,51 +110,6 @@ export function rows(room, outbox, name) {
 }
 
 /**
-<<<<<<< HEAD
- * @param {string} tag
- * @param {string} [className]
- * @param {string} [text]
- * @returns {HTMLElement}
- */
-export function element(tag, className = '', text = '') {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-/**
- * Makes the children of `parent` those of `items`, keeping nodes whose key is the same.
- * @template T
- * @param {HTMLElement} parent
- * @param {readonly T[]} items
- * @param {(item: T) => string} keyOf
- * @param {(node: HTMLElement, item: T) => void} fill called on new nodes, and on others to bring them up to date
- */
-export function keyed(parent, items, keyOf, fill) {
-  /** @type {Map<string, HTMLElement>} */
-  const nodes = /** @type {any} */ (parent).nodesByKey ?? new Map();
-  const next = new Map();
-  for (const item of items) {
-    const key = keyOf(item);
-    const node = nodes.get(key) ?? element('li');
-    next.set(key, node);
-    fill(node, item);
-  }
-  for (const [key, node] of nodes) {
-    if (!next.has(key)) node.remove();
-  }
-  let expected = parent.firstChild;
-  for (const node of next.values()) {
-    if (node === expected) expected = expected.nextSibling;
-    else parent.insertBefore(node, expected);
-  }
-  /** @type {any} */ (parent).nodesByKey = next;
-}
-
-/**
-=======
->>>>>>> www
  * @param {HTMLElement} node an avatar
  * @param {string} name
  */

@@ -3,17 +3,11 @@
  * times, and touches only what differs. What a person does goes out through the `on` callbacks.
  * The ids that tests rely on are listed at the top of index.html.
  */
-<<<<<<< HEAD
-import { drawRows, element, fillAvatar, keyed, rows } from './transcript.js';
-import { unreadTotal } from './state.js';
-import { byteLength } from './wire.js';
-=======
 import { Composer } from './composer.js';
 import { element, keyed, setText } from './dom.js';
 import { Drawers } from './drawers.js';
 import { unreadTotal } from './state.js';
 import { drawRows, fillAvatar, rows } from './transcript.js';
->>>>>>> www
 
 /** Nearer to the end than this is at the end: new messages scroll in by themselves. */
 const AT_END_PX = 60;
@@ -52,8 +46,6 @@ export class View {
     this.places = new Map();
     this.said = '';
     this.newBelow = 0;
-<<<<<<< HEAD
-=======
     /** Where the past was last asked for without a person's doing: asked once only. */
     this.askedAt = '';
     this.drawers = new Drawers(document);
@@ -67,7 +59,6 @@ export class View {
         if (this.atEnd) this.ui.scroller.scrollTop = this.ui.scroller.scrollHeight;
       },
     });
->>>>>>> www
     this.#listen();
   }
 
@@ -84,11 +75,7 @@ export class View {
     this.#members(state, room);
     this.#typing(room);
     this.#transcript(state, before, room);
-<<<<<<< HEAD
-    this.#compose(state, before, room);
-=======
     this.composer.render(room, before?.rooms.get(room.name), before?.current !== state.current, state.limits.text);
->>>>>>> www
     if (before?.name !== state.name) {
       if (this.document.activeElement !== this.ui.name) this.ui.name.value = state.name;
       fillAvatar(this.ui['my-avatar'], state.name);
@@ -119,14 +106,9 @@ export class View {
     setText(this.ui['status-verb'], verb);
     setText(this.ui['status-node'], named ? node : '');
     // The countdown is for the eye only: read out, it would drown everything else.
-<<<<<<< HEAD
-    this.announce({ reconnecting: 'reconnecting', offline: 'offline', stopped: `stopped: ${link.reason}` }[status] ?? verb + node);
-    this.ui.retry.hidden = status !== 'stopped' && status !== 'offline';
-=======
     const said = status === 'stopped' ? `stopped: ${link.reason}` : named ? verb + node : status;
     this.announce(said);
     this.ui.retry.hidden = status !== 'stopped' && !(link.retryAt > 0 && seconds > 2);
->>>>>>> www
     const banner = status === 'stopped' ? `Not connected: ${link.reason}. What you write is kept and sent later.`
       : status === 'offline' ? 'You are offline. What you write is kept and sent when you are back.'
         : status === 'reconnecting' || (status === 'connecting' && link.reason !== '') ? `${sentence(link.reason)}. What you write is kept and sent as soon as a node answers.` : '';
@@ -220,11 +202,7 @@ export class View {
       && old?.unreadFrom === room.unreadFrom && before?.name === state.name && before?.mine === state.mine;
     this.#edges(room);
     if (same) return;
-<<<<<<< HEAD
-    const { scroller, transcript } = this.ui;
-=======
     const { scroller, transcript, messages } = this.ui;
->>>>>>> www
     const sending = state.outbox.length > (before?.outbox.length ?? 0) && !switched;
     if (sending) this.atEnd = true;
     if (switched) this.newBelow = 0;
@@ -235,11 +213,7 @@ export class View {
     const quiet = switched || old?.older === 'loading' || (old?.items.length ?? 0) === 0;
     transcript.setAttribute('aria-live', quiet ? 'off' : 'polite');
     const anchor = this.atEnd || switched ? null : this.#anchor();
-<<<<<<< HEAD
-    drawRows(transcript, rows(room, state.outbox, state.name));
-=======
     drawRows(messages, rows(room, state.outbox, state.name));
->>>>>>> www
     if (switched) {
       const place = this.places.get(room.name);
       const unread = transcript.querySelector('.unread');
@@ -253,10 +227,7 @@ export class View {
       scroller.scrollTop = scroller.scrollHeight;
     }
     this.#jump();
-<<<<<<< HEAD
-=======
     this.#fill(room);
->>>>>>> www
     if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
   }
 
@@ -283,11 +254,7 @@ export class View {
    */
   #anchor() {
     const edge = this.ui.scroller.getBoundingClientRect().top;
-<<<<<<< HEAD
-    const nodes = this.ui.transcript.children;
-=======
     const nodes = this.ui.messages.children;
->>>>>>> www
     let low = 0;
     let high = nodes.length;
     while (low < high) {
@@ -301,33 +268,6 @@ export class View {
   }
 
   /**
-<<<<<<< HEAD
-   * @param {import('./state.js').State} state
-   * @param {import('./state.js').State | null} before
-   * @param {import('./state.js').Room} room
-   */
-  #compose(state, before, room) {
-    const { compose } = this.ui;
-    const placeholder = `Message #${room.name}`;
-    if (compose.placeholder !== placeholder) compose.placeholder = placeholder;
-    // While a person types, the field is ahead of the state; it is set only if another room's text belongs there.
-    if (before?.current !== state.current || (room.draft === '' && before?.rooms.get(room.name)?.draft !== '')) compose.value = room.draft;
-    this.#measure();
-  }
-
-  /** Fits the field to its text, and says when the text is too long. */
-  #measure() {
-    const { compose, send } = this.ui;
-    compose.style.setProperty('height', 'auto');
-    compose.style.setProperty('height', `${Math.min(compose.scrollHeight, 200)}px`);
-    const limit = this.state?.limits.text ?? Infinity;
-    const bytes = byteLength(compose.value);
-    const note = bytes > limit ? `Too long by ${bytes - limit} bytes.` : bytes > limit * 0.8 ? `${limit - bytes} bytes left.` : '';
-    setText(this.ui['compose-note'], note);
-    compose.setAttribute('aria-invalid', String(bytes > limit));
-    send.disabled = bytes > limit || compose.value.trim() === '';
-    if (this.atEnd) this.ui.scroller.scrollTop = this.ui.scroller.scrollHeight;
-=======
    * Asks for the past while there is room for it on the screen; nobody can scroll up in what does not scroll.
    * @param {import('./state.js').Room} room
    */
@@ -337,7 +277,6 @@ export class View {
     if (room.older !== 'some' || room.state !== 'joined' || at === this.askedAt || scroller.scrollHeight > scroller.clientHeight) return;
     this.askedAt = at;
     this.on.older();
->>>>>>> www
   }
 
   #jump() {
@@ -356,95 +295,20 @@ export class View {
     this.#jump();
   }
 
-<<<<<<< HEAD
-  /** @param {'rooms' | 'members' | null} which opens one drawer, or closes both */
-  #drawer(which) {
-    const { shade } = this.ui;
-    for (const name of ['rooms', 'members']) {
-      const panel = this.ui[`${name}-panel`];
-      const opener = this.ui[`${name}-open`];
-      const open = name === which;
-      const was = panel.classList.contains('open');
-      panel.classList.toggle('open', open);
-      opener.setAttribute('aria-expanded', String(open));
-      if (open) panel.querySelector('button, input')?.focus({ preventScroll: true });
-      else if (was && panel.contains(this.document.activeElement)) opener.focus();
-    }
-    shade.hidden = which === null;
-    this.#inert();
-  }
-
-  /** A closed drawer is out of sight, so it has to be out of the order of focus; behind an open one all else is. */
-  #inert() {
-    const narrow = { rooms: this.narrow.matches, members: this.medium.matches };
-    let modal = false;
-    for (const [name, drawer] of Object.entries(narrow)) {
-      const panel = this.ui[`${name}-panel`];
-      const open = panel.classList.contains('open');
-      panel.inert = drawer && !open;
-      modal ||= drawer && open;
-    }
-    this.ui.room.inert = modal;
-    if (!modal) this.ui.shade.hidden = true;
-  }
-
-  #submit() {
-    const { compose, send } = this.ui;
-    this.#measure();
-    if (send.disabled) return;
-    const text = compose.value;
-    compose.value = '';
-    this.atEnd = true;
-    this.on.send(text);
-    this.#measure();
-    compose.focus();
-  }
-
   #listen() {
     const { ui, on, document } = this;
-    const window = /** @type {Window} */ (document.defaultView);
-    this.narrow = window.matchMedia('(max-width: 760px)');
-    this.medium = window.matchMedia('(max-width: 1080px)');
-    for (const query of [this.narrow, this.medium]) query.addEventListener('change', () => this.#drawer(null));
-    this.#inert();
-
-=======
-  #listen() {
-    const { ui, on, document } = this;
->>>>>>> www
     ui.skip.addEventListener('click', (/** @type {Event} */ event) => {
       // The hash names the room, so the link must not become one.
       event.preventDefault();
       ui.compose.focus();
     });
-<<<<<<< HEAD
-    ui.compose.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
-      // Enter that ends a composition (of Japanese, say) is not meant for us.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      this.#submit();
-    });
-    ui.compose.addEventListener('input', () => {
-      on.draft(ui.compose.value);
-      this.#measure();
-    });
-    ui['compose-form'].addEventListener('submit', (/** @type {Event} */ event) => {
-      event.preventDefault();
-      this.#submit();
-    });
-=======
->>>>>>> www
     ui['room-form'].addEventListener('submit', (/** @type {Event} */ event) => {
       event.preventDefault();
       const ok = on.join(ui['room-input'].value);
       setText(ui['room-error'], ok ? '' : 'A room’s name has letters, digits, dots, hyphens or underscores, at most 64.');
       if (!ok) return;
       ui['room-input'].value = '';
-<<<<<<< HEAD
-      this.#drawer(null);
-=======
       this.drawers.show(null);
->>>>>>> www
       ui.compose.focus();
     });
     const rename = () => {
@@ -465,11 +329,7 @@ export class View {
       if (leave) on.leave(leave.dataset.leave);
       else if (open) {
         on.open(open.dataset.room);
-<<<<<<< HEAD
-        this.#drawer(null);
-=======
         this.drawers.show(null);
->>>>>>> www
       }
     });
     ui.transcript.addEventListener('click', (/** @type {any} */ event) => {
@@ -492,16 +352,6 @@ export class View {
       ui.compose.focus();
     });
     ui.retry.addEventListener('click', () => on.reconnect());
-<<<<<<< HEAD
-    ui['rooms-open'].addEventListener('click', () => this.#drawer('rooms'));
-    ui['members-open'].addEventListener('click', () => this.#drawer(this.medium.matches ? 'members' : null));
-    ui.shade.addEventListener('click', () => this.#drawer(null));
-    for (const button of document.querySelectorAll('[data-close]')) button.addEventListener('click', () => this.#drawer(null));
-    document.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape' && !ui.shade.hidden) this.#drawer(null);
-    });
-=======
->>>>>>> www
     // A keyboard that opens, or a turned screen, must not hide the newest message.
     new ResizeObserver(() => {
       if (this.atEnd) ui.scroller.scrollTop = ui.scroller.scrollHeight;
@@ -510,17 +360,6 @@ export class View {
 }
 
 /**
-<<<<<<< HEAD
- * @param {HTMLElement} node
- * @param {string} text
- */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-/**
-=======
->>>>>>> www
  * @param {string} text
  * @returns {string} with a capital letter at its head
  */

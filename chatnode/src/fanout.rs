@@ -7,10 +7,14 @@
 //! one whose socket did not take all gets a backlog of its own, bounded; if it stays over the bound
 //! it is closed as slow, and resumes from its position. Nothing is ever skipped.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod backlog;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use slab::Slab;
@@ -18,19 +22,12 @@ use tokio::io::AsyncWrite as _;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::task::AbortHandle;
 
+use self::backlog::Backlog;
+pub use self::backlog::{QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SLOW_FOR};
 use crate::replica::entry::Entry;
 use crate::replica::names::{Origin, RoomName};
 use crate::websocket::{Close, append_close, append_text};
 
-/// Bytes that may wait for one client; over it for [`SLOW_FOR`], the client is closed as slow.
-pub const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Messages that may wait for one client, alike.
-pub const QUEUE_MESSAGES_MAX: u32 = 512;
-/// How long a client may be over a bound.
-pub const SLOW_FOR: Duration = Duration::from_secs(2);
-/// Bytes at which a client is closed as slow at once. With the bounds above, this is what one
-/// client can make this node hold.
-pub const QUEUE_BYTES_HARD_MAX: usize = 8 << 20;
 /// A batch buffer larger than this is given back after its turn.
 const BATCH_KEPT_BYTES: usize = 256 << 10;
 /// How long a closed connection may take to say goodbye.
@@ -86,68 +83,16 @@ pub struct Conn<S> {
     backlog: Option<Box<Backlog>>,
 }
 
-/// What a socket did not take.
-#[derive(Debug, Default)]
-struct Backlog {
-    bytes: VecDeque<u8>,
-    /// Where, in bytes ever queued, so many messages end.
-    marks: VecDeque<(u64, u32)>,
-    messages: u32,
-    queued: u64,
-    drained: u64,
-    /// Bytes of replies that the client asked for: they do not make it slow.
-    granted: usize,
-    over_since: Option<Duration>,
-    /// Bytes up to the end of the frame that is partly written.
-    frame_left: usize,
-}
-
-impl Backlog {
-    fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
-        self.queued += bytes.len() as u64;
-    }
-
-    fn mark(&mut self, messages: u32) {
-        self.marks.push_back((self.queued, messages));
-        self.messages += messages;
-    }
-
-    fn drain(&mut self, count: usize) {
-        let mut left = count;
-        while left >= self.frame_left && left > 0 {
-            left -= self.frame_left;
-            self.bytes.drain(..self.frame_left);
-            self.frame_left = frame_length(self.bytes.iter().copied());
+impl<S> Conn<S> {
+    /// All was written. If that ended with a close frame, nothing more will be: the client reads
+    /// that, and the end of the stream behind it, while this node still reads what the client had
+    /// under way. Dropping the socket now would reset it, and the close frame could be lost.
+    fn finish(&mut self) {
+        if self.closing.is_some() {
+            let mut nobody = Context::from_waker(Waker::noop());
+            // Shutting a TCP socket down never waits; if it fails, the client has gone already.
+            let _ = Pin::new(&mut self.write).poll_shutdown(&mut nobody);
         }
-        self.bytes.drain(..left);
-        self.frame_left -= left;
-        self.drained += count as u64;
-        self.granted = self.granted.saturating_sub(count);
-        while let Some((end, messages)) = self.marks.front().copied()
-            && end <= self.drained
-        {
-            self.messages -= messages;
-            self.marks.pop_front();
-        }
-    }
-
-    /// Gives up all but the frame that is partly written, so that a close frame can follow.
-    fn give_up(&mut self) {
-        self.bytes.truncate(self.frame_left);
-        self.marks.clear();
-        self.messages = 0;
-    }
-
-    /// Whether the client is to be closed.
-    fn is_slow(&mut self, now: Duration) -> bool {
-        let bytes = self.bytes.len().saturating_sub(self.granted);
-        if bytes <= QUEUE_BYTES_MAX && self.messages <= QUEUE_MESSAGES_MAX {
-            self.over_since = None;
-            return false;
-        }
-        let since = *self.over_since.get_or_insert(now);
-        bytes > QUEUE_BYTES_HARD_MAX || now >= since + SLOW_FOR
     }
 }
 
@@ -314,7 +259,7 @@ impl<S> Fanout<S> {
     pub fn send(&mut self, id: ConnId, text: &str, granted: bool) {
         self.append(id, |output| append_text(output, &[text.as_bytes()]));
         if granted && let Some(conn) = self.get_mut(id) {
-            conn.backlog.get_or_insert_default().granted += text.len();
+            conn.backlog.get_or_insert_default().grant(text.len());
         }
     }
 
@@ -561,7 +506,7 @@ impl<S> Fanout<S> {
         let waiting = conn
             .backlog
             .as_ref()
-            .is_some_and(|backlog| !backlog.bytes.is_empty());
+            .is_some_and(|backlog| !backlog.is_empty());
         let written = if waiting {
             Ok(0)
         } else {
@@ -571,14 +516,12 @@ impl<S> Fanout<S> {
         match written {
             Ok(written) if written == total => {
                 conn.backlog = None;
-                return;
+                return conn.finish();
             }
-            Ok(written) => queue(
-                conn.backlog.get_or_insert_default(),
-                slices,
-                written,
-                messages,
-            ),
+            Ok(written) => {
+                let backlog = conn.backlog.get_or_insert_default();
+                backlog.queue(slices, written, messages);
+            }
             Err(_) => return self.ended.push((id, Ended::Broken)),
         }
         if !std::mem::replace(&mut conn.draining, true) {
@@ -594,10 +537,9 @@ impl<S> Fanout<S> {
         self.slow += 1;
         let Some(conn) = self.get_mut(id) else { return };
         let backlog = conn.backlog.get_or_insert_default();
-        backlog.give_up();
         let mut frame = Vec::new();
         append_close(&mut frame, &SLOW);
-        backlog.push(&frame);
+        backlog.give_up(&frame);
         conn.closing = Some(now + CLOSING_SLOW_MAX);
         self.ended.push((id, Ended::Slow));
     }
@@ -620,10 +562,9 @@ impl<S> Fanout<S> {
             return Poll::Ready(Ok(()));
         };
         while let Some(backlog) = &mut conn.backlog
-            && !backlog.bytes.is_empty()
+            && !backlog.is_empty()
         {
-            let (front, _) = backlog.bytes.as_slices();
-            let written = ready!(Pin::new(&mut conn.write).poll_write(cx, front))?;
+            let written = ready!(Pin::new(&mut conn.write).poll_write(cx, backlog.front()))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -631,6 +572,7 @@ impl<S> Fanout<S> {
         }
         conn.backlog = None;
         conn.draining = false;
+        conn.finish();
         Poll::Ready(Ok(()))
     }
 }
@@ -694,38 +636,4 @@ fn try_write(write: &OwnedWriteHalf, slices: &[IoSlice<'_>]) -> io::Result<usize
         Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(0),
         written => written,
     }
-}
-
-/// The length of the server's frame that starts here (RFC 6455 section 5.2, never masked); 0 if
-/// nothing does.
-fn frame_length(mut bytes: impl Iterator<Item = u8>) -> usize {
-    let Some(length) = bytes.nth(1) else { return 0 };
-    let wide = |bytes: &mut dyn Iterator<Item = u8>, count| {
-        bytes
-            .take(count)
-            .fold(0, |length, byte| length << 8 | usize::from(byte))
-    };
-    match length {
-        126 => 4 + wide(&mut bytes, 2),
-        127 => 10 + wide(&mut bytes, 8),
-        length => 2 + usize::from(length),
-    }
-}
-
-fn queue(backlog: &mut Backlog, slices: &[IoSlice<'_>], written: usize, messages: u32) {
-    if backlog.bytes.is_empty() {
-        let all = || slices.iter().flat_map(|slice| slice.iter().copied());
-        let mut end = 0;
-        while end <= written {
-            end += frame_length(all().skip(end));
-        }
-        backlog.frame_left = end - written;
-    }
-    let mut skip = written;
-    for slice in slices {
-        let taken = skip.min(slice.len());
-        backlog.push(&slice[taken..]);
-        skip -= taken;
-    }
-    backlog.mark(messages);
 }

@@ -175,7 +175,8 @@ impl Front {
         Ok((response, plain))
     }
 
-    /// A browser says whose page asks. It must be this node's, a live node's, or an allowed one;
+    /// A browser says whose page asks. It must be this node's, that of a node
+    /// which was seen alive (a page outlives the node that served it), or an allowed one;
     /// what says nothing is no browser.
     fn check_origin(&self, headers: &HeaderMap, local: SocketAddr) -> Result<(), Problem> {
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -214,7 +215,7 @@ impl Front {
                 .allow_origins
                 .iter()
                 .any(|allowed| allowed == origin)
-            || self.hub.look(|node| node.nodes.iter().any(same))
+            || self.hub.look(|node| node.nodes_seen.iter().any(same))
     }
 
     /// Takes the connection over once the response has been written.

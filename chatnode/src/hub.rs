@@ -14,7 +14,7 @@ pub(crate) mod mesh;
 mod reader;
 pub(crate) mod turn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -138,6 +138,8 @@ pub struct Node {
     pub(crate) counters: Counters,
     /// The HTTP endpoints of the live nodes, this one's first.
     pub(crate) nodes: Vec<String>,
+    /// The HTTP endpoints of all nodes that were ever seen alive.
+    pub(crate) nodes_seen: VecDeque<String>,
     /// How the registries are.
     pub(crate) view: View,
     /// The node is going away.
@@ -253,6 +255,7 @@ impl Hub {
             events: events::Events::default(),
             outbox: Outbox::default(),
             counters: Counters::default(),
+            nodes_seen: VecDeque::from(nodes.clone()),
             nodes,
             view: View::default(),
             stopping: false,

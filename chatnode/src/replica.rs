@@ -23,6 +23,8 @@ pub mod members;
 mod mids;
 pub mod names;
 pub mod peers;
+#[cfg(test)]
+mod properties;
 pub mod repair;
 pub mod resume;
 #[cfg(test)]
@@ -175,6 +177,9 @@ pub struct Replica {
 struct Acks {
     due: Option<Duration>,
     last: Option<Duration>,
+    /// The number that was acknowledged last, and the one that is to be.
+    told: u64,
+    wanted: u64,
 }
 
 impl Replica {

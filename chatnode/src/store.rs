@@ -53,8 +53,15 @@ pub trait Store: fmt::Debug + Send {
     /// The newest `limit` entries shown in a room that stand before a place.
     fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page;
 
-    /// Entries shown in a room from a timestamp on, in order.
-    fn shown_from(&self, room: &RoomName, ts: u64) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_>;
+    /// Entries of one origin that are shown in a room and lie beyond a number, ascending.
+    fn shown_beyond(
+        &self,
+        room: &RoomName,
+        after: EntryId,
+    ) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_>;
+
+    /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
+    fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool;
 
     /// Rooms with entries shown, by name.
     fn rooms(&self) -> Vec<RoomSummary>;

@@ -29,7 +29,7 @@ const TARGETS: [(usize, Duration); 3] = [
     (1000, Duration::from_millis(150)),
 ];
 /// Changes measured.
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 200;
 /// Nodes listed all along, so that the body has a size as in life.
 const NODES: u16 = 100;
 

@@ -79,7 +79,8 @@ pub struct Node {
     #[serde(default)]
     pub meta: BTreeMap<String, String>,
     /// How long it had been listed when this version of the list was made, in milliseconds. It
-    /// does not tick within a version, so that one body serves all.
+    /// does not tick within a version, so that one body serves all: the header `Age` of the answer
+    /// tells how many seconds ago that was.
     pub age_ms: u64,
 }
 

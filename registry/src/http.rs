@@ -13,8 +13,6 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 use serde::Serialize;
 
 use crate::api::{self, BODY_BYTES_MAX, InvalidRegistration, Registered, Registration};
@@ -23,11 +21,6 @@ use crate::metrics;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::Connection;
 use crate::state::Registry;
-
-/// Time for a request's body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a body that is too large is read away, so that its sender gets to read the answer.
-const DISCARD_BYTES_MAX: usize = 16 << 20;
 
 /// All routes of a registry.
 pub(crate) fn router(registry: Registry) -> Router {
@@ -82,12 +75,7 @@ async fn put_node(
 ) -> Result<Response, Problem> {
     let id = check_id(id)?;
     refuse_browsers(&headers)?;
-    if !is_json(&headers) {
-        return Err(Problem::unsupported_media_type());
-    }
-    let body = read_body(&headers, body).await?;
-    let said: Registration = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("the body is no registration: {error}")))?;
+    let said: Registration = crate::body::json(&headers, body, BODY_BYTES_MAX).await?;
     let (put, version) = registry.put(&id, said).await?;
     let status = match put {
         Put::Created { .. } => StatusCode::CREATED,
@@ -157,50 +145,6 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Problem> {
         Some(_) => Err(Problem::forbidden(
             "web pages may watch the list, not change it",
         )),
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-async fn read_body(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok())
-        .unwrap_or(0);
-    let read = async {
-        let mut kept = BytesMut::new();
-        let mut too_large = announced > BODY_BYTES_MAX as u64;
-        let mut count = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::bad_request("the body ended early"))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            count += data.len();
-            too_large |= count > BODY_BYTES_MAX;
-            if count > DISCARD_BYTES_MAX {
-                break;
-            }
-            if !too_large {
-                kept.extend_from_slice(&data);
-            }
-        }
-        if too_large {
-            Err(Problem::too_large(BODY_BYTES_MAX))
-        } else {
-            Ok(kept.freeze())
-        }
-    };
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Problem::timeout(BODY_TIMEOUT)),
     }
 }
 

@@ -6,9 +6,10 @@
 //!
 //! - [`directory`] is the list, pure; `http` its door; `state` ties both to time and tasks.
 //! - [`api`], [`endpoint`] and [`problem`] are the wire, [`client`] its other end, for any program.
-//! - [`process`] and [`serve`] are what both programs need to be good processes.
+//! - [`process`], [`serve`] and [`body`] are what both programs need to be good processes.
 
 pub mod api;
+pub mod body;
 pub mod client;
 pub mod config;
 pub mod directory;

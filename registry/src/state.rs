@@ -33,6 +33,7 @@ pub(crate) struct Snapshot {
     pub(crate) event: Bytes,
     /// The token in quotes.
     pub(crate) etag: HeaderValue,
+    made: Instant,
 }
 
 /// A registry; clones are the same one.
@@ -52,7 +53,7 @@ struct Inner {
 }
 
 impl Snapshot {
-    fn new(listing: Listing) -> Self {
+    fn new(listing: Listing, made: Instant) -> Self {
         let body = serde_json::to_string(&listing).expect("a listing is strings and numbers");
         let event = format!("id: {}\nevent: nodes\ndata: {body}\n\n", listing.token);
         let etag = HeaderValue::try_from(format!("\"{}\"", listing.token))
@@ -62,7 +63,13 @@ impl Snapshot {
             body: body.into(),
             event: event.into(),
             etag,
+            made,
         }
+    }
+
+    /// How long ago it was made, in whole seconds.
+    pub(crate) fn age_seconds(&self) -> u64 {
+        now().saturating_duration_since(self.made).as_secs()
     }
 }
 
@@ -71,7 +78,7 @@ impl Registry {
     pub(crate) fn start(lease: Duration, tasks: &Tasks) -> Self {
         let epoch = format!("{:016x}", rand::random::<u64>());
         let directory = Directory::new(epoch.clone(), lease, now());
-        let first = Snapshot::new(directory.listing(now()));
+        let first = Snapshot::new(directory.listing(now()), now());
         let registry = Self(Arc::new(Inner {
             lease,
             epoch,
@@ -173,11 +180,12 @@ impl Registry {
                 () = self.0.stopping.cancelled() => return Ok(()),
                 () = self.0.changed.notified() => {}
             }
-            let listing = self.directory().publish(now());
+            let made = now();
+            let listing = self.directory().publish(made);
             if let Some(listing) = listing {
                 self.0
                     .published
-                    .send_replace(Arc::new(Snapshot::new(listing)));
+                    .send_replace(Arc::new(Snapshot::new(listing, made)));
             }
             tokio::select! {
                 biased;

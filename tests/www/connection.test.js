@@ -290,6 +290,28 @@ test('waking asks a connected node for a sign of life, and cuts a wait short', (
   assert.equal(it.Socket.made.length, made + 1, 'and the wait that was cut short does not dial again');
 });
 
+test('waking after a reconnect pings and does not dial', () => {
+  const it = page();
+  it.up();
+  it.socket.end(1006);
+  it.clock.pass(600);
+  it.up();
+  it.connection.wake();
+  assert.equal(it.Socket.made.length, 2);
+  assert.equal(pings(it.socket), 1);
+});
+
+test('every request is answered exactly once, also when the connection is lost', () => {
+  const it = page();
+  it.up();
+  const codes = [];
+  it.connection.request('history', { room: 'lobby' }, (fault) => codes.push(fault?.code));
+  it.socket.end(1006);
+  it.clock.pass(2 * REPLY_MS);
+  it.connection.request('history', { room: 'lobby' }, (fault) => codes.push(fault?.code));
+  assert.deepEqual(codes, ['lost', 'lost']);
+});
+
 test('without a network it says offline, and still tries', () => {
   const it = page({ online: () => false });
   it.socket.end(1006);
@@ -455,6 +477,10 @@ test('two tabs share the store and do not erase each other\'s messages', () => {
   one.send('m1');
   two.send('m2');
   assert.deepEqual(page({ storage }).state.outbox.map(({ mid }) => mid).sort(), ['m1', 'm2']);
+  const { mine } = page({ storage }).state;
+  assert.deepEqual(['m1', 'm2'].map((mid) => mine.has(mid)), [true, true]);
+  one.send('m3');
+  assert.deepEqual(new Keeper(storage).mine().sort(), ['m1', 'm2', 'm3'], 'nor what they know to be own');
   assert.equal(Keeper.settledElsewhere({ key: 'chatmesh.out.m1', newValue: null }), 'm1');
   assert.equal(Keeper.settledElsewhere({ key: 'chatmesh.out.m1', newValue: '{}' }), null);
   assert.equal(Keeper.settledElsewhere({ key: 'other', newValue: null }), null);

@@ -1,12 +1,8 @@
 /** The reducer: order, duplicates, positions, unsent messages, unread, members, typing. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-<<<<<<< HEAD
-import { KEEP, TYPING_MS, initialState, reduce, since, unreadTotal } from '../../www/state.js';
-=======
 import { KEEP, TYPING_MS } from '../../www/room.js';
 import { initialState, reduce, since, unreadTotal } from '../../www/state.js';
->>>>>>> www
 import { message } from './fakes.js';
 
 const A = 'aaaaaaaaaa';
@@ -40,6 +36,17 @@ test('two entries with one mid are shown once, and everybody keeps the earlier',
   assert.deepEqual(ids(run(start(), push(early), push(late))), [`${A}.1`]);
   assert.deepEqual(ids(run(start(), push(late), push(early))), [`${A}.1`]);
   assert.deepEqual(ids(run(start(), push(late, early))), [`${A}.1`]);
+});
+
+test('one mid twice in a long replay is shown once', () => {
+  const replay = Array.from({ length: 20 }, (_, i) => message(`${i % 2 ? A : B}.${i + 1}`, i + 1, { mid: `m${i >> 1}` }));
+  assert.deepEqual(ids(run(start(), push(...replay))).length, 10);
+});
+
+test('an own message whose earlier twin turns up keeps what is known of its copies', () => {
+  const state = run(start(), joined(), send('m'), { type: 'sent', mid: 'm', id: `${B}.5`, ts: 50, copies: 2 },
+    push(message(`${A}.1`, 10, { mid: 'm', from: 'ada' })));
+  assert.deepEqual(lobby(state).items.map(({ id, own, copies }) => [id, own, copies]), [[`${A}.1`, true, 2]]);
 });
 
 test('messages without a mid are not taken for one another', () => {
@@ -109,6 +116,10 @@ test('recovered:false on the first join marks nothing', () => {
   assert.deepEqual(ids(run(start(), joined({ recovered: false }))), []);
 });
 
+test('a loss in a room of which nothing is shown marks nothing', () => {
+  assert.deepEqual(ids(run(start(), joined(), joined({ recovered: false }, { resumed: true }))), []);
+});
+
 test('a gap is told behind the newest message, each in its turn', () => {
   const gap = (after, through) => ({ type: 'gap', room: 'lobby', origin: A, after, through });
   const state = run(start(), push(message(`${A}.1`, 10)), gap(7, 9), gap(12, 13), push(message(`${A}.20`, 20)));
@@ -174,6 +185,7 @@ test('unread counts what others said in rooms not looked at', () => {
   assert.equal(state.rooms.get('side').unreadFrom.ts, 2);
   state = run(state, push(other(`${A}.2`, 2)));
   assert.equal(unreadTotal(state), 2, 'a duplicate is not news');
+  assert.equal(run(state, push(other(`${A}.4`, 4))).rooms.get('side').unreadFrom.ts, 2, 'the line stays at the first');
   state = run(state, { type: 'open', room: 'side' });
   assert.equal(unreadTotal(state), 0);
   assert.equal(state.rooms.get('side').unreadFrom.ts, 2, 'the line stays while one reads');

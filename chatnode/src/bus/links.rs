@@ -27,7 +27,7 @@ use super::{LinkId, Speech};
 use crate::replica::names::Origin;
 pub use types::{Counters, Effect, LinkState, LinkStatus, LinksOptions, Target};
 
-use peer::{Key, Peer, State, place};
+use peer::{Key, Pace, Peer, State, place};
 
 /// How often [`Links::tick`] wants to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -49,6 +49,10 @@ pub const PEERS_MAX: usize = 4096;
 pub const STRANGERS_MAX: usize = 256;
 /// Longest endpoint; a target with a longer one is refused and counted.
 pub const ENDPOINT_LEN_MAX: usize = 255;
+/// A link whose beats come so much later than its first did is given up: this node reads slower
+/// than the other publishes, which would make the other's queue grow without bound. What is missed
+/// is repaired, in pages.
+pub const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
 
@@ -259,6 +263,17 @@ impl Links {
             self.dial_due(now, &mut out);
             return out;
         }
+        let pace = match peer.state {
+            State::Up { pace, .. } => pace.next(now, beat.ts),
+            _ => Pace::first(now, beat.ts),
+        };
+        if pace.behind > BEHIND_MAX {
+            peer.error = "behind".into();
+            self.counters.behind += 1;
+            self.end(&key, now, &mut out);
+            out.push(Effect::HangUp { link });
+            return out;
+        }
         if !matches!(peer.state, State::Up { .. }) {
             self.up.insert(beat.origin, link);
             out.push(Effect::Up {
@@ -268,6 +283,7 @@ impl Links {
         peer.state = State::Up {
             link,
             origin: beat.origin,
+            pace,
             heard: now,
         };
         peer.failures = 0;

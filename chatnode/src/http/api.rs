@@ -11,7 +11,6 @@ use futures::stream;
 use registry::problem::Problem;
 use serde::Serialize;
 use serde_json::json;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use super::problem_of;
 use crate::bus::links::{LinkState, LinkStatus};
@@ -28,7 +27,6 @@ pub(super) fn routes(hub: Hub) -> Router {
         .route("/api/rooms/{room}/messages", get(messages).post(publish))
         .route("/api/rooms/{room}/events", get(events))
         .route("/api/mesh", get(mesh))
-        .layer(RequestBodyLimitLayer::new(FRAME_BYTES_MAX))
         .with_state(hub)
 }
 
@@ -107,17 +105,10 @@ async fn publish(
     State(hub): State<Hub>,
     room: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
-    let kind = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
-    if !kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("application/json")) {
-        return Err(Problem::unsupported_media_type());
-    }
-    let message: Message =
-        serde_json::from_slice(&body).map_err(|why| Problem::bad_request(why.to_string()))?;
+    let message: Message = registry::body::json(&headers, body, FRAME_BYTES_MAX).await?;
     let from: UserName = message.from.parse().map_err(refused)?;
     let mid: Option<Mid> = message
         .mid
@@ -144,10 +135,11 @@ struct EventsQuery {
 async fn events(
     State(hub): State<Hub>,
     room: Result<Path<String>, PathRejection>,
-    Query(query): Query<EventsQuery>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
+    let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let last = last
         .or(query.last_event_id.as_deref())

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::JsonRejection;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use registry::endpoint::{Endpoint, Host};
 use registry::problem::Problem;
 use registry::serve::Connection;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use super::Doors;
 use crate::bus::frame::{self, EntriesPage, MembersPage};
@@ -33,7 +33,6 @@ pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
             Arc::clone(&doors),
             only_nodes,
         ))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(Extension(doors))
         .with_state(hub)
 }
@@ -65,9 +64,10 @@ async fn only_nodes(
 async fn hello(
     State(hub): State<Hub>,
     Extension(doors): Extension<Arc<Doors>>,
-    body: Result<Json<Introduction>, JsonRejection>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<StatusCode, Problem> {
-    let Json(who) = body.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let who: Introduction = registry::body::json(&headers, body, BODY_BYTES_MAX).await?;
     let origin: Origin = who
         .origin
         .parse()
@@ -97,9 +97,11 @@ struct Wanted {
 
 async fn log(
     State(hub): State<Hub>,
-    Path(origin): Path<String>,
-    Query(wanted): Query<Wanted>,
+    origin: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Path(origin) = origin.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let Query(wanted) = wanted.map_err(|why| Problem::bad_request(why.body_text()))?;
     let origin: Origin = origin
         .parse()
         .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;

@@ -85,15 +85,25 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
     write(text, "gauge", &rows);
 }
 
+/// Over all peers: times that entries were found missing, entries repaired, and entries lost.
+fn repairs(node: &Node) -> [u64; 3] {
+    let logs = node
+        .replica
+        .peers()
+        .iter()
+        .filter_map(|(origin, _)| node.replica.log(origin));
+    logs.fold([0; 3], |[gaps, repaired, lost], log| {
+        let counts = log.counts;
+        [
+            gaps + counts.gaps,
+            repaired + counts.repaired,
+            lost + counts.lost,
+        ]
+    })
+}
+
 fn counters(node: &Node, text: &mut String) {
-    let (mut gaps, mut repaired, mut lost) = (0, 0, 0);
-    for (origin, _) in node.replica.peers().iter() {
-        if let Some(log) = node.replica.log(origin) {
-            gaps += log.counts.gaps;
-            repaired += log.counts.repaired;
-            lost += log.counts.lost;
-        }
-    }
+    let [gaps, repaired, lost] = repairs(node);
     let links = node.links.counters();
     let totals = &node.counters;
     let deliveries = node.fanout.deliveries;
@@ -156,6 +166,11 @@ fn counters(node: &Node, text: &mut String) {
             "chatnode_misdirected_total",
             "Links where another node was found",
             links.misdirected,
+        ),
+        (
+            "chatnode_behind_links_total",
+            "Links given up because they lagged",
+            links.behind,
         ),
         (
             "chatnode_silent_links_total",

@@ -12,6 +12,9 @@ use crate::replica::names::{EntryId, Origin, RoomName, UserName};
 use crate::replica::{Effect, Now};
 use crate::session::chat::Gap;
 
+/// Nodes whose pages are remembered at the most; the oldest is forgotten first.
+const NODES_SEEN_MAX: usize = 1024;
+
 /// The room that the chapter's plain form speaks of.
 pub(crate) const PLAIN_ROOM: &str = "lobby";
 
@@ -153,9 +156,22 @@ impl Node {
         nodes.dedup();
         nodes.insert(0, me);
         if nodes != self.nodes {
+            self.remember(nodes.iter().cloned());
             self.nodes = nodes;
             let push = protocol::push("nodes", &self.nodes);
             self.push_to_all(&push);
+        }
+    }
+
+    /// Notes where nodes are: a page that one has served goes on at another when that one is dead.
+    pub(crate) fn remember(&mut self, nodes: impl IntoIterator<Item = String>) {
+        for node in nodes {
+            if !self.nodes_seen.contains(&node) {
+                if self.nodes_seen.len() >= NODES_SEEN_MAX {
+                    self.nodes_seen.pop_front();
+                }
+                self.nodes_seen.push_back(node);
+            }
         }
     }
 

@@ -320,6 +320,7 @@ impl Node {
                 speech: Speech::Mesh,
             })
             .collect();
+        self.remember(view.members.values().map(|listed| listed.http.clone()));
         self.view = view;
         let effects = self.links.want(now.mono, targets);
         self.link_effects(effects, now);

@@ -69,22 +69,28 @@ impl Hub {
     pub async fn run_turns(self) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {
-            let due = {
+            let (due, errands) = {
                 let mut node = self.lock();
                 let now = node.clock.now();
                 let due = node.turn(now);
-                let due = node.clock.instant(due);
-                self.settle(node, now);
-                due
+                (node.clock.instant(due), std::mem::take(&mut node.errands))
             };
+            for errand in errands {
+                self.run(errand);
+            }
             // Cancel safe: a notification that is not taken stays.
             tokio::select! {
                 biased;
-                () = stopped.cancelled() => return Ok(()),
+                () = stopped.cancelled() => break,
                 () = self.shared.turn.notified() => {}
                 () = tokio::time::sleep_until(due) => {}
             }
         }
+        // What was queued at last, close frames say, goes out too.
+        let mut node = self.lock();
+        let now = node.clock.now();
+        node.turn(now);
+        Ok(())
     }
 }
 
@@ -117,6 +123,11 @@ impl Node {
         }
         let full = self.fanout.take_full();
         self.errands.extend(full.into_iter().map(Errand::Drain));
+        // What ended connections left behind is for the next turn.
+        self.carry_out(now);
+        if self.fanout.has_output() {
+            return now.mono;
+        }
         let publish = self.outbox.published + BATCH_EVERY;
         let publish = if self.outbox.is_empty() {
             Duration::MAX

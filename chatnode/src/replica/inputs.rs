@@ -133,7 +133,7 @@ impl Replica {
             Frame::Log(log) if log.origin == from => self.log_frame(now, log),
             Frame::Beat(beat) if beat.origin == from => self.beat_frame(now, &beat),
             Frame::Live(live) if live.origin == from => self.live_frame(live),
-            Frame::Ack(ack) if ack.from == from => self.ack_frame(now, ack),
+            Frame::Ack(ack) if ack.from == from => self.ack_frame(now, &ack),
             Frame::Log(_) | Frame::Beat(_) | Frame::Live(_) | Frame::Ack(_) => {}
         }
     }
@@ -148,7 +148,18 @@ impl Replica {
             self.repair(origin, now);
         }
         if frame.ack_wanted {
-            let acks = self.acks.entry(origin).or_default();
+            self.acks.entry(origin).or_default().wanted = self.logs[&origin].reaches();
+            self.acknowledge(origin, now);
+        }
+    }
+
+    /// Acknowledges an origin's log, now or when it is time to.
+    fn acknowledge(&mut self, origin: Origin, now: Now) {
+        let Some(acks) = self.acks.get_mut(&origin) else {
+            return;
+        };
+        let solid = self.logs.get(&origin).map_or(0, Log::solid);
+        if solid > acks.told && acks.told < acks.wanted {
             let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
             acks.due.get_or_insert(earliest.max(now.mono));
             self.send_acks(now);
@@ -203,7 +214,7 @@ impl Replica {
         self.fetch_members(frame.origin);
     }
 
-    fn ack_frame(&mut self, now: Now, frame: AckFrame) {
+    fn ack_frame(&mut self, now: Now, frame: &AckFrame) {
         let me = self.me.origin;
         let through = frame.through.min(self.logs[&me].held());
         self.peers.acknowledge(frame.from, me, through);
@@ -265,6 +276,7 @@ impl Replica {
         }
         self.repair(origin, now);
         self.repair_holes();
+        self.acknowledge(origin, now);
         self.check_ready(now);
     }
 
@@ -379,6 +391,7 @@ impl Replica {
                 acks.due = None;
                 acks.last = Some(now.mono);
                 let through = logs.get(origin).map_or(0, Log::solid);
+                acks.told = through;
                 let ack = AckFrame {
                     from: me.origin,
                     through,

@@ -61,6 +61,7 @@ pub struct Log {
     floor: u64,
     claimed: u64,
     settled: u64,
+    behind: u64,
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
     holes: Vec<Span>,
@@ -84,6 +85,16 @@ impl Log {
     /// The origin says that it has trimmed through this number.
     pub fn settle(&mut self, floor: u64) {
         self.settled = self.settled.max(floor);
+    }
+
+    /// The last number that is known to exist.
+    pub fn reaches(&self) -> u64 {
+        self.claimed
+    }
+
+    /// The number behind which this log was started: what was before, this node never had.
+    pub fn started_behind(&self) -> u64 {
+        self.behind
     }
 
     /// The number through which retention has trimmed.
@@ -180,6 +191,7 @@ impl Log {
         if self.held == 0 && (1..=SEQ_MAX).contains(&floor) {
             self.held = floor;
             self.floor = floor;
+            self.behind = floor;
             self.claim(floor);
             self.release(accepted);
         }

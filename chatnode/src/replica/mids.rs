@@ -12,9 +12,9 @@ use super::entry::{Entry, Place};
 use super::names::{EntryId, Mid, RoomName};
 
 /// How long after its entry was said a mid is known at least, though the entry was trimmed.
-pub(crate) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
+pub(super) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
 /// Mids of trimmed entries that are known at the most; the oldest is forgotten first.
-pub(crate) const MIDS_TRIMMED_MAX: usize = 500_000;
+pub(super) const MIDS_TRIMMED_MAX: usize = 500_000;
 
 /// A mid means something in its room only.
 type Key = (RoomName, Mid);
@@ -33,7 +33,7 @@ struct Use {
 
 /// What to do with an entry because of its mid.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(super) enum Verdict {
     /// Nobody said this before: show it and deliver it.
     First,
     /// Another entry with this mid stands earlier in the order: do not show this one.
@@ -47,7 +47,7 @@ pub(crate) enum Verdict {
 
 /// The mids of the entries kept, and of those trimmed not long ago.
 #[derive(Debug, Default)]
-pub(crate) struct Mids {
+pub(super) struct Mids {
     uses: HashMap<Key, Use>,
     trimmed: VecDeque<(Duration, Key)>,
 }
@@ -58,13 +58,13 @@ fn key(entry: &Entry) -> Option<Key> {
 
 impl Mids {
     /// The entry that a mid stands for: its id and timestamp.
-    pub(crate) fn get(&self, room: &RoomName, mid: &Mid) -> Option<(EntryId, u64)> {
+    pub(super) fn get(&self, room: &RoomName, mid: &Mid) -> Option<(EntryId, u64)> {
         let known = self.uses.get(&(room.clone(), mid.clone()));
         known.map(|known| (known.id, known.shown.ts))
     }
 
     /// Notes an accepted entry.
-    pub(crate) fn note(&mut self, entry: &Entry) -> Verdict {
+    pub(super) fn note(&mut self, entry: &Entry) -> Verdict {
         let Some(key) = key(entry) else {
             return Verdict::First;
         };
@@ -98,7 +98,7 @@ impl Mids {
     }
 
     /// Other entries that said the same as this one.
-    pub(crate) fn repeats(&self, entry: &Entry) -> impl Iterator<Item = EntryId> {
+    pub(super) fn repeats(&self, entry: &Entry) -> impl Iterator<Item = EntryId> {
         let known = key(entry).and_then(|key| self.uses.get(&key));
         known
             .into_iter()
@@ -106,7 +106,7 @@ impl Mids {
     }
 
     /// Notes that an entry is kept no more. Returns the one to be shown in its stead.
-    pub(crate) fn trimmed(&mut self, entry: &Entry, now: Now) -> Option<EntryId> {
+    pub(super) fn trimmed(&mut self, entry: &Entry, now: Now) -> Option<EntryId> {
         let key = key(entry)?;
         let known = self.uses.get_mut(&key)?;
         if known.id != entry.id() {
@@ -125,7 +125,7 @@ impl Mids {
     }
 
     /// Forgets the mids of trimmed entries that are old enough, or too many.
-    pub(crate) fn expire(&mut self, now: Duration) {
+    pub(super) fn expire(&mut self, now: Duration) {
         while let Some((at, _)) = self.trimmed.front() {
             if *at > now && self.trimmed.len() <= MIDS_TRIMMED_MAX {
                 break;

@@ -74,6 +74,13 @@ impl Peers {
         self.peers.get(&origin).is_some_and(|peer| peer.linked)
     }
 
+    /// The last number of an origin that a node has shown to hold.
+    pub fn position(&self, peer: Origin, origin: Origin) -> u64 {
+        let peer = self.peers.get(&peer);
+        let position = peer.and_then(|peer| peer.position.get(&origin));
+        position.copied().unwrap_or_default()
+    }
+
     /// The link to a node came up or went down.
     pub fn link(&mut self, origin: Origin, linked: bool, now: Duration) {
         let peer = self.peers.entry(origin).or_default();

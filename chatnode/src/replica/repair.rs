@@ -73,8 +73,9 @@ struct State {
     since: Duration,
     in_flight: Option<FetchId>,
     last_call: bool,
-    /// Who said that it has not the next number, and what its position was then.
-    lacks: BTreeMap<Origin, u64>,
+    /// Who said that it has not the next number, what its position was then, and through which
+    /// number it was asked.
+    lacks: BTreeMap<Origin, (u64, u64)>,
     failures: BTreeMap<Origin, (Duration, u32)>,
 }
 
@@ -127,27 +128,21 @@ impl Repairs {
             state.last_call = gone;
             state.lacks.clear();
         }
-        let position = |peer: Origin| {
-            peers
-                .get(peer)
-                .and_then(|p| p.position.get(&origin))
-                .copied()
-                .unwrap_or_default()
-        };
+        let position = |peer: Origin| peers.position(peer, origin);
         let lacks = |peer: Origin| match state.lacks.get(&peer) {
-            Some(&then) => then == ALWAYS || then == position(peer),
+            Some(&(shown, through)) => {
+                through >= span.through && (shown == ALWAYS || shown == position(peer))
+            }
             None => false,
         };
         let rested = |peer: Origin| match state.failures.get(&peer) {
             Some((until, _)) => now >= *until,
             None => true,
         };
+        let fetches = &self.fetches;
         let free = |peer: Origin| {
-            self.fetches
-                .values()
-                .filter(|(f, _)| f.from == peer)
-                .count()
-                < FETCHES_OF_PEER_MAX
+            let of_peer = fetches.values().filter(|(fetch, _)| fetch.from == peer);
+            of_peer.count() < FETCHES_OF_PEER_MAX
         };
         let linked = peers.hears(origin);
         let patient = linked && !lacks(origin) && rested(origin);
@@ -167,11 +162,8 @@ impl Repairs {
             holders.iter().copied().filter(able).choose(rng)
         };
         if let Some(from) = from {
-            let shown = if from == origin {
-                ALWAYS
-            } else {
-                position(from)
-            };
+            let own = from == origin;
+            let shown = if own { ALWAYS } else { position(from) };
             let fetch = self.begin(from, origin, span, shown);
             if let Some(state) = self.states.get_mut(&origin) {
                 state.in_flight = Some(fetch.id);
@@ -241,7 +233,7 @@ impl Repairs {
         if let Some(state) = self.states.get_mut(&fetch.origin)
             && state.after == fetch.span.after
         {
-            state.lacks.insert(fetch.from, shown);
+            state.lacks.insert(fetch.from, (shown, fetch.span.through));
         }
     }
 

@@ -81,33 +81,38 @@ impl Replica {
 
     /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
     fn beyond(&self, room: &RoomName, seen: &BTreeMap<Origin, u64>) -> Option<Vec<Arc<Entry>>> {
-        let seen_of = |origin: &Origin| seen.get(origin).copied().unwrap_or_default();
-        let mut first_ts = u64::MAX;
-        for (origin, log) in &self.logs {
-            let seq = seen_of(origin);
-            if seq < log.floor() {
-                return None;
-            }
-            if let Some(next) = self.store.range(*origin, seq, log.held(), 1).first() {
-                first_ts = first_ts.min(next.ts);
-            }
-        }
-        if first_ts == u64::MAX {
-            return Some(Vec::new());
-        }
+        let had = |id: EntryId| seen.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for entry in self.store.shown_from(room, first_ts) {
-            let had = |id: EntryId| id.seq <= seen_of(&id.origin);
-            if had(entry.id()) || self.mids.repeats(entry).any(had) {
-                continue;
-            }
-            bytes += entry.json.len();
-            if entries.len() >= RESUME_MESSAGES_MAX || bytes > RESUME_BYTES_MAX {
+        for (&origin, log) in &self.logs {
+            let seq = match seen.get(&origin) {
+                Some(seq) => *seq,
+                // A node that came when all of it was trimmed knows nothing of a dead origin.
+                None if self.is_spent(origin, log) => continue,
+                None => 0,
+            };
+            if seq < log.started_behind()
+                || (seq < log.floor() && self.store.has_trimmed(room, EntryId { origin, seq }))
+            {
                 return None;
             }
-            entries.push(Arc::clone(entry));
+            for entry in self.store.shown_beyond(room, EntryId { origin, seq }) {
+                if self.mids.repeats(entry).any(had) {
+                    continue;
+                }
+                bytes += entry.json.len();
+                if entries.len() >= RESUME_MESSAGES_MAX || bytes > RESUME_BYTES_MAX {
+                    return None;
+                }
+                entries.push(Arc::clone(entry));
+            }
         }
+        entries.sort_unstable_by_key(|entry| entry.place());
         Some(entries)
+    }
+
+    /// Whether nothing of a log is kept, and nobody adds to it.
+    fn is_spent(&self, origin: Origin, log: &Log) -> bool {
+        log.held() <= log.floor() && origin != self.me.origin && !self.peers.hears(origin)
     }
 }

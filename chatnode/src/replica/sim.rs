@@ -13,8 +13,12 @@
 
 mod check;
 mod clients;
+mod effects;
 mod faults;
+mod fetches;
+mod judge;
 mod net;
+mod nodes;
 mod plan;
 mod world;
 

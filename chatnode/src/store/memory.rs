@@ -1,14 +1,19 @@
 //! Entries in memory, up to a count and a size.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Page, RoomSummary, Store};
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
 
-/// What an entry costs besides its JSON: the entry, its places in two trees. An estimate.
-const ENTRY_OVERHEAD_BYTES: usize = 256;
+/// What an entry costs besides its JSON: the entry, its places in three trees, its mid. An estimate.
+const ENTRY_OVERHEAD_BYTES: usize = 384;
+
+/// Rooms that were trimmed empty and are remembered, so that a client that comes back to one can be
+/// told whether it missed anything. Beyond, the one that was emptied first is forgotten.
+const ROOMS_EMPTY_MAX: usize = 4096;
 
 /// How much history is held.
 #[derive(Debug, Clone, Copy)]
@@ -28,12 +33,30 @@ impl Default for Retention {
     }
 }
 
+/// One room.
+#[derive(Debug, Default)]
+struct Room {
+    transcript: BTreeMap<Place, Arc<Entry>>,
+    /// What the transcript shows, by name: what lies beyond a position is found without a search.
+    shown: BTreeMap<EntryId, Arc<Entry>>,
+    /// The last number of each origin that was trimmed here.
+    trimmed: BTreeMap<Origin, u64>,
+    /// Whether something may have been trimmed here of which `trimmed` does not know.
+    forgetful: bool,
+}
+
 /// Keeps entries in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     retention: Retention,
     logs: BTreeMap<Origin, BTreeMap<u64, Arc<Entry>>>,
-    rooms: HashMap<RoomName, BTreeMap<Place, Arc<Entry>>>,
+    /// The first entry of each log, by age: the oldest of all is at the front of some log, since
+    /// timestamps increase along a log.
+    fronts: BTreeSet<(u64, Origin)>,
+    rooms: HashMap<RoomName, Room>,
+    /// Rooms that were trimmed empty, and are remembered for what they had.
+    empty: VecDeque<RoomName>,
+    has_forgotten: bool,
     count: usize,
     bytes: usize,
 }
@@ -44,9 +67,46 @@ impl MemoryStore {
         Self {
             retention,
             logs: BTreeMap::new(),
+            fronts: BTreeSet::new(),
             rooms: HashMap::new(),
+            empty: VecDeque::new(),
+            has_forgotten: false,
             count: 0,
             bytes: 0,
+        }
+    }
+
+    fn room_mut(&mut self, name: &RoomName) -> &mut Room {
+        let forgetful = self.has_forgotten;
+        self.rooms.entry(name.clone()).or_insert_with(|| Room {
+            forgetful,
+            ..Room::default()
+        })
+    }
+
+    fn trim_room(&mut self, entry: &Entry) {
+        let room = self.room_mut(&entry.room);
+        let shown = room.transcript.get(&entry.place());
+        if shown.is_some_and(|shown| shown.id() == entry.id()) {
+            room.transcript.remove(&entry.place());
+        }
+        room.shown.remove(&entry.id());
+        let trimmed = room.trimmed.entry(entry.origin).or_default();
+        *trimmed = (*trimmed).max(entry.seq);
+        if room.transcript.is_empty() {
+            self.empty.push_back(entry.room.clone());
+        }
+        while self.empty.len() > ROOMS_EMPTY_MAX
+            && let Some(name) = self.empty.pop_front()
+        {
+            if self
+                .rooms
+                .get(&name)
+                .is_some_and(|room| room.transcript.is_empty())
+            {
+                self.rooms.remove(&name);
+                self.has_forgotten = true;
+            }
         }
     }
 }
@@ -55,29 +115,39 @@ fn cost(entry: &Entry) -> usize {
     entry.json.len() + ENTRY_OVERHEAD_BYTES
 }
 
+fn front(log: &BTreeMap<u64, Arc<Entry>>) -> Option<(u64, Origin)> {
+    log.first_key_value()
+        .map(|(_, entry)| (entry.ts, entry.origin))
+}
+
 impl Store for MemoryStore {
     fn keep(&mut self, entry: &Arc<Entry>) {
         let log = self.logs.entry(entry.origin).or_default();
-        if log.insert(entry.seq, Arc::clone(entry)).is_none() {
-            self.count += 1;
-            self.bytes += cost(entry);
+        if log.contains_key(&entry.seq) {
+            return;
         }
+        let before = front(log);
+        log.insert(entry.seq, Arc::clone(entry));
+        let after = front(log);
+        if before != after {
+            before.map(|front| self.fronts.remove(&front));
+            self.fronts.extend(after);
+        }
+        self.count += 1;
+        self.bytes += cost(entry);
     }
 
     fn show(&mut self, entry: &Arc<Entry>) {
-        let room = match self.rooms.get_mut(&entry.room) {
-            Some(room) => room,
-            None => self.rooms.entry(entry.room.clone()).or_default(),
-        };
-        room.insert(entry.place(), Arc::clone(entry));
+        let room = self.room_mut(&entry.room);
+        room.transcript.insert(entry.place(), Arc::clone(entry));
+        room.shown.insert(entry.id(), Arc::clone(entry));
     }
 
     fn hide(&mut self, room: &RoomName, place: Place) {
-        if let Some(transcript) = self.rooms.get_mut(room) {
-            transcript.remove(&place);
-            if transcript.is_empty() {
-                self.rooms.remove(room);
-            }
+        if let Some(room) = self.rooms.get_mut(room)
+            && let Some(entry) = room.transcript.remove(&place)
+        {
+            room.shown.remove(&entry.id());
         }
     }
 
@@ -105,12 +175,12 @@ impl Store for MemoryStore {
     }
 
     fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
-        let Some(transcript) = self.rooms.get(room) else {
+        let Some(room) = self.rooms.get(room) else {
             return Page::default();
         };
         let mut older = match before {
-            Some(place) => transcript.range(..place),
-            None => transcript.range(..),
+            Some(place) => room.transcript.range(..place),
+            None => room.transcript.range(..),
         }
         .rev();
         let mut entries: Vec<_> = older
@@ -125,16 +195,31 @@ impl Store for MemoryStore {
         }
     }
 
-    fn shown_from(&self, room: &RoomName, ts: u64) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_> {
+    fn shown_beyond(
+        &self,
+        room: &RoomName,
+        after: EntryId,
+    ) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_> {
+        let last = EntryId {
+            seq: u64::MAX,
+            ..after
+        };
         match self.rooms.get(room) {
-            Some(transcript) => {
-                let first = Place {
-                    ts,
-                    origin: Origin::LEAST,
-                };
-                Box::new(transcript.range(first..).map(|(_, entry)| entry))
+            Some(room) if after < last => {
+                let beyond = (Bound::Excluded(after), Bound::Included(last));
+                Box::new(room.shown.range(beyond).map(|(_, entry)| entry))
             }
-            None => Box::new(std::iter::empty()),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
+    fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
+        match self.rooms.get(room) {
+            Some(room) => {
+                let trimmed = room.trimmed.get(&after.origin);
+                room.forgetful || trimmed.is_some_and(|seq| *seq > after.seq)
+            }
+            None => self.has_forgotten,
         }
     }
 
@@ -142,10 +227,11 @@ impl Store for MemoryStore {
         let mut rooms: Vec<_> = self
             .rooms
             .iter()
-            .map(|(room, transcript)| RoomSummary {
-                room: room.clone(),
-                messages: transcript.len(),
-                newest: transcript.last_key_value().map(|(place, _)| *place),
+            .filter(|(_, room)| !room.transcript.is_empty())
+            .map(|(name, room)| RoomSummary {
+                room: name.clone(),
+                messages: room.transcript.len(),
+                newest: room.transcript.last_key_value().map(|(place, _)| *place),
             })
             .collect();
         rooms.sort_by(|a, b| a.room.cmp(&b.room));
@@ -156,28 +242,16 @@ impl Store for MemoryStore {
         if self.count <= self.retention.messages && self.bytes <= self.retention.bytes {
             return None;
         }
-        // The oldest entry of all is at the front of some log: timestamps increase along a log.
-        let origin = self
-            .logs
-            .iter()
-            .filter_map(|(origin, log)| log.first_key_value().map(|(_, e)| (e.ts, *origin)))
-            .min()?
-            .1;
+        let (_, origin) = self.fronts.pop_first()?;
         let log = self.logs.get_mut(&origin)?;
         let (_, entry) = log.pop_first()?;
+        self.fronts.extend(front(log));
         if log.is_empty() {
             self.logs.remove(&origin);
         }
         self.count -= 1;
         self.bytes -= cost(&entry);
-        let shown = self
-            .rooms
-            .get(&entry.room)
-            .and_then(|transcript| transcript.get(&entry.place()))
-            .is_some_and(|shown| shown.id() == entry.id());
-        if shown {
-            self.hide(&entry.room, entry.place());
-        }
+        self.trim_room(&entry);
         Some(entry)
     }
 

@@ -143,9 +143,9 @@ impl Drop for EventStream {
 
 fn whole(snapshot: &Snapshot) -> Response {
     let mut response = text("application/json", snapshot.body.clone());
-    response
-        .headers_mut()
-        .insert(header::ETAG, snapshot.etag.clone());
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, snapshot.etag.clone());
+    headers.insert(header::AGE, HeaderValue::from(snapshot.age_seconds()));
     response
 }
 

@@ -3,6 +3,8 @@
 const $ = (id) => document.getElementById(id);
 /** @type {Map<string, {item: HTMLElement, bornAt: number, age: HTMLElement}>} */
 const shown = new Map();
+/** What is there when the page opens is just there; only what comes later fades in. */
+let isFirst = true;
 
 function element(tag, text) {
   const made = document.createElement(tag);
@@ -43,7 +45,8 @@ function duration(ms) {
   return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
 }
 
-function render(listing) {
+/** @param {number} heldMs how long ago the list was made: ages in it are of then */
+function render(listing, heldMs = 0) {
   const now = Date.now();
   const live = new Set(listing.nodes.map((node) => node.id));
   for (const [id, { item }] of shown) {
@@ -57,8 +60,8 @@ function render(listing) {
     let entry = shown.get(node.id);
     if (!entry) {
       const item = element('li');
-      item.classList.add('coming');
-      entry = { item, bornAt: now - node.age_ms, age: item };
+      if (!isFirst) item.classList.add('coming');
+      entry = { item, bornAt: now - heldMs - node.age_ms, age: item };
       shown.set(node.id, entry);
       $('nodes').append(item);
       requestAnimationFrame(() => requestAnimationFrame(() => item.classList.remove('coming')));
@@ -69,6 +72,7 @@ function render(listing) {
   $('count-word').textContent = listing.nodes.length === 1 ? 'node' : 'nodes';
   $('version').textContent = String(listing.version);
   $('empty').hidden = listing.nodes.length > 0;
+  isFirst = false;
   tick();
 }
 
@@ -93,5 +97,15 @@ function connect() {
   };
 }
 
+async function begin() {
+  try {
+    const answer = await fetch('/v1/nodes');
+    render(await answer.json(), Number(answer.headers.get('age')) * 1000);
+  } catch {
+    // The stream of events tells what is wrong, and mends it.
+  }
+  connect();
+}
+
 setInterval(tick, 1000);
-connect();
+begin();

@@ -50,7 +50,37 @@ pub(super) enum State {
         link: LinkId,
         origin: Origin,
         heard: Duration,
+        pace: Pace,
     },
+}
+
+/// How late a link's beats come, measured against the one that came soonest: the two clocks need
+/// not agree, only run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    now: Duration,
+    ts: u64,
+    pub(super) behind: Duration,
+}
+
+impl Pace {
+    pub(super) fn first(now: Duration, ts: u64) -> Self {
+        Self {
+            now,
+            ts,
+            behind: Duration::ZERO,
+        }
+    }
+
+    /// The next beat came. A clock that went back tells nothing, and is begun with anew.
+    pub(super) fn next(self, now: Duration, ts: u64) -> Self {
+        let Some(between) = ts.checked_sub(self.ts).filter(|passed| *passed > 0) else {
+            return Self::first(now, ts);
+        };
+        let late = self.behind + now.saturating_sub(self.now);
+        let behind = late.saturating_sub(Duration::from_micros(between));
+        Self { now, ts, behind }
+    }
 }
 
 #[derive(Debug)]

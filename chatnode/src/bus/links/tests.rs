@@ -219,6 +219,40 @@ fn a_silent_link_is_torn_down_and_dialled_again_while_listed() {
 }
 
 #[test]
+fn a_link_on_which_everything_comes_later_and_later_is_given_up_and_dialled_again() {
+    let mut links = heard();
+    let mut beat = beat(A);
+    let mut given_up = Vec::new();
+    // Beats that were sent each second come every one and a half.
+    for second in 1..20 {
+        beat.ts = second * 1_000_000;
+        let effects = links.beat(ms(1500 * second), LinkId(1), &beat);
+        if !effects.is_empty() {
+            given_up.push((second, effects));
+        }
+    }
+    assert_eq!(given_up.len(), 1);
+    assert_eq!(given_up[0].1, [down(A), hang_up(1)]);
+    assert!((10..=11).contains(&given_up[0].0), "{given_up:?}");
+    assert_eq!(links.counters().behind, 1);
+}
+
+#[test]
+fn a_clock_that_jumps_gives_no_link_up() {
+    let mut links = heard();
+    let mut beat = beat(A);
+    for (second, ts) in [
+        (1, 50_000_000),
+        (2, 4_000_000_000),
+        (3, 1_000_000),
+        (4, 2_000_000),
+    ] {
+        beat.ts = ts;
+        assert_eq!(links.beat(ms(1000 * second), LinkId(1), &beat), []);
+    }
+}
+
+#[test]
 fn a_dial_that_the_bus_forgets_fails() {
     let mut links = links(vec![target("", "tcp://h:2")]);
     assert_eq!(links.tick(ms(0)), [dial(1, "tcp://h:2")]);

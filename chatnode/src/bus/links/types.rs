@@ -67,6 +67,8 @@ pub struct Counters {
     pub redundant: u64,
     /// Links torn down for silence.
     pub silent: u64,
+    /// Links given up because what came over them was ever older.
+    pub behind: u64,
     /// Targets that found no place in the table.
     pub refused: u64,
 }

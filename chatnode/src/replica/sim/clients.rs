@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::world::{Event, Input, NodeId, Reply, World};
+use super::judge::Push;
+use super::nodes::Input;
+use super::world::{Asked, Event, NodeId, World};
 use crate::replica::Say;
 use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
-use crate::replica::resume::Resumed;
 
 /// A client without an answer goes elsewhere after this.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,15 +26,6 @@ pub(super) enum Doing {
     Act,
     Got(u64, Push),
     Lost(u64),
-}
-
-/// What a node sends to a client.
-#[derive(Debug)]
-pub(super) enum Push {
-    Joined(Resumed),
-    Message(Arc<Entry>),
-    Gap(Origin, Span),
-    Said(Option<Mid>, EntryId),
 }
 
 /// What a client asks of a node.
@@ -75,8 +67,8 @@ pub(super) struct Client {
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
     /// Whether a resume found it ahead of the node in what another node had said.
-    was_ahead: bool,
-    pending: BTreeMap<Mid, (String, usize, Duration)>,
+    pub(super) was_ahead: bool,
+    pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
 }
 
@@ -105,7 +97,7 @@ impl Client {
         self.gaps.iter().any(inside)
     }
 
-    fn advance(&mut self, id: EntryId) {
+    pub(super) fn advance(&mut self, id: EntryId) {
         let position = self.position.get_or_insert_default();
         let seq = position.entry(id.origin).or_default();
         *seq = (*seq).max(id.seq);
@@ -262,8 +254,13 @@ impl World {
                 }
                 self.serial += 1;
                 let ticket = Ticket(self.serial);
-                let whose = connected.then_some(conn);
-                self.tickets.insert(ticket, (index, whose, mid.clone()));
+                let asked = Asked {
+                    client: index,
+                    conn: connected.then_some(conn),
+                    mid: mid.clone(),
+                    copies,
+                };
+                self.tickets.insert(ticket, asked);
                 let before = self.ledger.len();
                 let say = Say {
                     ticket,
@@ -307,150 +304,6 @@ impl World {
             .collect();
         for conn in conns {
             self.push(id, conn, Push::Message(Arc::clone(entry)));
-        }
-    }
-
-    /// A reply: it must be honest the moment that it is given.
-    pub(super) fn said(&mut self, id: NodeId, ticket: Ticket, entry: EntryId, copies: usize) {
-        let Some((client, conn, mid)) = self.tickets.remove(&ticket) else {
-            self.broken(format!("{ticket:?} was answered twice"));
-        };
-        let holders: Vec<NodeId> = (0..self.nodes.len())
-            .filter(|other| *other != id && self.holds(*other, entry))
-            .collect();
-        if holders.len() < copies && !self.plan.trims {
-            self.broken(format!(
-                "n{id} says that {copies} others hold {entry:?}, but only {holders:?} do"
-            ));
-        }
-        if copies > 0 {
-            self.counters.note("copies answered");
-        }
-        self.tell(|_| format!("n{id} replies {entry:?} copies {copies} {mid:?}"));
-        self.replies.push(Reply {
-            node: id,
-            id: entry,
-            copies,
-            holders,
-        });
-        if let Some(conn) = conn {
-            self.push(id, conn, Push::Said(mid, entry));
-        } else if let Some(mid) = mid {
-            self.clients[client].pending.remove(&mid);
-        }
-    }
-
-    fn got(&mut self, index: usize, conn: u64, push: Push) {
-        let Some(home) = self.clients[index].home else {
-            return;
-        };
-        if home.conn != conn {
-            return;
-        }
-        match push {
-            Push::Joined(resumed) => self.joined(index, resumed),
-            Push::Message(entry) => {
-                self.see(index, &entry, true);
-                self.clients[index].advance(entry.id());
-            }
-            Push::Gap(origin, span) => self.clients[index].gaps.push((origin, span)),
-            Push::Said(mid, _) => {
-                if let Some(mid) = mid {
-                    self.clients[index].pending.remove(&mid);
-                }
-            }
-        }
-    }
-
-    fn joined(&mut self, index: usize, resumed: Resumed) {
-        self.tell(|w| {
-            let had = &w.clients[index].position;
-            let ids: Vec<_> = resumed.entries.iter().map(|e| e.id()).collect();
-            let (at, ahead, gaps) = (&resumed.at, &resumed.ahead, &resumed.gaps);
-            format!(
-                "client {index} had {had:?}, gets {ids:?} at {at:?} ahead {ahead:?} gaps {gaps:?}"
-            )
-        });
-        let client = &mut self.clients[index];
-        if let Some(home) = &mut client.home {
-            home.joined = true;
-        }
-        let resumes = client.position.is_some();
-        if !resumed.ahead.is_empty() {
-            client.was_ahead = true;
-            self.counters.note("resume with ahead filter");
-        }
-        client.gaps.extend(resumed.gaps);
-        if resumes && resumed.recovered {
-            if !resumed.entries.is_empty() {
-                self.counters.note("resume with replay");
-            }
-            for entry in &resumed.entries {
-                self.see(index, entry, true);
-            }
-        } else {
-            if resumes {
-                self.counters.note("resume told recovered:false");
-                if !self.plan.trims {
-                    self.broken(format!("client {index} could not resume"));
-                }
-            }
-            // It starts anew: what the page shows it may have had.
-            let client = &mut self.clients[index];
-            client.position = Some(BTreeMap::new());
-            client.base.clear();
-            client
-                .base
-                .extend(resumed.at.iter().map(|id| (id.origin, id.seq)));
-            for entry in &resumed.entries {
-                client.seen.insert(entry.id());
-                if let Some(mid) = &entry.mid {
-                    client.mids.insert(mid.clone(), entry.id());
-                }
-            }
-        }
-        for id in resumed.at {
-            self.clients[index].advance(id);
-        }
-    }
-
-    /// A client sees a message: once, and in its origin's order.
-    fn see(&mut self, index: usize, entry: &Arc<Entry>, ordered: bool) {
-        let id = entry.id();
-        self.tell(|_| format!("client {index} sees {id:?} {:?}", entry.mid));
-        if self.ledger.get(&id).is_none_or(|said| said != entry) {
-            self.broken(format!("client {index} sees {id:?}, which nobody said"));
-        }
-        let client = &self.clients[index];
-        if entry.room != client.room {
-            self.broken(format!("client {index} sees {id:?} of another room"));
-        }
-        if client.seen.contains(&id) {
-            self.broken(format!("client {index} sees {id:?} twice"));
-        }
-        if let Some(mid) = &entry.mid
-            && let Some(other) = client.mids.get(mid)
-            && !client.was_ahead
-        {
-            self.broken(format!(
-                "client {index} sees {mid:?} as {other:?} and {id:?}"
-            ));
-        }
-        let had = client.position.as_ref().and_then(|p| p.get(&id.origin));
-        let late = had.is_some_and(|had| *had >= id.seq);
-        let before_it_came = client
-            .base
-            .get(&id.origin)
-            .is_some_and(|seq| *seq >= id.seq);
-        if ordered && late && !before_it_came && !client.was_told_of(id) {
-            self.broken(format!(
-                "client {index} sees {id:?} after {had:?}, out of order"
-            ));
-        }
-        let client = &mut self.clients[index];
-        client.seen.insert(id);
-        if let Some(mid) = &entry.mid {
-            client.mids.insert(mid.clone(), id);
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::net::Way;
-use super::world::{Event, Input, NodeId, World};
+use super::nodes::Input;
+use super::world::{Event, NodeId, World};
 
 /// A fault that ends by itself.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ pub(super) struct Plan {
     pub(super) trims: bool,
     /// Whether nodes crash.
     pub(super) crashes: bool,
-    /// Probability that a frame is lost in a crash, which else leaves what was sent.
+    /// How wrong wall clocks are at the most, in microseconds.
     pub(super) clock_skew_max_us: i64,
 }
 
@@ -59,8 +59,8 @@ impl Plan {
             clients: rng.random_range(2..=2 * slots),
             rooms: rng.random_range(1..=3),
             faults_end: Duration::from_millis(rng.random_range(5_000..16_000)),
-            fault_every: Duration::from_millis(rng.random_range(200..2_000)),
-            act_every: Duration::from_millis(rng.random_range(60..500)),
+            fault_every: Duration::from_millis(rng.random_range(100..1_500)),
+            act_every: Duration::from_millis(rng.random_range(40..400)),
             reorder: rng.random_bool(0.2),
             loss: if lossy {
                 rng.random_range(0.0..0.3)

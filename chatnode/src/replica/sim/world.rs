@@ -1,7 +1,7 @@
 //! The world: nodes, time, and the queue of what is to happen.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,22 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::Counters;
-use super::clients::{Call, Client, Conn, Doing, Push};
+use super::clients::{Client, Doing};
 use super::faults::Fault;
-use super::net::{Answer, Ask, Link, Net};
+use super::net::Net;
+use super::nodes::{Input, Node};
 use super::plan::{Plan, SETTLE};
-use crate::bus::Topic;
-use crate::bus::frame::{Frame, LogFrame};
+use crate::replica::Now;
 use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
-use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
-use crate::replica::{Effect, Identity, Now, Replica};
-use crate::store::memory::MemoryStore;
+use crate::replica::names::{EntryId, Mid, Origin};
 
 /// One start of one node. A restarted node is a new one in the same slot.
 pub(super) type NodeId = usize;
 
-/// How often a node looks at its links.
-const LINKS_EVERY: Duration = Duration::from_millis(100);
 /// 2025-10-09.
-const WALL_START_US: i64 = 1_760_000_000_000_000;
+const WALL_START_US: u64 = 1_760_000_000_000_000;
 
 /// What is to happen.
 #[derive(Debug)]
@@ -44,54 +40,21 @@ pub(super) enum Event {
     Heal,
 }
 
-/// What comes to a node. A frozen node's inputs wait.
-#[derive(Debug)]
-pub(super) enum Input {
-    Frame(NodeId, u64, Frame),
-    Connected(NodeId, u64),
-    Closed(NodeId, u64),
-    Dial(NodeId),
-    Hello,
-    Links,
-    Serve(NodeId, u64, Ask),
-    Answer(u64, Answer),
-    Client(usize, u64, Call),
-}
-
-/// A node.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) slot: usize,
-    pub(super) origin: Origin,
-    pub(super) alive: bool,
-    pub(super) frozen: bool,
-    /// While it is frozen, frames after this are lost: its peers gave up on their connections.
-    pub(super) deaf_after: Option<Duration>,
-    pub(super) inbox: VecDeque<Input>,
-    pub(super) replica: Replica,
-    pub(super) mono_offset: Duration,
-    pub(super) wall_offset_us: i64,
-    pub(super) started: Duration,
-    pub(super) crashed: Option<Duration>,
-    /// Whether what it had sent and had not arrived died with it.
-    pub(super) sent_is_lost: bool,
-    pub(super) links: BTreeMap<NodeId, Link>,
-    pub(super) asked: BTreeMap<u64, Ask>,
-    pub(super) conns: BTreeMap<u64, Conn>,
-    pub(super) gaps: Vec<(Origin, Span)>,
-    pub(super) holes_before_ready: Vec<(Origin, Span)>,
-    /// Members of rooms as told by effects; must agree with what the replica says.
-    pub(super) told_members: BTreeMap<RoomName, BTreeSet<UserName>>,
-    tick_at: Option<Duration>,
-}
-
 /// A reply that said how many hold an entry.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) node: NodeId,
     pub(super) id: EntryId,
-    pub(super) copies: usize,
     pub(super) holders: Vec<NodeId>,
+}
+
+/// Who waits for a reply.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) client: usize,
+    pub(super) conn: Option<u64>,
+    pub(super) mid: Option<Mid>,
+    pub(super) copies: usize,
 }
 
 /// Everything.
@@ -109,7 +72,7 @@ pub(super) struct World {
     pub(super) ledger: BTreeMap<EntryId, Arc<Entry>>,
     pub(super) replies: Vec<Reply>,
     /// Who waits for which reply.
-    pub(super) tickets: BTreeMap<Ticket, (usize, Option<u64>, Option<Mid>)>,
+    pub(super) tickets: BTreeMap<Ticket, Asked>,
     pub(super) healed: bool,
     pub(super) serial: u64,
     queue: BinaryHeap<Reverse<(Duration, u64, Queued)>>,
@@ -244,11 +207,15 @@ impl World {
 
     pub(super) fn now_of(&self, id: NodeId) -> Now {
         let node = &self.nodes[id];
-        let wall = WALL_START_US + node.wall_offset_us + self.now.as_micros() as i64;
         Now {
             mono: self.now + node.mono_offset,
-            wall_us: wall as u64,
+            wall_us: self.wall_us(node.wall_offset_us),
         }
+    }
+
+    pub(super) fn wall_us(&self, offset_us: i64) -> u64 {
+        let passed = u64::try_from(self.now.as_micros()).expect("a run is short");
+        (WALL_START_US + passed).saturating_add_signed(offset_us)
     }
 
     pub(super) fn live(&self) -> Vec<NodeId> {
@@ -259,231 +226,6 @@ impl World {
 
     pub(super) fn by_origin(&self, origin: Origin) -> Option<NodeId> {
         self.nodes.iter().position(|node| node.origin == origin)
-    }
-
-    /// A node starts in a slot: it knows what the registry lists, and is soon known itself.
-    fn start(&mut self, slot: usize) {
-        let id = self.nodes.len();
-        let origin = Origin::generate(&mut self.rng);
-        let skew = self.plan.clock_skew_max_us;
-        if skew > 1_000_000 {
-            self.counters.note("fault: clock skew");
-        }
-        let me = Identity {
-            origin,
-            name: format!("n{slot}"),
-            http: format!("http://n{id}"),
-            publisher: format!("tcp://n{id}"),
-        };
-        let rng = StdRng::seed_from_u64(self.rng.random());
-        let mono_offset = self.up_to(Duration::from_secs(100));
-        let wall_offset_us = self.rng.random_range(-skew..=skew);
-        let now = Now {
-            mono: self.now + mono_offset,
-            wall_us: (WALL_START_US + wall_offset_us) as u64 + self.now.as_micros() as u64,
-        };
-        let store = Box::new(MemoryStore::new(self.plan.retention));
-        self.tell(|_| format!("n{id} starts as {origin} in slot {slot}"));
-        self.nodes.push(Node {
-            slot,
-            origin,
-            alive: true,
-            frozen: false,
-            deaf_after: None,
-            inbox: VecDeque::new(),
-            replica: Replica::new(me, store, rng, now),
-            mono_offset,
-            wall_offset_us,
-            started: self.now,
-            crashed: None,
-            sent_is_lost: false,
-            links: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            conns: BTreeMap::new(),
-            gaps: Vec::new(),
-            holes_before_ready: Vec::new(),
-            told_members: BTreeMap::new(),
-            tick_at: None,
-        });
-        let mut listed = BTreeSet::new();
-        for other in 0..id {
-            let lease = Duration::from_secs(3);
-            let node = &self.nodes[other];
-            if node.alive || node.crashed.is_some_and(|at| self.now < at + lease) {
-                listed.insert(node.origin);
-                let soon = self.up_to(Duration::from_millis(5));
-                self.at(soon, Event::Input(id, Input::Dial(other)));
-                let known = self.up_to(Duration::from_millis(300));
-                self.at(known, Event::Input(other, Input::Dial(id)));
-            }
-        }
-        self.nodes[id].replica.expect(now, listed);
-        self.at(LINKS_EVERY, Event::Input(id, Input::Links));
-        self.settle(id);
-    }
-
-    fn input(&mut self, id: NodeId, input: Input) {
-        let node = &mut self.nodes[id];
-        if !node.alive {
-            return;
-        }
-        if node.frozen {
-            let deaf = node.deaf_after.is_some_and(|at| self.now > at);
-            match input {
-                Input::Frame(from, dial, _) if deaf => {
-                    let told = |input: &Input| matches!(input, Input::Closed(f, _) if *f == from);
-                    if !node.inbox.iter().any(told) {
-                        node.inbox.push_back(Input::Closed(from, dial));
-                    }
-                }
-                other => node.inbox.push_back(other),
-            }
-            return;
-        }
-        let now = self.now_of(id);
-        match input {
-            Input::Frame(from, dial, frame) => self.frame(id, from, dial, frame),
-            Input::Connected(from, dial) => self.connected(id, from, dial),
-            Input::Closed(from, dial) => self.closed(id, from, dial),
-            Input::Dial(from) => self.dial(id, from),
-            Input::Hello => self.nodes[id].replica.ask_beat(now),
-            Input::Links => {
-                self.check_links(id);
-                self.at(LINKS_EVERY, Event::Input(id, Input::Links));
-            }
-            Input::Serve(to, request, ask) => self.serve(id, to, request, &ask),
-            Input::Answer(request, answer) => self.answered(id, request, answer),
-            Input::Client(client, conn, call) => self.call(id, client, conn, call),
-        }
-        self.settle(id);
-    }
-
-    fn thaw(&mut self, id: NodeId) {
-        if !self.nodes[id].alive || !self.nodes[id].frozen {
-            return;
-        }
-        self.tell(|_| format!("n{id} thaws"));
-        let node = &mut self.nodes[id];
-        node.frozen = false;
-        node.tick_at = None;
-        node.deaf_after = None;
-        let inbox = std::mem::take(&mut node.inbox);
-        // What is late is done first, or last, as the runtime happens to poll.
-        let tick_first = self.chance(0.5);
-        let now = self.now_of(id);
-        if tick_first {
-            self.nodes[id].replica.tick(now);
-            self.settle(id);
-        }
-        for input in inbox {
-            self.input(id, input);
-        }
-        self.nodes[id].replica.tick(now);
-        self.settle(id);
-    }
-
-    /// Carries out a node's effects, then sees to its next tick.
-    pub(super) fn settle(&mut self, id: NodeId) {
-        while self.nodes[id].replica.has_effects() {
-            let effects = self.nodes[id].replica.take_effects(Vec::new());
-            let mut batch: Option<LogFrame> = None;
-            for effect in effects {
-                if let Effect::Append(entry, ack_wanted) = effect {
-                    self.tell(|_| format!("n{id} appends {:?} {:?}", entry.id(), entry.mid));
-                    self.ledger.insert(entry.id(), Arc::clone(&entry));
-                    let frame = batch.get_or_insert_with(|| LogFrame {
-                        origin: entry.origin,
-                        ack_wanted: false,
-                        entries: Vec::new(),
-                    });
-                    frame.ack_wanted |= ack_wanted;
-                    frame.entries.push(entry);
-                    continue;
-                }
-                if matches!(effect, Effect::Publish(..))
-                    && let Some(frame) = batch.take()
-                {
-                    self.publish(id, Topic::Log, &Frame::Log(frame));
-                }
-                self.effect(id, effect);
-            }
-            if let Some(frame) = batch {
-                self.publish(id, Topic::Log, &Frame::Log(frame));
-            }
-        }
-        let node = &mut self.nodes[id];
-        let due = node
-            .replica
-            .deadline()
-            .saturating_sub(node.mono_offset)
-            .max(self.now);
-        if node.tick_at.is_none_or(|at| due < at) {
-            node.tick_at = Some(due);
-            let after = due - self.now;
-            self.at(after, Event::Tick(id, due));
-        }
-    }
-
-    fn effect(&mut self, id: NodeId, effect: Effect) {
-        match effect {
-            Effect::Append(..) => unreachable!("batched by the caller"),
-            Effect::Publish(topic, frame) => self.publish(id, topic, &frame),
-            Effect::Deliver(entry) => {
-                self.tell(|_| format!("n{id} delivers {:?}", entry.id()));
-                self.deliver(id, &entry);
-            }
-            Effect::Said {
-                ticket,
-                id: entry,
-                copies,
-                ..
-            } => self.said(id, ticket, entry, copies),
-            Effect::Fetch(fetch) => {
-                self.tell(|_| format!("n{id} asks {fetch:?}"));
-                self.ask(id, fetch.from, Ask::Log(fetch));
-            }
-            Effect::FetchMembers(from) => self.ask(id, from, Ask::Members(from)),
-            Effect::Gap(origin, span) => {
-                self.tell(|_| format!("n{id} gives up {origin} {span:?}"));
-                self.counters.note("hole passed");
-                self.nodes[id].gaps.push((origin, span));
-                let conns: Vec<u64> = self.nodes[id].conns.keys().copied().collect();
-                for conn in conns {
-                    self.push(id, conn, Push::Gap(origin, span));
-                }
-            }
-            Effect::Members(change, count) => self.members_told(id, change, count),
-            Effect::Typing(..) => {}
-            Effect::Ready(lacking) => {
-                self.tell(|_| format!("n{id} is ready, lacks {lacking:?}"));
-                let late = self.now >= self.nodes[id].started + crate::replica::JOIN_MAX;
-                let how = if late {
-                    "ready after 5 s"
-                } else {
-                    "ready with all"
-                };
-                self.counters.note(how);
-                self.nodes[id].holes_before_ready = self.holes(id);
-            }
-        }
-    }
-
-    fn members_told(&mut self, id: NodeId, change: crate::replica::members::Change, count: usize) {
-        let names = self.nodes[id].told_members.entry(change.room).or_default();
-        for name in change.left {
-            if !names.remove(&name) {
-                panic!("SEED={}: {name} left twice", self.seed);
-            }
-        }
-        for name in change.joined {
-            if !names.insert(name.clone()) {
-                panic!("SEED={}: {name} joined twice", self.seed);
-            }
-        }
-        if names.len() != count {
-            let names = names.clone();
-            self.broken(format!("n{id} counts {count} members, told were {names:?}"));
-        }
     }
 
     /// Holes that a node has passed and not filled.

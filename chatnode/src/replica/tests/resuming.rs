@@ -1,0 +1,160 @@
+//! Clients that were elsewhere.
+
+use super::*;
+
+/// A node that holds `b.1 b.2 b.3` and `c.1`.
+fn rig() -> Rig {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.2 b.3");
+    rig.comes("c.1");
+    rig
+}
+
+fn entries(resumed: &resume::Resumed) -> String {
+    tell_ids(resumed.entries.iter().map(|entry| entry.id()))
+}
+
+#[test]
+fn without_a_position_the_newest_page_comes() {
+    let resumed = rig().resumes(None);
+    assert!(!resumed.recovered);
+    assert_eq!(entries(&resumed), "b.2 b.3");
+    assert_eq!(tell_ids(resumed.at), "b.3 c.1");
+}
+
+#[test]
+fn what_lies_beyond_the_position_is_replayed_exactly() {
+    let resumed = rig().resumes(Some("b.2"));
+    assert!(resumed.recovered);
+    assert_eq!(entries(&resumed), "c.1 b.3", "in the one order");
+    let resumed = rig().resumes(Some("b.3 c.1"));
+    assert_eq!((resumed.recovered, entries(&resumed).as_str()), (true, ""));
+}
+
+#[test]
+fn a_client_ahead_of_this_node_is_not_shown_again_what_it_has_seen() {
+    let resumed = rig().resumes(Some("b.5 c.1"));
+    assert!(resumed.recovered);
+    assert_eq!(entries(&resumed), "");
+    assert_eq!(resumed.ahead.get(&origin('b')), Some(&5));
+    assert_eq!(tell_ids(resumed.at), "b.5 c.1");
+}
+
+#[test]
+fn a_client_that_may_have_seen_what_is_a_hole_here_is_ahead() {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.3");
+    rig.unlink('b');
+    rig.passes_with(2000, &[('c', "a", "")]);
+    assert_eq!(rig.answer(Some("")), ["gap b.2-2", "deliver b.3"]);
+    let resumed = rig.resumes(Some("b.3"));
+    assert_eq!(resumed.ahead.get(&origin('b')), Some(&3));
+    assert_eq!(tell_ids(resumed.at), "b.3");
+    let resumed = rig.resumes(Some("b.1"));
+    assert_eq!(entries(&resumed), "b.3");
+    assert!(resumed.ahead.is_empty());
+    let hole = Span {
+        after: 1,
+        through: 2,
+    };
+    assert_eq!(resumed.gaps, [(origin('b'), hole)]);
+}
+
+#[test]
+fn an_unknown_origin_is_all_new_or_all_ahead() {
+    let resumed = rig().resumes(Some("b.3"));
+    assert_eq!(entries(&resumed), "c.1", "of c the client has seen nothing");
+    let resumed = rig().resumes(Some("b.3 c.1 h.7"));
+    assert_eq!(resumed.ahead.get(&origin('h')), Some(&7));
+}
+
+#[test]
+fn a_forged_position_harms_nobody() {
+    let wild = format!("b.{} b.0 c.{} h.{}", u64::MAX, u64::MAX, u64::MAX);
+    let resumed = rig().resumes(Some(&wild));
+    assert!(resumed.recovered && resumed.entries.is_empty());
+    let long: Vec<EntryId> = (0..100_000)
+        .map(|n| EntryId {
+            origin: origin('b'),
+            seq: n,
+        })
+        .collect();
+    let resumed = rig().replica.resume(&lobby(), Some(&long), 2);
+    assert!(
+        resumed
+            .entries
+            .iter()
+            .all(|entry| entry.origin == origin('c'))
+    );
+}
+
+#[test]
+fn a_mid_that_was_seen_from_another_node_is_not_replayed() {
+    let mut rig = Rig::linked("bc");
+    rig.come(vec![entry("b.1", 10, Some("m"))], false);
+    rig.come(vec![entry("c.1", 20, Some("m"))], false);
+    let resumed = rig.resumes(Some("c.1"));
+    assert_eq!(entries(&resumed), "", "it was c.1 where the client was");
+}
+
+#[test]
+fn what_was_trimmed_cannot_be_replayed_and_that_is_said() {
+    let mut rig = Rig::with(Retention {
+        messages: 3,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.comes("b.1 b.2 b.3 b.4 b.5");
+    assert!(rig.resumes(Some("b.2")).recovered);
+    let resumed = rig.resumes(Some("b.1"));
+    assert!(!resumed.recovered);
+    assert_eq!(entries(&resumed), "b.4 b.5");
+}
+
+#[test]
+fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
+    let mut rig = Rig::with(Retention {
+        messages: 3,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    let busy = |seq: u64| {
+        let id = id(&format!("b.{seq}"));
+        let name = "bob".parse().unwrap();
+        let room = "busy".parse().unwrap();
+        Arc::new(Entry::new(id, WALL_US + seq, room, None, &name, "hello"))
+    };
+    rig.come(vec![entry("c.1", 10, None)], false);
+    rig.come((1..=5).map(busy).collect(), false);
+    rig.come(vec![entry("c.2", 20, None)], false);
+    let resumed = rig.resumes(Some("c.1"));
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "c.2")
+    );
+    let busy = rig
+        .replica
+        .resume(&"busy".parse().unwrap(), Some(&ids("c.2")), 2);
+    assert!(!busy.recovered);
+}
+
+#[test]
+fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    rig.comes("b.1");
+    rig.unlink('b');
+    rig.ms += 10;
+    rig.comes("c.1 c.2 c.3");
+    // The client was on a node that started after all of b was trimmed everywhere.
+    assert!(rig.resumes(Some("c.2")).recovered);
+    assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
+}
