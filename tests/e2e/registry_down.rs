@@ -42,9 +42,10 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     let mut readers = Vec::new();
     let mut load = Load::new();
     for (place, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
-        let node = &cluster.nodes[place];
-        readers.push(Reader::start(node, &format!("{name}-reads"), "tea").await?);
-        load.add(Client::hello(node, name).await?, "tea", 67);
+        readers.push(Reader::start(&cluster.nodes[place], &format!("{name}-reads"), "tea").await?);
+    }
+    for (place, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
+        load.add(Client::hello(&cluster.nodes[place], name).await?, "tea", 67);
     }
     let address = cluster.registry.address().to_owned();
     cluster.registry.process.kill().await?;

@@ -127,6 +127,14 @@ impl Mesh {
             .any(|link| link.origin.as_deref() == Some(origin) && link.state == "up")
     }
 
+    /// Whether it has a link to this origin that is not torn down, though it may be silent.
+    pub(crate) fn is_linked(&self, origin: &str) -> bool {
+        let lives = |link: &LinkState| ["up", "silent"].contains(&link.state.as_str());
+        self.links
+            .iter()
+            .any(|link| link.origin.as_deref() == Some(origin) && lives(link))
+    }
+
     /// How many links beat.
     pub(crate) fn up(&self) -> usize {
         self.links.iter().filter(|link| link.state == "up").count()
