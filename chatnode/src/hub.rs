@@ -433,7 +433,8 @@ impl Node {
         let Some(name) = conn.session.name.clone() else {
             return;
         };
-        for room in std::mem::take(&mut conn.session.rooms) {
+        let rooms: Vec<RoomName> = self.fanout.rooms_of(id).cloned().collect();
+        for room in rooms {
             self.fanout.unsubscribe(id, &room);
             self.replica.leave(&room, &name);
         }

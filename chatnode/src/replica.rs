@@ -41,7 +41,7 @@ use rand::rngs::StdRng;
 use self::clock::Clock;
 use self::copies::{Ticket, Waits};
 use self::entry::Entry;
-use self::log::{Arrival, Log, Span};
+use self::log::{Arrival, Counts, Log, Span};
 use self::members::{Change, Members, Snapshot};
 use self::mids::{Mids, Verdict};
 use self::names::{EntryId, Mid, Origin, RoomName, UserName};
@@ -253,6 +253,15 @@ impl Replica {
     /// The numbers of an origin's log.
     pub fn log(&self, origin: Origin) -> Option<&Log> {
         self.logs.get(&origin)
+    }
+
+    /// What is counted of all other nodes' logs.
+    pub fn counts(&self) -> Counts {
+        let others = self
+            .logs
+            .iter()
+            .filter(|(origin, _)| **origin != self.me.origin);
+        others.fold(Counts::default(), |sum, (_, log)| sum + log.counts)
     }
 
     /// The other nodes.

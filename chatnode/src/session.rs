@@ -8,7 +8,7 @@ pub mod plain;
 
 use std::time::Duration;
 
-use crate::replica::names::{RoomName, UserName};
+use crate::replica::names::UserName;
 use crate::websocket::Close;
 
 /// A client says hello within this time.
@@ -21,6 +21,12 @@ pub const SILENT_MAX: Duration = Duration::from_secs(35);
 const FRAMES_PER_SECOND: f32 = 200.0;
 /// and at once.
 const FRAMES_AT_ONCE: f32 = 1000.0;
+/// Joins, leaves, names changed (once a room), pages and lists a second over time,
+const ASKS_PER_SECOND: f32 = 50.0;
+/// and at once.
+const ASKS_AT_ONCE: f32 = 200.0;
+/// An empty object that comes so soon after this node's ping is the answer to it.
+const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// An empty object is answered by one so often at the most: two ends that answer answers stop.
 const PONG_EVERY: Duration = Duration::from_millis(100);
 /// Others are told so often at the most that a client types; more is ignored.
@@ -80,14 +86,15 @@ impl Bucket {
 pub struct Session {
     /// The name that messages of this connection carry; `None` before hello.
     pub name: Option<UserName>,
-    /// The rooms it is in.
-    pub rooms: Vec<RoomName>,
+    /// Lines of its last frame that wait until it has read what it was answered.
+    pub rest: Option<Box<str>>,
     opened: Duration,
     heard: Duration,
-    pinged: bool,
+    pinged: Option<Duration>,
     ponged: Option<Duration>,
     typed: Option<Duration>,
     says: Bucket,
+    asks: Bucket,
     frames: Bucket,
 }
 
@@ -107,13 +114,14 @@ impl Session {
     pub fn new(name: Option<UserName>, rate_limit: u32, now: Duration) -> Self {
         Self {
             name,
-            rooms: Vec::new(),
+            rest: None,
             opened: now,
             heard: now,
-            pinged: false,
+            pinged: None,
             ponged: None,
             typed: None,
             says: Bucket::full(at_once(rate_limit), now),
+            asks: Bucket::full(ASKS_AT_ONCE, now),
             frames: Bucket::full(FRAMES_AT_ONCE, now),
         }
     }
@@ -148,6 +156,23 @@ impl Session {
         self.says.take(rate_limit as f32, at_once(rate_limit), now)
     }
 
+    /// Counts requests that cost more than a message: pages of history, and changes of members,
+    /// which all in a room see.
+    ///
+    /// # Errors
+    /// The time until the next is allowed.
+    pub fn count_asks(
+        &mut self,
+        count: usize,
+        rate_limit: u32,
+        now: Duration,
+    ) -> Result<(), Duration> {
+        if rate_limit == 0 {
+            return Ok(());
+        }
+        (0..count).try_for_each(|_| self.asks.take(ASKS_PER_SECOND, ASKS_AT_ONCE, now))
+    }
+
     /// Counts a message of a client that cannot be told no; how long not to read from it.
     pub fn pace_say(&mut self, rate_limit: u32, now: Duration) -> Duration {
         if rate_limit == 0 {
@@ -169,7 +194,7 @@ impl Session {
 
     /// An empty object came; whether to answer it. One that answers this node's own is not.
     pub fn answer_ping(&mut self, now: Duration) -> bool {
-        if std::mem::take(&mut self.pinged) {
+        if self.pinged.take().is_some_and(|at| now < at + PONG_WITHIN) {
             return false;
         }
         let answer = self.ponged.is_none_or(|at| now >= at + PONG_EVERY);
@@ -187,7 +212,8 @@ impl Session {
         if now >= self.heard + SILENT_MAX {
             return Watch::Close(SILENT);
         }
-        if now >= self.heard + QUIET_MAX && !std::mem::replace(&mut self.pinged, true) {
+        if now >= self.heard + QUIET_MAX && self.pinged.is_none_or(|at| at <= self.heard) {
+            self.pinged = Some(now);
             return Watch::Ping;
         }
         Watch::Fine
@@ -228,6 +254,22 @@ mod tests {
         assert!(session.answer_ping(Duration::from_secs(1)));
         assert!(!session.answer_ping(Duration::from_millis(1001)));
         assert!(session.answer_ping(Duration::from_millis(1200)));
+    }
+
+    #[test]
+    fn a_client_that_answers_pings_lives_whatever_it_answers_with() {
+        let seconds = Duration::from_secs;
+        let mut session = Session::new(Some("ada".parse().unwrap()), 20, Duration::ZERO);
+        for period in 1..5 {
+            let quiet = 26 * period;
+            assert_eq!(session.watch(seconds(quiet - 1)), Watch::Ping, "{period}");
+            // A WebSocket pong, or a request: not an empty object.
+            session.heard(seconds(quiet));
+        }
+        assert!(
+            session.answer_ping(seconds(200)),
+            "its own ping is answered"
+        );
     }
 
     #[test]

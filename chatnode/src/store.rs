@@ -12,6 +12,9 @@ use std::sync::Arc;
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
 
+/// Bytes of JSON in a page of a transcript, about: one more entry may go over it.
+pub const PAGE_BYTES_MAX: usize = 512 << 10;
+
 /// A page of a room's transcript.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -50,7 +53,8 @@ pub trait Store: fmt::Debug + Send {
     /// are reached (at least one). Numbers that are not kept are passed over.
     fn range(&self, origin: Origin, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>>;
 
-    /// The newest `limit` entries shown in a room that stand before a place.
+    /// The newest `limit` entries shown in a room that stand before a place; fewer, but one at
+    /// least, if they hold more than [`PAGE_BYTES_MAX`].
     fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page;
 
     /// Entries of one origin that are shown in a room and lie beyond a number, ascending.

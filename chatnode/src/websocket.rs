@@ -38,6 +38,8 @@ pub enum Message<'a> {
     Ping(&'a [u8]),
     /// A pong.
     Pong,
+    /// A part of a text message that goes on.
+    Fragment,
     /// It closes, with this code.
     Close(u16),
 }
@@ -156,7 +158,7 @@ fn frame(
         }
         (Data::Text, None) => {
             *message = Some(payload.to_vec());
-            Ok(ControlFlow::Continue(()))
+            Ok(handle(Message::Fragment))
         }
         (Data::Continue, Some(begun)) => {
             if begun.len() + payload.len() > FRAME_BYTES_MAX {
@@ -164,7 +166,7 @@ fn frame(
             }
             begun.extend_from_slice(payload);
             if !header.is_final {
-                return Ok(ControlFlow::Continue(()));
+                return Ok(handle(Message::Fragment));
             }
             let whole = message.take().unwrap_or_default();
             let text = std::str::from_utf8(&whole).map_err(|_| NOT_UTF8)?;

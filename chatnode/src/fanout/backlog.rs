@@ -10,9 +10,11 @@ pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 pub const QUEUE_MESSAGES_MAX: u32 = 512;
 /// How long a client may be over a bound.
 pub const SLOW_FOR: Duration = Duration::from_secs(2);
-/// Bytes at which a client is closed as slow at once: what one client can make this node hold,
-/// besides a reply that it asked for.
+/// Bytes at which a client is closed as slow at once: what one client can make this node hold.
 pub const QUEUE_BYTES_HARD_MAX: usize = 8 << 20;
+
+/// A client whose socket took nothing for so long while something waits is closed as slow.
+pub const STALLED_MAX: Duration = Duration::from_secs(10);
 
 /// Frames that wait for a socket. It begins wherever the socket stopped taking, and knows where
 /// that frame ends, so that everything behind it can be given up and a close frame put there.
@@ -26,6 +28,8 @@ pub(super) struct Backlog {
     drained: u64,
     granted: usize,
     over_since: Option<Duration>,
+    /// How far it had drained when it was looked at, and when that was.
+    progress: Option<(u64, Duration)>,
     /// Bytes up to the end of the frame that is partly written.
     frame_left: usize,
 }
@@ -34,6 +38,10 @@ impl Backlog {
     /// Bytes of a reply that the client asked for do not make it slow.
     pub(super) fn grant(&mut self, bytes: usize) {
         self.granted += bytes;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -96,13 +104,22 @@ impl Backlog {
 
     /// Whether the client is to be closed.
     pub(super) fn is_slow(&mut self, now: Duration) -> bool {
-        let bytes = self.bytes.len().saturating_sub(self.granted);
-        if bytes <= QUEUE_BYTES_MAX && self.messages <= QUEUE_MESSAGES_MAX {
+        if self.bytes.is_empty() {
+            return false;
+        }
+        let (drained, at) = *self.progress.get_or_insert((self.drained, now));
+        if drained != self.drained {
+            self.progress = Some((self.drained, now));
+        } else if now >= at + STALLED_MAX {
+            return true;
+        }
+        let owed = self.bytes.len().saturating_sub(self.granted);
+        if owed <= QUEUE_BYTES_MAX && self.messages <= QUEUE_MESSAGES_MAX {
             self.over_since = None;
             return false;
         }
         let since = *self.over_since.get_or_insert(now);
-        bytes > QUEUE_BYTES_HARD_MAX || now >= since + SLOW_FOR
+        self.bytes.len() > QUEUE_BYTES_HARD_MAX || now >= since + SLOW_FOR
     }
 }
 
@@ -186,6 +203,7 @@ mod tests {
             !asked.is_slow(Duration::ZERO) && !asked.is_slow(SLOW_FOR),
             "it asked for it"
         );
+        assert!(asked.is_slow(STALLED_MAX), "and does not read it");
     }
 
     #[test]

@@ -88,7 +88,7 @@ async fn a_reply_precedes_the_messages_of_its_turn() {
     fanout.subscribe(id, &room(), BTreeMap::new());
     fanout.deliver(&entry("aaaaaaaaaa", 1));
     fanout.push(&room(), "{\"members\":1}");
-    fanout.send(id, "{\"id\":1}", false);
+    fanout.send(id, "{\"id\":1}");
     fanout.flush(SECOND);
     let got = frames(&mut end, 3).await;
     assert_eq!(got[0], "{\"id\":1}");

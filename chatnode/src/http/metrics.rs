@@ -85,25 +85,9 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
     write(text, "gauge", &rows);
 }
 
-/// Over all peers: times that entries were found missing, entries repaired, and entries lost.
-fn repairs(node: &Node) -> [u64; 3] {
-    let logs = node
-        .replica
-        .peers()
-        .iter()
-        .filter_map(|(origin, _)| node.replica.log(origin));
-    logs.fold([0; 3], |[gaps, repaired, lost], log| {
-        let counts = log.counts;
-        [
-            gaps + counts.gaps,
-            repaired + counts.repaired,
-            lost + counts.lost,
-        ]
-    })
-}
-
 fn counters(node: &Node, text: &mut String) {
-    let [gaps, repaired, lost] = repairs(node);
+    let counts = node.replica.counts();
+    let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
     let links = node.links.counters();
     let totals = &node.counters;
     let deliveries = node.fanout.deliveries;

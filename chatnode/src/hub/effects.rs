@@ -88,7 +88,7 @@ impl Node {
                 let reply = format!(
                     "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}}}}}"
                 );
-                self.fanout.send(conn, &reply, false);
+                self.fanout.send(conn, &reply);
             }
             Answer::Http(outcome) => {
                 // Fails if the client has gone, which concerns nobody.
@@ -179,7 +179,7 @@ impl Node {
     pub(crate) fn push_to_all(&mut self, push: &str) {
         for id in self.fanout.share(0, 1) {
             if self.fanout.is_chat(id) && self.session_name(id).is_some() {
-                self.fanout.send(id, push, false);
+                self.fanout.send(id, push);
             }
         }
     }

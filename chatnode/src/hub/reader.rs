@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use super::{Errand, Hub, Node};
+use super::{Errand, Hub, Node, SCRATCH_BYTES};
 use crate::fanout::{ConnId, Style};
 use crate::replica::Now;
 use crate::replica::names::RoomName;
@@ -51,7 +51,7 @@ impl Hub {
             let id = node.fanout.adopt(write, style, session);
             node.counters.accepted += 1;
             if let Some(room) = plain {
-                node.plain_open(id, room, now);
+                node.plain_open(id, &room, now);
             }
             (id, node.feed(id, &mut decoder, &mut begun.to_vec(), now))
         });
@@ -72,7 +72,8 @@ impl Hub {
                     std::future::poll_fn(|cx| self.poll_read(cx, &mut read, id, &mut decoder)).await
                 }
                 Read::Pause(wait) => {
-                    tokio::time::sleep(wait).await;
+                    // Boxed: a timer is large, and most connections never need one.
+                    Box::pin(tokio::time::sleep(wait)).await;
                     self.with(|node, now| node.feed(id, &mut decoder, &mut [], now))
                 }
             };
@@ -89,6 +90,8 @@ impl Hub {
     ) -> Poll<Read> {
         let mut node = self.lock();
         let mut scratch = std::mem::take(&mut node.scratch);
+        // Empty only if a panic left it behind.
+        scratch.resize(SCRATCH_BYTES, 0);
         let mut buffer = ReadBuf::new(&mut scratch);
         let polled = Pin::new(read).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
@@ -150,8 +153,14 @@ impl Node {
                 Read::End
             };
         }
-        if let Some(conn) = self.fanout.get_mut(id) {
-            conn.session.heard(now.mono);
+        let rest = self
+            .fanout
+            .get_mut(id)
+            .and_then(|conn| conn.session.rest.take());
+        if let Some(rest) = rest
+            && self.chat_text(id, &rest, now).is_break()
+        {
+            return self.pause.take().map_or(Read::More, Read::Pause);
         }
         match decoder.feed(bytes, |message| self.message(id, message, now)) {
             Err(close) => {
@@ -164,23 +173,29 @@ impl Node {
     }
 
     fn message(&mut self, id: ConnId, message: Message<'_>, now: Now) -> ControlFlow<()> {
+        let rate_limit = self.settings.rate_limit;
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return ControlFlow::Break(());
+        };
+        // A message that trickles is no sign of life until it is whole.
+        if message != Message::Fragment {
+            conn.session.heard(now.mono);
+        }
+        // The lines of a text are counted one by one.
+        let counted = !matches!(message, Message::Text(_));
+        if counted && conn.session.count_frame(rate_limit, now.mono).is_err() {
+            self.close(id, &FLOODING, now);
+            return ControlFlow::Break(());
+        }
         match message {
             Message::Text(text) if self.fanout.is_chat(id) => self.chat_text(id, text, now),
             Message::Text(text) => self.plain_text(id, text, now),
             Message::Ping(payload) => {
-                let rate_limit = self.settings.rate_limit;
-                let Some(conn) = self.fanout.get_mut(id) else {
-                    return ControlFlow::Break(());
-                };
-                if conn.session.count_frame(rate_limit, now.mono).is_err() {
-                    self.close(id, &FLOODING, now);
-                    return ControlFlow::Break(());
-                }
                 self.fanout
                     .append(id, |output| append_pong(output, payload));
                 ControlFlow::Continue(())
             }
-            Message::Pong => ControlFlow::Continue(()),
+            Message::Pong | Message::Fragment => ControlFlow::Continue(()),
             Message::Close(code) => {
                 // RFC 6455 section 5.5.1: the answer carries the same code; 1005 stands for none.
                 let code = if code == 1005 { 1000 } else { code };

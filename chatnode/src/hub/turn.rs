@@ -187,7 +187,7 @@ impl Node {
             };
             match conn.session.watch(now.mono) {
                 Watch::Fine => {}
-                Watch::Ping if chat => self.fanout.send(id, "{}", false),
+                Watch::Ping if chat => self.fanout.send(id, "{}"),
                 Watch::Ping => self.fanout.append(id, append_ping),
                 Watch::Close(close) => self.close(id, &close, now),
             }

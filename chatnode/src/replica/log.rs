@@ -54,6 +54,18 @@ pub struct Counts {
     pub lost: u64,
 }
 
+impl std::ops::Add for Counts {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            received: self.received + other.received,
+            gaps: self.gaps + other.gaps,
+            repaired: self.repaired + other.repaired,
+            lost: self.lost + other.lost,
+        }
+    }
+}
+
 /// The numbers of one origin's log.
 #[derive(Debug, Default)]
 pub struct Log {

@@ -18,6 +18,10 @@ pub const RESUME_MESSAGES_MAX: usize = 10_000;
 /// Bytes of JSON that a resume replays at the most.
 pub const RESUME_BYTES_MAX: usize = 4 << 20;
 
+/// Origins of which a client may have seen more than this node at the most. One that claims more
+/// has no position that means anything, and starts anew.
+pub const AHEAD_ORIGINS_MAX: usize = 256;
+
 /// What a client gets when it enters a room.
 #[derive(Debug, Default)]
 pub struct Resumed {
@@ -55,6 +59,10 @@ impl Replica {
                 .collect(),
             ..Resumed::default()
         };
+        let since = since.filter(|_| resumed.ahead.len() <= AHEAD_ORIGINS_MAX);
+        if since.is_none() {
+            resumed.ahead.clear();
+        }
         let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
         let mut at: BTreeMap<Origin, u64> =
             self.position().iter().map(|i| (i.origin, i.seq)).collect();

@@ -1,6 +1,7 @@
 //! The verbs of `chat.v1`.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -14,6 +15,11 @@ use crate::protocol::{
 };
 use crate::replica::Now;
 use crate::replica::names::{EntryId, RoomName, UserName};
+
+/// When more than so many bytes wait for a client, its next requests wait too.
+const REPLIES_BYTES_MAX: usize = 512 << 10;
+/// Then it is looked at again after this.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 type RequestId = Option<serde_json::Number>;
 
@@ -47,42 +53,71 @@ pub(crate) struct Gap<'a> {
 }
 
 impl Node {
-    /// A `chat.v1` client sent a frame. Breaks when the connection is not to be read further.
+    /// A `chat.v1` client sent a frame. Breaks when the connection is not to be read further for
+    /// now; lines that were not looked at wait in the session.
     pub(crate) fn chat_text(&mut self, id: ConnId, text: &str, now: Now) -> ControlFlow<()> {
-        let rate_limit = self.settings.rate_limit;
-        for line in text
-            .split('\n')
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
-            let Some(conn) = self.fanout.get_mut(id) else {
-                return ControlFlow::Break(());
-            };
-            if conn.session.count_frame(rate_limit, now.mono).is_err() {
-                self.close(id, &FLOODING, now);
+        let mut rest = text;
+        while !rest.is_empty() {
+            let line;
+            (line, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+            if !self.fanout.is_open(id) {
                 return ControlFlow::Break(());
             }
-            if line == "{}" {
-                if conn.session.answer_ping(now.mono) {
-                    self.fanout.send(id, "{}", false);
+            self.chat_line(id, line.trim(), now)?;
+            // Who asks faster than it reads is not listened to until it has read.
+            if self.fanout.pending(id) > REPLIES_BYTES_MAX {
+                if let Some(conn) = self.fanout.get_mut(id) {
+                    conn.session.rest = (!rest.is_empty()).then(|| rest.into());
                 }
-                continue;
-            }
-            let outcome = match protocol::parse(line) {
-                Ok(request) => {
-                    let request_id = request.id.clone();
-                    self.request(id, request, line, now)
-                        .map_err(|why| (request_id, why))
-                }
-                Err(why) => Err(why),
-            };
-            if let Err((request_id, refusal)) = outcome {
-                self.counters.refused += 1;
-                self.fanout
-                    .send(id, &protocol::error(request_id.as_ref(), &refusal), false);
+                self.pause = Some(BUSY_PAUSE);
+                return ControlFlow::Break(());
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn chat_line(&mut self, id: ConnId, line: &str, now: Now) -> ControlFlow<()> {
+        let rate_limit = self.settings.rate_limit;
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return ControlFlow::Break(());
+        };
+        if conn.session.count_frame(rate_limit, now.mono).is_err() {
+            self.close(id, &FLOODING, now);
+            return ControlFlow::Break(());
+        }
+        if line.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        if line == "{}" {
+            if conn.session.answer_ping(now.mono) {
+                self.fanout.send(id, "{}");
+            }
+            return ControlFlow::Continue(());
+        }
+        let outcome = match protocol::parse(line) {
+            Ok(request) => {
+                let request_id = request.id.clone();
+                self.request(id, request, line, now)
+                    .map_err(|why| (request_id, why))
+            }
+            Err(why) => Err(why),
+        };
+        if let Err((request_id, refusal)) = outcome {
+            self.counters.refused += 1;
+            self.fanout
+                .send(id, &protocol::error(request_id.as_ref(), &refusal));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Counts requests that cost more than a message.
+    fn count_asks(&mut self, id: ConnId, count: usize, now: Now) -> Result<(), Refusal> {
+        let rate_limit = self.settings.rate_limit;
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return Ok(());
+        };
+        let counted = conn.session.count_asks(count, rate_limit, now.mono);
+        counted.map_err(|wait| rate_limited("too many requests".to_owned(), wait))
     }
 
     fn request(
@@ -108,8 +143,10 @@ impl Node {
         } else if let Some(typing) = request.typing {
             self.typing(id, rid, &name, &typing, now)
         } else if let Some(history) = request.history {
+            self.count_asks(id, 1, now)?;
             self.history(id, rid, &history)
         } else if let Some(who) = request.who {
+            self.count_asks(id, 1, now)?;
             self.who(id, rid, &who)
         } else {
             Err(unknown_verb(line))
@@ -125,8 +162,12 @@ impl Node {
         long: bool,
     ) {
         if let Some(rid) = rid {
-            self.fanout
-                .send(id, &protocol::reply(&rid, verb, body), long);
+            let reply = protocol::reply(&rid, verb, body);
+            if long {
+                self.fanout.send_asked(id, &reply);
+            } else {
+                self.fanout.send(id, &reply);
+            }
         }
     }
 
@@ -141,10 +182,11 @@ impl Node {
             Some(name) => name.parse()?,
             None => self.guest_name(),
         };
+        let rooms: Vec<RoomName> = self.fanout.rooms_of(id).cloned().collect();
+        self.count_asks(id, rooms.len() + 1, now)?;
         let Some(conn) = self.fanout.get_mut(id) else {
             return Ok(());
         };
-        let rooms = conn.session.rooms.clone();
         // A second hello is a change of name.
         if let Some(before) = conn.session.name.replace(name.clone()) {
             for room in &rooms {
@@ -176,16 +218,13 @@ impl Node {
         let room: RoomName = join.room.parse()?;
         let since = join.since.as_deref().map(parse_since).transpose()?;
         let history = limit(join.history);
-        let Some(conn) = self.fanout.get_mut(id) else {
-            return Ok(());
-        };
-        let again = conn.session.rooms.contains(&room);
+        self.count_asks(id, 1, now)?;
+        let again = self.fanout.hears(id, &room);
         if !again {
-            if conn.session.rooms.len() >= ROOMS_MAX {
+            if self.fanout.rooms_of(id).len() >= ROOMS_MAX {
                 let message = format!("at most {ROOMS_MAX} rooms a connection");
                 return Err(Refusal::new("room_limit", message));
             }
-            conn.session.rooms.push(room.clone());
             self.replica.enter(&room, name);
             self.carry_out(now);
         } else {
@@ -208,7 +247,7 @@ impl Node {
                 after: span.after,
                 through: span.through,
             };
-            self.fanout.send(id, &protocol::push("gap", &gap), true);
+            self.fanout.send_asked(id, &protocol::push("gap", &gap));
         }
         self.fanout.subscribe(id, &room, resumed.ahead);
         Ok(())
@@ -222,9 +261,6 @@ impl Node {
         leave: &InRoom<'_>,
     ) -> Result<(), Refusal> {
         let room = self.joined_room(id, leave)?;
-        if let Some(conn) = self.fanout.get_mut(id) {
-            conn.session.rooms.retain(|other| *other != room);
-        }
         self.fanout.unsubscribe(id, &room);
         self.replica.leave(&room, name);
         self.answer(
@@ -279,11 +315,10 @@ impl Node {
             return Ok(());
         };
         if let Err(wait) = conn.session.count_say(rate_limit, now.mono) {
-            return Err(Refusal {
-                code: "rate_limited",
-                message: format!("at most {rate_limit} messages a second"),
-                retry_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1),
-            });
+            return Err(rate_limited(
+                format!("at most {rate_limit} messages a second"),
+                wait,
+            ));
         }
         let answer = rid.map_or(Answer::Nobody, |rid| Answer::Chat(id, rid));
         self.say(
@@ -345,10 +380,7 @@ impl Node {
 
     fn joined_room(&mut self, id: ConnId, request: &InRoom<'_>) -> Result<RoomName, Refusal> {
         let room: RoomName = request.room.parse()?;
-        let joined = self
-            .fanout
-            .get_mut(id)
-            .is_some_and(|conn| conn.session.rooms.contains(&room));
+        let joined = self.fanout.hears(id, &room);
         joined
             .then_some(room)
             .ok_or_else(|| Refusal::new("not_joined", "join the room first"))
@@ -376,6 +408,15 @@ pub(crate) fn parse_since(since: &[impl AsRef<str>]) -> Result<Vec<EntryId>, Ref
         .iter()
         .map(|id| id.as_ref().parse().map_err(Refusal::from))
         .collect()
+}
+
+fn rate_limited(message: String, wait: Duration) -> Refusal {
+    let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1;
+    Refusal {
+        code: "rate_limited",
+        message,
+        retry_ms: Some(retry_ms),
+    }
 }
 
 fn unknown_verb(line: &str) -> Refusal {

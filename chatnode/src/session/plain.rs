@@ -17,17 +17,14 @@ const TOO_LONG: Close = Close::new(1009, "text_too_long: a message is at most 40
 
 impl Node {
     /// A plain client enters its room under a guest's name.
-    pub(crate) fn plain_open(&mut self, id: ConnId, room: RoomName, now: Now) {
+    pub(crate) fn plain_open(&mut self, id: ConnId, room: &RoomName, now: Now) {
         let Some(name) = self.session_name(id) else {
             return;
         };
-        self.replica.enter(&room, &name);
+        self.replica.enter(room, &name);
         self.carry_out(now);
         self.fanout
-            .subscribe(id, &room, std::collections::BTreeMap::new());
-        if let Some(conn) = self.fanout.get_mut(id) {
-            conn.session.rooms.push(room);
-        }
+            .subscribe(id, room, std::collections::BTreeMap::new());
     }
 
     /// A plain client says something. Breaks if it must not be read for a while.
@@ -36,20 +33,18 @@ impl Node {
         let Some(conn) = self.fanout.get_mut(id) else {
             return ControlFlow::Break(());
         };
-        let (Some(name), Some(room)) = (conn.session.name.clone(), conn.session.rooms.first())
-        else {
+        let wait = conn.session.pace_say(rate_limit, now.mono);
+        let name = conn.session.name.clone();
+        let (Some(name), Some(room)) = (name, self.fanout.rooms_of(id).next().cloned()) else {
             return ControlFlow::Break(());
         };
-        let room = room.clone();
         if text.len() > TEXT_BYTES_MAX {
             self.close(id, &TOO_LONG, now);
             return ControlFlow::Break(());
         }
-        if check_text(text).is_err() {
-            return ControlFlow::Continue(());
+        if check_text(text).is_ok() {
+            self.say(&room, &name, None, text, 0, Answer::Nobody, now);
         }
-        let wait = conn.session.pace_say(rate_limit, now.mono);
-        self.say(&room, &name, None, text, 0, Answer::Nobody, now);
         if wait.is_zero() {
             return ControlFlow::Continue(());
         }

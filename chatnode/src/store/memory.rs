@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Page, RoomSummary, Store};
+use super::{PAGE_BYTES_MAX, Page, RoomSummary, Store};
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
 
@@ -183,11 +183,15 @@ impl Store for MemoryStore {
             None => room.transcript.range(..),
         }
         .rev();
-        let mut entries: Vec<_> = older
-            .by_ref()
-            .take(limit)
-            .map(|(_, entry)| Arc::clone(entry))
-            .collect();
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while entries.len() < limit
+            && bytes < PAGE_BYTES_MAX
+            && let Some((_, entry)) = older.next()
+        {
+            bytes += entry.json.len();
+            entries.push(Arc::clone(entry));
+        }
         entries.reverse();
         Page {
             entries,

@@ -150,7 +150,7 @@ fn transcripts_agree(world: &World, live: &[NodeId]) {
 
 fn members_agree(world: &World, live: &[NodeId]) {
     let mut truth: BTreeMap<RoomName, BTreeSet<_>> = BTreeMap::new();
-    for client in &world.clients {
+    for client in world.clients.iter().filter(|client| !client.gone) {
         let Some(home) = client.home.filter(|home| home.joined) else {
             world.broken(format!("{} could not connect", client.name));
         };

@@ -59,6 +59,8 @@ pub(super) struct Client {
     pub(super) name: UserName,
     pub(super) room: RoomName,
     pub(super) home: Option<Home>,
+    /// It lost its node and never came back.
+    pub(super) gone: bool,
     /// The position it resumes from; `None` before it entered for the first time.
     pub(super) position: Option<BTreeMap<Origin, u64>>,
     /// What it need not have seen: said before it came, or told to be beyond recovery.
@@ -79,6 +81,7 @@ impl Client {
             name: format!("user{}", index % 9).parse().unwrap(),
             room: format!("room{room}").parse().unwrap(),
             home: None,
+            gone: false,
             position: None,
             base: BTreeMap::new(),
             seen: BTreeSet::new(),
@@ -118,12 +121,18 @@ impl World {
                 if client.home.is_some_and(|home| home.conn == conn) {
                     client.home = None;
                     self.counters.note("fault: client lost its node");
+                    // Some never come back: their names must go with their node.
+                    let leaves = self.chance(0.2);
+                    self.clients[index].gone = leaves;
                 }
             }
         }
     }
 
     fn act(&mut self, index: usize) {
+        if self.clients[index].gone {
+            return;
+        }
         let Some(home) = self.clients[index].home else {
             return self.connect(index);
         };

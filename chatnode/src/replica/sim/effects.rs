@@ -75,6 +75,7 @@ impl World {
             Effect::Gap(origin, span) => {
                 self.tell(|_| format!("n{id} gives up {origin} {span:?}"));
                 self.counters.note("hole passed");
+                self.gave_up(id, origin);
                 self.nodes[id].gaps.push((origin, span));
                 let conns: Vec<u64> = self.nodes[id].conns.keys().copied().collect();
                 for conn in conns {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::world::{NodeId, Reply, World};
 use crate::replica::copies::Ticket;
@@ -25,8 +26,13 @@ impl World {
         let Some(asked) = self.tickets.remove(&ticket) else {
             self.broken(format!("{ticket:?} was answered twice"));
         };
+        // A dead node is no holder any more once its link here has ended.
+        let dead = |other: &NodeId| {
+            let link = self.nodes[id].links.get(other);
+            self.nodes[*other].crashed.is_some() && link.is_none_or(|link| !link.up)
+        };
         let holders: Vec<NodeId> = (0..self.nodes.len())
-            .filter(|other| *other != id && self.holds(*other, entry))
+            .filter(|other| *other != id && !dead(other) && self.holds(*other, entry))
             .collect();
         if holders.len() < copies && !self.plan.trims {
             self.broken(format!(
@@ -48,6 +54,30 @@ impl World {
             self.push(id, conn, Push::Said(asked.mid));
         } else if let Some(mid) = asked.mid {
             self.clients[asked.client].pending.remove(&mid);
+        }
+    }
+
+    /// A node gives numbers up: it may not while one that it has long heard has long heard their
+    /// origin, nor while it hears the origin itself.
+    pub(super) fn gave_up(&self, id: NodeId, origin: Origin) {
+        if self.plan.trims || self.plan.loss > 0.0 {
+            return;
+        }
+        let long = |of: NodeId, heard: Origin| {
+            let node = &self.nodes[of];
+            let long_ago = self.now + node.mono_offset - Duration::from_secs(5);
+            let peer = node.replica.peers().get(heard);
+            peer.is_some_and(|peer| peer.linked && peer.linked_since < long_ago)
+        };
+        if long(id, origin) {
+            self.broken(format!("n{id} gives up on {origin}, which it hears"));
+        }
+        for other in self.live() {
+            let node = &self.nodes[other];
+            let awake = !node.frozen && self.now > node.thawed + Duration::from_secs(5);
+            if awake && long(id, node.origin) && long(other, origin) {
+                self.broken(format!("n{id} gives up on {origin}, which n{other} hears"));
+            }
         }
     }
 

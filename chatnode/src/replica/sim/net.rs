@@ -20,7 +20,7 @@ use crate::replica::peers::SILENCE_MAX;
 pub(super) struct Link {
     dial: u64,
     connected: bool,
-    up: bool,
+    pub(super) up: bool,
     heard: Duration,
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) origin: Origin,
     pub(super) alive: bool,
     pub(super) frozen: bool,
+    /// When it thawed last.
+    pub(super) thawed: Duration,
     /// While it is frozen, frames after this are lost: its peers gave up on their connections.
     pub(super) deaf_after: Option<Duration>,
     pub(super) inbox: VecDeque<Input>,
@@ -88,6 +90,7 @@ impl World {
             origin,
             alive: true,
             frozen: false,
+            thawed: Duration::ZERO,
             deaf_after: None,
             inbox: VecDeque::new(),
             replica: Replica::new(me, store, rng, now),
@@ -162,8 +165,10 @@ impl World {
             return;
         }
         self.tell(|_| format!("n{id} thaws"));
+        let now = self.now;
         let node = &mut self.nodes[id];
         node.frozen = false;
+        node.thawed = now;
         node.tick_at = None;
         node.deaf_after = None;
         let inbox = std::mem::take(&mut node.inbox);
