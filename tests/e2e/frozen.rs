@@ -15,7 +15,7 @@ const UNDELAYED: Duration = ms(100);
 /// The slowest of thousands may meet a hiccup of the machine, never a wait for the frozen.
 const SLOWEST: Duration = ms(750);
 /// What a node's memory may grow by while a peer or a client is frozen, beside the history.
-const GROWTH_MAX: u64 = 32 << 20;
+const GROWTH_MAX: u64 = 24 << 20;
 
 fn delays(attempts: &[Attempt], reader: &Client) -> Vec<Duration> {
     let arrived: HashMap<_, _> = reader

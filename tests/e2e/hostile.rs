@@ -6,6 +6,7 @@ use tokio::time::{Duration, sleep};
 use crate::harness::process::{Launch, Process};
 use crate::harness::raw::Raw;
 use crate::harness::socket::{request, upgrade};
+use crate::harness::tools::Events;
 use crate::harness::{Client, Cluster, NOISE, Node, Outcome, PATIENCE, cluster::http, secs, spawn};
 
 /// A stranger who sends nothing, or too slowly, is put out within this time.
@@ -204,7 +205,8 @@ async fn a_body_without_end_is_refused() -> Outcome {
     raw.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes())
         .await?;
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
-    for _ in 0..1000 {
+    // Until the node has had enough; a node that buffers all would take these 256 MiB.
+    for _ in 0..65_536 {
         if raw.send(chunk.as_bytes()).await.is_err() {
             break;
         }
@@ -216,6 +218,124 @@ async fn a_body_without_end_is_refused() -> Outcome {
         "{said}"
     );
     still_chats(&mut node).await?;
+    Ok(())
+}
+
+/// Goal: the door that nodes use among themselves takes no nonsense, and is closed to browsers and
+/// to those behind a proxy. Method: a table of requests; then hellos of a thousand strangers.
+#[tokio::test]
+async fn the_door_of_the_nodes_takes_no_nonsense() -> Outcome {
+    let mut cluster = Cluster::start(2).await?;
+    let node = &cluster.nodes[0];
+    let (http, url) = (http()?, |path: &str| format!("{}/mesh/{path}", node.http));
+    let hello = |origin: &str, publishes: &str| {
+        let body = json!({ "origin": origin, "pub": publishes, "http": "http://127.0.0.1:9" });
+        http.post(url("hello")).json(&body)
+    };
+    let most = u64::MAX;
+    let cases = [
+        (
+            http.get(url("members")).header("Origin", &node.http),
+            &[403][..],
+        ),
+        (
+            http.get(url("members"))
+                .header("X-Forwarded-For", "10.0.0.1"),
+            &[403],
+        ),
+        (http.post(url("hello")).json(&json!([])), &[400]),
+        (
+            http.post(url("hello")).json(&json!({ "origin": "x" })),
+            &[400],
+        ),
+        (http.post(url("hello")).body("x"), &[415]),
+        (
+            http.post(url("hello"))
+                .json(&json!({ "x": "y".repeat(100_000) })),
+            &[413],
+        ),
+        (hello("UPPERCASE1", "tcp://127.0.0.1:9"), &[400]),
+        (hello("strangeraa", "ipc:///etc/x"), &[422]),
+        (hello("strangeraa", "tcp://10.0.0.1:9"), &[422]),
+        (hello("strangeraa", "tcp://127.0.0.1:0"), &[422]),
+        (hello(&node.origin, &node.publishes), &[204, 400, 409, 422]),
+        (
+            http.get(url(&format!("log/{}?after=0&through={most}", node.origin))),
+            &[200],
+        ),
+        (
+            http.get(url(&format!("log/{}?after=9&through=3", node.origin))),
+            &[400],
+        ),
+        (
+            http.get(url(&format!("log/{}?after=-1&through=3", node.origin))),
+            &[400],
+        ),
+        (http.get(url(&format!("log/{}", node.origin))), &[400]),
+        (http.get(url("log/x?after=0&through=1")), &[400, 404]),
+        (
+            http.get(url("log/strangeraa?after=0&through=1")),
+            &[200, 404],
+        ),
+    ];
+    for (request, statuses) in cases {
+        let request = request.build()?;
+        let what = format!(
+            "{} {} {:?}",
+            request.method(),
+            request.url(),
+            request.headers()
+        );
+        let status = http.execute(request).await?.status().as_u16();
+        assert!(statuses.contains(&status), "{what}: {status}");
+    }
+    for count in 0..1000 {
+        let origin = format!("xxxx{}", to_letters(count));
+        hello(&origin, &format!("tcp://127.0.0.1:{}", 1 + count))
+            .send()
+            .await?;
+    }
+    let usage = node.process.usage()?;
+    assert!(usage.files < 600, "strangers cost {} files", usage.files);
+    cluster.linked(PATIENCE).await?;
+    for node in &mut cluster.nodes {
+        still_chats(node).await?;
+    }
+    Ok(())
+}
+
+/// Six letters for a number.
+fn to_letters(mut count: usize) -> String {
+    let letter = |_| {
+        let letter = char::from(b'a' + u8::try_from(count % 26).unwrap_or_default());
+        count /= 26;
+        letter
+    };
+    (0..6).map(letter).collect()
+}
+
+/// Goal: event streams are limited in number; those beyond get 429, and the node serves on.
+/// Method: open 1100.
+#[tokio::test]
+async fn event_streams_beyond_the_limit_get_429() -> Outcome {
+    const STREAMS_MAX: usize = 1024;
+    let mut node = Node::start(["--registry", "none"]).await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut held = Vec::new();
+    for count in 0..STREAMS_MAX + 10 {
+        let url = format!("{}/api/rooms/tea/events", node.http);
+        let response = client.get(url).send().await?;
+        let expected = if count < STREAMS_MAX { 200 } else { 429 };
+        assert_eq!(response.status(), expected, "stream {count}");
+        held.push(response);
+    }
+    still_chats(&mut node).await?;
+    drop(held);
+    crate::harness::eventually(PATIENCE, "streams are taken again", async || {
+        let path = "/api/rooms/tea/events";
+        Events::open(&node, path, None).await.map(drop)
+    })
+    .await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Links without a registry: `--peer`.
 
 use crate::harness::tools::free_port;
-use crate::harness::{Client, NOISE, Node, Outcome, PATIENCE, histories, linked, ms, say};
+use crate::harness::{Client, NOISE, Node, Outcome, PATIENCE, histories, linked, ms, say, secs};
 
 /// Goal: `--peer` on one side links both ways: the hello introduces the newcomer.
 /// Method: no registry at all; measure from the ready line of the second.
@@ -71,5 +71,24 @@ async fn a_node_that_names_itself_links_to_nobody() -> Outcome {
     assert_eq!(ada.messages().len(), 2);
     let mesh = node.mesh().await?;
     assert!(!mesh.hears(&node.origin), "{mesh:?}");
+    Ok(())
+}
+
+/// Goal (P7): a node whose peer is absent takes clients after 5 s, not before and not never, and
+/// says which peer it lacks. Method: `--peer` where nobody listens; watch `/readyz`.
+#[tokio::test]
+async fn a_node_whose_peer_is_absent_takes_clients_after_5_s() -> Outcome {
+    let absent = format!("tcp://127.0.0.1:{}", free_port()?);
+    let node = Node::start(["--registry", "none", "--peer", &absent]).await?;
+    let waiting = node.get("/readyz").await?;
+    assert_eq!(waiting.status(), 503, "ready without its peer at once");
+    node.takes_clients(secs(5) + NOISE * 2).await?;
+    let took = node.process.ready_at.elapsed();
+    assert!(took >= secs(4), "ready without its peer after {took:?}");
+    let log = node.process.log_text();
+    assert!(
+        log.contains(&absent) || log.contains("lack"),
+        "nothing said of the peer: {log}"
+    );
     Ok(())
 }

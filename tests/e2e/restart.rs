@@ -1,8 +1,9 @@
 //! kill -9 and restart under load: twenty times in all, on new ports and on the same.
 
+use crate::harness::load::{Fate, spread};
 use crate::harness::wire::Msg;
 use crate::harness::{
-    Client, Cluster, Duration, Load, NOISE, Outcome, PATIENCE, Reader, check_chain,
+    Attempt, Client, Cluster, Duration, Load, NOISE, Outcome, PATIENCE, Reader, check_chain,
     check_histories, histories, linked, say, secs,
 };
 
@@ -58,12 +59,7 @@ async fn kill_and_restart(on_its_ports: bool) -> Outcome {
             "tea",
             20,
         );
-        crate::harness::eventually(PATIENCE, "the guest is shown the load", async || {
-            let count = guest.stream().len();
-            anyhow::ensure!(count >= SHOWN_BEFORE_KILL, "shown {count}");
-            Ok(())
-        })
-        .await?;
+        shown(&mut guest, SHOWN_BEFORE_KILL).await?;
         guests.push(guest);
     }
     let attempts = load.stop().await?;
@@ -140,12 +136,7 @@ async fn survivors_of_a_killed_sender_end_with_the_same_history() -> Outcome {
         ];
         let mut reader = Reader::start(&cluster.nodes[0], "reader", "tea").await?;
         let load = Load::start(senders, "tea", 400);
-        crate::harness::eventually(PATIENCE, "the flow is under way", async || {
-            let count = reader.stream().len();
-            anyhow::ensure!(count >= 100, "shown {count}");
-            Ok(())
-        })
-        .await?;
+        shown(&mut reader, 100).await?;
         let mut killed = cluster.nodes.remove(place);
         killed.process.kill().await?;
         let attempts = load.stop().await?;
@@ -169,6 +160,62 @@ async fn survivors_of_a_killed_sender_end_with_the_same_history() -> Outcome {
     Ok(())
 }
 
+/// Goal (P3): what was acknowledged with a copy survives kill -9 of the node that took it.
+/// Method: senders that ask for one copy, on a node that is killed in the middle of their flow;
+/// every reply that told of a copy is in the history of the survivors.
+#[tokio::test]
+async fn what_was_acknowledged_with_a_copy_survives_the_death_of_its_node() -> Outcome {
+    let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+    let mut killed = cluster.nodes.remove(2);
+    let senders = [
+        Client::hello(&killed, "ada").await?,
+        Client::hello(&killed, "bob").await?,
+    ];
+    let mut reader = Reader::start(&cluster.nodes[0], "reader", "tea").await?;
+    let load = Load::start_with_a_copy(senders, "tea", 400);
+    shown(&mut reader, 400).await?;
+    killed.process.kill().await?;
+    let attempts = load.stop().await?;
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    let history = histories(&nodes, "tea", PATIENCE).await?;
+    let kept: Vec<_> = attempts
+        .iter()
+        .filter(|attempt| matches!(&attempt.fate, Fate::Accepted(sent) if sent.copies > 0))
+        .cloned()
+        .collect();
+    check_histories(&history, &attempts, |_| false)?;
+    let acknowledged: Vec<_> = kept.iter().filter_map(|attempt| attempt.id()).collect();
+    assert!(
+        acknowledged.len() > 300,
+        "only {} replies told of a copy",
+        acknowledged.len()
+    );
+    for id in acknowledged {
+        assert!(
+            history.iter().any(|message| message.id == id),
+            "{id} had a copy and is lost"
+        );
+    }
+    check_chain(&mut reader, &history, PATIENCE).await?;
+    let (median, p99, _) = spread(kept.iter().map(Attempt::delay));
+    say(format_args!(
+        "{} with a copy, all kept; replies {median:?}, p99 {p99:?}",
+        kept.len()
+    ));
+    Ok(())
+}
+
+/// Waits until the reader was shown so many messages.
+async fn shown(reader: &mut Reader, count: usize) -> anyhow::Result<()> {
+    let what = format!("{} is shown {count} messages", reader.name);
+    crate::harness::eventually(PATIENCE, &what, async || {
+        let seen = reader.stream().len();
+        anyhow::ensure!(seen >= count, "shown {seen}");
+        Ok(())
+    })
+    .await
+}
+
 /// Goal: a node that starts while the others talk has the history and the live stream without a
 /// hole between them as soon as it is ready. Method: a client of the new node joins with history
 /// in the moment in which `/readyz` says yes; base, page and stream fit the final history.
@@ -185,12 +232,7 @@ async fn a_new_node_has_history_and_stream_without_a_hole() -> Outcome {
     }
     let mut reader = Reader::start(&cluster.nodes[0], "reader", "tea").await?;
     reader.has_all(&[], PATIENCE).await?;
-    crate::harness::eventually(PATIENCE, "there is a history", async || {
-        let count = reader.stream().len();
-        anyhow::ensure!(count >= 300, "shown {count}");
-        Ok(())
-    })
-    .await?;
+    shown(&mut reader, 300).await?;
     let node = cluster.add().await?;
     node.takes_clients(secs(5) + NOISE).await?;
     let took = node.process.ready_at.elapsed();
@@ -199,12 +241,7 @@ async fn a_new_node_has_history_and_stream_without_a_hole() -> Outcome {
         .join_with(serde_json::json!({ "room": "tea", "history": 200 }))
         .await?;
     let mut late = Reader::start(node, "late", "tea").await?;
-    crate::harness::eventually(PATIENCE, "the stream flows", async || {
-        let count = late.stream().len();
-        anyhow::ensure!(count >= 200, "shown {count}");
-        Ok(())
-    })
-    .await?;
+    shown(&mut late, 200).await?;
     let attempts = load.stop().await?;
     cluster.linked(PATIENCE).await?;
     let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;

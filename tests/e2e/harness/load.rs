@@ -1,7 +1,7 @@
 //! Senders at a steady rate, and what became of each message.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
@@ -79,11 +79,29 @@ impl Load {
         load
     }
 
+    /// Each send of these clients asks that one other node holds it before the reply.
+    pub(crate) fn start_with_a_copy(
+        clients: impl IntoIterator<Item = Client>,
+        room: &str,
+        per_second: u32,
+    ) -> Self {
+        let mut load = Self::new();
+        for client in clients {
+            load.begin(client, room, per_second, 1);
+        }
+        load
+    }
+
     /// One more sender.
     pub(crate) fn add(&mut self, client: Client, room: &str, per_second: u32) {
+        self.begin(client, room, per_second, 0);
+    }
+
+    fn begin(&mut self, client: Client, room: &str, per_second: u32, copies: u32) {
         let stop = self.stop.subscribe();
+        let body = json!({ "room": room, "copies": copies });
         self.senders
-            .push(spawn(send_until(stop, client, room.to_owned(), per_second)));
+            .push(spawn(send_until(stop, client, body, per_second)));
     }
 
     /// Stops, waits for the replies, and gives all attempts.
@@ -104,7 +122,7 @@ impl Load {
 async fn send_until(
     mut stop: watch::Receiver<bool>,
     client: Client,
-    room: String,
+    body: Value,
     per_second: u32,
 ) -> Result<Vec<Attempt>> {
     let origin = client.welcome["origin"]
@@ -126,7 +144,7 @@ async fn send_until(
                 if client.is_closed().is_some() {
                     break;
                 }
-                under_way.spawn(send_one(std::sync::Arc::clone(&client), room.clone(), origin.clone()));
+                under_way.spawn(send_one(std::sync::Arc::clone(&client), body.clone(), origin.clone()));
             }
         }
     }
@@ -136,13 +154,17 @@ async fn send_until(
     Ok(attempts)
 }
 
-async fn send_one(client: std::sync::Arc<Client>, room: String, origin: String) -> Result<Attempt> {
+async fn send_one(
+    client: std::sync::Arc<Client>,
+    mut body: Value,
+    origin: String,
+) -> Result<Attempt> {
     let mid = client.new_mid();
     let text = format!("text of {mid}");
     let sent_at = Instant::now();
-    let reply = client
-        .send_with(json!({ "room": room, "mid": mid, "text": text }))
-        .await;
+    body["mid"] = json!(mid);
+    body["text"] = json!(text);
+    let reply = client.send_with(body).await;
     let replied_at = Instant::now();
     let fate = match reply {
         Ok(sent) => Fate::Accepted(sent),
