@@ -137,7 +137,7 @@ async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
     let client = Client::hello(&node, "eve").await?;
     client.send("secret", "of another room").await?;
     client.send("tea", "here").await?;
-    let many: Vec<_> = (0..5000)
+    let many: Vec<_> = (0..3000)
         .map(|count| format!("aaaaaaaaaa.{count}"))
         .collect();
     let invalid = [
@@ -159,30 +159,23 @@ async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
             "{since}: {error}"
         );
     }
-    let ahead = [
-        json!([format!("{origin}.18446744073709551615")]),
-        json!([format!("{origin}.999")]),
+    // More of this node's own log than there is cannot have been seen. Of another origin it can:
+    // its entries may have died with it, and then nothing is missed.
+    let unknown = [
+        (json!([format!("{origin}.18446744073709551615")]), false),
+        (json!([format!("{origin}.999")]), false),
+        (json!(["aaaaaaaaaa.1"]), true),
     ];
-    for since in ahead {
+    for (since, recovered) in unknown {
         let body = json!({ "room": "tea", "since": since, "history": 10 });
         let joined = client.join_with(body).await?;
-        assert_eq!(joined.recovered, Some(false), "{since}");
+        assert_eq!(joined.recovered, Some(recovered), "{since}");
         assert!(
             joined.messages.iter().all(|msg| msg.room == "tea"),
             "{joined:?}"
         );
         client.ask("leave", json!({ "room": "tea" })).await?;
     }
-    // An origin that died with its last words is unknown here, and takes nothing away.
-    let body = json!({ "room": "tea", "since": ["aaaaaaaaaa.1"], "history": 10 });
-    let joined = client.join_with(body).await?;
-    let texts: Vec<_> = joined
-        .messages
-        .iter()
-        .map(|msg| msg.text.as_str())
-        .collect();
-    assert_eq!(texts, ["here"]);
-    client.ask("leave", json!({ "room": "tea" })).await?;
     let answered = client
         .ask("join", json!({ "room": "tea", "since": many }))
         .await;
