@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { QUIET_MS, REPLY_MS, SILENCE_MS } from '../../www/connection.js';
 import { Nodes, backoffMs } from '../../www/nodes.js';
-import { since } from '../../www/state.js';
 import { message } from './fakes.js';
 import { A, B, HOME, OTHER, THIRD, page } from './rig.js';
 

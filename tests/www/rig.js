@@ -2,7 +2,7 @@
 import { Connection } from '../../www/connection.js';
 import { Nodes } from '../../www/nodes.js';
 import { Sender } from '../../www/sender.js';
-import { initialState, reduce } from '../../www/state.js';
+import { initialState, reduce, since } from '../../www/state.js';
 import { Keeper } from '../../www/storage.js';
 import { Clock, FakeStorage, socketClass } from './fakes.js';
 
