@@ -88,6 +88,51 @@ async fn a_client_that_was_away_is_shown_what_was_said_meanwhile() -> Outcome {
     Ok(())
 }
 
+/// Goal (P4, P7): a client may go on at a node in the very moment of its ready line, when it holds
+/// nothing yet: nothing missed, nothing twice. Method: a reader stops in the middle of a flow; then
+/// a node starts, and the reader goes on there at once; three times, each at a newer node, the
+/// last with a dead node in the registry's list, for which a joining node would wait.
+#[tokio::test]
+async fn a_reader_may_go_on_at_a_node_that_has_just_started() -> Outcome {
+    let mut cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
+    let mut reader = Reader::start(&cluster.nodes[1], "reader", "tea").await?;
+    let senders = [
+        Client::hello(&cluster.nodes[0], "ada").await?,
+        Client::hello(&cluster.nodes[0], "bob").await?,
+    ];
+    let load = Load::start(senders, "tea", 200);
+    let mut times = Vec::new();
+    for round in 0..3 {
+        let shown = reader.stream().len();
+        eventually(PATIENCE, "the reader is shown the load", async || {
+            let count = reader.stream().len();
+            anyhow::ensure!(count >= shown + 200, "shown {count}");
+            Ok(())
+        })
+        .await?;
+        reader.client().vanish();
+        if round == 2 {
+            let mut killed = cluster.nodes.remove(1);
+            killed.process.kill().await?;
+        }
+        let node = cluster.add().await?;
+        reader.resume(node).await?;
+        times.push(node.process.ready_at.elapsed());
+    }
+    cluster.linked(PATIENCE).await?;
+    let attempts = load.stop().await?;
+    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    check_histories(&history, &attempts, |_| true)?;
+    assert_eq!(
+        check_chain(&mut reader, &history, PATIENCE).await?,
+        history.len()
+    );
+    say(format_args!(
+        "from the ready line to recovered there: {times:?}"
+    ));
+    Ok(())
+}
+
 /// Goal: what cannot be replayed is said: `recovered:false` with the newest page.
 /// Method: a node that keeps 1000 messages; a position from before the trimmed ones, a position of
 /// an origin that nobody knows, a position ahead of everything.
