@@ -7,6 +7,8 @@ pub mod api;
 pub mod assets;
 pub mod mesh;
 pub mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::future::Future;

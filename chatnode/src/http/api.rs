@@ -1,5 +1,8 @@
 //! `/api/`: rooms, messages and the mesh, for back ends, bots and operators.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -7,13 +10,15 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use registry::problem::Problem;
 use serde::Serialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::problem_of;
 use crate::bus::links::{LinkState, LinkStatus};
+use crate::hub::events::Live;
 use crate::hub::{Hub, Node};
 use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
@@ -149,29 +154,16 @@ async fn events(
         None => None,
     };
     hub.ready().await;
-    let opened = hub.with(|node, _| {
-        let resumed = node.replica.resume(&room, since.as_deref(), 0);
-        let recovered = resumed.recovered;
-        Some((
-            node.events
-                .open(&room, since.as_deref().unwrap_or_default(), &resumed)?,
-            recovered,
-        ))
-    });
-    let Some((events, recovered)) = opened else {
+    let opened = hub.with(|node, _| node.open_events(&room, since.as_deref()));
+    let Some((opening, live)) = opened else {
         return Err(Problem::too_many(
             "too_many_streams",
             "this node has no room for more streams",
         ));
     };
-    // A client that cannot be given all that it missed is told before anything else.
-    let first = match (since.is_some(), recovered) {
-        (true, false) => ": open\nretry: 1000\nevent: reset\ndata: {\"recovered\":false}\n\n",
-        _ => ": open\nretry: 1000\n\n",
-    };
-    let stopping = hub.tasks().stopping();
-    let stream = stream::unfold((Some(first.to_owned()), events, stopping), next_event);
-    let mut response = Response::new(Body::from_stream(stream));
+    let live = stream::unfold((live, hub.tasks().stopping()), next_event);
+    let body = stream::iter(opening).chain(live).map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -181,26 +173,18 @@ async fn events(
     Ok(response)
 }
 
-type EventStream = (
-    Option<String>,
-    tokio::sync::mpsc::Receiver<String>,
-    tokio_util::sync::CancellationToken,
-);
-type Chunk = Result<Bytes, std::convert::Infallible>;
-
 /// The next event, or a comment when nothing came for a while.
-async fn next_event((first, mut events, stopping): EventStream) -> Option<(Chunk, EventStream)> {
-    const QUIET: std::time::Duration = std::time::Duration::from_secs(15);
-    let event = match first {
-        Some(first) => first,
-        None => tokio::select! {
-            biased;
-            event = events.recv() => event?,
-            () = stopping.cancelled() => return None,
-            () = tokio::time::sleep(QUIET) => ": quiet\n\n".to_owned(),
-        },
+async fn next_event(
+    (mut live, stopping): (Live, CancellationToken),
+) -> Option<(Bytes, (Live, CancellationToken))> {
+    const QUIET: Duration = Duration::from_secs(15);
+    let event = tokio::select! {
+        biased;
+        event = live.next() => event?,
+        () = stopping.cancelled() => return None,
+        () = tokio::time::sleep(QUIET) => Bytes::from_static(b": quiet\n\n"),
     };
-    Some((Ok(Bytes::from(event)), (None, events, stopping)))
+    Some((event, (live, stopping)))
 }
 
 async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
