@@ -23,7 +23,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use registry::problem::Problem;
+use registry::problem::{Problem, ProblemCode};
 use registry::serve::Connection;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
@@ -61,6 +61,7 @@ impl Front {
         let router = api::routes(hub.clone())
             .merge(mesh::routes(hub.clone(), Arc::clone(&doors)))
             .merge(metrics::routes(hub.clone()))
+            .layer(axum::middleware::map_response(finish))
             .merge(page)
             .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
         Self { hub, doors, router }
@@ -85,7 +86,7 @@ impl Front {
             };
         }
         match self.router.oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => as_problem(response),
             Err(never) => match never {},
         }
     }
@@ -133,7 +134,7 @@ impl Front {
         let headers = request.headers();
         self.check_origin(headers, local).map_err(refuse)?;
         if request.method() != Method::GET {
-            return Err(refuse(Problem::method_not_allowed()));
+            return Err(Box::new(method_not_allowed("GET")));
         }
         let version = headers
             .get(header::SEC_WEBSOCKET_VERSION)
@@ -271,6 +272,65 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
         _ => StatusCode::BAD_REQUEST,
     };
     Problem::new(status, refusal.code, refusal.message)
+}
+
+fn method_not_allowed(allow: &'static str) -> Response {
+    let mut response = Problem::method_not_allowed().into_response();
+    let allow = HeaderValue::from_static(allow);
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn nothing_here() -> Problem {
+    Problem::not_found("nothing is here")
+}
+
+/// What every answer carries but those of the page.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// Gives errors of the libraries the form that all errors have.
+fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.extensions().get::<ProblemCode>().is_some() {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => nothing_here(),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
+        StatusCode::PRECONDITION_FAILED => {
+            Problem::new(status, "precondition_failed", "the file is another by now")
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Problem::new(
+            status,
+            "range_not_satisfiable",
+            "the file has no such part; Content-Range has its size",
+        ),
+        status if status.is_client_error() => {
+            Problem::new(status, "bad_request", "the request cannot be served")
+        }
+        status => {
+            tracing::error!(status = status.as_u16(), "a request failed");
+            Problem::internal()
+        }
+    };
+    let mut instead = problem.into_response();
+    for name in [header::ALLOW, header::CONTENT_RANGE] {
+        if let Some(value) = response.headers().get(&name) {
+            instead.headers_mut().insert(name, value.clone());
+        }
+    }
+    instead
 }
 
 fn wants_websocket(headers: &HeaderMap) -> bool {

@@ -1,7 +1,8 @@
-//! The door over real HTTP on a free port, with a hub behind it and no bus: server-sent events in
-//! `events`.
+//! The door over real HTTP on a free port, with a hub behind it and no bus: errors in `refusals`,
+//! server-sent events in `events`.
 
 mod events;
+mod refusals;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,7 +13,9 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use registry::process::Tasks;
 use registry::serve::{self, Limits};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
 use crate::bus::links::{Links, LinksOptions};
@@ -114,6 +117,19 @@ impl Fixture {
         self.http.request(method, url).timeout(PATIENCE)
     }
 
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn post(&self, room: &str, text: &str) -> reqwest::Response {
+        let body = json!({ "from": "bot", "text": text });
+        self.request(Method::POST, &format!("/api/rooms/{room}/messages"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    }
+
     /// Messages said without HTTP.
     async fn say(&self, room: &str, texts: impl IntoIterator<Item = String>) {
         let (room, from) = (room.parse().unwrap(), "ada".parse().unwrap());
@@ -122,4 +138,39 @@ impl Fixture {
             said.unwrap();
         }
     }
+
+    /// Sends a head as it is and reads the answer's.
+    async fn raw(&self, head: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let head = format!("{head}Host: {}\r\n\r\n", self.addr);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// Asks for a WebSocket with these header lines.
+    async fn upgrade(&self, path: &str, lines: &str) -> String {
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{lines}"
+        ))
+        .await
+    }
+}
+
+async fn assert_problem(what: &str, response: reqwest::Response, status: u16, code: &str) -> Value {
+    let got = response.status().as_u16();
+    let kind = response.headers().get("content-type").cloned();
+    let text = response.text().await.unwrap();
+    assert_eq!(got, status, "{what}: {text}");
+    let kind = kind.unwrap_or_else(|| panic!("{what}: no content type"));
+    assert_eq!(kind, "application/problem+json", "{what}: {text}");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["code"], code, "{what}: {text}");
+    assert_eq!(body["status"], status, "{what}: {text}");
+    assert_ne!(body["detail"], "", "{what}");
+    body
 }
