@@ -7,12 +7,13 @@ pub mod api;
 pub mod assets;
 pub mod mesh;
 pub mod metrics;
+mod names;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +29,7 @@ use registry::serve::Connection;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 
+use self::names::WebOrigin;
 use crate::hub::Hub;
 use crate::protocol::Refusal;
 use crate::replica::names::RoomName;
@@ -38,7 +40,7 @@ const ROOM_DEFAULT: &str = "lobby";
 /// Who may come in.
 #[derive(Debug, Clone)]
 pub struct Doors {
-    /// This node's HTTP endpoint as others are told.
+    /// Where people are told that this node's HTTP is.
     pub advertised: String,
     /// Web origins that are allowed besides the mesh's own.
     pub allow_origins: Vec<String>,
@@ -104,22 +106,17 @@ impl Front {
         let Some(host) = host.or_else(|| uri.host()) else {
             return Err(Problem::bad_request("a request names its host"));
         };
-        let name = host_name(host);
-        let known = name.eq_ignore_ascii_case("localhost")
-            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-            || host_of(&self.doors.advertised) == Some(name)
-            || self
-                .doors
-                .allow_origins
-                .iter()
-                .any(|origin| host_of(origin) == Some(name));
+        let name = names::host_name(host);
+        let doors = &self.doors;
+        let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
+        let known = names::is_fixed(name) || told.any(|url| names::is_at(url, name));
         if known {
             return Ok(());
         }
         Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "unknown_host",
-            "this node does not know itself by that name; --allow-origin tells it",
+            "this node does not know itself by that name; --advertise or --allow-origin tells it",
         ))
     }
 
@@ -201,24 +198,16 @@ impl Front {
     }
 
     fn is_known_origin(&self, origin: &str, local: SocketAddr) -> bool {
-        let own = [
-            format!("http://{local}"),
-            format!("http://localhost:{}", local.port()),
-            self.doors.advertised.clone(),
-        ];
-        let same = |node: &String| {
-            node == origin
-                || node
-                    .strip_prefix("http://127.0.0.1:")
-                    .is_some_and(|port| origin.strip_prefix("http://localhost:") == Some(port))
+        let Some(origin) = WebOrigin::parse(origin) else {
+            return false;
         };
-        own.iter().any(same)
+        let doors = &self.doors;
+        let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
+        told.any(|url| origin.is(url))
+            || names::own_origins(local).iter().any(|url| origin.is(url))
             || self
-                .doors
-                .allow_origins
-                .iter()
-                .any(|allowed| allowed == origin)
-            || self.hub.look(|node| node.nodes_seen.iter().any(same))
+                .hub
+                .look(|node| node.nodes_seen.iter().any(|url| origin.is(url)))
     }
 
     /// Takes the connection over once the response has been written.
@@ -367,19 +356,4 @@ fn room_of(uri: &Uri) -> Result<RoomName, Refusal> {
     let query = axum::extract::Query::<Query>::try_from_uri(uri);
     let query = query.map_err(|why| Refusal::bad_request(why.to_string()))?;
     Ok(query.0.room.as_deref().unwrap_or(ROOM_DEFAULT).parse()?)
-}
-
-/// The name in `NAME[:PORT]`.
-fn host_name(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
-            name
-        }
-        _ => host,
-    }
-}
-
-/// The name in `http://NAME[:PORT]`.
-fn host_of(url: &str) -> Option<&str> {
-    url.split_once("://").map(|(_, host)| host_name(host))
 }

@@ -174,3 +174,30 @@ async fn assert_problem(what: &str, response: reqwest::Response, status: u16, co
     assert_ne!(body["detail"], "", "{what}");
     body
 }
+
+#[tokio::test]
+async fn a_page_of_this_node_may_come_in_whatever_socket_serves_it() {
+    // A socket for both families sees IPv4 addresses in the clothes of IPv6.
+    let f = Fixture::new(&Options {
+        listen: "[::]:0",
+        ..PLAIN
+    });
+    let port = f.addr.port();
+    for (origin, status) in [
+        (format!("http://127.0.0.1:{port}"), 101),
+        (format!("http://localhost:{port}"), 101),
+        (format!("http://LOCALHOST:{port}"), 101),
+        (format!("http://chat.example:{port}"), 101),
+        ("https://allowed.example".to_owned(), 101),
+        ("https://allowed.example:443".to_owned(), 101),
+        ("http://chat.example".to_owned(), 403),
+        ("http://allowed.example".to_owned(), 403),
+        (format!("https://127.0.0.1:{port}"), 403),
+        ("null".to_owned(), 403),
+        ("http://evil.example".to_owned(), 403),
+    ] {
+        let answer = f.upgrade("/ws", &format!("Origin: {origin}\r\n")).await;
+        let begin = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&begin), "{origin}: {answer}");
+    }
+}

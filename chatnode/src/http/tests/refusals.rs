@@ -205,7 +205,13 @@ async fn a_folder_of_ones_own_is_refused_in_the_same_form() {
 async fn who_may_not_come_in_is_told_so() {
     let f = Fixture::new(&PLAIN);
     let host = |name: &'static str| f.request(Method::GET, "/api/rooms").header("host", name);
-    for name in ["localhost", "127.0.0.1", "[::1]:1", "chat.example:9"] {
+    for name in [
+        "localhost",
+        "127.0.0.1",
+        "[::1]:1",
+        "chat.example:9",
+        "Chat.Example",
+    ] {
         assert_eq!(host(name).send().await.unwrap().status(), 200, "{name}");
     }
     let rebound = host("evil.example").send().await.unwrap();
