@@ -8,6 +8,7 @@ pub mod assets;
 pub mod mesh;
 pub mod metrics;
 mod names;
+mod rates;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,6 +38,8 @@ use crate::replica::names::RoomName;
 
 /// The room of a plain client that names none.
 const ROOM_DEFAULT: &str = "lobby";
+/// When to try again, if this node is going away: others take clients now, and it may come back.
+const STOPPING_RETRY: Duration = Duration::from_secs(2);
 
 /// Who may come in.
 #[derive(Debug, Clone)]
@@ -163,6 +167,9 @@ impl Front {
             "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
             _ => None,
         };
+        if self.hub.look(|node| node.stopping) {
+            return Err(refuse(stopping()));
+        }
         let accept = tungstenite::handshake::derive_accept_key(key);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -260,7 +267,16 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
         "overloaded" | "stopping" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    Problem::new(status, refusal.code, refusal.message)
+    let problem = Problem::new(status, refusal.code, refusal.message);
+    match refusal.retry_ms {
+        Some(wait) => problem.retry_after(Duration::from_millis(wait)),
+        None => problem,
+    }
+}
+
+/// What a node that is going away answers to who wants to stay or to be heard.
+fn stopping() -> Problem {
+    Problem::unavailable("stopping", "this node is going away").retry_after(STOPPING_RETRY)
 }
 
 fn method_not_allowed(allow: &'static str) -> Response {

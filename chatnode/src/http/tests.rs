@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
-use crate::bus::links::{Links, LinksOptions};
+use crate::bus::links::{Links, LinksOptions, Target};
 use crate::hub::{Hub, Parts, Settings};
 use crate::replica::names::Origin;
 use crate::replica::{Identity, Now, Replica};
@@ -173,6 +173,82 @@ async fn assert_problem(what: &str, response: reqwest::Response, status: u16, co
     assert_eq!(body["status"], status, "{what}: {text}");
     assert_ne!(body["detail"], "", "{what}");
     body
+}
+
+#[tokio::test]
+async fn readyz_names_the_peers_that_are_not_linked() {
+    let f = Fixture::new(&Options {
+        ready: false,
+        ..PLAIN
+    });
+    let peer: Origin = "abcdefghij".parse().unwrap();
+    let target = Target {
+        origin: Some(peer),
+        endpoint: "tcp://127.0.0.1:9".to_owned(),
+        http: String::new(),
+        speech: crate::bus::Speech::Mesh,
+    };
+    f.hub
+        .with(|node, now| node.links.want(now.mono, vec![target]));
+    let answer = f.get("/readyz").await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let body = assert_problem("joining", answer, 503, "not_ready").await;
+    assert!(
+        body["detail"].as_str().unwrap().contains("abcdefghij"),
+        "{body}"
+    );
+    f.hub
+        .with(|node, now| node.replica.expect(now, BTreeSet::new()));
+    let answer = f.get("/readyz").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        answer.text().await.unwrap(),
+        "ready; not linked: abcdefghij\n"
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_goes_refuses_who_wants_to_stay_and_lets_others_read() {
+    let f = Fixture::new(&PLAIN);
+    assert_eq!(f.post("tea", "before").await.status(), 201);
+    f.hub.go_away(Duration::from_millis(300));
+    let answer = f.post("tea", "after").await;
+    assert_eq!(answer.headers()["retry-after"], "2");
+    assert_problem("POST", answer, 503, "stopping").await;
+    for path in ["/ws", "/"] {
+        let answer = f.upgrade(path, "").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(
+            answer.to_lowercase().contains("\r\nretry-after: 2\r\n"),
+            "{answer}"
+        );
+    }
+    assert_problem("readyz", f.get("/readyz").await, 503, "stopping").await;
+    for path in ["/", "/healthz", "/metrics", "/api/rooms", "/api/mesh"] {
+        assert_eq!(f.get(path).await.status(), 200, "{path}");
+    }
+    let page: Value = f.get("/api/rooms/tea/messages").await.json().await.unwrap();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn messages_over_http_come_at_the_rate_limit_of_their_address() {
+    let f = Fixture::new(&Options {
+        rate_limit: 2,
+        ..PLAIN
+    });
+    for text in ["1", "2", "3", "4"] {
+        // What is refused for another reason costs nothing.
+        assert_problem("empty", f.post("tea", "").await, 400, "text_empty").await;
+        assert_eq!(f.post("tea", text).await.status(), 201);
+    }
+    let answer = f.post("tea", "5").await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let body = assert_problem("5", answer, 429, "rate_limited").await;
+    let wait = body["retry_ms"].as_u64().unwrap();
+    assert!((1..=501).contains(&wait), "{wait} ms");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    assert_eq!(f.post("tea", "6").await.status(), 201, "after {wait} ms");
 }
 
 #[tokio::test]
