@@ -107,7 +107,7 @@ pub struct Config {
     pub retain_bytes: usize,
 
     /// A web origin whose pages may use this node besides its own and those of live nodes, such as
-    /// https://chat.example.com behind a proxy; repeat for several.
+    /// `https://chat.example.com` behind a proxy; repeat for several.
     #[arg(
         long,
         env = "CHATNODE_ALLOW_ORIGIN",

@@ -4,7 +4,7 @@
 //! The node is one thread. A task that has something (bytes of a client, a frame of a peer, the
 //! outcome of a request) calls [`Hub::with`], which lends it the node for the length of a function,
 //! never across an await; so the lock inside is never contended. What that changes for clients and
-//! peers is collected. The [`turn`] task, which stands in the run queue behind all that were ready
+//! peers is collected. The turn task (`turn.rs`), which stands in the run queue behind all that were ready
 //! before it, then publishes and writes it, once per client.
 
 mod drain;

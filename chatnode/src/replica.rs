@@ -31,6 +31,7 @@ pub mod resume;
 mod sim;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,15 +42,15 @@ use rand::rngs::StdRng;
 use self::clock::Clock;
 use self::copies::{Ticket, Waits};
 use self::entry::Entry;
-use self::log::{Arrival, Counts, Log, Span};
+use self::log::{Arrival, Log, Span};
 use self::members::{Change, Members, Snapshot};
 use self::mids::{Mids, Verdict};
 use self::names::{EntryId, Mid, Origin, RoomName, UserName};
 use self::peers::{Peer, Peers};
 use self::repair::{Fetch, Repairs, Step};
 use crate::bus::Topic;
-use crate::bus::frame::{Beat, Frame};
-use crate::store::{Page, RoomSummary, Store};
+use crate::bus::frame::Frame;
+use crate::store::Store;
 
 /// How often a node beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -226,134 +227,6 @@ impl Replica {
         acks.chain([self.beat_due, self.tick_due])
             .min()
             .unwrap_or(self.tick_due)
-    }
-
-    /// Who this node is.
-    pub fn identity(&self) -> &Identity {
-        &self.me
-    }
-
-    /// Whether this node takes clients.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-
-    /// The last number held of each origin that said anything, by origin.
-    pub fn position(&self) -> Vec<EntryId> {
-        self.logs
-            .iter()
-            .filter(|(_, log)| log.held() > 0)
-            .map(|(origin, log)| EntryId {
-                origin: *origin,
-                seq: log.held(),
-            })
-            .collect()
-    }
-
-    /// The numbers of an origin's log.
-    pub fn log(&self, origin: Origin) -> Option<&Log> {
-        self.logs.get(&origin)
-    }
-
-    /// What is counted of all other nodes' logs.
-    pub fn counts(&self) -> Counts {
-        let others = self
-            .logs
-            .iter()
-            .filter(|(origin, _)| **origin != self.me.origin);
-        others.fold(Counts::default(), |sum, (_, log)| sum + log.counts)
-    }
-
-    /// The other nodes.
-    pub fn peers(&self) -> &Peers {
-        &self.peers
-    }
-
-    /// Members of all rooms.
-    pub fn members(&self) -> &Members {
-        &self.members
-    }
-
-    /// Rooms with messages, by name.
-    pub fn rooms(&self) -> Vec<RoomSummary> {
-        self.store.rooms()
-    }
-
-    /// How many entries are kept, and the bytes they take.
-    pub fn kept(&self) -> (usize, usize) {
-        self.store.size()
-    }
-
-    /// The newest `limit` messages of a room that stand before an entry. `None` if the entry is not
-    /// known.
-    pub fn page(&self, room: &RoomName, before: Option<EntryId>, limit: usize) -> Option<Page> {
-        let before = match before {
-            Some(id) => Some(self.store.get(id)?.place()),
-            None => None,
-        };
-        Some(self.store.page(room, before, limit))
-    }
-
-    /// Entries of one origin for a peer that lacks them, held-back ones included.
-    pub fn log_page(&self, origin: Origin, span: Span, bytes_max: usize) -> LogPage {
-        let Some(log) = self.logs.get(&origin) else {
-            return LogPage::default();
-        };
-        let mut entries = self
-            .store
-            .range(origin, span.after, span.through, bytes_max);
-        let whole = entries.last().map_or(span.after, |entry| entry.seq) >= log.held()
-            || entries.is_empty();
-        if whole {
-            let mut bytes: usize = entries.iter().map(|entry| entry.json.len()).sum();
-            let held_back = log.held_back(span).take_while(|entry| {
-                let first = bytes == 0;
-                bytes += entry.json.len();
-                first || bytes <= bytes_max
-            });
-            entries.extend(held_back.cloned());
-        }
-        LogPage {
-            floor: log.floor(),
-            entries,
-        }
-    }
-
-    /// This node's beat, as it would be published now.
-    pub fn beat(&self, now: Now) -> Beat {
-        let mut position = Vec::with_capacity(self.logs.len());
-        for (&origin, log) in &self.logs {
-            if log.held() <= log.floor() {
-                continue;
-            }
-            // An origin in whose log there is a hole is there twice: before it, and in all.
-            let seqs = [log.solid(), log.held()];
-            let seqs = if seqs[0] < seqs[1] {
-                &seqs[..]
-            } else {
-                &seqs[1..]
-            };
-            position.extend(seqs.iter().map(|&seq| EntryId { origin, seq }));
-        }
-        Beat {
-            origin: self.me.origin,
-            name: self.me.name.clone(),
-            http: self.me.http.clone(),
-            publisher: self.me.publisher.clone(),
-            ts: now.wall_us,
-            head: self.logs[&self.me.origin].held(),
-            position,
-            hears: self.peers.heard().map(|(origin, _)| origin).collect(),
-            members_version: self.members.version(),
-            ready: self.ready,
-        }
-    }
-
-    /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown
-    /// that they hold all of its origin's log through it.
-    pub fn copies(&self, id: EntryId) -> usize {
-        let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
-        self.peers.heard().filter(holds).count()
     }
 
     fn log_mut(&mut self, origin: Origin) -> &mut Log {

@@ -14,6 +14,8 @@ use crate::problem::Problem;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a body that is too large is read away, so that its sender gets to read the answer.
 const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// And for how long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reads a body of JSON.
 ///
@@ -46,32 +48,43 @@ async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<B
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok())
         .unwrap_or(0);
-    let read = async {
-        let mut kept = BytesMut::new();
+    let mut kept = BytesMut::new();
+    let keep = async {
         let mut too_large = announced > bytes_max as u64;
-        let mut count = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::bad_request("the body ended early"))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
+        while !too_large {
+            let Some(data) = next(&mut body).await? else {
+                return Ok(false);
             };
-            count += data.len();
-            too_large |= count > bytes_max;
-            if count > DISCARD_BYTES_MAX {
-                break;
-            }
-            if !too_large {
-                kept.extend_from_slice(&data);
-            }
+            too_large = kept.len() + data.len() > bytes_max;
+            kept.extend_from_slice(&data[..data.len() * usize::from(!too_large)]);
         }
-        if too_large {
-            Err(Problem::too_large(bytes_max))
-        } else {
-            Ok(kept.freeze())
-        }
+        Ok(true)
     };
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(outcome) => outcome,
+    match tokio::time::timeout(BODY_TIMEOUT, keep).await {
+        Ok(Ok(false)) => Ok(kept.freeze()),
+        Ok(Ok(true)) => {
+            // Whatever comes of it, the answer is the same.
+            let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard(&mut body)).await;
+            Err(Problem::too_large(bytes_max))
+        }
+        Ok(Err(problem)) => Err(problem),
         Err(_) => Err(Problem::timeout(BODY_TIMEOUT)),
+    }
+}
+
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    match body.frame().await {
+        None => Ok(None),
+        Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+        Some(Err(_)) => Err(Problem::bad_request("the body ended early")),
+    }
+}
+
+async fn discard(body: &mut Body) {
+    let mut count = 0;
+    while let Ok(Some(data)) = next(body).await
+        && count < DISCARD_BYTES_MAX
+    {
+        count += data.len();
     }
 }

@@ -26,9 +26,11 @@ async fn deaf(node: &Node, origin: &str, cut: Instant) -> anyhow::Result<Duratio
         TORN_DOWN.end + NOISE,
         "the dead link is torn down",
         async || {
+            let mesh = node.mesh().await?;
             anyhow::ensure!(
-                !node.mesh().await?.hears(origin),
-                "{} still hears {origin}",
+                !mesh.is_linked(origin),
+                "{:?} of {}",
+                mesh.links,
                 node.origin
             );
             Ok(cut.elapsed())

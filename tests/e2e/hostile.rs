@@ -6,9 +6,7 @@ use tokio::time::{Duration, sleep};
 use crate::harness::process::{Launch, Process};
 use crate::harness::raw::Raw;
 use crate::harness::socket::{request, upgrade};
-use crate::harness::{
-    Client, Cluster, NOISE, Node, Outcome, PATIENCE, Registry, cluster::http, secs, spawn,
-};
+use crate::harness::{Client, Cluster, NOISE, Node, Outcome, PATIENCE, cluster::http, secs, spawn};
 
 /// A stranger who sends nothing, or too slowly, is put out within this time.
 const PUT_OUT_WITHIN: Duration = secs(10);
@@ -95,7 +93,7 @@ async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
     Ok(())
 }
 
-/// Goal (H4, H7, H10): oversized heads, wrong upgrades and paths that climb get their status.
+/// Goal (H3, H4, H7, H10): foreign hosts, oversized heads, wrong upgrades and paths that climb get their status.
 /// Method: raw bytes, one connection each.
 #[tokio::test]
 async fn malformed_requests_get_their_status() -> Outcome {
@@ -104,7 +102,8 @@ async fn malformed_requests_get_their_status() -> Outcome {
     let large = format!("X: {}\r\n", "y".repeat(500_000));
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let get = |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{rest}\r\n");
+    let get =
+        |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{rest}\r\n");
     let cases: Vec<(String, &[u16])> = vec![
         (get("/", &many), &[431]),
         (get("/", &large), &[431]),
@@ -132,6 +131,11 @@ async fn malformed_requests_get_their_status() -> Outcome {
         (get("/..%2f..%2f..%2fetc/passwd", ""), &[400, 404]),
         (get("/index.html%00.js", ""), &[400, 404]),
         (get("/\0", ""), &[400]),
+        (
+            "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(),
+            &[421],
+        ),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), &[400, 421]),
         ("NONSENSE\r\n\r\n".to_owned(), &[400]),
         ("GET / HTTP/9.9\r\n\r\n".to_owned(), &[400, 505]),
     ];
@@ -192,15 +196,10 @@ async fn who_says_nothing_or_too_slowly_is_put_out_within_10_s() -> Outcome {
 #[tokio::test]
 async fn a_body_without_end_is_refused() -> Outcome {
     let mut node = Node::start(["--registry", "none"]).await?;
-    let head =
-        "POST /api/rooms/tea/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let head = "POST /api/rooms/tea/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n";
     let claimed = format!("{head}Content-Length: 100000000000\r\n\r\n{{");
-    assert_eq!(
-        Raw::ask(node.address(), claimed.as_bytes(), PATIENCE)
-            .await?
-            .status,
-        413
-    );
+    let answer = Raw::ask(node.address(), claimed.as_bytes(), PATIENCE).await?;
+    assert!([408, 413].contains(&answer.status), "{answer:?}");
     let mut raw = Raw::connect(node.address()).await?;
     raw.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes())
         .await?;
@@ -217,232 +216,6 @@ async fn a_body_without_end_is_refused() -> Outcome {
         "{said}"
     );
     still_chats(&mut node).await?;
-    Ok(())
-}
-
-async fn put(registry: &Registry, id: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
-    let url = format!("{}/v1/nodes/{id}", registry.url);
-    let response = http()?.put(url).json(body).send().await?;
-    Ok((
-        response.status().as_u16(),
-        response.json().await.unwrap_or_default(),
-    ))
-}
-
-fn record(publishes: &str) -> Value {
-    let endpoints = json!({ "pub": publishes, "http": "http://127.0.0.1:9" });
-    json!({ "name": "x", "endpoints": endpoints, "meta": {} })
-}
-
-/// Goal (R42): endpoints that nobody may be sent to are refused with 422 and the rule.
-/// Method: a table; nothing of it is listed, and live nodes stay.
-#[tokio::test]
-async fn the_registry_refuses_endpoints_that_nobody_may_dial() -> Outcome {
-    let cluster = Cluster::start(2).await?;
-    let registry = &cluster.registry;
-    let long = format!("tcp://{}:1", "a".repeat(255));
-    let huge = format!("tcp://{}:1", "a".repeat(1_000_000));
-    let bad = [
-        "ipc:///etc/x",
-        "tcp://0.0.0.0:1",
-        "tcp://[::]:1",
-        "tcp://224.0.0.1:1",
-        "tcp://127.0.0.1:0",
-        "tcp://127.0.0.1:99999",
-        "tcp://127.0.0.1",
-        "http://127.0.0.1:1",
-        "tcp://",
-        "",
-        "x",
-        "tcp://[ff02::1]:1",
-        "tcp://user@127.0.0.1:1",
-        "tcp://127.0.0.1:1/path",
-        &long,
-    ];
-    for endpoint in bad {
-        let (status, problem) = put(registry, "aaaaaaaaaa", &record(endpoint)).await?;
-        assert_eq!(
-            (status, &problem["code"]),
-            (422, &"invalid_endpoint".into()),
-            "{endpoint}"
-        );
-    }
-    assert_eq!(put(registry, "aaaaaaaaaa", &record(&huge)).await?.0, 413);
-    let mut no_http = record("tcp://127.0.0.1:1");
-    no_http["endpoints"]["http"] = json!("ftp://127.0.0.1:1");
-    assert_eq!(put(registry, "aaaaaaaaaa", &no_http).await?.0, 422);
-    assert_eq!(registry.listed().await?.len(), 2);
-    cluster.linked(PATIENCE).await?;
-    Ok(())
-}
-
-/// Goal (R45): malformed requests to the registry get a problem with a stable code, and it lives.
-/// Method: a table of requests.
-#[tokio::test]
-async fn malformed_requests_to_the_registry_are_problems_with_a_code() -> Outcome {
-    let cluster = Cluster::start(1).await?;
-    let registry = &cluster.registry;
-    let http = http()?;
-    let url = |path: &str| format!("{}{path}", registry.url);
-    let node = url("/v1/nodes/aaaaaaaaaa");
-    let json = |body: Vec<u8>| {
-        http.put(&node)
-            .header("content-type", "application/json")
-            .body(body)
-    };
-    let cases = [
-        (json(b"{".to_vec()), 400, "bad_request"),
-        (json(b"[]".to_vec()), 400, "bad_request"),
-        (json(b"{\"name\":7}".to_vec()), 400, "bad_request"),
-        (json(vec![b'['; 8000]), 400, "bad_request"),
-        (json(vec![b'x'; 9000]), 413, "too_large"),
-        (json(vec![b'x'; 5_000_000]), 413, "too_large"),
-        (http.put(&node).body("x"), 415, "unsupported_media_type"),
-        (
-            http.put(url("/v1/nodes/%00"))
-                .json(&record("tcp://127.0.0.1:1")),
-            400,
-            "bad_request",
-        ),
-        (
-            http.put(url(&format!("/v1/nodes/{}", "a".repeat(1000))))
-                .json(&record("tcp://127.0.0.1:1")),
-            400,
-            "bad_request",
-        ),
-        (http.get(url("/v1/nowhere")), 404, "not_found"),
-        (http.post(url("/v1/nodes")), 405, "method_not_allowed"),
-        (http.get(url("/v1/nodes?wait=soon")), 400, "bad_request"),
-        (http.get(url("/v1/nodes?wait=-1")), 400, "bad_request"),
-    ];
-    for (request, status, code) in cases {
-        let request = request.build()?;
-        let what = format!("{} {}", request.method(), request.url());
-        let response = http.execute(request).await?;
-        assert_eq!(response.status().as_u16(), status, "{what}");
-        let problem: Value = response.json().await?;
-        assert_eq!(problem["code"], code, "{what}: {problem}");
-    }
-    for token in [
-        "garbage",
-        "",
-        "0.0",
-        "%00",
-        "18446744073709551616.1",
-        &"9".repeat(5000),
-    ] {
-        let path = url(&format!("/v1/nodes?since={token}&wait=30"));
-        let response = http.get(path).send().await?;
-        assert_eq!(
-            response.status(),
-            200,
-            "since={token} is answered at once with the list"
-        );
-    }
-    assert_eq!(registry.listed().await?, [cluster.nodes[0].origin.clone()]);
-    Ok(())
-}
-
-/// Goal (R45): the registry takes 4096 nodes and no more; renewals still work; parked polls by the
-/// hundred do not hurt. Method: fill it, ask for one more, renew one; 300 long polls meanwhile.
-#[tokio::test]
-async fn a_full_registry_refuses_the_next_and_renews_the_known() -> Outcome {
-    let mut registry = Registry::start().await?;
-    let list = http()?
-        .get(format!("{}/v1/nodes", registry.url))
-        .send()
-        .await?;
-    let list: Value = list.json().await?;
-    let token = list["token"].as_str().unwrap().to_owned();
-    let mut polls = Vec::new();
-    for _ in 0..300 {
-        let poll = http()?
-            .get(format!("{}/v1/nodes?since={token}&wait=30", registry.url))
-            .send();
-        polls.push(spawn(poll));
-    }
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let body = |count: usize| record(&format!("tcp://10.9.{}.{}:7000", count / 256, count % 256));
-    let id = |count: usize| format!("node{count:06}");
-    let mut first_refused = None;
-    for count in 0..4200 {
-        let url = format!("{}/v1/nodes/{}", registry.url, id(count));
-        let mut body = body(count);
-        body["endpoints"]["http"] =
-            json!(format!("http://10.9.{}.{}:80", count / 256, count % 256));
-        let response = client.put(url).json(&body).send().await?;
-        match response.status().as_u16() {
-            201 => assert!(first_refused.is_none(), "taken after one was refused"),
-            503 => {
-                first_refused.get_or_insert(count);
-                let problem: Value = response.json().await?;
-                assert_eq!(problem["code"], "full");
-                break;
-            }
-            other => panic!("{other} for node {count}"),
-        }
-        if count % 256 == 0 {
-            // Within a lease: those that came first must not have expired.
-            let mut known = record("tcp://10.9.0.0:7000");
-            known["endpoints"]["http"] = json!("http://10.9.0.0:80");
-            put(&registry, &id(0), &known).await?;
-        }
-    }
-    // A slow machine may lose the first by their lease while the last come; never takes it more.
-    let refused = first_refused.expect("no node was refused: 4200 were taken");
-    assert!(refused >= 4096, "refused at {refused}");
-    let mut known = record("tcp://10.9.0.0:7000");
-    known["endpoints"]["http"] = json!("http://10.9.0.0:80");
-    assert_eq!(
-        put(&registry, &id(0), &known).await?.0,
-        200,
-        "a renewal when full"
-    );
-    for poll in polls {
-        assert_eq!(
-            poll.await??.status(),
-            200,
-            "a parked poll ends with the changed list"
-        );
-    }
-    assert!(registry.process.lives()?);
-    assert!(!registry.process.log_text().contains("panicked"));
-    Ok(())
-}
-
-/// Goal: a registry that lists nonsense (dead endpoints, a node's own, one that is no publisher)
-/// hurts no live link. Method: put such records beside two live nodes; they chat on.
-#[tokio::test]
-async fn records_of_nobody_hurt_no_live_link() -> Outcome {
-    let mut cluster = Cluster::start(2).await?;
-    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let http_port = cluster.nodes[1].address().to_owned();
-    let records = [
-        ("deadaaaaaa", "tcp://127.0.0.1:1".to_owned()),
-        ("silentaaaa", format!("tcp://{}", silent.local_addr()?)),
-        ("httpaaaaaa", format!("tcp://{http_port}")),
-    ];
-    let lies: Vec<_> = records
-        .into_iter()
-        .map(|(id, publishes)| (id, record(&publishes)))
-        .collect();
-    let until = crate::harness::Instant::now() + secs(5);
-    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
-    let bob = Client::joined(&cluster.nodes[1], "bob", "tea").await?;
-    let mut count = 0;
-    while crate::harness::Instant::now() < until {
-        for (id, body) in &lies {
-            assert!([200, 201].contains(&put(&cluster.registry, id, body).await?.0));
-        }
-        count += 1;
-        ada.send("tea", &count.to_string()).await?;
-        bob.message(secs(1), &count.to_string()).await?;
-        sleep(Duration::from_millis(300)).await;
-    }
-    for node in &mut cluster.nodes {
-        still_chats(node).await?;
-    }
-    cluster.linked(PATIENCE).await?;
     Ok(())
 }
 

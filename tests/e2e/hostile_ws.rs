@@ -5,17 +5,13 @@ use tokio::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::raw::{BINARY, CLOSE, CONTINUATION, FIN, PING, RSV1, Raw, TEXT, frame, head};
-use crate::harness::{
-    Client, Instant, NOISE, Node, Outcome, PATIENCE, Plain, eventually, say, secs,
-};
+use crate::harness::{Client, Instant, NOISE, Node, Outcome, PATIENCE, say, secs};
 use crate::hostile::still_chats;
 
 /// The contract: no hello within this time is 4001.
 const HELLO_WITHIN: Duration = secs(10);
 /// The contract: this long without a word is 4002.
 const SILENCE: Duration = secs(35);
-/// What hostile input may make a node's memory grow by.
-const GROWTH_MAX: u64 = 32 << 20;
 
 async fn alone() -> anyhow::Result<Node> {
     Node::start(["--registry", "none"]).await
@@ -75,19 +71,27 @@ async fn each_break_of_the_protocol_is_closed_with_its_code() -> Outcome {
             1007,
         ),
     ];
-    for (what, bytes, code) in cases {
-        let mut raw = Raw::websocket(&node, Some("eve")).await?;
-        // A node that closes early resets what it has not read.
-        let _cut_short = raw.send(&bytes).await;
-        let closed = raw.close_code(PATIENCE).await;
+    // Side by side: a node may linger on a closed connection for as long as TCP is polite.
+    let closed = cases.iter().map(async |(what, bytes, code)| {
+        let closed = break_off(&node, bytes).await;
         let closed = closed.unwrap_or_else(|error| panic!("{what}: {error:#}"));
         // 2^63 is both too big and against the protocol's own rule for lengths.
-        let right = closed.0 == code || what == "claims 2^63" && closed.0 == 1009;
+        let right = closed.0 == *code || *what == "claims 2^63" && closed.0 == 1009;
         assert!(right, "{what}: closed with {closed:?}, not {code}");
-        raw.until_closed(PATIENCE).await?;
-    }
+    });
+    futures::future::join_all(closed).await;
     still_chats(&mut node).await?;
     Ok(())
+}
+
+/// Sends the bytes on a connection that has said hello; how the node closes it.
+async fn break_off(node: &Node, bytes: &[u8]) -> anyhow::Result<(u16, String)> {
+    let mut raw = Raw::websocket(node, Some("eve")).await?;
+    // A node that closes early resets what it has not read.
+    let _cut_short = raw.send(bytes).await;
+    let closed = raw.close_code(PATIENCE).await?;
+    raw.until_closed(PATIENCE).await?;
+    Ok(closed)
 }
 
 /// Goal (W11): no hello within 10 s is 4001. Method: pings do not count as a word.
@@ -140,11 +144,11 @@ async fn silence_is_4002_and_an_answered_ping_keeps_the_connection() -> Outcome 
         (SILENCE - secs(2)..SILENCE + secs(3)).contains(&took),
         "closed after {took:?}"
     );
-    let dribbled = tokio::time::timeout(secs(65), dribbler).await??;
-    assert!(
-        dribbled <= secs(62),
+    let dribbled = tokio::time::timeout_at(start + secs(62), dribbler).await;
+    let dribbled = dribbled.map_err(|_| "fragments without end are taken for ever")??;
+    say(format_args!(
         "fragments without end were taken for {dribbled:?}"
-    );
+    ));
     assert!(
         lively.is_closed().is_none(),
         "an answering client was closed"
@@ -239,325 +243,6 @@ async fn nonsense_is_a_bad_request_and_the_connection_goes_on() -> Outcome {
         client.send("tea", "still here").await?;
         client.message(PATIENCE, "still here").await?;
     }
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
-/// Goal (W23, W24, W25): texts at and over the limit, blank ones, markup and control signs.
-/// Method: what is accepted arrives as it was sent; what is refused has its code.
-#[tokio::test]
-async fn texts_arrive_as_they_were_sent_or_are_refused() -> Outcome {
-    let node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-    let client = Client::joined(&node, "eve", "tea").await?;
-    let marks = format!("a{}", "\u{301}".repeat(500));
-    let verbatim = [
-        "x".repeat(4096),
-        "ä".repeat(2048),
-        "<img src=x onerror=alert(1)>".to_owned(),
-        "[x](javascript:alert(1))".to_owned(),
-        "a\nb".to_owned(),
-        "\u{202E}abc".to_owned(),
-        "a\u{2028}b\u{2029}c".to_owned(),
-        "\"\\/\u{7f}".to_owned(),
-        marks,
-        "%s%n{}${id}".to_owned(),
-        "👩‍👩‍👧‍👦".to_owned(),
-        "{\"msg\":{}}".to_owned(),
-    ];
-    for text in &verbatim {
-        client.send("tea", text).await?;
-        client.message(PATIENCE, text).await?;
-    }
-    let refused = [
-        ("x".repeat(4097), "text_too_long"),
-        ("ä".repeat(2049), "text_too_long"),
-        (String::new(), "text_empty"),
-        ("  \n\t ".to_owned(), "text_empty"),
-    ];
-    for (text, code) in refused {
-        let error = client
-            .refusal("send", json!({ "room": "tea", "text": text }))
-            .await?;
-        assert_eq!(error.code, code, "{}", error.message);
-    }
-    // Control signs may be refused or cleaned, but never be passed on to a terminal.
-    for text in ["a\0b", "a\u{1b}[2Jb"] {
-        let _either = client
-            .send_with(json!({ "room": "tea", "text": text }))
-            .await;
-    }
-    client.send("tea", "fence").await?;
-    client.message(PATIENCE, "fence").await?;
-    let bad = |text: &str| text.contains(['\0', '\u{1b}']);
-    assert!(
-        client.messages().iter().all(|(_, msg)| !bad(&msg.text)),
-        "control signs passed"
-    );
-    Ok(())
-}
-
-/// Goal (W29, W30): room names that are words of paths or of JavaScript do no harm; ten thousand
-/// new rooms leave the memory flat. Method: join, chat, leave; then 10 000 joins and leaves.
-#[tokio::test]
-async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
-    let mut node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-    let client = Client::hello(&node, "eve").await?;
-    for room in [
-        "",
-        ".",
-        "..",
-        "a/b",
-        "a b",
-        "a\0",
-        "\u{200B}",
-        "a\nb",
-        &"x".repeat(65),
-    ] {
-        assert_eq!(
-            client.refusal("join", json!({ "room": room })).await?.code,
-            "room_invalid"
-        );
-    }
-    for room in [
-        "__proto__",
-        "constructor",
-        "日本語",
-        "a..b",
-        "-",
-        &"ß".repeat(64),
-    ] {
-        client.join(room).await?;
-        client.send(room, "hello").await?;
-        client
-            .push(PATIENCE, "msg", |msg| msg["room"] == room)
-            .await?;
-        client.ask("leave", json!({ "room": room })).await?;
-    }
-    let before = node.process.usage()?.rss;
-    let mut refused = 0;
-    for count in 0..10_000 {
-        let room = format!("room{count}");
-        let join = client.ask("join", json!({ "room": room })).await;
-        match join {
-            Ok(_) => drop(client.ask("leave", json!({ "room": room })).await?),
-            Err(error) => {
-                error.downcast::<crate::harness::wire::Refused>()?;
-                refused += 1;
-            }
-        }
-    }
-    let growth = node.process.usage()?.rss.saturating_sub(before);
-    say(format_args!(
-        "10000 rooms: {refused} refused, memory grew by {} KiB",
-        growth >> 10
-    ));
-    assert!(growth <= GROWTH_MAX / 4, "memory grew by {growth} bytes");
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
-/// Goal (W31): a send without join is allowed and is seen by those in the room; history and who
-/// of a room that nobody knows are empty. Method: one in the room, one outside.
-#[tokio::test]
-async fn a_send_without_join_reaches_the_room() -> Outcome {
-    let node = alone().await?;
-    let outside = Client::hello(&node, "outside").await?;
-    let inside = Client::joined(&node, "inside", "tea").await?;
-    outside.send("tea", "from outside").await?;
-    inside.message(PATIENCE, "from outside").await?;
-    assert!(
-        outside.messages().is_empty(),
-        "who has not joined is shown nothing"
-    );
-    let history = outside.ask("history", json!({ "room": "nowhere" })).await?;
-    assert_eq!(history["messages"], json!([]));
-    let who = outside.ask("who", json!({ "room": "nowhere" })).await?;
-    assert_eq!(who["count"], 0);
-    Ok(())
-}
-
-/// Goal (W35): forged positions are an error or `recovered:false`; never a crash, and never
-/// messages of another room. Method: a table of `since`.
-#[tokio::test]
-async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
-    let mut node = alone().await?;
-    let origin = node.origin.clone();
-    let client = Client::hello(&node, "eve").await?;
-    client.send("secret", "of another room").await?;
-    client.send("tea", "here").await?;
-    let many: Vec<_> = (0..5000)
-        .map(|count| format!("aaaaaaaaaa.{count}"))
-        .collect();
-    let invalid = [
-        json!(["x"]),
-        json!([7]),
-        json!("x"),
-        json!([format!("{origin}.-1")]),
-        json!([format!("{origin}.18446744073709551616")]),
-        json!([format!("{origin}.1e3")]),
-        json!(["AAAAAAAAAA.1"]),
-        json!({}),
-    ];
-    for since in invalid {
-        let error = client
-            .refusal("join", json!({ "room": "tea", "since": since }))
-            .await?;
-        assert!(
-            ["id_invalid", "bad_request"].contains(&&*error.code),
-            "{since}: {error}"
-        );
-    }
-    let unknown = [
-        json!([format!("{origin}.18446744073709551615")]),
-        json!([format!("{origin}.999")]),
-        json!(["aaaaaaaaaa.1"]),
-    ];
-    for since in unknown {
-        let body = json!({ "room": "tea", "since": since, "history": 10 });
-        let joined = client.join_with(body).await?;
-        assert_eq!(joined.recovered, Some(false), "{since}");
-        assert!(
-            joined.messages.iter().all(|msg| msg.room == "tea"),
-            "{joined:?}"
-        );
-        client.ask("leave", json!({ "room": "tea" })).await?;
-    }
-    let answered = client
-        .ask("join", json!({ "room": "tea", "since": many }))
-        .await;
-    if let Err(error) = answered {
-        error.downcast::<crate::harness::wire::Refused>()?;
-    }
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
-/// Goal (W36): a history limit that is no page size is clamped to 200 or refused.
-#[tokio::test]
-async fn odd_history_limits_are_clamped_or_refused() -> Outcome {
-    let mut node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-    let client = Client::joined(&node, "eve", "tea").await?;
-    for count in 0..250 {
-        client.send("tea", &count.to_string()).await?;
-    }
-    for limit in [
-        json!(1e9),
-        json!(1_000_000_000),
-        json!(-1),
-        json!("10"),
-        json!(0),
-        json!(201),
-    ] {
-        match client
-            .ask("history", json!({ "room": "tea", "limit": limit }))
-            .await
-        {
-            Ok(reply) => assert!(
-                reply["messages"].as_array().unwrap().len() <= 200,
-                "{limit}"
-            ),
-            Err(error) => {
-                let refused = error.downcast::<crate::harness::wire::Refused>()?;
-                assert_eq!(refused.code, "bad_request", "{limit}");
-            }
-        }
-    }
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
-/// Goal (W38): what a client says of origin, id, time and sender is ignored.
-#[tokio::test]
-async fn the_node_decides_origin_number_time_and_sender() -> Outcome {
-    let node = alone().await?;
-    let client = Client::joined(&node, "eve", "tea").await?;
-    let body = json!({
-        "room": "tea", "text": "forged", "id": "aaaaaaaaaa.7", "origin": "aaaaaaaaaa",
-        "seq": 99, "ts": 1, "from": "ada", "user": "ada",
-    });
-    let sent = client.send_with(body).await?;
-    let message = client.message(PATIENCE, "forged").await?;
-    assert_eq!((message.from.as_str(), &message.id), ("eve", &sent.id));
-    assert_eq!((message.origin(), message.seq()), (node.origin.as_str(), 1));
-    assert!(message.ts > 1_700_000_000_000_000, "{message:?}");
-    Ok(())
-}
-
-/// Goal (W28): names of one script's letters that look like another's are names; blank ones are
-/// not. DESIGN lets look-alikes be, since a name is no proof of a person.
-#[tokio::test]
-async fn look_alike_names_are_taken_and_blank_ones_are_not() -> Outcome {
-    let node = alone().await?;
-    for name in [
-        "admin",
-        "аdmin",
-        "ADMIN",
-        "ａｄｍｉｎ",
-        "אבג abc",
-        "e\u{301}",
-    ] {
-        Client::hello(&node, name).await?;
-    }
-    let client = Client::silent(&node).await?;
-    for name in ["\u{2800}", "\u{115F}", "\u{2066}x\u{2069}", "x\u{1}"] {
-        assert_eq!(
-            client.refusal("hello", json!({ "name": name })).await?.code,
-            "name_invalid"
-        );
-    }
-    Ok(())
-}
-
-/// Goal: the bare-text door holds the same limits. Method: a text that is too long, a binary frame, an
-/// empty text, a bad room: the rest of the room is not disturbed.
-#[tokio::test]
-async fn the_bare_text_door_holds_the_same_limits() -> Outcome {
-    let mut node = alone().await?;
-    let witness = Plain::connect(&node, "").await?;
-    assert!(
-        Plain::connect(&node, "?room=a%2Fb").await.is_err(),
-        "a bad room was let in"
-    );
-    let rude = Plain::connect(&node, "").await?;
-    rude.say(&"x".repeat(4097));
-    rude.say("");
-    let closed = {
-        let huge = Plain::connect(&node, "").await?;
-        huge.say(&"x".repeat(70 * 1024));
-        huge.closed(PATIENCE).await?
-    };
-    assert_eq!(closed.code, 1009);
-    let late = Plain::connect(&node, "").await?;
-    late.say("fence");
-    witness.line(PATIENCE, "fence").await?;
-    assert_eq!(witness.lines(), ["fence"]);
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
-/// Goal: half-made connections and connections that vanish leave nothing behind. Method: 300 times
-/// open, hello, join, vanish; members, files and clients are as before.
-#[tokio::test]
-async fn connections_that_vanish_leave_nothing_behind() -> Outcome {
-    let mut node = alone().await?;
-    let watcher = Client::joined(&node, "watcher", "tea").await?;
-    let before = node.process.usage()?.files;
-    for count in 0..300 {
-        let client = Client::joined(&node, &format!("ghost{count}"), "tea").await?;
-        client.vanish();
-    }
-    eventually(PATIENCE, "the ghosts are gone", async || {
-        let who = watcher.ask("who", json!({ "room": "tea" })).await?;
-        let files = node.process.usage()?.files;
-        let clients = node.mesh().await?.clients;
-        // The look itself holds a connection or two.
-        anyhow::ensure!(
-            who["count"] == 1 && clients == 1 && files <= before + 3,
-            "{who}, {clients} clients, {files} files, {before} before"
-        );
-        Ok(())
-    })
-    .await?;
     still_chats(&mut node).await?;
     Ok(())
 }

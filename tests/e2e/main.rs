@@ -11,6 +11,8 @@ mod drain;
 mod frozen;
 mod half_open;
 mod hostile;
+mod hostile_chat;
+mod hostile_registry;
 mod hostile_ws;
 mod limits;
 mod members;

@@ -195,6 +195,11 @@ async fn one_node_feeds_a_mesh_from_a_foreign_publisher() -> Outcome {
             .await
     })
     .await?;
+    eventually(PATIENCE, "the foreign program hears", async || {
+        near.send("lobby", "probe").await?;
+        foreign.next(std::time::Duration::from_millis(300)).await
+    })
+    .await?;
     foreign.say("from afar").await?;
     for client in [&far, &near] {
         let message = client.message(PATIENCE, "from afar").await?;

@@ -58,17 +58,26 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// Program code: neither tests of their own file, nor the tests' package.
+/// Program code: without the files that are modules of `#[cfg(test)]` only.
 fn programs() -> Vec<PathBuf> {
     let mut found = files(&["registry/src", "chatnode/src"], "rs");
-    let of_tests = |path: &PathBuf| {
-        path.file_stem()
-            .is_some_and(|name| name == "tests" || name == "sim")
-            || path
-                .components()
-                .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "sim")
-    };
-    found.retain(|path| !of_tests(path));
+    let mut of_tests = Vec::new();
+    for path in &found {
+        let name = path.file_stem().unwrap_or_default();
+        let folder = path.with_file_name("");
+        let is_root = name == "lib" || name == "main" || name == "mod";
+        let folder = if is_root { folder } else { folder.join(name) };
+        for piece in text(path).split("#[cfg(test)]\nmod ").skip(1) {
+            if let Some((module, _)) = piece.split_once([';', ' ']) {
+                of_tests.push(folder.join(module));
+            }
+        }
+    }
+    found.retain(|path| {
+        !of_tests
+            .iter()
+            .any(|tests| path.with_extension("").starts_with(tests))
+    });
     found
 }
 
@@ -282,4 +291,21 @@ async fn variables_in_the_documents_exist() {
         }
     }
     none("variables that no program has", &bad);
+}
+
+/// Goal: a merge is finished before it is committed. Method: no file holds a conflict's marks.
+#[test]
+fn no_file_holds_the_marks_of_a_conflict() {
+    let mut bad = Vec::new();
+    for ending in ["rs", "js", "css", "html", "md", "toml"] {
+        for path in files(&["."], ending) {
+            let marks = ["<".repeat(7), ">".repeat(7)];
+            for (number, line) in text(&path).lines().enumerate() {
+                if marks.iter().any(|mark| line.starts_with(mark)) {
+                    bad.push(format!("{}:{}", shown(&path), number + 1));
+                }
+            }
+        }
+    }
+    none("unfinished merges", &bad);
 }

@@ -59,7 +59,9 @@ impl Replica {
                 .collect(),
             ..Resumed::default()
         };
-        let since = since.filter(|_| resumed.ahead.len() <= AHEAD_ORIGINS_MAX);
+        // Nobody can have seen more of this node's own log than there is.
+        let forged = resumed.ahead.contains_key(&self.me.origin);
+        let since = since.filter(|_| !forged && resumed.ahead.len() <= AHEAD_ORIGINS_MAX);
         if since.is_none() {
             resumed.ahead.clear();
         }

@@ -21,6 +21,7 @@ use super::members::Snapshot;
 use super::names::{EntryId, Origin, RoomName};
 use super::repair::FetchId;
 use super::*;
+use crate::bus::frame::Beat;
 use crate::bus::frame::{AckFrame, LiveEvent, LiveFrame, LogFrame};
 use crate::store::memory::{MemoryStore, Retention};
 

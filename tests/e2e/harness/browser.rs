@@ -71,6 +71,7 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--disable-dev-shm-usage",
+            "--window-size=1280,900",
             &format!("--user-data-dir={}", profile.path().display()),
         ] {
             wishes.add_arg(flag)?;
@@ -187,6 +188,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        // Dropped as it is, the session would wait for an orderly end that is not to come.
+        let _ended = self.driver.clone().leak();
         // A browser outlives its driver: end the processes that carry this very profile.
         for pid in holders(self.profile.path()) {
             let _gone = kill_process(pid, Signal::KILL);

@@ -41,7 +41,7 @@ pub(crate) fn limited(what: &str, instead: &str, why: &str) -> Result<()> {
     say(format_args!(
         "LIMITED: {what} not possible here ({why}); used instead: {instead}"
     ));
-    let folder = target()?.join("e2e-limits");
+    let folder = target()?.join("../e2e-limits");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(
         folder.join(what.replace(' ', "-")),
