@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use registry::endpoint::Endpoint;
+use registry::endpoint::{Endpoint, InvalidEndpoint};
 use registry::process::{Failure, ListenAddr, LogFormat};
 
 use crate::store::memory::Retention;
@@ -63,8 +63,10 @@ pub struct Config {
     )]
     pub sub: Vec<String>,
 
-    /// The host that others are told to find this node at. Default: the bound address; bound to a
-    /// wildcard, the local address of this node's way to the registry.
+    /// The host that others are told to find this node at: a name or an IP address, without a
+    /// port. Default: the bound address; bound to a wildcard, the local address of this node's way
+    /// to the registry. What is bound to loopback is told by that address, since its peers are on
+    /// this machine; behind a proxy or tunnel this is then the name by which clients may ask.
     #[arg(long, env = "CHATNODE_ADVERTISE", value_name = "HOST")]
     pub advertise: Option<String>,
 
@@ -158,6 +160,8 @@ pub struct Checked {
     pub publisher: SocketAddr,
     /// The registries; none turns discovery off.
     pub registries: Vec<String>,
+    /// The host that others are told, as it stands in a URL.
+    pub advertise: Option<String>,
     /// PUB endpoints of chatnodes.
     pub peers: Vec<String>,
     /// PUB endpoints of foreign publishers.
@@ -185,13 +189,15 @@ impl Config {
             );
         }
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let http = self.http.map_or(loopback, |addr| addr.socket_addr());
+        // An IPv4 address in the clothes of IPv6 is one: peers and browsers are told it as such.
+        let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        let http = plain(self.http.map_or(loopback, |addr| addr.socket_addr()));
         let publisher = match &self.publisher {
             None => SocketAddr::new(http.ip(), 0),
             Some(text) => match text.parse::<u16>() {
                 Ok(port) => SocketAddr::new(http.ip(), port),
                 Err(_) => match text.parse::<ListenAddr>() {
-                    Ok(addr) => addr.socket_addr(),
+                    Ok(addr) => plain(addr.socket_addr()),
                     Err(why) => return refuse(format!("--pub {text}: {why}")),
                 },
             },
@@ -225,6 +231,7 @@ impl Config {
         {
             return refuse(format!("--www {}: no such folder", dir.display()));
         }
+        let advertise = self.advertise.as_deref().map(advertised).transpose()?;
         let endpoints = |flag: &str, given: &[String], bare_port: bool| {
             given
                 .iter()
@@ -236,6 +243,7 @@ impl Config {
             http_given: self.http.is_some_and(|addr| addr.socket_addr().port() != 0),
             publisher,
             registries: self.registries()?,
+            advertise,
             peers: endpoints("--peer", &self.peer, false)?,
             subs: endpoints("--sub", &self.sub, true)?,
             retention: Retention {
@@ -290,17 +298,44 @@ fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<String, Failure> 
     }
 }
 
-/// `http://HOST[:PORT]` without a path, in lower case.
+/// A host that others can be told, as it stands in a URL: IPv6 in brackets.
+fn advertised(text: &str) -> Result<String, Failure> {
+    let ip = text.trim_matches(['[', ']']).parse::<IpAddr>();
+    let endpoint = match ip {
+        Ok(IpAddr::V6(ip)) => format!("tcp://[{ip}]:1"),
+        _ => format!("tcp://{text}:1"),
+    };
+    match endpoint.parse::<Endpoint>() {
+        Ok(endpoint) => Ok(endpoint.host.to_string()),
+        // Only of an address is the rule that it breaks the whole truth.
+        Err(InvalidEndpoint(why)) if ip.is_ok() => refuse(format!("--advertise {text}: {why}")),
+        Err(_) => refuse(format!(
+            "--advertise {text:?}: expected a host name or an IP address that others can reach, \
+             without scheme, port or path"
+        )),
+    }
+}
+
 fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
-    let url = reqwest::Url::parse(text).ok();
-    match url {
-        Some(url) if matches!(url.scheme(), "http" | "https") && url.path() == "/" => {
-            Ok(url.origin().ascii_serialization())
-        }
-        _ => refuse(format!(
+    match parse_web_origin(text) {
+        Some(origin) => Ok(origin),
+        None => refuse(format!(
             "{flag} {text}: expected a URL such as http://127.0.0.1:7171"
         )),
     }
+}
+
+/// `http://HOST[:PORT]` or `https://…` and nothing more, as browsers write an origin: in lower
+/// case, without the port that the scheme has anyway.
+pub(crate) fn parse_web_origin(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let bare = matches!(url.scheme(), "http" | "https")
+        && url.path() == "/"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    bare.then(|| url.origin().ascii_serialization())
 }
 
 /// Whether an address is one that others cannot be told.
@@ -325,6 +360,21 @@ mod tests {
         let checked = check(&[]).unwrap();
         assert!(checked.http.ip().is_loopback() && checked.publisher.ip().is_loopback());
         assert_eq!(checked.registries, ["http://127.0.0.1:7171"]);
+    }
+
+    #[test]
+    fn the_advertised_host_stands_as_in_a_url() {
+        for (given, told) in [
+            ("Chat.Example.", "chat.example"),
+            ("10.0.0.7", "10.0.0.7"),
+            ("2001:DB8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]", "[2001:db8::1]"),
+        ] {
+            let checked = check(&["--advertise", given]).unwrap();
+            assert_eq!(checked.advertise.as_deref(), Some(told));
+        }
+        let mapped = check(&["--http", "[::ffff:127.0.0.1]:0"]).unwrap();
+        assert_eq!(mapped.http, "127.0.0.1:0".parse().unwrap());
     }
 
     #[test]
@@ -354,6 +404,17 @@ mod tests {
             (&["--retain-messages", "1"], "--retain-messages"),
             (&["--www", "/no/such/folder"], "--www"),
             (&["--allow-origin", "chat.example.com"], "--allow-origin"),
+            (&["--allow-origin", "http://a/b"], "--allow-origin"),
+            (&["--registry", "http://ada:secret@a"], "--registry"),
+            (&["--advertise", ""], "--advertise"),
+            (&["--advertise", "a b"], "--advertise"),
+            (&["--advertise", "a:80"], "--advertise"),
+            (&["--advertise", "http://a"], "--advertise"),
+            (&["--advertise", "a/"], "--advertise"),
+            (&["--advertise", "a\nb"], "--advertise"),
+            (&["--advertise", "0.0.0.0"], "--advertise"),
+            (&["--advertise", "[::]"], "--advertise"),
+            (&["--advertise", "[::1]:80"], "--advertise"),
         ] {
             let why = check(args).unwrap_err();
             assert!(why.contains(word) && !why.contains('\n'), "{args:?}: {why}");

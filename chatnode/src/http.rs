@@ -7,13 +7,18 @@ pub mod api;
 pub mod assets;
 pub mod mesh;
 pub mod metrics;
+mod names;
+mod rates;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,22 +26,25 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use registry::problem::Problem;
+use registry::problem::{Problem, ProblemCode};
 use registry::serve::Connection;
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 
+use self::names::WebOrigin;
 use crate::hub::Hub;
 use crate::protocol::Refusal;
 use crate::replica::names::RoomName;
 
 /// The room of a plain client that names none.
 const ROOM_DEFAULT: &str = "lobby";
+/// When to try again, if this node is going away: others take clients now, and it may come back.
+const STOPPING_RETRY: Duration = Duration::from_secs(2);
 
 /// Who may come in.
 #[derive(Debug, Clone)]
 pub struct Doors {
-    /// This node's HTTP endpoint as others are told.
+    /// Where people are told that this node's HTTP is.
     pub advertised: String,
     /// Web origins that are allowed besides the mesh's own.
     pub allow_origins: Vec<String>,
@@ -59,6 +67,7 @@ impl Front {
         let router = api::routes(hub.clone())
             .merge(mesh::routes(hub.clone(), Arc::clone(&doors)))
             .merge(metrics::routes(hub.clone()))
+            .layer(axum::middleware::map_response(finish))
             .merge(page)
             .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
         Self { hub, doors, router }
@@ -83,7 +92,7 @@ impl Front {
             };
         }
         match self.router.oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => as_problem(response),
             Err(never) => match never {},
         }
     }
@@ -101,22 +110,17 @@ impl Front {
         let Some(host) = host.or_else(|| uri.host()) else {
             return Err(Problem::bad_request("a request names its host"));
         };
-        let name = host_name(host);
-        let known = name.eq_ignore_ascii_case("localhost")
-            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-            || host_of(&self.doors.advertised) == Some(name)
-            || self
-                .doors
-                .allow_origins
-                .iter()
-                .any(|origin| host_of(origin) == Some(name));
+        let name = names::host_name(host);
+        let doors = &self.doors;
+        let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
+        let known = names::is_fixed(name) || told.any(|url| names::is_at(url, name));
         if known {
             return Ok(());
         }
         Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             "unknown_host",
-            "this node does not know itself by that name; --allow-origin tells it",
+            "this node does not know itself by that name; --advertise or --allow-origin tells it",
         ))
     }
 
@@ -131,7 +135,7 @@ impl Front {
         let headers = request.headers();
         self.check_origin(headers, local).map_err(refuse)?;
         if request.method() != Method::GET {
-            return Err(refuse(Problem::method_not_allowed()));
+            return Err(Box::new(method_not_allowed("GET")));
         }
         let version = headers
             .get(header::SEC_WEBSOCKET_VERSION)
@@ -163,6 +167,9 @@ impl Front {
             "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
             _ => None,
         };
+        if self.hub.look(|node| node.stopping) {
+            return Err(refuse(stopping()));
+        }
         let accept = tungstenite::handshake::derive_accept_key(key);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -198,24 +205,16 @@ impl Front {
     }
 
     fn is_known_origin(&self, origin: &str, local: SocketAddr) -> bool {
-        let own = [
-            format!("http://{local}"),
-            format!("http://localhost:{}", local.port()),
-            self.doors.advertised.clone(),
-        ];
-        let same = |node: &String| {
-            node == origin
-                || node
-                    .strip_prefix("http://127.0.0.1:")
-                    .is_some_and(|port| origin.strip_prefix("http://localhost:") == Some(port))
+        let Some(origin) = WebOrigin::parse(origin) else {
+            return false;
         };
-        own.iter().any(same)
+        let doors = &self.doors;
+        let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
+        told.any(|url| origin.is(url))
+            || names::own_origins(local).iter().any(|url| origin.is(url))
             || self
-                .doors
-                .allow_origins
-                .iter()
-                .any(|allowed| allowed == origin)
-            || self.hub.look(|node| node.nodes_seen.iter().any(same))
+                .hub
+                .look(|node| node.nodes_seen.iter().any(|url| origin.is(url)))
     }
 
     /// Takes the connection over once the response has been written.
@@ -268,7 +267,75 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
         "overloaded" | "stopping" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
-    Problem::new(status, refusal.code, refusal.message)
+    let problem = Problem::new(status, refusal.code, refusal.message);
+    match refusal.retry_ms {
+        Some(wait) => problem.retry_after(Duration::from_millis(wait)),
+        None => problem,
+    }
+}
+
+/// What a node that is going away answers to who wants to stay or to be heard.
+fn stopping() -> Problem {
+    Problem::unavailable("stopping", "this node is going away").retry_after(STOPPING_RETRY)
+}
+
+fn method_not_allowed(allow: &'static str) -> Response {
+    let mut response = Problem::method_not_allowed().into_response();
+    let allow = HeaderValue::from_static(allow);
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn nothing_here() -> Problem {
+    Problem::not_found("nothing is here")
+}
+
+/// What every answer carries but those of the page.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+/// Gives errors of the libraries the form that all errors have.
+fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.extensions().get::<ProblemCode>().is_some() {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => nothing_here(),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::method_not_allowed(),
+        StatusCode::PRECONDITION_FAILED => {
+            Problem::new(status, "precondition_failed", "the file is another by now")
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => Problem::new(
+            status,
+            "range_not_satisfiable",
+            "the file has no such part; Content-Range has its size",
+        ),
+        status if status.is_client_error() => {
+            Problem::new(status, "bad_request", "the request cannot be served")
+        }
+        status => {
+            tracing::error!(status = status.as_u16(), "a request failed");
+            Problem::internal()
+        }
+    };
+    let mut instead = problem.into_response();
+    for name in [header::ALLOW, header::CONTENT_RANGE] {
+        if let Some(value) = response.headers().get(&name) {
+            instead.headers_mut().insert(name, value.clone());
+        }
+    }
+    instead
 }
 
 fn wants_websocket(headers: &HeaderMap) -> bool {
@@ -305,19 +372,4 @@ fn room_of(uri: &Uri) -> Result<RoomName, Refusal> {
     let query = axum::extract::Query::<Query>::try_from_uri(uri);
     let query = query.map_err(|why| Refusal::bad_request(why.to_string()))?;
     Ok(query.0.room.as_deref().unwrap_or(ROOM_DEFAULT).parse()?)
-}
-
-/// The name in `NAME[:PORT]`.
-fn host_name(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
-            name
-        }
-        _ => host,
-    }
-}
-
-/// The name in `http://NAME[:PORT]`.
-fn host_of(url: &str) -> Option<&str> {
-    url.split_once("://").map(|(_, host)| host_name(host))
 }

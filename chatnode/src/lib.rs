@@ -104,7 +104,7 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
     let (bus, _) = ZmqBus::bind(publisher, origin, tasks.tracker(), tasks.stopping())
         .await
         .context("cannot publish")?;
-    let host = advertised_host(config, &checked, local).await;
+    let host = advertised_host(&checked, local).await;
     let me = Identity {
         origin,
         name: config
@@ -127,7 +127,11 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         tasks.clone(),
     );
     let membership = Membership::start(&checked.registries, &me, &tasks)?;
-    let (front, limits) = front(config, &checked, &hub, &me, descriptors);
+    let asked_at = match &checked.advertise {
+        Some(host) => format!("http://{host}:{}", local.port()),
+        None => me.http.clone(),
+    };
+    let (front, limits) = front(config, &checked, &hub, asked_at, descriptors);
     tasks.spawn_critical("turns", hub.clone().run_turns());
     tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
     tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
@@ -205,11 +209,11 @@ fn front(
     config: &Config,
     checked: &Checked,
     hub: &Hub,
-    me: &Identity,
+    advertised: String,
     descriptors: u64,
 ) -> (Front, serve::Limits) {
     let doors = Doors {
-        advertised: me.http.clone(),
+        advertised,
         allow_origins: checked.allow_origins.clone(),
         insecure_mesh: config.insecure_mesh,
     };
@@ -248,8 +252,8 @@ fn http_client() -> anyhow::Result<reqwest::Client> {
 }
 
 /// The host that others are told.
-async fn advertised_host(config: &Config, checked: &Checked, local: SocketAddr) -> String {
-    if let Some(host) = &config.advertise {
+async fn advertised_host(checked: &Checked, local: SocketAddr) -> String {
+    if let Some(host) = &checked.advertise {
         return host.clone();
     }
     if !config::is_wildcard(local.ip()) {
@@ -270,7 +274,8 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// Host and port of an endpoint: the advertised host, unless it is bound to another address.
+/// Host and port of an endpoint: the advertised host, unless it is bound to loopback. Who reaches
+/// it there is on this machine, and what peers ask by HTTP must not go round by a proxy.
 fn authority(host: &str, bound: SocketAddr) -> String {
     let loopback_only = bound.ip().is_loopback() && !config::is_wildcard(bound.ip());
     if loopback_only {
@@ -281,10 +286,17 @@ fn authority(host: &str, bound: SocketAddr) -> String {
 }
 
 fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
-    Failure::Config(format!(
-        "{flag} {addr}: {why}; end the program that holds it, or choose another port, or leave \
-         {flag} out for any free one"
-    ))
+    let mend = match why.kind() {
+        std::io::ErrorKind::PermissionDenied => "choose a port of 1024 or above".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => {
+            "choose an address that this machine has, or 0.0.0.0 for all".to_owned()
+        }
+        _ => format!(
+            "end the program that holds it, or choose another port, or leave {flag} out for any \
+             free one"
+        ),
+    };
+    Failure::Config(format!("{flag} {addr}: {why}; {mend}"))
 }
 
 fn warn_of_exposure(checked: &Checked, insecure_mesh: bool) {

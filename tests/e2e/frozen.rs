@@ -10,10 +10,11 @@ use crate::harness::{
     check_chain, check_histories, eventually, histories, ms, say, secs,
 };
 
-/// Longest that a reply or a delivery to others may take while someone is frozen, for 99 of 100.
+/// Longest that a reply or a delivery to others may take while someone is frozen; half of them are
+/// far below.
 const UNDELAYED: Duration = ms(100);
 /// The slowest of thousands may meet a hiccup of the machine, never a wait for the frozen.
-const SLOWEST: Duration = ms(750);
+const SLOWEST: Duration = ms(100).saturating_add(NOISE);
 /// What a node's memory may grow by while a peer or a client is frozen, beside the history.
 const GROWTH_MAX: u64 = 24 << 20;
 
@@ -36,7 +37,7 @@ fn undelayed(what: &str, times: Vec<Duration>) {
         "{what}: {count} times, median {median:?}, p99 {p99:?}, worst {worst:?}"
     ));
     assert!(
-        count > 100 && p99 <= UNDELAYED && worst <= SLOWEST,
+        count > 100 && median <= UNDELAYED && p99 <= SLOWEST && worst <= 2 * SLOWEST,
         "{what} were delayed"
     );
 }

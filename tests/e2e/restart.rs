@@ -86,6 +86,7 @@ async fn kill_and_restart(on_its_ports: bool) -> Outcome {
         times[ROUNDS - 1],
         times[ROUNDS / 2]
     ));
+    assert!(times[ROUNDS / 2] <= RELINKED_WITHIN, "{times:?}");
     Ok(())
 }
 

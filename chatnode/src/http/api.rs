@@ -1,21 +1,31 @@
 //! `/api/`: rooms, messages and the mesh, for back ends, bots and operators.
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use registry::problem::Problem;
+use registry::serve::Connection;
 use serde::Serialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::problem_of;
+use super::rates::Rates;
+use super::{problem_of, stopping};
+use crate::bus::Speech;
 use crate::bus::links::{LinkState, LinkStatus};
+use crate::hub::events::Live;
 use crate::hub::{Hub, Node};
 use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
+use crate::replica::Now;
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
 use crate::session::chat::{limit, parse_since};
 
@@ -27,22 +37,41 @@ pub(super) fn routes(hub: Hub) -> Router {
         .route("/api/rooms/{room}/messages", get(messages).post(publish))
         .route("/api/rooms/{room}/events", get(events))
         .route("/api/mesh", get(mesh))
+        .layer(Extension(Arc::<Mutex<Rates>>::default()))
         .with_state(hub)
 }
 
 async fn readyz(State(hub): State<Hub>) -> Response {
-    let (ready, stopping) = hub.look(|node| (node.replica.is_ready(), node.stopping));
-    if ready && !stopping {
-        return "ready\n".into_response();
+    let (ready, going, lacking) =
+        hub.with(|node, now| (node.replica.is_ready(), node.stopping, lacking(node, now)));
+    if going {
+        return stopping().into_response();
     }
-    let (code, detail) = match stopping {
-        true => ("stopping", "this node is going away"),
-        false => (
-            "not_ready",
-            "this node still fetches history from its peers",
-        ),
+    let lacking = match &lacking[..] {
+        [] => String::new(),
+        lacking => format!("; not linked: {}", lacking.join(" ")),
     };
-    Problem::unavailable(code, detail).into_response()
+    if ready {
+        return format!("ready{lacking}\n").into_response();
+    }
+    let detail = format!("this node still fetches history from its peers{lacking}");
+    Problem::unavailable("not_ready", detail)
+        .retry_after(Duration::from_secs(1))
+        .into_response()
+}
+
+/// Peers that should be heard and are not, by origin or, where that is not known, by endpoint.
+fn lacking(node: &Node, now: Now) -> Vec<String> {
+    const NAMED_MAX: usize = 20;
+    let links = node.links.status(now.mono);
+    let down = links
+        .iter()
+        .filter(|link| link.speech == Speech::Mesh && link.state != LinkState::Up);
+    let name = |link: &LinkStatus| match link.origin {
+        Some(origin) => origin.to_string(),
+        None => link.publisher.clone(),
+    };
+    down.map(name).take(NAMED_MAX).collect()
 }
 
 async fn rooms(State(hub): State<Hub>) -> Json<serde_json::Value> {
@@ -103,6 +132,8 @@ struct Message {
 
 async fn publish(
     State(hub): State<Hub>,
+    Extension(connection): Extension<Connection>,
+    Extension(rates): Extension<Arc<Mutex<Rates>>>,
     room: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
@@ -117,6 +148,16 @@ async fn publish(
         .map_err(refused)?;
     check_text(&message.text).map_err(problem_of)?;
     hub.ready().await;
+    let (going, rate_limit, now) =
+        hub.with(|node, now| (node.stopping, node.settings.rate_limit, now.mono));
+    if going {
+        return Err(stopping());
+    }
+    rates
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .count(connection.remote.ip(), rate_limit, now)
+        .map_err(|wait| too_fast(rate_limit, wait))?;
     let copies = message.copies as usize;
     let said = hub
         .publish(&room, &from, mid.as_ref(), &message.text, copies)
@@ -124,6 +165,13 @@ async fn publish(
     let said = said.map_err(problem_of)?;
     let body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": said.copies });
     Ok(json_response(StatusCode::CREATED, &body))
+}
+
+fn too_fast(rate_limit: u32, wait: Duration) -> Problem {
+    let detail = format!("at most {rate_limit} messages a second from one address");
+    // Rounded up: a client that waits just so long finds the door open.
+    let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1);
+    Problem::too_many("rate_limited", detail).retry_after(wait)
 }
 
 #[derive(serde::Deserialize)]
@@ -149,29 +197,16 @@ async fn events(
         None => None,
     };
     hub.ready().await;
-    let opened = hub.with(|node, _| {
-        let resumed = node.replica.resume(&room, since.as_deref(), 0);
-        let recovered = resumed.recovered;
-        Some((
-            node.events
-                .open(&room, since.as_deref().unwrap_or_default(), &resumed)?,
-            recovered,
-        ))
-    });
-    let Some((events, recovered)) = opened else {
+    let opened = hub.with(|node, _| node.open_events(&room, since.as_deref()));
+    let Some((opening, live)) = opened else {
         return Err(Problem::too_many(
             "too_many_streams",
             "this node has no room for more streams",
         ));
     };
-    // A client that cannot be given all that it missed is told before anything else.
-    let first = match (since.is_some(), recovered) {
-        (true, false) => ": open\nretry: 1000\nevent: reset\ndata: {\"recovered\":false}\n\n",
-        _ => ": open\nretry: 1000\n\n",
-    };
-    let stopping = hub.tasks().stopping();
-    let stream = stream::unfold((Some(first.to_owned()), events, stopping), next_event);
-    let mut response = Response::new(Body::from_stream(stream));
+    let live = stream::unfold((live, hub.tasks().stopping()), next_event);
+    let body = stream::iter(opening).chain(live).map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -181,26 +216,18 @@ async fn events(
     Ok(response)
 }
 
-type EventStream = (
-    Option<String>,
-    tokio::sync::mpsc::Receiver<String>,
-    tokio_util::sync::CancellationToken,
-);
-type Chunk = Result<Bytes, std::convert::Infallible>;
-
 /// The next event, or a comment when nothing came for a while.
-async fn next_event((first, mut events, stopping): EventStream) -> Option<(Chunk, EventStream)> {
-    const QUIET: std::time::Duration = std::time::Duration::from_secs(15);
-    let event = match first {
-        Some(first) => first,
-        None => tokio::select! {
-            biased;
-            event = events.recv() => event?,
-            () = stopping.cancelled() => return None,
-            () = tokio::time::sleep(QUIET) => ": quiet\n\n".to_owned(),
-        },
+async fn next_event(
+    (mut live, stopping): (Live, CancellationToken),
+) -> Option<(Bytes, (Live, CancellationToken))> {
+    const QUIET: Duration = Duration::from_secs(15);
+    let event = tokio::select! {
+        biased;
+        event = live.next() => event?,
+        () = stopping.cancelled() => return None,
+        () = tokio::time::sleep(QUIET) => Bytes::from_static(b": quiet\n\n"),
     };
-    Some((Ok(Bytes::from(event)), (None, events, stopping)))
+    Some((event, (live, stopping)))
 }
 
 async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {

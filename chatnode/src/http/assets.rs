@@ -4,11 +4,13 @@ use std::path::Path;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Uri, header};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use registry::problem::Problem;
+use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
+
+use super::{method_not_allowed, nothing_here};
 
 /// The embedded page.
 #[derive(Debug, rust_embed::RustEmbed)]
@@ -21,24 +23,52 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
      style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
+/// What takes files.
+const READS: &str = "GET, HEAD";
+
 /// Serves the embedded page.
 pub fn embedded() -> Router {
-    Router::new().fallback(get(|uri: Uri| async move { file(uri.path()) }))
+    Router::new().fallback(|method: Method, uri: Uri| async move {
+        match file(uri.path()) {
+            None => nothing_here().into_response(),
+            Some(file) if is_read(&method) => file,
+            Some(_) => method_not_allowed(READS),
+        }
+    })
 }
 
 /// Serves a folder.
 pub fn folder(dir: &Path) -> Router {
-    Router::new().fallback_service(ServeDir::new(dir))
+    let files = ServeDir::new(dir);
+    Router::new().fallback(|request: Request| async move {
+        let reads = is_read(request.method());
+        let request = if reads {
+            request
+        } else {
+            // Is there anything that could be read?
+            let mut look = Request::new(Body::empty());
+            *look.method_mut() = Method::HEAD;
+            *look.uri_mut() = request.uri().clone();
+            look
+        };
+        match files.oneshot(request).await {
+            Ok(found) if reads || found.status() == StatusCode::NOT_FOUND => found.into_response(),
+            Ok(_) => method_not_allowed(READS),
+            Err(never) => match never {},
+        }
+    })
 }
 
-fn file(path: &str) -> Response {
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+fn file(path: &str) -> Option<Response> {
     let path = match path.trim_start_matches('/') {
         "" => "index.html",
         path => path,
     };
-    let Some(file) = Page::get(path) else {
-        return Problem::not_found("nothing is here").into_response();
-    };
+    let file = Page::get(path)?;
     let kind = match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
@@ -60,5 +90,5 @@ fn file(path: &str) -> Response {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
-    response
+    Some(response)
 }

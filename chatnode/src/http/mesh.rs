@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use registry::endpoint::{Endpoint, Host};
+use registry::endpoint::{Endpoint, Host, Scheme};
 use registry::problem::Problem;
 use registry::serve::Connection;
 
@@ -38,7 +38,8 @@ pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
 }
 
 /// Only nodes may ask. Without a secret that means: programs on this machine, and neither a
-/// browser nor somebody behind a proxy.
+/// browser nor somebody behind a proxy. Whoever calls one of this machine's addresses from that
+/// same address is on it, as nodes are whose HTTP is told to others by such an address.
 async fn only_nodes(
     State(doors): State<Arc<Doors>>,
     Extension(connection): Extension<Connection>,
@@ -49,7 +50,7 @@ async fn only_nodes(
     let foreign = headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::FORWARDED)
         || headers.contains_key("x-forwarded-for")
-        || !(doors.insecure_mesh || connection.remote.ip().to_canonical().is_loopback());
+        || !(doors.insecure_mesh || is_here(&connection));
     if foreign {
         return Problem::new(
             StatusCode::FORBIDDEN,
@@ -59,6 +60,11 @@ async fn only_nodes(
         .into_response();
     }
     next.run(request).await
+}
+
+fn is_here(connection: &Connection) -> bool {
+    let remote = connection.remote.ip().to_canonical();
+    remote.is_loopback() || remote == connection.local.ip().to_canonical()
 }
 
 async fn hello(
@@ -72,17 +78,18 @@ async fn hello(
         .origin
         .parse()
         .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
-    let valid = |text: &str, scheme: &str| {
-        let loopback = |host| matches!(host, Host::Ip(ip) if ip.is_loopback());
-        let reachable = |endpoint: Endpoint| doors.insecure_mesh || loopback(endpoint.host);
-        text.starts_with(scheme) && text.parse::<Endpoint>().is_ok_and(reachable)
-    };
-    if !valid(&who.publisher, "tcp://") || !valid(&who.http, "http://") {
+    // PUB tells whether a node is on this machine; its HTTP may be told by a name for clients.
+    let here = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_loopback());
+    let publisher = who.publisher.parse::<Endpoint>().ok();
+    let publisher = publisher.filter(|endpoint| endpoint.scheme == Scheme::Tcp);
+    let reachable = publisher.is_some_and(|it| doors.insecure_mesh || here(&it.host));
+    let http = who.http.parse::<Endpoint>().ok();
+    if !reachable || http.is_none_or(|endpoint| endpoint.scheme != Scheme::Http) {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_endpoint",
-            "pub is tcp://HOST:PORT and http is http://HOST:PORT, on loopback unless the node runs \
-             with --insecure-mesh",
+            "pub is tcp://HOST:PORT, on loopback unless the node runs with --insecure-mesh, and \
+             http is http://HOST:PORT",
         ));
     }
     hub.with(|node, now| node.introduced(origin, who.publisher, who.http, now));

@@ -110,8 +110,8 @@ fn counters(node: &Node, text: &mut String) {
         ("chatnode_refused_total", "Requests refused", totals.refused),
         (
             "chatnode_slow_total",
-            "Clients closed as slow",
-            node.fanout.slow,
+            "Clients and streams closed as slow",
+            node.fanout.slow + node.events.slow,
         ),
         (
             "chatnode_gaps_total",

@@ -103,6 +103,7 @@ impl Node {
             %origin, after = span.after, through = span.through,
             "entries are lost: no node that is heard has them"
         );
+        self.events.gap(origin, span);
         for room in self.fanout.rooms() {
             let gap = Gap {
                 room: &room,

@@ -1,124 +1,305 @@
 //! Server-sent events: a room's messages over plain HTTP.
 //!
 //! An event's id is the position up to which its client has seen the room, the event's own entry
-//! first, so `Last-Event-ID` resumes on any node as `since` does.
+//! first, so `Last-Event-ID` resumes on any node as `since` does. A stream says where it begins by
+//! an id without data: a client that loses it before the first event misses nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::Node;
+use crate::protocol::{self, PAGE_DEFAULT};
+use crate::replica::Replica;
 use crate::replica::entry::Entry;
+use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Origin, RoomName};
-use crate::replica::resume::Resumed;
+use crate::session::chat::Gap;
 
-/// Events that wait for one client at the most; beyond, its stream ends and it resumes.
+/// Events that wait for one client at the most,
 pub(crate) const EVENTS_MAX: usize = 512;
+/// and their bytes; beyond, its stream ends and it resumes.
+pub(crate) const EVENTS_BYTES_MAX: usize = 1 << 20;
 /// Streams of one node at the most.
 pub(crate) const STREAMS_MAX: usize = 1024;
+/// Origins of which a client has seen something and this node knows nothing, that its ids carry on
+/// at the most: true ones are few, the others it has made up.
+const STRANGERS_MAX: usize = 64;
+/// Origins in the id that a stream begins with: if there are more, those of which nothing is left
+/// are not named. An id comes back in a request's head, which is bounded.
+const ORIGINS_NAMED_MAX: usize = 512;
+/// Bytes of a replay that are made at once, as its client takes them.
+const REPLAY_BYTES: usize = 64 << 10;
 
-#[derive(Debug)]
-struct Stream {
-    sender: mpsc::Sender<String>,
-    seen: BTreeMap<Origin, u64>,
-    ahead: BTreeMap<Origin, u64>,
-}
+/// A position, by origin.
+type Seen = BTreeMap<Origin, u64>;
 
 /// All streams, by room.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Events {
     streams: HashMap<RoomName, Vec<Stream>>,
-    count: usize,
+    places: Arc<Semaphore>,
+    /// Streams that were ended because their clients did not take what came.
+    pub(crate) slow: u64,
+}
+
+/// The end of a stream that the node holds.
+#[derive(Debug)]
+struct Stream {
+    sender: mpsc::Sender<Bytes>,
+    queued: Arc<AtomicUsize>,
+    seen: Seen,
+    ahead: Seen,
+}
+
+/// The end of a stream that its client holds: what comes from now on.
+#[derive(Debug)]
+pub(crate) struct Live {
+    events: mpsc::Receiver<Bytes>,
+    queued: Arc<AtomicUsize>,
+    /// It is one of [`STREAMS_MAX`] until all that it queued is gone.
+    _place: OwnedSemaphorePermit,
+}
+
+/// What a stream begins with: where it is, and what its client has missed.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    head: Option<String>,
+    entries: std::vec::IntoIter<Arc<Entry>>,
+    /// The client's position, for the ids of what is replayed; `None` if they get none.
+    seen: Option<Seen>,
+    tail: Option<String>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            streams: HashMap::new(),
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            slow: 0,
+        }
+    }
+}
+
+impl Node {
+    /// Opens a stream of a room: beyond `since`, a client's position, or from now on. What cannot
+    /// be replayed is said, and the newest page brought instead. `None` if there are too many.
+    pub(crate) fn open_events(
+        &mut self,
+        room: &RoomName,
+        since: Option<&[EntryId]>,
+    ) -> Option<(Opening, Live)> {
+        let history = if since.is_some() { PAGE_DEFAULT } else { 0 };
+        let resumed = self.replica.resume(room, since, history);
+        let mut at = bounded(&self.replica, position(&resumed.at));
+        if at.is_empty() {
+            // An empty id would be none. Nobody has said anything: so much of this log is seen.
+            at.insert(self.replica.identity().origin, 0);
+        }
+        let live = self.events.add(room, at.clone(), resumed.ahead)?;
+        let here = format!("id: {}\n\n", id_of(None, &at));
+        let mut opening = Opening {
+            head: Some(": open\nretry: 1000\n\n".to_owned()),
+            entries: resumed.entries.into_iter(),
+            seen: None,
+            tail: Some(here),
+        };
+        match since {
+            // As long as the page is not through, the client is where it was.
+            Some(_) if !resumed.recovered => {
+                if let Some(head) = &mut opening.head {
+                    head.push_str("event: reset\ndata: {\"recovered\":false}\n\n");
+                }
+            }
+            Some(since) => opening.seen = Some(bounded(&self.replica, position(since))),
+            None => {}
+        }
+        if let Some(tail) = &mut opening.tail {
+            for (origin, span) in &resumed.gaps {
+                tail.push_str(&gap_event(room, *origin, *span));
+            }
+        }
+        Some((opening, live))
+    }
 }
 
 impl Events {
     /// How many streams there are.
     pub(crate) fn count(&self) -> usize {
-        self.count
+        STREAMS_MAX - self.places.available_permits()
     }
 
-    /// Opens a stream that begins with what lies beyond `since`, a client's position. `None` if
-    /// there are too many.
-    pub(crate) fn open(
-        &mut self,
-        room: &RoomName,
-        since: &[EntryId],
-        resumed: &Resumed,
-    ) -> Option<mpsc::Receiver<String>> {
+    fn add(&mut self, room: &RoomName, seen: Seen, ahead: Seen) -> Option<Live> {
         self.sweep();
-        if self.count >= STREAMS_MAX {
-            return None;
-        }
-        let (sender, events) = mpsc::channel(EVENTS_MAX + resumed.entries.len());
-        let position = |ids: &[EntryId]| ids.iter().map(|id| (id.origin, id.seq)).collect();
-        let mut stream = Stream {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let queued = Arc::new(AtomicUsize::new(0));
+        let stream = Stream {
             sender,
-            seen: position(since),
-            ahead: BTreeMap::new(),
+            queued: Arc::clone(&queued),
+            seen,
+            ahead,
         };
-        for entry in &resumed.entries {
-            stream.send(entry);
-        }
-        stream.seen = position(&resumed.at);
-        stream.ahead.clone_from(&resumed.ahead);
         self.streams.entry(room.clone()).or_default().push(stream);
-        self.count += 1;
-        Some(events)
+        Some(Live {
+            events,
+            queued,
+            _place: place,
+        })
     }
 
     /// Brings an entry to the streams of its room.
     pub(crate) fn deliver(&mut self, entry: &Entry) {
-        let Some(streams) = self.streams.get_mut(&entry.room) else {
-            return;
-        };
-        let before = streams.len();
-        streams.retain_mut(|stream| stream.send(entry));
-        self.count -= before - streams.len();
-        if streams.is_empty() {
-            self.streams.remove(&entry.room);
+        if let Some(streams) = self.streams.get_mut(&entry.room) {
+            let slow = retain(streams, |stream| stream.deliver(entry));
+            self.slow += slow;
+            if streams.is_empty() {
+                self.streams.remove(&entry.room);
+            }
         }
+    }
+
+    /// Tells all clients that entries of an origin are lost.
+    pub(crate) fn gap(&mut self, origin: Origin, span: Span) {
+        for (room, streams) in &mut self.streams {
+            let event = Bytes::from(gap_event(room, origin, span));
+            self.slow += retain(streams, |stream| stream.send(event.clone()));
+        }
+        self.sweep();
     }
 
     /// Ends all streams.
     pub(crate) fn end(&mut self) {
-        *self = Self::default();
+        self.streams.clear();
     }
 
+    /// Forgets streams whose clients have gone.
     fn sweep(&mut self) {
         self.streams.retain(|_, streams| {
             streams.retain(|stream| !stream.sender.is_closed());
             !streams.is_empty()
         });
-        self.count = self.streams.values().map(Vec::len).sum();
     }
 }
 
+/// Ends those streams to which `send` fails; how many of their clients are still there.
+fn retain(streams: &mut Vec<Stream>, mut send: impl FnMut(&mut Stream) -> bool) -> u64 {
+    let mut slow = 0;
+    streams.retain_mut(|stream| {
+        let sent = send(stream);
+        slow += u64::from(!sent && !stream.sender.is_closed());
+        sent
+    });
+    slow
+}
+
 impl Stream {
-    /// Sends an event, unless the client has seen it; `false` if the stream has ended.
-    fn send(&mut self, entry: &Entry) -> bool {
-        if self
-            .ahead
-            .get(&entry.origin)
-            .is_some_and(|through| entry.seq <= *through)
-        {
+    /// Sends an entry, unless the client has seen it; `false` if the stream is over.
+    fn deliver(&mut self, entry: &Entry) -> bool {
+        let ahead = self.ahead.get(&entry.origin);
+        if ahead.is_some_and(|through| entry.seq <= *through) {
             return true;
         }
-        let seen = self.seen.entry(entry.origin).or_default();
-        *seen = (*seen).max(entry.seq);
-        let mut event = format!("id: {}", entry.id());
-        for (origin, seq) in &self.seen {
-            if *origin != entry.origin && *seq > 0 {
-                event.push_str(&format!(
-                    ",{}",
-                    EntryId {
-                        origin: *origin,
-                        seq: *seq
-                    }
-                ));
-            }
-        }
-        event.push_str("\ndata: ");
-        event.push_str(std::str::from_utf8(&entry.json).unwrap_or("null"));
-        event.push_str("\n\n");
-        self.sender.try_send(event).is_ok()
+        let event = event(entry, Some(&mut self.seen));
+        self.send(event.into())
     }
+
+    fn send(&mut self, event: Bytes) -> bool {
+        let bytes = event.len();
+        let queued = self.queued.fetch_add(bytes, Ordering::Relaxed);
+        queued + bytes <= EVENTS_BYTES_MAX && self.sender.try_send(event).is_ok()
+    }
+}
+
+impl Live {
+    /// The next event; `None` when the stream is over. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        let event = self.events.recv().await?;
+        self.queued.fetch_sub(event.len(), Ordering::Relaxed);
+        Some(event)
+    }
+}
+
+impl Iterator for Opening {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut chunk = self.head.take().unwrap_or_default();
+        while chunk.len() < REPLAY_BYTES {
+            let Some(entry) = self.entries.next() else {
+                chunk.push_str(&self.tail.take().unwrap_or_default());
+                break;
+            };
+            chunk.push_str(&event(&entry, self.seen.as_mut()));
+        }
+        (!chunk.is_empty()).then(|| chunk.into())
+    }
+}
+
+/// The event of an entry, which its client has then seen.
+fn event(entry: &Entry, seen: Option<&mut Seen>) -> String {
+    let mut event = String::new();
+    if let Some(seen) = seen {
+        let through = seen.entry(entry.origin).or_default();
+        *through = (*through).max(entry.seq);
+        event = format!("id: {}\n", id_of(Some(entry.id()), seen));
+    }
+    event.push_str("data: ");
+    // Decoding checked that it is UTF-8; an own entry is serialized from strings.
+    event.push_str(std::str::from_utf8(&entry.json).unwrap_or("null"));
+    event.push_str("\n\n");
+    event
+}
+
+fn gap_event(room: &RoomName, origin: Origin, span: Span) -> String {
+    let gap = Gap {
+        room,
+        origin: origin.as_str(),
+        after: span.after,
+        through: span.through,
+    };
+    format!("event: gap\ndata: {}\n\n", protocol::json(&gap))
+}
+
+/// A position as ids with commas, that of an entry first.
+fn id_of(first: Option<EntryId>, seen: &Seen) -> String {
+    let mut text = first.map(|id| id.to_string()).unwrap_or_default();
+    for (&origin, &seq) in seen {
+        // Of an entry's own origin the client may have seen more: the entry filled a hole.
+        if first != Some(EntryId { origin, seq }) {
+            let comma = if text.is_empty() { "" } else { "," };
+            write!(text, "{comma}{}", EntryId { origin, seq }).expect("a string takes all");
+        }
+    }
+    text
+}
+
+fn position(ids: &[EntryId]) -> Seen {
+    let mut seen = Seen::new();
+    for id in ids {
+        let seq = seen.entry(id.origin).or_default();
+        *seq = (*seq).max(id.seq);
+    }
+    seen
+}
+
+/// What of a position every id of a stream carries.
+fn bounded(replica: &Replica, mut seen: Seen) -> Seen {
+    let mut strangers = 0;
+    seen.retain(|origin, _| {
+        let known = replica.log(*origin).is_some();
+        strangers += usize::from(!known);
+        known || strangers <= STRANGERS_MAX
+    });
+    if seen.len() > ORIGINS_NAMED_MAX {
+        seen.retain(|origin, _| {
+            let log = replica.log(*origin);
+            log.is_some_and(|log| log.held() > log.floor()) || replica.peers().hears(*origin)
+        });
+    }
+    seen
 }

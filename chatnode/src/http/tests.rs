@@ -1,0 +1,279 @@
+//! The door over real HTTP on a free port, with a hub behind it and no bus: errors in `refusals`,
+//! server-sent events in `events`.
+
+mod events;
+mod refusals;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::http::Method;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use registry::process::Tasks;
+use registry::serve::{self, Limits};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Doors, Front, assets};
+use crate::bus::links::{Links, LinksOptions, Target};
+use crate::hub::{Hub, Parts, Settings};
+use crate::replica::names::Origin;
+use crate::replica::{Identity, Now, Replica};
+use crate::store::memory::{MemoryStore, Retention};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What of a node matters here.
+struct Options {
+    listen: &'static str,
+    rate_limit: u32,
+    messages: usize,
+    www: Option<&'static str>,
+    ready: bool,
+}
+
+const PLAIN: Options = Options {
+    listen: "127.0.0.1:0",
+    rate_limit: 0,
+    messages: 1000,
+    www: None,
+    ready: true,
+};
+
+struct Fixture {
+    hub: Hub,
+    origin: Origin,
+    addr: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Fixture {
+    fn new(options: &Options) -> Self {
+        let tasks = Tasks::new();
+        let mut rng = StdRng::seed_from_u64(7);
+        let origin = Origin::generate(&mut rng);
+        let listener = serve::listen(options.listen.parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let me = Identity {
+            origin,
+            name: "test".to_owned(),
+            http: format!("http://127.0.0.1:{port}"),
+            publisher: "tcp://127.0.0.1:1".to_owned(),
+        };
+        let store = Box::new(MemoryStore::new(Retention {
+            messages: options.messages,
+            bytes: 64 << 20,
+        }));
+        let start = Now {
+            mono: Duration::ZERO,
+            wall_us: 0,
+        };
+        let links = LinksOptions {
+            me: origin,
+            own: Vec::new(),
+            fixed: Vec::new(),
+        };
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let parts = Parts {
+            settings: Settings {
+                rate_limit: options.rate_limit,
+                publish_plain: false,
+                peers: Vec::new(),
+            },
+            replica: Replica::new(me.clone(), store, StdRng::seed_from_u64(8), start),
+            links: Links::new(links, rng),
+            http: http.clone(),
+        };
+        // Nobody carries the commands out: frames are dropped, as by a bus without subscribers.
+        let (hub, _) = Hub::new(parts, tasks.clone());
+        if options.ready {
+            hub.with(|node, now| node.replica.expect(now, BTreeSet::new()));
+        }
+        let doors = Doors {
+            advertised: format!("http://chat.example:{port}"),
+            allow_origins: vec!["https://allowed.example".to_owned()],
+            insecure_mesh: false,
+        };
+        let page = match options.www {
+            Some(dir) => assets::folder(dir.as_ref()),
+            None => assets::embedded(),
+        };
+        let front = Front::new(hub.clone(), doors, page);
+        let serving = serve::serve(listener, front, tasks.clone(), Limits::default());
+        tasks.spawn_critical("http", serving);
+        Self {
+            hub,
+            origin,
+            addr: SocketAddr::from(([127, 0, 0, 1], port)),
+            http,
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.addr);
+        self.http.request(method, url).timeout(PATIENCE)
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn post(&self, room: &str, text: &str) -> reqwest::Response {
+        let body = json!({ "from": "bot", "text": text });
+        self.request(Method::POST, &format!("/api/rooms/{room}/messages"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Messages said without HTTP.
+    async fn say(&self, room: &str, texts: impl IntoIterator<Item = String>) {
+        let (room, from) = (room.parse().unwrap(), "ada".parse().unwrap());
+        for text in texts {
+            let said = self.hub.publish(&room, &from, None, &text, 0).await;
+            said.unwrap();
+        }
+    }
+
+    /// Sends a head as it is and reads the answer's.
+    async fn raw(&self, head: &str) -> String {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        let head = format!("{head}Host: {}\r\n\r\n", self.addr);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// Asks for a WebSocket with these header lines.
+    async fn upgrade(&self, path: &str, lines: &str) -> String {
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{lines}"
+        ))
+        .await
+    }
+}
+
+async fn assert_problem(what: &str, response: reqwest::Response, status: u16, code: &str) -> Value {
+    let got = response.status().as_u16();
+    let kind = response.headers().get("content-type").cloned();
+    let text = response.text().await.unwrap();
+    assert_eq!(got, status, "{what}: {text}");
+    let kind = kind.unwrap_or_else(|| panic!("{what}: no content type"));
+    assert_eq!(kind, "application/problem+json", "{what}: {text}");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["code"], code, "{what}: {text}");
+    assert_eq!(body["status"], status, "{what}: {text}");
+    assert_ne!(body["detail"], "", "{what}");
+    body
+}
+
+#[tokio::test]
+async fn readyz_names_the_peers_that_are_not_linked() {
+    let f = Fixture::new(&Options {
+        ready: false,
+        ..PLAIN
+    });
+    let peer: Origin = "abcdefghij".parse().unwrap();
+    let target = Target {
+        origin: Some(peer),
+        endpoint: "tcp://127.0.0.1:9".to_owned(),
+        http: String::new(),
+        speech: crate::bus::Speech::Mesh,
+    };
+    f.hub
+        .with(|node, now| node.links.want(now.mono, vec![target]));
+    let answer = f.get("/readyz").await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let body = assert_problem("joining", answer, 503, "not_ready").await;
+    assert!(
+        body["detail"].as_str().unwrap().contains("abcdefghij"),
+        "{body}"
+    );
+    f.hub
+        .with(|node, now| node.replica.expect(now, BTreeSet::new()));
+    let answer = f.get("/readyz").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        answer.text().await.unwrap(),
+        "ready; not linked: abcdefghij\n"
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_goes_refuses_who_wants_to_stay_and_lets_others_read() {
+    let f = Fixture::new(&PLAIN);
+    assert_eq!(f.post("tea", "before").await.status(), 201);
+    f.hub.go_away(Duration::from_millis(300));
+    let answer = f.post("tea", "after").await;
+    assert_eq!(answer.headers()["retry-after"], "2");
+    assert_problem("POST", answer, 503, "stopping").await;
+    for path in ["/ws", "/"] {
+        let answer = f.upgrade(path, "").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(
+            answer.to_lowercase().contains("\r\nretry-after: 2\r\n"),
+            "{answer}"
+        );
+    }
+    assert_problem("readyz", f.get("/readyz").await, 503, "stopping").await;
+    for path in ["/", "/healthz", "/metrics", "/api/rooms", "/api/mesh"] {
+        assert_eq!(f.get(path).await.status(), 200, "{path}");
+    }
+    let page: Value = f.get("/api/rooms/tea/messages").await.json().await.unwrap();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn messages_over_http_come_at_the_rate_limit_of_their_address() {
+    let f = Fixture::new(&Options {
+        rate_limit: 2,
+        ..PLAIN
+    });
+    for text in ["1", "2", "3", "4"] {
+        // What is refused for another reason costs nothing.
+        assert_problem("empty", f.post("tea", "").await, 400, "text_empty").await;
+        assert_eq!(f.post("tea", text).await.status(), 201);
+    }
+    let answer = f.post("tea", "5").await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let body = assert_problem("5", answer, 429, "rate_limited").await;
+    let wait = body["retry_ms"].as_u64().unwrap();
+    assert!((1..=501).contains(&wait), "{wait} ms");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    assert_eq!(f.post("tea", "6").await.status(), 201, "after {wait} ms");
+}
+
+#[tokio::test]
+async fn a_page_of_this_node_may_come_in_whatever_socket_serves_it() {
+    // A socket for both families sees IPv4 addresses in the clothes of IPv6.
+    let f = Fixture::new(&Options {
+        listen: "[::]:0",
+        ..PLAIN
+    });
+    let port = f.addr.port();
+    for (origin, status) in [
+        (format!("http://127.0.0.1:{port}"), 101),
+        (format!("http://localhost:{port}"), 101),
+        (format!("http://LOCALHOST:{port}"), 101),
+        (format!("http://chat.example:{port}"), 101),
+        ("https://allowed.example".to_owned(), 101),
+        ("https://allowed.example:443".to_owned(), 101),
+        ("http://chat.example".to_owned(), 403),
+        ("http://allowed.example".to_owned(), 403),
+        (format!("https://127.0.0.1:{port}"), 403),
+        ("null".to_owned(), 403),
+        ("http://evil.example".to_owned(), 403),
+    ] {
+        let answer = f.upgrade("/ws", &format!("Origin: {origin}\r\n")).await;
+        let begin = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&begin), "{origin}: {answer}");
+    }
+}

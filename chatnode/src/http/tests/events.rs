@@ -1,0 +1,228 @@
+//! Server-sent events: where a stream begins, what it brings, and when it ends.
+
+use super::*;
+use crate::hub::events::{EVENTS_BYTES_MAX, EVENTS_MAX};
+use crate::replica::log::Span;
+
+/// An event as a browser sees it: its kind, its data, and the id that it would come back with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Event {
+    kind: String,
+    data: String,
+    id: String,
+}
+
+/// A stream read by the rules of the specification.
+struct Source {
+    response: reqwest::Response,
+    text: String,
+    last: String,
+}
+
+impl Source {
+    async fn open(f: &Fixture, last: Option<&str>) -> Self {
+        let mut request = f.request(Method::GET, "/api/rooms/tea/events");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let last = last.unwrap_or_default().to_owned();
+        let text = String::new();
+        Self {
+            response,
+            text,
+            last,
+        }
+    }
+
+    /// The next block that dispatches an event, or, with `silent`, any that has an id.
+    async fn block(&mut self, silent: bool) -> Event {
+        loop {
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name: &str| {
+                    let mut lines = block.lines().rev();
+                    lines
+                        .find_map(|line| line.strip_prefix(name))
+                        .map(str::to_owned)
+                };
+                let id = field("id: ");
+                let named = id.is_some();
+                self.last = id.unwrap_or_else(|| self.last.clone());
+                let data = field("data: ").unwrap_or_default();
+                if !data.is_empty() || (silent && named) {
+                    let kind = field("event: ").unwrap_or_default();
+                    let id = self.last.clone();
+                    return Event { kind, data, id };
+                }
+            }
+            let piece = self.response.chunk().await.unwrap();
+            let piece = piece.expect("the stream goes on");
+            self.text.push_str(str::from_utf8(&piece).unwrap());
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        self.block(false).await
+    }
+
+    /// The text of the next message.
+    async fn text(&mut self) -> String {
+        let event = self.next().await;
+        assert_eq!(event.kind, "", "{event:?}");
+        let message: Value = serde_json::from_str(&event.data).unwrap();
+        message["text"].as_str().unwrap().to_owned()
+    }
+}
+
+fn numbers(range: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    range.map(|number| number.to_string())
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_its_first_event_misses_nothing() {
+    let f = Fixture::new(&PLAIN);
+    for (before, seq) in [(0, 1), (3, 7)] {
+        f.say("tea", numbers(0..before)).await;
+        let mut source = Source::open(&f, None).await;
+        let begin = source.block(true).await;
+        assert_eq!(begin.data, "", "an old message");
+        drop(source);
+        f.say("tea", ["missed".to_owned()]).await;
+        let mut source = Source::open(&f, Some(&begin.id)).await;
+        assert_eq!(source.text().await, "missed", "{begin:?}");
+        let id = format!("{}.{seq}", f.origin);
+        assert_eq!(source.last, id);
+        assert_eq!(source.block(true).await.id, id);
+        f.say("tea", ["live".to_owned()]).await;
+        assert_eq!(source.text().await, "live");
+        assert_nothing_twice(&f, source).await;
+    }
+}
+
+/// Nothing is brought twice to one who comes back.
+async fn assert_nothing_twice(f: &Fixture, source: Source) {
+    let mut again = Source::open(f, Some(&source.last)).await;
+    f.say("tea", ["marker".to_owned()]).await;
+    assert_eq!(again.text().await, "marker");
+}
+
+#[tokio::test]
+async fn a_long_replay_can_be_broken_off_anywhere() {
+    let f = Fixture::new(&PLAIN);
+    f.say("tea", numbers(0..900)).await;
+    let mut last = format!("{}.0", f.origin);
+    let mut seen = Vec::new();
+    while seen.len() < 900 {
+        let mut source = Source::open(&f, Some(&last)).await;
+        for _ in 0..90 {
+            seen.push(source.text().await);
+        }
+        last = source.last;
+    }
+    assert_eq!(seen, numbers(0..900).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_cannot_be_replayed_is_said_and_the_newest_page_comes_instead() {
+    let f = Fixture::new(&Options {
+        messages: 100,
+        ..PLAIN
+    });
+    f.say("tea", numbers(0..300)).await;
+    let old = format!("{}.7", f.origin);
+    let mut source = Source::open(&f, Some(&old)).await;
+    let reset = source.next().await;
+    assert_eq!(reset.kind, "reset");
+    assert_eq!(reset.data, r#"{"recovered":false}"#);
+    for number in 250..300 {
+        assert_eq!(source.text().await, number.to_string());
+        assert_eq!(source.last, old, "broken off here, the page comes again");
+    }
+    assert_eq!(source.block(true).await.id, format!("{}.300", f.origin));
+    assert_nothing_twice(&f, source).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_let_go_and_resumes() {
+    let f = Fixture::new(&PLAIN);
+    let room = "tea".parse().unwrap();
+    let open = || f.hub.with(|node, _| node.open_events(&room, None)).unwrap();
+    for (text, bound) in [
+        ("x".repeat(4000), EVENTS_BYTES_MAX),
+        ("x".to_owned(), usize::MAX),
+    ] {
+        let (opening, mut live) = open();
+        assert_eq!(opening.count(), 1);
+        f.say("tea", (0..EVENTS_MAX + 10).map(|_| text.clone()))
+            .await;
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(event) = live.next().await {
+            count += 1;
+            bytes += event.len();
+        }
+        assert!(
+            bytes <= bound && count <= EVENTS_MAX,
+            "{count} events, {bytes} bytes"
+        );
+        assert!(
+            bytes > EVENTS_BYTES_MAX / 2 || count == EVENTS_MAX,
+            "{count}, {bytes}"
+        );
+        assert_eq!(
+            f.hub.look(|node| node.events.count()),
+            1,
+            "as long as it holds memory"
+        );
+        drop(live);
+        assert_eq!(f.hub.look(|node| node.events.count()), 0);
+    }
+    assert_eq!(f.hub.look(|node| node.events.slow), 2);
+    let (_, live) = open();
+    drop(live);
+    f.say("tea", ["nobody listens".to_owned()]).await;
+    assert_eq!(
+        f.hub.look(|node| node.events.slow),
+        2,
+        "who has gone was not slow"
+    );
+}
+
+#[tokio::test]
+async fn origins_that_a_client_made_up_do_not_ride_in_every_id() {
+    let f = Fixture::new(&PLAIN);
+    f.say("tea", ["said".to_owned()]).await;
+    let mut rng = StdRng::seed_from_u64(1);
+    let invented = (0..200).map(|_| format!("{}.5", Origin::generate(&mut rng)));
+    let last = invented.collect::<Vec<_>>().join(",");
+    let mut source = Source::open(&f, Some(&last)).await;
+    // Of the replay, and live: the message's own id, and a bounded number of strangers.
+    assert_eq!(source.text().await, "said");
+    assert_eq!(source.last.split(',').count(), 65);
+    f.say("tea", ["live".to_owned()]).await;
+    assert_eq!(source.text().await, "live");
+    assert_eq!(source.last.split(',').count(), 65);
+}
+
+#[tokio::test]
+async fn a_gap_is_told_to_the_streams_of_all_rooms() {
+    let f = Fixture::new(&PLAIN);
+    let mut source = Source::open(&f, None).await;
+    let begin = source.block(true).await;
+    let origin: Origin = "abcdefghij".parse().unwrap();
+    let span = Span {
+        after: 7,
+        through: 9,
+    };
+    f.hub.with(|node, _| node.events.gap(origin, span));
+    let gap = source.next().await;
+    assert_eq!(gap.kind, "gap");
+    assert_eq!(
+        gap.data,
+        r#"{"room":"tea","origin":"abcdefghij","after":7,"through":9}"#
+    );
+    assert_eq!(gap.id, begin.id, "a gap is no position");
+}

@@ -1,0 +1,252 @@
+//! Every route with what it does not take: problem+json with a code that does not change.
+
+use super::*;
+
+/// A request that is refused, the status and the code, and what `Allow` says of a 405.
+type Case = (&'static str, &'static str, u16, &'static str, &'static str);
+
+const ROOM: &str = "/api/rooms/tea/messages";
+
+const CASES: &[Case] = &[
+    ("GET", "/nope", 404, "not_found", ""),
+    ("POST", "/nope", 404, "not_found", ""),
+    ("DELETE", "/api", 404, "not_found", ""),
+    ("PUT", "/api/rooms/tea", 404, "not_found", ""),
+    ("GET", "/mesh", 404, "not_found", ""),
+    ("POST", "/", 405, "method_not_allowed", "GET, HEAD"),
+    ("DELETE", "/main.js", 405, "method_not_allowed", "GET, HEAD"),
+    ("PUT", "/ws", 405, "method_not_allowed", "GET"),
+    ("HEAD", "/ws", 405, "", "GET"),
+    ("GET", "/ws", 426, "upgrade_required", ""),
+    ("POST", "/healthz", 405, "method_not_allowed", "GET,HEAD"),
+    ("POST", "/readyz", 405, "method_not_allowed", "GET,HEAD"),
+    ("POST", "/metrics", 405, "method_not_allowed", "GET,HEAD"),
+    ("POST", "/api/rooms", 405, "method_not_allowed", "GET,HEAD"),
+    ("POST", "/api/mesh", 405, "method_not_allowed", "GET,HEAD"),
+    ("PUT", ROOM, 405, "method_not_allowed", "GET,HEAD,POST"),
+    ("OPTIONS", ROOM, 405, "method_not_allowed", "GET,HEAD,POST"),
+    (
+        "POST",
+        "/api/rooms/tea/events",
+        405,
+        "method_not_allowed",
+        "GET,HEAD",
+    ),
+    ("GET", "/mesh/hello", 405, "method_not_allowed", "POST"),
+    (
+        "POST",
+        "/mesh/members",
+        405,
+        "method_not_allowed",
+        "GET,HEAD",
+    ),
+    (
+        "POST",
+        "/mesh/log/abcdefghij",
+        405,
+        "method_not_allowed",
+        "GET,HEAD",
+    ),
+    ("GET", "/api/rooms/a%2Fb/messages", 400, "room_invalid", ""),
+    ("GET", "/api/rooms/%FF/messages", 400, "bad_request", ""),
+    ("GET", "/api/rooms/%FF/events", 400, "bad_request", ""),
+    ("POST", "/api/rooms/%FF/messages", 400, "bad_request", ""),
+    ("POST", "/api/rooms/a%2Fb/messages", 400, "room_invalid", ""),
+    ("POST", ROOM, 415, "unsupported_media_type", ""),
+    (
+        "GET",
+        "/api/rooms/tea/messages?limit=-1",
+        400,
+        "bad_request",
+        "",
+    ),
+    (
+        "GET",
+        "/api/rooms/tea/messages?limit=x",
+        400,
+        "bad_request",
+        "",
+    ),
+    (
+        "GET",
+        "/api/rooms/tea/messages?limit=1&limit=2",
+        400,
+        "bad_request",
+        "",
+    ),
+    (
+        "GET",
+        "/api/rooms/tea/messages?before=x",
+        400,
+        "id_invalid",
+        "",
+    ),
+    (
+        "GET",
+        "/api/rooms/tea/messages?before=abcdefghij.1",
+        404,
+        "id_unknown",
+        "",
+    ),
+    ("GET", "/api/rooms/a%2Fb/events", 400, "room_invalid", ""),
+    (
+        "GET",
+        "/api/rooms/tea/events?last_event_id=x",
+        400,
+        "id_invalid",
+        "",
+    ),
+    (
+        "GET",
+        "/api/rooms/tea/events?last_event_id=a&last_event_id=b",
+        400,
+        "bad_request",
+        "",
+    ),
+    ("POST", "/mesh/hello", 415, "unsupported_media_type", ""),
+    ("GET", "/mesh/log/abcdefghij", 400, "bad_request", ""),
+    (
+        "GET",
+        "/mesh/log/abcdefghij?after=2&through=1",
+        400,
+        "bad_request",
+        "",
+    ),
+    (
+        "GET",
+        "/mesh/log/x?after=0&through=1",
+        400,
+        "origin_invalid",
+        "",
+    ),
+    (
+        "GET",
+        "/mesh/log/%FF?after=0&through=1",
+        400,
+        "bad_request",
+        "",
+    ),
+];
+
+async fn check(f: &Fixture, cases: &[Case]) {
+    for (method, path, status, code, allow) in cases {
+        let what = format!("{method} {path}");
+        let response = f
+            .request(method.parse().unwrap(), path)
+            .send()
+            .await
+            .unwrap();
+        let told = response.headers().get("allow").cloned();
+        let told = told.as_ref().map_or("", |told| told.to_str().unwrap());
+        assert_eq!(told, *allow, "{what}");
+        if *method == "HEAD" {
+            assert_eq!(response.status(), *status, "{what}");
+        } else {
+            assert_problem(&what, response, *status, code).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_with_a_code() {
+    let f = Fixture::new(&PLAIN);
+    check(&f, CASES).await;
+    for (body, status, code) in [
+        ("", 400, "bad_request"),
+        ("[]", 400, "bad_request"),
+        (r#"{"from":"a"}"#, 400, "bad_request"),
+        (r#"{"from":"","text":"x"}"#, 400, "name_invalid"),
+        (r#"{"from":"a","text":" "}"#, 400, "text_empty"),
+        (r#"{"from":"a","text":"x","mid":""}"#, 400, "mid_invalid"),
+        (r#"{"from":"a","text":"x","copies":-1}"#, 400, "bad_request"),
+    ] {
+        let post = f.request(Method::POST, ROOM).body(body);
+        let post = post.header("content-type", "application/json");
+        assert_problem(body, post.send().await.unwrap(), status, code).await;
+    }
+    let long = f.post("tea", &"x".repeat(4097)).await;
+    assert_problem("long", long, 413, "text_too_long").await;
+    let large = f.post("tea", &"x".repeat(100_000)).await;
+    assert_problem("large", large, 413, "too_large").await;
+}
+
+#[tokio::test]
+async fn a_folder_of_ones_own_is_refused_in_the_same_form() {
+    let f = Fixture::new(&Options {
+        www: Some("src/http"),
+        ..PLAIN
+    });
+    assert_eq!(f.get("/api.rs").await.status(), 200);
+    check(
+        &f,
+        &[
+            ("GET", "/nope", 404, "not_found", ""),
+            ("POST", "/nope", 404, "not_found", ""),
+            ("GET", "/..%2Fhttp.rs", 404, "not_found", ""),
+            ("POST", "/api.rs", 405, "method_not_allowed", "GET, HEAD"),
+            ("POST", "/tests", 405, "method_not_allowed", "GET, HEAD"),
+            ("PUT", ROOM, 405, "method_not_allowed", "GET,HEAD,POST"),
+        ],
+    )
+    .await;
+    let part = f
+        .request(Method::GET, "/api.rs")
+        .header("range", "bytes=9000000-");
+    let answer = part.send().await.unwrap();
+    assert!(answer.headers().contains_key("content-range"));
+    assert_problem("range", answer, 416, "range_not_satisfiable").await;
+    let old = f.request(Method::GET, "/api.rs");
+    let old = old.header("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT");
+    let answer = old.send().await.unwrap();
+    assert_problem("old", answer, 412, "precondition_failed").await;
+}
+
+#[tokio::test]
+async fn who_may_not_come_in_is_told_so() {
+    let f = Fixture::new(&PLAIN);
+    let host = |name: &'static str| f.request(Method::GET, "/api/rooms").header("host", name);
+    for name in [
+        "localhost",
+        "127.0.0.1",
+        "[::1]:1",
+        "chat.example:9",
+        "Chat.Example",
+    ] {
+        assert_eq!(host(name).send().await.unwrap().status(), 200, "{name}");
+    }
+    let rebound = host("evil.example").send().await.unwrap();
+    assert_problem("host", rebound, 421, "unknown_host").await;
+    let page = f
+        .request(Method::GET, "/ws")
+        .header("origin", "http://evil.example");
+    let page = page.send().await.unwrap();
+    assert_problem("origin", page, 403, "origin_not_allowed").await;
+    for header in ["origin", "forwarded", "x-forwarded-for"] {
+        let asked = f.request(Method::GET, "/mesh/members").header(header, "x");
+        let asked = asked.send().await.unwrap();
+        assert_problem(header, asked, 403, "nodes_only").await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_on_this_machine_may_be_told_by_a_name_for_clients() {
+    let f = Fixture::new(&PLAIN);
+    let hello = |publisher: &str, http: &str| {
+        let body = json!({ "origin": "abcdefghij", "pub": publisher, "http": http });
+        f.request(Method::POST, "/mesh/hello").json(&body).send()
+    };
+    let here = "tcp://127.0.0.1:9";
+    let answer = hello(here, "http://chat.example:8080").await.unwrap();
+    assert_eq!(answer.status(), 204);
+    for (publisher, http) in [
+        ("tcp://10.0.0.7:9", "http://127.0.0.1:8080"),
+        ("tcp://chat.example:9", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:8080"),
+        (here, "tcp://127.0.0.1:8080"),
+        (here, "http://0.0.0.0:8080"),
+        (here, ""),
+    ] {
+        let answer = hello(publisher, http).await.unwrap();
+        assert_problem(publisher, answer, 422, "invalid_endpoint").await;
+    }
+}
