@@ -211,7 +211,7 @@ pub(crate) async fn check_chain(
     let ids: Vec<_> = due.iter().map(|message| message.id.as_str()).collect();
     reader.has_all(&ids, within).await?;
     let name = reader.name.clone();
-    let gaps = reader.client().pushed("gap");
+    let gaps = reader.gaps();
     ensure!(gaps.is_empty(), "{name} was told of gaps: {gaps:?}");
     ensure!(
         reader
@@ -222,7 +222,23 @@ pub(crate) async fn check_chain(
         reader.recoveries
     );
     let stream = reader.stream();
-    once(stream, &name)?;
+    check_stream(&name, stream, &due)?;
+    Ok(stream.len())
+}
+
+/// What was shown is what was due: each message once, as the history has it, each origin's in
+/// order.
+///
+/// # Errors
+/// One of these does not hold.
+fn check_stream(name: &str, stream: &[Msg], due: &[&Msg]) -> Result<()> {
+    once(stream, name)?;
+    ensure!(
+        stream.len() == due.len(),
+        "{name} was shown {} of {}",
+        stream.len(),
+        due.len()
+    );
     let kept: HashMap<_, _> = due
         .iter()
         .map(|message| (message.id.as_str(), *message))
@@ -240,5 +256,108 @@ pub(crate) async fn check_chain(
             "{name}: {message:?} came after {before:?}"
         );
     }
-    Ok(stream.len())
+    Ok(())
+}
+
+/// The checks are checked: each fault of a program that they are there for makes them fail.
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, Fate, Msg, check_histories, check_stream, once};
+    use crate::harness::Instant;
+    use crate::harness::wire::Sent;
+
+    fn message(id: &str, mid: &str) -> Msg {
+        Msg {
+            room: "tea".to_owned(),
+            id: id.to_owned(),
+            mid: Some(mid.to_owned()),
+            from: "ada".to_owned(),
+            ts: 7,
+            text: format!("text of {mid}"),
+        }
+    }
+
+    fn accepted(id: &str, mid: &str) -> Attempt {
+        let now = Instant::now();
+        Attempt {
+            mid: mid.to_owned(),
+            from: "ada".to_owned(),
+            text: format!("text of {mid}"),
+            origin: "a".to_owned(),
+            sent_at: now,
+            replied_at: now,
+            fate: Fate::Accepted(Sent {
+                id: id.to_owned(),
+                ts: 7,
+                copies: 0,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_stream_with_a_fault_is_found_out() {
+        let history = [
+            message("a.1", "1"),
+            message("a.2", "2"),
+            message("b.1", "3"),
+        ];
+        let due: Vec<_> = history.iter().collect();
+        let [one, two, three] = history.clone();
+        let mut other_text = two.clone();
+        "changed".clone_into(&mut other_text.text);
+        let mut other_id = two.clone();
+        "a.3".clone_into(&mut other_id.id);
+        let good = [
+            [one.clone(), two.clone(), three.clone()],
+            [three.clone(), one.clone(), two.clone()],
+        ];
+        for stream in good {
+            assert!(check_stream("reader", &stream, &due).is_ok());
+        }
+        for (what, stream) in [
+            ("missing", vec![one.clone(), three.clone()]),
+            (
+                "twice",
+                vec![one.clone(), two.clone(), two.clone(), three.clone()],
+            ),
+            (
+                "twice by mid",
+                vec![one.clone(), two.clone(), other_id, three.clone()],
+            ),
+            ("out of order", vec![two, one.clone(), three.clone()]),
+            ("altered", vec![one, other_text, three]),
+        ] {
+            assert!(
+                check_stream("reader", &stream, &due).is_err(),
+                "{what} was not found"
+            );
+        }
+    }
+
+    #[test]
+    fn a_history_with_a_fault_is_found_out() {
+        let attempts = [accepted("a.1", "1"), accepted("a.2", "2")];
+        let mut refused = accepted("a.3", "3");
+        refused.fate = Fate::Refused("rate_limited".to_owned());
+        let all = [attempts[0].clone(), attempts[1].clone(), refused];
+        let (one, two) = (message("a.1", "1"), message("a.2", "2"));
+        let kept = |_: &str| true;
+        assert!(check_histories(&[one.clone(), two.clone()], &all, kept).is_ok());
+        assert!(check_histories(std::slice::from_ref(&one), &all, |_| false).is_ok());
+        for (what, history) in [
+            ("lost", vec![one.clone()]),
+            (
+                "phantom",
+                vec![one.clone(), two.clone(), message("a.9", "9")],
+            ),
+            ("refused", vec![one.clone(), two, message("a.3", "3")]),
+            ("under another id", vec![one.clone(), message("a.7", "2")]),
+        ] {
+            assert!(
+                check_histories(&history, &all, kept).is_err(),
+                "{what} was not found"
+            );
+        }
+        assert!(once(&[one.clone(), one], "the history").is_err());
+    }
 }

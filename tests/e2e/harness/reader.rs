@@ -1,7 +1,7 @@
 //! A person who reads one room for the whole of a test, over as many connections as it takes.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use super::client::Client;
@@ -22,6 +22,8 @@ pub(crate) struct Reader {
     /// Where it began: what is at or before this was history then.
     base: Position,
     position: Position,
+    /// Gaps that earlier connections were told of.
+    gaps: Vec<Value>,
     /// `recovered` of each resume.
     pub(crate) recoveries: Vec<Option<bool>>,
 }
@@ -50,6 +52,7 @@ impl Reader {
             stream: Vec::new(),
             position: base.clone(),
             base,
+            gaps: Vec::new(),
             recoveries: Vec::new(),
         })
     }
@@ -81,6 +84,13 @@ impl Reader {
         &self.base
     }
 
+    /// All gaps that it was told of, on all its connections.
+    pub(crate) fn gaps(&self) -> Vec<Value> {
+        let mut gaps = self.gaps.clone();
+        gaps.extend(self.client.pushed("gap"));
+        gaps
+    }
+
     /// Its position: what it sends as `since`.
     pub(crate) fn position(&mut self) -> Position {
         self.collect();
@@ -105,6 +115,7 @@ impl Reader {
             self.stream.push(message.clone());
         }
         self.position.merge(&Position::parse(&joined.at)?);
+        self.gaps = self.gaps();
         self.client = client;
         self.taken = 0;
         Ok(joined)
