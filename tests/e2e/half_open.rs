@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use crate::harness::cluster::http;
+use crate::harness::load::spread;
 use crate::harness::netns::{FAR_CONTROL, FAR_MESH, NEAR_CONTROL, NEAR_MESH, Namespaces};
 use crate::harness::process::Launch;
 use crate::harness::proxy::Proxy;
@@ -266,17 +267,30 @@ async fn through_a_black_hole() -> Outcome {
         Ok(())
     })
     .await?;
-    pair.proxy.black_hole();
-    let cut = Instant::now();
-    in_time("the hearing side", deaf(near, &far.origin, cut).await?);
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        pair.proxy.black_hole();
+        let cut = Instant::now();
+        let took = deaf(near, &far.origin, cut).await?;
+        in_time("the hearing side", took);
+        times.push(took);
+        assert!(
+            far.mesh().await?.hears(&near.origin),
+            "the other direction was not cut"
+        );
+        pair.proxy.pass();
+        let healed = Instant::now();
+        linked(&[near, far], BACK_WITHIN).await?;
+        say(format_args!(
+            "linked {:?} after the black hole ended",
+            healed.elapsed()
+        ));
+    }
+    let median = spread(times).0;
     assert!(
-        far.mesh().await?.hears(&near.origin),
-        "the other direction was not cut"
+        median < TORN_DOWN.end,
+        "half of the dead links took {median:?} and more"
     );
-    pair.proxy.pass();
-    let healed = Instant::now();
-    linked(&[near, far], BACK_WITHIN).await?;
-    let back = healed.elapsed();
     let attempts = load.stop().await?;
     let history = histories(&[near, far], "tea", PATIENCE).await?;
     check_histories(&history, &attempts, |_| true)?;
@@ -284,7 +298,6 @@ async fn through_a_black_hole() -> Outcome {
         check_chain(&mut here, &history, PATIENCE).await?,
         history.len()
     );
-    say(format_args!("linked {back:?} after the black hole ended"));
     Ok(())
 }
 

@@ -109,6 +109,7 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
     let mut reader = Reader::start(&cluster.nodes[1], "reader", "tea").await?;
     let load = Load::start([Client::hello(&cluster.nodes[0], "ada").await?], "tea", 200);
     let address = cluster.registry.address().to_owned();
+    let mut times = (Vec::new(), Vec::new());
     for round in 0..5 {
         cluster.registry.process.kill().await?;
         cluster.registry = Registry::on(&address).await?;
@@ -124,7 +125,18 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
             took <= LISTED_WITHIN + LINKED_WITHIN + NOISE,
             "linked only after {took:?}"
         );
+        times.0.push(listed);
+        times.1.push(took);
     }
+    let (listed, linked) = (spread(times.0).0, spread(times.1).0);
+    assert!(
+        listed <= LISTED_WITHIN,
+        "half of the lists took longer than {listed:?}"
+    );
+    assert!(
+        linked <= LISTED_WITHIN + LINKED_WITHIN,
+        "half of the links took {linked:?}"
+    );
     let attempts = load.stop().await?;
     let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
     check_histories(&history, &attempts, |_| true)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::harness::load::spread;
 use crate::harness::netns::Namespaces;
 use crate::harness::process::{Launch, Process};
 use crate::harness::tools::{free_port, limited};
@@ -66,6 +67,34 @@ async fn a_second_node_without_flags_links_within_500_ms_and_both_chat() -> Outc
         there.line(PATIENCE, text).await?;
     }
     drop(registry);
+    Ok(())
+}
+
+/// Goal (P7): a started node is linked both ways with every live node within 500 ms.
+/// Method: a mesh that grows from two to nine, one node at a time; the median of the times from
+/// ready line to linked, so that one hiccup of the machine proves nothing.
+#[tokio::test]
+async fn each_newcomer_is_linked_with_all_within_500_ms() -> Outcome {
+    let mut cluster = Cluster::start(2).await?;
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        cluster.add().await?;
+        cluster.linked(PATIENCE).await?;
+        let newcomer = &cluster.nodes[cluster.nodes.len() - 1];
+        times.push(newcomer.process.ready_at.elapsed());
+    }
+    let (median, _, worst) = spread(times);
+    say(format_args!(
+        "newcomers were linked with all after {median:?}, at worst {worst:?}"
+    ));
+    assert!(
+        median <= LINKED_WITHIN,
+        "half of the newcomers took longer than {median:?}"
+    );
+    assert!(
+        worst <= LINKED_WITHIN + NOISE,
+        "one newcomer took {worst:?}"
+    );
     Ok(())
 }
 
