@@ -20,12 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::rates::Rates;
 use super::{problem_of, stopping};
-use crate::bus::Speech;
 use crate::bus::links::{LinkState, LinkStatus};
 use crate::hub::events::Live;
 use crate::hub::{Hub, Node};
 use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
-use crate::replica::Now;
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
 use crate::session::chat::{limit, parse_since};
 
@@ -43,7 +41,7 @@ pub(super) fn routes(hub: Hub) -> Router {
 
 async fn readyz(State(hub): State<Hub>) -> Response {
     let (ready, going, lacking) =
-        hub.with(|node, now| (node.replica.is_ready(), node.stopping, lacking(node, now)));
+        hub.with(|node, now| (node.replica.is_ready(), node.stopping, node.lacking(now)));
     if going {
         return stopping().into_response();
     }
@@ -58,20 +56,6 @@ async fn readyz(State(hub): State<Hub>) -> Response {
     Problem::unavailable("not_ready", detail)
         .retry_after(Duration::from_secs(1))
         .into_response()
-}
-
-/// Peers that should be heard and are not, by origin or, where that is not known, by endpoint.
-fn lacking(node: &Node, now: Now) -> Vec<String> {
-    const NAMED_MAX: usize = 20;
-    let links = node.links.status(now.mono);
-    let down = links
-        .iter()
-        .filter(|link| link.speech == Speech::Mesh && link.state != LinkState::Up);
-    let name = |link: &LinkStatus| match link.origin {
-        Some(origin) => origin.to_string(),
-        None => link.publisher.clone(),
-    };
-    down.map(name).take(NAMED_MAX).collect()
 }
 
 async fn rooms(State(hub): State<Hub>) -> Json<serde_json::Value> {

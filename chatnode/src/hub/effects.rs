@@ -59,7 +59,7 @@ impl Node {
             Effect::Gap(origin, span) => self.gap(origin, span),
             Effect::Members(change, count) => self.members(&change, count),
             Effect::Typing(room, name) => self.typing_push(&room, &name),
-            Effect::Ready(lacking) => self.now_ready(&lacking),
+            Effect::Ready(_) => self.now_ready(now),
         }
     }
 
@@ -128,18 +128,16 @@ impl Node {
         self.fanout.push(room, &protocol::push("typing", &push));
     }
 
-    fn now_ready(&mut self, lacking: &[Origin]) {
+    fn now_ready(&mut self, now: Now) {
+        let lacking = self.lacking(now);
         if lacking.is_empty() {
             tracing::info!(
                 count = self.replica.peers().heard().count(),
                 "ready: takes clients"
             );
         } else {
-            let lacking: Vec<&str> = lacking.iter().map(Origin::as_str).collect();
-            tracing::warn!(
-                peers = lacking.join(" "),
-                "ready, but these listed peers are not linked"
-            );
+            let peers = lacking.join(" ");
+            tracing::warn!(peers, "ready: takes clients, but lacks these peers");
         }
         self.ready.send_replace(true);
         self.update_nodes();

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::effects::PLAIN_ROOM;
 use super::{Answer, BusCommand, Errand, Hub, Node};
 use crate::bus::frame::{self, Beat, Frame};
-use crate::bus::links::{self, LinkState, Target};
+use crate::bus::links::{self, LinkState, LinkStatus, Target};
 use crate::bus::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::membership::View;
 use crate::protocol::check_text;
@@ -304,6 +304,19 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Peers that should be heard and are not, by origin or, where that is not known, by endpoint;
+    /// some of them, if they are many.
+    pub(crate) fn lacking(&self, now: Now) -> Vec<String> {
+        const NAMED_MAX: usize = 20;
+        let down = |link: &LinkStatus| {
+            let lacks = link.speech == Speech::Mesh && link.state != LinkState::Up;
+            let name = link.origin.map(|origin| origin.to_string());
+            lacks.then(|| name.unwrap_or_else(|| link.publisher.clone()))
+        };
+        let links = self.links.status(now.mono);
+        links.iter().filter_map(down).take(NAMED_MAX).collect()
     }
 
     /// The registries list other nodes, or another state of theirs is known.
