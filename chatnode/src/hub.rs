@@ -14,7 +14,7 @@ pub(crate) mod mesh;
 mod reader;
 pub(crate) mod turn;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -154,9 +154,14 @@ pub struct Node {
     tickets: u64,
     guests: u64,
     greetings: HashMap<LinkId, mesh::Greeting>,
+    /// Listed nodes at whose HTTP nobody listens: dead, and not yet unlisted. Joining does not wait
+    /// for them.
+    absent: BTreeSet<Origin>,
     effects_spare: Vec<Effect>,
     scratch: Vec<u8>,
     sweep: turn::Sweep,
+    /// When the turn task wakes by itself.
+    turn_due: Duration,
 }
 
 /// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
@@ -268,9 +273,11 @@ impl Hub {
             tickets: 0,
             guests: 0,
             greetings: HashMap::new(),
+            absent: BTreeSet::new(),
             effects_spare: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             sweep: turn::Sweep::default(),
+            turn_due: Duration::ZERO,
         };
         let shared = Shared {
             node: Mutex::new(node),
@@ -440,8 +447,10 @@ impl Node {
         }
     }
 
+    /// Whether the turn task must not sleep as long as it meant to.
     fn has_work(&self) -> bool {
-        self.fanout.has_output() || !self.outbox.is_empty()
+        let sooner = self.replica.deadline() < self.turn_due;
+        sooner || self.fanout.has_output() || !self.outbox.is_empty()
     }
 
     /// Hands a command to the bus. Never waits: what finds no room is dropped, as a bus may.

@@ -334,6 +334,11 @@ impl Links {
         (self.up.get(&origin) == Some(&link)).then_some(origin)
     }
 
+    /// Who should be on this link, proven or not.
+    pub fn expected_on(&self, link: LinkId) -> Option<Origin> {
+        self.peers.get(self.links.get(&link)?)?.origin
+    }
+
     /// Where the HTTP of this link's peer is, as far as known.
     pub fn http_of(&self, link: LinkId) -> Option<&str> {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())

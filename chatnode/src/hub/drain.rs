@@ -12,7 +12,7 @@ impl Hub {
     pub fn go_away(&self, after: Duration) {
         self.with(|node, _| {
             node.stopping = true;
-            let others = &node.nodes[1..];
+            let others = node.refuges();
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             let goaway = serde_json::json!({ "nodes": others, "after_ms": after_ms });
             node.push_to_all(&protocol::push("goaway", &goaway));
@@ -45,6 +45,20 @@ impl Hub {
 }
 
 impl Node {
+    /// Where clients may go: nodes that take clients, or, if none is known to, any that is heard.
+    fn refuges(&self) -> Vec<String> {
+        let ready = &self.nodes[1..];
+        if !ready.is_empty() {
+            return ready.to_vec();
+        }
+        let heard = self
+            .replica
+            .peers()
+            .heard()
+            .map(|(_, peer)| peer.http.clone());
+        heard.filter(|http| !http.is_empty()).collect()
+    }
+
     fn is_handed_over(&mut self, now: Now) -> bool {
         let me = self.replica.identity().origin;
         let head = self

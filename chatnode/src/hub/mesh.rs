@@ -157,9 +157,14 @@ impl Hub {
             .http
             .post(format!("{url}/mesh/hello"))
             .timeout(HELLO_MAX);
-        if let Err(why) = request.json(&introduction).send().await {
-            tracing::debug!(link = link.0, "hello failed: {why}");
-        }
+        let refused = match request.json(&introduction).send().await {
+            Ok(_) => false,
+            Err(why) => {
+                tracing::debug!(link = link.0, "hello failed: {why}");
+                why.is_connect()
+            }
+        };
+        self.with(|node, now| node.greeted(link, refused, now));
     }
 
     /// The body of an answer, if it is a success and not too long.
@@ -200,14 +205,8 @@ impl Node {
             BusEvent::Connected(link) => {
                 let effects = self.links.connected(now.mono, link);
                 self.link_effects(effects, now);
-                let http = self.links.http_of(link).unwrap_or_default().to_owned();
-                let greeting = Greeting {
-                    http,
-                    due: now.mono,
-                    wait: GREET_FIRST,
-                };
-                self.greetings.insert(link, greeting);
-                self.greet(now);
+                // Once more: now the beat that it asks for will be heard.
+                self.introduce(link, now);
             }
             BusEvent::Closed(link, reason) => {
                 self.greetings.remove(&link);
@@ -241,6 +240,28 @@ impl Node {
                 self.expect(now);
                 self.update_nodes();
             }
+        }
+    }
+
+    /// Begins to say hello to a peer: it dials back, and beats at once.
+    fn introduce(&mut self, link: LinkId, now: Now) {
+        let http = self.links.http_of(link).unwrap_or_default().to_owned();
+        let (due, wait) = (now.mono, GREET_FIRST);
+        self.greetings.insert(link, Greeting { http, due, wait });
+        self.greet(now);
+    }
+
+    /// A peer was said hello to. One where nobody listens is dead, and is not waited for.
+    fn greeted(&mut self, link: LinkId, refused: bool, now: Now) {
+        if self.replica.is_ready() {
+            self.absent.clear();
+        } else if let Some(origin) = self.links.expected_on(link) {
+            if refused {
+                self.absent.insert(origin);
+            } else {
+                self.absent.remove(&origin);
+            }
+            self.expect(now);
         }
     }
 
@@ -280,6 +301,9 @@ impl Node {
                     speech,
                 } => {
                     self.bus(BusCommand::Dial(link, endpoint, speech));
+                    if speech == Speech::Mesh {
+                        self.introduce(link, now);
+                    }
                 }
                 links::Effect::HangUp { link } => {
                     self.greetings.remove(&link);
@@ -354,7 +378,9 @@ impl Node {
         if waiting.is_empty() {
             let me = self.replica.identity().origin;
             let members = self.view.members.keys().copied();
-            let expected: BTreeSet<Origin> = members.filter(|origin| *origin != me).collect();
+            let expected: BTreeSet<Origin> = members
+                .filter(|origin| *origin != me && !self.absent.contains(origin))
+                .collect();
             self.replica.expect(now, expected);
         }
     }

@@ -73,6 +73,7 @@ impl Hub {
                 let mut node = self.lock();
                 let now = node.clock.now();
                 let due = node.turn(now);
+                node.turn_due = due;
                 (node.clock.instant(due), std::mem::take(&mut node.errands))
             };
             for errand in errands {
