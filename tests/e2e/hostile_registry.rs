@@ -5,7 +5,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::harness::cluster::http;
 use crate::harness::process::{Launch, Process};
-use crate::harness::{Client, Cluster, Outcome, PATIENCE, Registry, secs, spawn};
+use crate::harness::{Client, Cluster, NOISE, Outcome, PATIENCE, Registry, secs, spawn};
 use crate::hostile::still_chats;
 
 async fn put(registry: &Registry, id: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
@@ -224,7 +224,7 @@ async fn records_of_nobody_hurt_no_live_link() -> Outcome {
         }
         count += 1;
         ada.send("tea", &count.to_string()).await?;
-        bob.message(secs(1), &count.to_string()).await?;
+        bob.message(secs(1) + NOISE, &count.to_string()).await?;
         sleep(Duration::from_millis(300)).await;
     }
     for node in &mut cluster.nodes {
