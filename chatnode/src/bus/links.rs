@@ -344,7 +344,7 @@ impl Links {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
     }
 
-    /// Whom this node hears, for its beat.
+    /// Whom this node hears.
     pub fn hears(&self) -> impl Iterator<Item = Origin> {
         self.up.keys().copied()
     }

@@ -33,7 +33,7 @@ impl Node {
 
     fn effect(&mut self, effect: Effect, now: Now) {
         match effect {
-            Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted),
+            Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted, now),
             Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
             Effect::Deliver(entry) => {
                 self.fanout.deliver(&entry);
@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool) {
+    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, now: Now) {
         if self.settings.publish_plain
             && !self.outbox.from_plain
             && entry.room.as_str() == PLAIN_ROOM
@@ -74,7 +74,7 @@ impl Node {
         }
         self.outbox.append(entry, ack_wanted);
         if self.outbox.is_full() {
-            self.publish_log();
+            self.publish_log(now);
         }
     }
 

@@ -107,7 +107,7 @@ impl Hub {
             "{url}/mesh/log/{}?after={after}&through={through}",
             fetch.origin
         );
-        let body = self.get(&url, frame::FRAME_LEN_MAX + 1024).await;
+        let body = self.get(&url, frame::FRAME_LEN_MAX).await;
         let page =
             body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
         let page = match page {
@@ -170,8 +170,7 @@ impl Hub {
     /// The body of an answer, if it is a success and not too long.
     async fn get(&self, url: &str, bytes_max: usize) -> Result<Bytes, String> {
         let get = async {
-            let answer = self.shared.http.get(url).send().await?.error_for_status()?;
-            let mut answer = answer;
+            let mut answer = self.shared.http.get(url).send().await?.error_for_status()?;
             let mut body = BytesMut::new();
             while let Some(chunk) = answer.chunk().await? {
                 body.extend_from_slice(&chunk);

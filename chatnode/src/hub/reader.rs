@@ -112,23 +112,20 @@ impl Hub {
     }
 
     /// Writes what a full socket did not take.
-    pub(super) async fn drain(self, id: ConnId) {
+    async fn drain(self, id: ConnId) {
         let drained = std::future::poll_fn(|cx| self.lock().fanout.drain(id, cx)).await;
         if drained.is_err() {
             self.with(|node, _| node.end(id));
         }
     }
 
-    pub(super) fn run_drain(&self, errand: ConnId) {
-        let hub = self.clone();
-        self.tasks().spawn(hub.drain(errand));
-    }
-
     /// Starts a task for what has to wait.
     pub(super) fn run(&self, errand: Errand) {
         let hub = self.clone();
         match errand {
-            Errand::Drain(id) => self.run_drain(id),
+            Errand::Drain(id) => {
+                self.tasks().spawn(hub.drain(id));
+            }
             Errand::Fetch(fetch, url) => {
                 self.tasks().spawn(hub.fetch(fetch, url));
             }

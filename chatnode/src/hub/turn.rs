@@ -106,8 +106,7 @@ impl Node {
         }
         self.carry_out(now);
         if !self.outbox.is_empty() && now.mono >= self.outbox.published + BATCH_EVERY {
-            self.publish_log();
-            self.outbox.published = now.mono;
+            self.publish_log(now);
         }
         if now.mono >= self.sweep.due {
             self.sweep(now);
@@ -139,12 +138,13 @@ impl Node {
     }
 
     /// Publishes the entries that wait.
-    pub(crate) fn publish_log(&mut self) {
+    pub(crate) fn publish_log(&mut self, now: Now) {
         if self.outbox.is_empty() {
             return;
         }
         let entries = std::mem::take(&mut self.outbox.entries);
         self.outbox.bytes = 0;
+        self.outbox.published = now.mono;
         let ack_wanted = std::mem::take(&mut self.outbox.ack_wanted);
         let origin = self.replica.identity().origin;
         let log = Frame::Log(LogFrame {
@@ -163,8 +163,7 @@ impl Node {
     /// Publishes a frame behind all entries before it.
     pub(crate) fn publish(&mut self, topic: Topic, frame: &Frame, now: Now) {
         if matches!(frame, Frame::Beat(_)) && !self.outbox.is_empty() {
-            self.publish_log();
-            self.outbox.published = now.mono;
+            self.publish_log(now);
         }
         let bytes: Bytes = frame::encode(frame);
         self.bus(BusCommand::Publish(topic, bytes));
