@@ -2,14 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use registry::endpoint::{Endpoint, InvalidEndpoint};
 use registry::process::{Failure, ListenAddr, LogFormat};
 
+use crate::store::disk::DiskRetention;
 use crate::store::memory::Retention;
 
 /// Fewest messages that may be retained: below, a client that blinks could not resume.
 const RETAIN_MESSAGES_MIN: usize = 1000;
+/// Fewest bytes that history on disk may be held to.
+const DATA_BYTES_MIN: u64 = 16 << 20;
 /// Least memory for history.
 const RETAIN_BYTES_MIN: usize = 1 << 20;
 
@@ -78,9 +82,39 @@ pub struct Config {
     #[arg(long, env = "CHATNODE_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Keep the log on disk in this folder. Not in this version: it is refused.
+    /// Keep the log on disk in this folder, which is made if it is not there: a message is
+    /// acknowledged when it is written and synced, and survives kill -9 and power loss. Without it
+    /// history is in memory only. One folder is for one node.
     #[arg(long, env = "CHATNODE_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// Messages kept in --data; the oldest are removed. 0 is no limit.
+    #[arg(
+        long,
+        env = "CHATNODE_DATA_MESSAGES",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub data_messages: u64,
+
+    /// Bytes that the history in --data may take, its index for search included; the oldest
+    /// messages are removed. 0 is no limit, else at least 16777216 (16 MiB).
+    #[arg(
+        long,
+        env = "CHATNODE_DATA_BYTES",
+        value_name = "BYTES",
+        default_value_t = 0
+    )]
+    pub data_bytes: u64,
+
+    /// Days after which a message is removed from --data. 0 is never.
+    #[arg(
+        long,
+        env = "CHATNODE_DATA_DAYS",
+        value_name = "DAYS",
+        default_value_t = 0
+    )]
+    pub data_days: u32,
 
     /// Messages a second that one client may send; twice that at once. 0 is no limit, for
     /// benchmarks and trusted back ends.
@@ -182,12 +216,7 @@ impl Config {
     /// # Errors
     /// One line that says what, where, and how to mend it.
     pub fn check(&self) -> Result<Checked, Failure> {
-        if self.data.is_some() {
-            return refuse(
-                "--data (or variable CHATNODE_DATA): this version keeps history in memory only; \
-                 leave it out",
-            );
-        }
+        self.check_data()?;
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         // An IPv4 address in the clothes of IPv6 is one: peers and browsers are told it as such.
         let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
@@ -256,6 +285,42 @@ impl Config {
                 .map(|text| web_origin("--allow-origin", text))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    fn check_data(&self) -> Result<(), Failure> {
+        let limits = [
+            ("--data-messages", self.data_messages),
+            ("--data-bytes", self.data_bytes),
+            ("--data-days", u64::from(self.data_days)),
+        ];
+        if self.data.is_none()
+            && let Some((flag, _)) = limits.iter().find(|(_, limit)| *limit != 0)
+        {
+            return refuse(format!(
+                "{flag} goes with --data DIR, where history is kept"
+            ));
+        }
+        if (1..RETAIN_MESSAGES_MIN as u64).contains(&self.data_messages) {
+            return refuse(format!(
+                "--data-messages is 0 (no limit) or at least {RETAIN_MESSAGES_MIN}"
+            ));
+        }
+        if (1..DATA_BYTES_MIN).contains(&self.data_bytes) {
+            return refuse(format!(
+                "--data-bytes is 0 (no limit) or at least {DATA_BYTES_MIN}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// How much is kept on disk.
+    pub(crate) fn disk_retention(&self) -> DiskRetention {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        DiskRetention {
+            messages: self.data_messages,
+            bytes: self.data_bytes,
+            age: (self.data_days > 0).then(|| DAY * self.data_days),
+        }
     }
 
     fn registries(&self) -> Result<Vec<String>, Failure> {
@@ -394,7 +459,9 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_one_line() {
         for (args, word) in [
-            (&["--data", "x"][..], "--data"),
+            (&["--data-messages", "5000"][..], "--data DIR"),
+            (&["--data", "x", "--data-messages", "5"], "--data-messages"),
+            (&["--data", "x", "--data-bytes", "5"], "--data-bytes"),
             (&["--pub", "0.0.0.0:5000"], "--insecure-mesh"),
             (&["--registry", "none", "--registry", "http://a"], "none"),
             (&["--registry", "ftp://a"], "--registry"),

@@ -41,6 +41,9 @@ const ROOM_DEFAULT: &str = "lobby";
 /// When to try again, if this node is going away: others take clients now, and it may come back.
 const STOPPING_RETRY: Duration = Duration::from_secs(2);
 
+/// When to try again where there is no room.
+const FULL_RETRY: Duration = Duration::from_secs(2);
+
 /// Who may come in.
 #[derive(Debug, Clone)]
 pub struct Doors {
@@ -167,8 +170,12 @@ impl Front {
             "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
             _ => None,
         };
-        if self.hub.look(|node| node.stopping) {
+        let (going, room) = self.hub.look(|node| (node.stopping, node.has_room()));
+        if going {
             return Err(refuse(stopping()));
+        }
+        if !room {
+            return Err(refuse(full()));
         }
         let accept = tungstenite::handshake::derive_accept_key(key);
         let mut response = Response::new(Body::empty());
@@ -264,7 +271,10 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
         "text_too_long" => StatusCode::PAYLOAD_TOO_LARGE,
         "id_unknown" => StatusCode::NOT_FOUND,
         "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
-        "overloaded" | "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded" | "stopping" | "search_slow" | "storage_broken" => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        "storage_full" => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::BAD_REQUEST,
     };
     let problem = Problem::new(status, refusal.code, refusal.message);
@@ -277,6 +287,12 @@ pub(crate) fn problem_of(refusal: Refusal) -> Problem {
 /// What a node that is going away answers to who wants to stay or to be heard.
 fn stopping() -> Problem {
     Problem::unavailable("stopping", "this node is going away").retry_after(STOPPING_RETRY)
+}
+
+/// What a node answers to one client too many.
+fn full() -> Problem {
+    Problem::unavailable("overloaded", "this node has no room for more clients")
+        .retry_after(FULL_RETRY)
 }
 
 fn method_not_allowed(allow: &'static str) -> Response {

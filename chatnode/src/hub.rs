@@ -7,21 +7,24 @@
 //! peers is collected. The turn task (`turn.rs`), which stands in the run queue behind all that were ready
 //! before it, then publishes and writes it, once per client.
 
+mod clock;
+pub(crate) mod disk;
 mod drain;
 mod effects;
 pub(crate) mod events;
+pub(crate) mod fetches;
 pub(crate) mod mesh;
 mod reader;
 pub(crate) mod turn;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use registry::process::Tasks;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+use self::clock::Clock;
 use crate::bus::links::Links;
 use crate::bus::{LinkId, Speech, Topic};
 use crate::fanout::{ConnId, Fanout};
@@ -32,8 +35,10 @@ use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::replica::repair::Fetch;
 use crate::replica::{Effect, Now, Replica, Say};
 use crate::session::Session;
+use crate::store::disk::Disk;
 use crate::websocket::Close;
 
+pub(crate) use clock::wall_us;
 pub use turn::Outbox;
 
 /// Commands that wait for the bus at the most; beyond, frames are dropped and counted, and the
@@ -43,8 +48,6 @@ pub const BUS_COMMANDS_MAX: usize = 4096;
 const ANSWERS_MAX: usize = 100_000;
 /// Bytes read from a client at once.
 const SCRATCH_BYTES: usize = 64 << 10;
-/// A clock that stood still for so long was stopped with its process, and not its peers.
-const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// What the configuration says to the node.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub struct Settings {
     pub publish_plain: bool,
     /// Endpoints given by hand: joining waits for them.
     pub peers: Vec<String>,
+    /// WebSockets and event streams at once; further ones are refused.
+    pub clients_max: usize,
 }
 
 /// Who waits for the outcome of a say.
@@ -65,7 +70,7 @@ pub enum Answer {
     /// A request of a `chat.v1` client.
     Chat(ConnId, serde_json::Number),
     /// An HTTP request.
-    Http(oneshot::Sender<Said>),
+    Http(oneshot::Sender<Result<Said, Refusal>>),
 }
 
 /// What a say became.
@@ -103,6 +108,10 @@ pub(crate) enum Errand {
     Hello(LinkId, String),
     /// Write what a full socket did not take.
     Drain(ConnId),
+    /// Read from the disk what a client's request needs.
+    Late(disk::Late),
+    /// Search for a client.
+    Search(ConnId, Option<serde_json::Number>, disk::Search),
 }
 
 /// Totals since the start, for `/metrics`.
@@ -124,6 +133,10 @@ pub struct Counters {
     pub fetches_failed: u64,
     /// Spans of entries that nobody had.
     pub gaps: u64,
+    /// Batches handed to the disk.
+    pub batches: u64,
+    /// Messages that the disk had no room or no time for.
+    pub not_taken: u64,
 }
 
 /// All state of one node.
@@ -135,6 +148,10 @@ pub struct Node {
     pub(crate) links: Links,
     pub(crate) events: events::Events,
     pub(crate) outbox: Outbox,
+    /// Where entries are kept, besides memory.
+    pub(crate) disk: Option<Disk>,
+    /// Permits for searches through memory.
+    searches: Arc<Semaphore>,
     pub(crate) counters: Counters,
     /// The HTTP endpoints of the live nodes, this one's first.
     pub(crate) nodes: Vec<String>,
@@ -157,65 +174,16 @@ pub struct Node {
     /// Listed nodes at whose HTTP nobody listens: dead, and not yet unlisted. Joining does not wait
     /// for them.
     absent: BTreeSet<Origin>,
+    /// Peers that are heard and whose wall clock is far from this node's.
+    skewed: BTreeSet<Origin>,
+    /// How long a page is asked of a peer that was too slow for a whole one. As many as there are
+    /// peers, at the most.
+    slow_pages: BTreeMap<Origin, usize>,
     effects_spare: Vec<Effect>,
     scratch: Vec<u8>,
     sweep: turn::Sweep,
     /// When the turn task wakes by itself.
     turn_due: Duration,
-}
-
-/// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
-/// so that a node that wakes does not believe everybody else dead.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    started: Instant,
-    stopped: Duration,
-    looked: Duration,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            stopped: Duration::ZERO,
-            looked: Duration::ZERO,
-        }
-    }
-
-    fn now(&mut self) -> Now {
-        let passed = self.started.elapsed();
-        let stalled = passed.saturating_sub(self.looked);
-        // The turn task looks every tenth of a second at the latest.
-        if stalled > STALL_MIN {
-            self.stopped += stalled;
-            tracing::warn!(
-                elapsed_ms = stalled.as_millis(),
-                "this process was stopped for a while"
-            );
-        }
-        self.looked = passed;
-        Now {
-            mono: passed.saturating_sub(self.stopped),
-            wall_us: wall_us(),
-        }
-    }
-
-    /// The instant of a monotonic time, if the process is not stopped until then.
-    fn instant(&self, mono: Duration) -> Instant {
-        self.started + self.stopped + mono
-    }
-}
-
-/// Microseconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads the wall clock"
-)]
-fn wall_us() -> u64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A handle on the node. Cheap to clone.
@@ -244,6 +212,8 @@ pub struct Parts {
     pub links: Links,
     /// For requests to peers.
     pub http: reqwest::Client,
+    /// Where entries are kept, besides memory.
+    pub disk: Option<Disk>,
 }
 
 impl Hub {
@@ -259,6 +229,8 @@ impl Hub {
             links: parts.links,
             events: events::Events::default(),
             outbox: Outbox::default(),
+            disk: parts.disk,
+            searches: Arc::new(Semaphore::new(disk::SEARCHES_MAX)),
             counters: Counters::default(),
             nodes_seen: VecDeque::from(nodes.clone()),
             nodes,
@@ -274,6 +246,8 @@ impl Hub {
             guests: 0,
             greetings: HashMap::new(),
             absent: BTreeSet::new(),
+            skewed: BTreeSet::new(),
+            slow_pages: BTreeMap::new(),
             effects_spare: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             sweep: turn::Sweep::default(),
@@ -322,7 +296,8 @@ impl Hub {
     /// Says something for a client of the HTTP API.
     ///
     /// # Errors
-    /// `overloaded` if too many wait, `stopping` if the node stops before the outcome is known.
+    /// `overloaded` if too many wait, `storage_full` and others if the disk does not take it,
+    /// `stopping` if the node stops before the outcome is known.
     pub async fn publish(
         &self,
         room: &RoomName,
@@ -347,7 +322,7 @@ impl Hub {
         }
         outcome
             .await
-            .map_err(|_| Refusal::new("stopping", "this node is going away"))
+            .map_err(|_| Refusal::new("stopping", "this node is going away"))?
     }
 
     fn lock(&self) -> MutexGuard<'_, Node> {
@@ -447,10 +422,20 @@ impl Node {
         }
     }
 
+    /// Whether one more may stay: a WebSocket, or an event stream.
+    pub(crate) fn has_room(&self) -> bool {
+        self.fanout.len() + self.events.count() < self.settings.clients_max
+    }
+
     /// Whether the turn task must not sleep as long as it meant to.
     fn has_work(&self) -> bool {
         let sooner = self.replica.deadline() < self.turn_due;
-        sooner || self.fanout.has_output() || !self.outbox.is_empty()
+        sooner || self.wants_disk() || self.fanout.has_output() || !self.outbox.is_empty()
+    }
+
+    /// Whether something waits for the disk, and the disk for something.
+    fn wants_disk(&self) -> bool {
+        self.replica.wants_disk(self.clock.looked)
     }
 
     /// Hands a command to the bus. Never waits: what finds no room is dropped, as a bus may.

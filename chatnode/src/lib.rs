@@ -37,6 +37,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use registry::process::{self, Failure, Tasks};
 use registry::serve;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::bus::Speech;
 use crate::bus::links::{Links, LinksOptions, Target};
@@ -45,18 +46,28 @@ use crate::config::{Checked, Config};
 use crate::http::{Doors, Front, assets};
 use crate::hub::{Hub, Parts, Settings};
 use crate::membership::Membership;
+use crate::replica::durable::Loaded;
 use crate::replica::names::Origin;
 use crate::replica::{Identity, Now, Replica};
+use crate::store::disk::{self, Disk, DiskOptions, Outcome};
 use crate::store::memory::MemoryStore;
 
-/// Sockets that are kept free for peers, registries and files when clients fill the rest.
+/// Sockets that are kept free for links, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
-/// Connections of one node at the most, whatever the limit of open files.
+/// Connections that clients leave to those who ask and go: peers that repair, probes, the API.
+const CALLS_KEPT: u64 = 128;
+/// Clients of one node at the most, whatever the limit of open files,
 const CLIENTS_MAX: u64 = 1 << 20;
+/// and so many, however low it is.
+const CLIENTS_MIN: u64 = 16;
 /// Clients are told this long before that the node goes.
 const GOAWAY_AFTER: Duration = Duration::from_millis(300);
 /// How long a stopping node waits for others to hold its last entries.
 const HANDOVER_MAX: Duration = Duration::from_secs(2);
+/// How long a stopping node waits for its disk to take what was said.
+const WRITTEN_MAX: Duration = Duration::from_secs(2);
+/// How long the disk has to be closed well.
+const DISK_GRACE: Duration = Duration::from_secs(1);
 /// How long the tasks then have to end.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the bus has to send what is queued.
@@ -92,6 +103,7 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
     let tasks = Tasks::new();
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let origin = Origin::generate(&mut rng);
+    let opened = open_disk(config, &checked)?;
     let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
     let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
     let local = listener
@@ -122,16 +134,32 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         "starting"
     );
 
-    let (hub, commands) = Hub::new(
-        parts(config, &checked, &me, published, &mut rng)?,
-        tasks.clone(),
-    );
+    if let Some((disk, loaded, _)) = &opened {
+        let (messages, bytes) = disk.size();
+        let (origins, in_memory) = (loaded.logs.len(), loaded.entries.len());
+        tracing::info!(messages, bytes, origins, in_memory, "history is on disk");
+    }
+    let (kept, outcomes) = opened
+        .map(|(disk, loaded, outcomes)| ((disk, loaded), outcomes))
+        .unzip();
+    let disk = kept.as_ref().map(|(disk, _)| disk.clone());
+    let places = Places::of(descriptors);
+    let clients = places.clients;
+    let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
+    let (hub, commands) = Hub::new(parts, tasks.clone());
     let membership = Membership::start(&checked.registries, &me, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
         None => me.http.clone(),
     };
-    let (front, limits) = front(config, &checked, &hub, asked_at, descriptors);
+    let front = front(config, &checked, &hub, asked_at);
+    let limits = serve::Limits {
+        connections_max: places.clients + places.calls,
+        ..serve::Limits::default()
+    };
+    if let Some(outcomes) = outcomes {
+        tasks.spawn_critical("disk", hub.clone().run_disk(outcomes));
+    }
     tasks.spawn_critical("turns", hub.clone().run_turns());
     tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
     tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
@@ -149,9 +177,17 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         () = stop => drain(&hub, membership).await,
         () = stopping.cancelled() => {}
     }
+    end(&tasks, disk).await
+}
+
+/// Waits for what still runs, then closes the disk.
+async fn end(tasks: &Tasks, disk: Option<Disk>) -> Result<(), Failure> {
     match tasks.drain(DRAIN).await {
         0 => tracing::info!("stopped"),
         left => tracing::warn!(count = left, "stopped before all tasks had ended"),
+    }
+    if let Some(disk) = disk {
+        disk.close(DISK_GRACE).await;
     }
     if tasks.failed() {
         return Err(anyhow::anyhow!("a critical task ended early").into());
@@ -165,14 +201,21 @@ fn parts(
     checked: &Checked,
     me: &Identity,
     published: SocketAddr,
+    clients_max: usize,
+    kept: Option<(Disk, Loaded)>,
     rng: &mut StdRng,
 ) -> anyhow::Result<Parts> {
     let now = Now {
         mono: Duration::ZERO,
-        wall_us: 0,
+        wall_us: hub::wall_us(),
     };
-    let store = Box::new(MemoryStore::new(checked.retention));
-    let replica = Replica::new(me.clone(), store, StdRng::seed_from_u64(rng.random()), now);
+    let store = MemoryStore::new(checked.retention);
+    let rng_of_replica = StdRng::seed_from_u64(rng.random());
+    let mut replica = Replica::new(me.clone(), store, rng_of_replica, now);
+    let disk = kept.map(|(disk, loaded)| {
+        replica.restore(now, loaded);
+        disk
+    });
     let fixed = |endpoint: &String, speech| Target {
         origin: None,
         endpoint: endpoint.clone(),
@@ -197,21 +240,57 @@ fn parts(
             rate_limit: config.rate_limit,
             publish_plain: !checked.subs.is_empty(),
             peers: checked.peers.clone(),
+            clients_max,
         },
         replica,
         links: Links::new(options, StdRng::seed_from_u64(rng.random())),
         http: http_client()?,
+        disk,
     })
 }
 
-/// The door for HTTP, and what it may cost.
-fn front(
-    config: &Config,
-    checked: &Checked,
-    hub: &Hub,
-    advertised: String,
-    descriptors: u64,
-) -> (Front, serve::Limits) {
+/// A disk, what is on it, and what becomes of what it is given.
+type OpenedDisk = (Disk, Loaded, mpsc::Receiver<Outcome>);
+
+/// Opens the folder of `--data`, if there is one, and reads what memory holds of it.
+fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDisk>, Failure> {
+    let Some(dir) = &config.data else {
+        return Ok(None);
+    };
+    let options = DiskOptions {
+        dir: dir.clone(),
+        retention: config.disk_retention(),
+        window: checked.retention,
+        wall_us: hub::wall_us(),
+    };
+    let (disk, loaded, outcomes) =
+        disk::open(options).map_err(|why| Failure::Config(why.to_string()))?;
+    Ok(Some((disk, loaded, outcomes)))
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    clients: usize,
+    calls: usize,
+}
+
+impl Places {
+    /// Under this limit of open files.
+    fn of(descriptors: u64) -> Self {
+        let clients = descriptors
+            .saturating_sub(DESCRIPTORS_KEPT + CALLS_KEPT)
+            .clamp(CLIENTS_MIN, CLIENTS_MAX);
+        let fits = |count| usize::try_from(count).expect("CLIENTS_MAX fits");
+        Self {
+            clients: fits(clients),
+            calls: fits(clients.min(CALLS_KEPT)),
+        }
+    }
+}
+
+/// The door for HTTP.
+fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> Front {
     let doors = Doors {
         advertised,
         allow_origins: checked.allow_origins.clone(),
@@ -221,15 +300,7 @@ fn front(
         Some(dir) => assets::folder(dir),
         None => assets::embedded(),
     };
-    let clients = descriptors
-        .saturating_sub(DESCRIPTORS_KEPT)
-        .clamp(16, CLIENTS_MAX);
-    let connections_max = usize::try_from(clients).expect("CLIENTS_MAX fits");
-    let limits = serve::Limits {
-        connections_max,
-        ..serve::Limits::default()
-    };
-    (Front::new(hub.clone(), doors, page), limits)
+    Front::new(hub.clone(), doors, page)
 }
 
 /// Leaves without losing anything: clients are told, others hold what was said here.
@@ -237,6 +308,7 @@ async fn drain(hub: &Hub, membership: Membership) {
     hub.go_away(GOAWAY_AFTER);
     tokio::join!(membership.leave(), tokio::time::sleep(GOAWAY_AFTER));
     hub.close_clients();
+    hub.written(WRITTEN_MAX).await;
     hub.handed_over(HANDOVER_MAX).await;
 }
 

@@ -48,6 +48,9 @@ pub struct Request<'a> {
     /// A page of a room's history.
     #[serde(borrow)]
     pub history: Option<History<'a>>,
+    /// Messages of a room with certain words.
+    #[serde(borrow)]
+    pub search: Option<Search<'a>>,
     /// Who is in a room.
     #[serde(borrow)]
     pub who: Option<InRoom<'a>>,
@@ -106,6 +109,23 @@ pub struct History<'a> {
     /// The room.
     #[serde(borrow)]
     pub room: Cow<'a, str>,
+    /// Messages before this one; without it the newest.
+    #[serde(borrow, default)]
+    pub before: Option<Cow<'a, str>>,
+    /// How many.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// `search`
+#[derive(Debug, Deserialize)]
+pub struct Search<'a> {
+    /// The room.
+    #[serde(borrow)]
+    pub room: Cow<'a, str>,
+    /// Words and "phrases", all of which a message has.
+    #[serde(borrow)]
+    pub q: Cow<'a, str>,
     /// Messages before this one; without it the newest.
     #[serde(borrow, default)]
     pub before: Option<Cow<'a, str>>,

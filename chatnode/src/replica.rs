@@ -14,13 +14,18 @@
 //!
 //! The caller reads the clocks, moves the bytes and carries out the [`Effect`]s in order.
 
+#[macro_use]
+mod mutants;
+
+pub mod archive;
 pub mod clock;
 pub mod copies;
+pub mod durable;
 pub mod entry;
 mod inputs;
 pub mod log;
 pub mod members;
-mod mids;
+pub(crate) mod mids;
 pub mod names;
 pub mod peers;
 #[cfg(test)]
@@ -29,6 +34,7 @@ pub mod repair;
 pub mod resume;
 #[cfg(test)]
 mod sim;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -41,6 +47,7 @@ use rand::rngs::StdRng;
 
 use self::clock::Clock;
 use self::copies::{Ticket, Waits};
+use self::durable::{Durable, NotTaken};
 use self::entry::Entry;
 use self::log::{Arrival, Log, Span};
 use self::members::{Change, Members, Snapshot};
@@ -50,7 +57,7 @@ use self::peers::{Peer, Peers};
 use self::repair::{Fetch, Repairs, Step};
 use crate::bus::Topic;
 use crate::bus::frame::Frame;
-use crate::store::Store;
+use crate::store::memory::MemoryStore;
 
 /// How often a node beats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -134,6 +141,13 @@ pub enum Effect {
         /// How many other nodes hold it.
         copies: usize,
     },
+    /// Answer a [`Say`]: it was not taken.
+    NotSaid {
+        /// Whose.
+        ticket: Ticket,
+        /// Why.
+        why: NotTaken,
+    },
     /// Ask a peer for entries; tell the outcome by [`Replica::fetched`].
     Fetch(Fetch),
     /// Ask a peer for its members; tell the outcome by [`Replica::members_fetched`].
@@ -154,7 +168,9 @@ pub struct Replica {
     me: Identity,
     clock: Clock,
     rng: StdRng,
-    store: Box<dyn Store>,
+    store: MemoryStore,
+    /// Of a node with a disk.
+    durable: Option<Durable>,
     logs: BTreeMap<Origin, Log>,
     mids: Mids,
     peers: Peers,
@@ -185,13 +201,14 @@ struct Acks {
 
 impl Replica {
     /// A node that has just started and knows nobody.
-    pub fn new(me: Identity, store: Box<dyn Store>, rng: StdRng, now: Now) -> Self {
+    pub fn new(me: Identity, store: MemoryStore, rng: StdRng, now: Now) -> Self {
         Self {
             logs: BTreeMap::from([(me.origin, Log::default())]),
             me,
             clock: Clock::default(),
             rng,
             store,
+            durable: None,
             mids: Mids::default(),
             peers: Peers::default(),
             members: Members::default(),
@@ -239,28 +256,35 @@ impl Replica {
             self.clock.observe(entry.ts, now.wall_us);
             self.log_mut(entry.origin).counts.received += 1;
             self.store.keep(&entry);
-            match self.mids.note(&entry) {
-                Verdict::First => {
-                    self.store.show(&entry);
-                    if self.ready {
-                        self.effects.push(Effect::Deliver(entry));
-                    }
-                }
-                Verdict::Repeats => {}
-                Verdict::Replaces(place) => {
-                    self.store.hide(&entry.room, place);
-                    self.store.show(&entry);
-                }
-                Verdict::Outlives => self.store.show(&entry),
+            let verdict = self.mids.note(&entry);
+            if verdict != Verdict::Repeats {
+                self.store.show(&entry);
+            }
+            self.hand_to_disk(&entry, &verdict);
+            match verdict {
+                Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry)),
+                Verdict::Replaces(place, _) => self.store.hide(&entry.room, place),
+                Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
             }
         }
         self.trim(now);
     }
 
     fn trim(&mut self, now: Now) {
-        while let Some(entry) = self.store.trim() {
-            self.log_mut(entry.origin).trimmed(entry.seq);
+        loop {
+            // What the disk has not got yet is only here.
+            let durable = self.durable.as_ref();
+            let may = |entry: &Entry| durable.is_none_or(|it| it.has_written(entry.id()));
+            let Some(entry) = self.store.trim(may) else {
+                break;
+            };
+            if self.durable.is_some() {
+                self.log_mut(entry.origin).evicted(entry.seq);
+            } else {
+                self.log_mut(entry.origin).trimmed(entry.seq);
+            }
             let instead = self.mids.trimmed(&entry, now);
+            let instead = instead.filter(|_| !mutated!(NoneShownInstead));
             if let Some(entry) = instead.and_then(|id| self.store.get(id)) {
                 self.store.show(&entry);
             }
@@ -269,6 +293,9 @@ impl Replica {
 
     /// Decides about what an origin's log lacks.
     fn repair(&mut self, origin: Origin, now: Now) {
+        if self.pauses_repair() {
+            return;
+        }
         loop {
             let Some(log) = self.logs.get_mut(&origin) else {
                 return;
@@ -282,12 +309,15 @@ impl Replica {
                     self.tick_due = self.tick_due.min(at);
                     return;
                 }
-                Step::Fetch(fetch) => return self.effects.push(Effect::Fetch(fetch)),
+                Step::Fetch(fetch) => {
+                    log.asked_for(!self.ready);
+                    return self.effects.push(Effect::Fetch(fetch));
+                }
                 Step::Pass(through) => {
                     let mut accepted = Vec::new();
                     let span = log.pass(through, &mut accepted);
                     self.repairs.holes_changed(now.mono);
-                    if self.ready {
+                    if self.ready && !mutated!(GapNotAnnounced) {
                         self.effects.push(Effect::Gap(origin, span));
                     }
                     self.accept(accepted, now);
@@ -362,7 +392,7 @@ impl Replica {
             Some(expected) => expected.iter().copied().filter(|o| !linked(o)).collect(),
             None => Vec::new(),
         };
-        let late = now.mono >= self.started + JOIN_MAX;
+        let late = now.mono >= self.started + JOIN_MAX && !mutated!(JoiningForEver);
         if !late {
             if self.expected.is_none() || !lacking.is_empty() {
                 return;
@@ -378,7 +408,8 @@ impl Replica {
                 target
             });
             let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
-            if target.iter().any(|(origin, seq)| held(origin) < *seq) {
+            let lacks = target.iter().any(|(origin, seq)| held(origin) < *seq);
+            if lacks && !mutated!(ReadyBeforeHistory) {
                 return;
             }
         }

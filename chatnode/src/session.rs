@@ -1,9 +1,10 @@
 //! One client's session: what it may say, how fast, and when its silence is death.
 //!
-//! A session is a few words beside its connection; the verbs of `chat.v1` are in [`chat`], the
-//! chapter's bare text is in [`plain`].
+//! A session is a few words beside its connection; the verbs of `chat.v1` are in [`chat`]
+//! and [`pages`], the chapter's bare text is in [`plain`].
 
 pub mod chat;
+pub mod pages;
 pub mod plain;
 
 use std::time::Duration;
@@ -88,6 +89,8 @@ pub struct Session {
     pub name: Option<UserName>,
     /// Lines of its last frame that wait until it has read what it was answered.
     pub rest: Option<Box<str>>,
+    /// A request of it is being read from the disk; those behind it wait.
+    pub reads_disk: bool,
     opened: Duration,
     heard: Duration,
     pinged: Option<Duration>,
@@ -115,6 +118,7 @@ impl Session {
         Self {
             name,
             rest: None,
+            reads_disk: false,
             opened: now,
             heard: now,
             pinged: None,

@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use crate::process::Tasks;
@@ -26,6 +27,8 @@ use crate::process::Tasks;
 pub const BACKLOG: u32 = 4096;
 /// Pause after a failed accept: without it, running out of files would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// That no connection can be accepted is said this often while it lasts.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +126,11 @@ where
 {
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let stopping = tasks.stopping();
+    let (mut full, mut failing) = (Seldom::default(), Seldom::default());
     loop {
+        if places.available_permits() == 0 && full.is_due() {
+            tracing::warn!("all places for connections are taken; new ones wait");
+        }
         // Both branches are cancel safe: a place or a connection that is not taken stays.
         let accepted = tokio::select! {
             biased;
@@ -142,7 +149,9 @@ where
             }
             Err(error) if is_the_peers_own(&error) => tracing::debug!("accept: {error}"),
             Err(error) => {
-                tracing::warn!("no connection can be accepted for now: {error}");
+                if failing.is_due() {
+                    tracing::warn!("no connection can be accepted for now: {error}");
+                }
                 tokio::select! {
                     () = stopping.cancelled() => return Ok(()),
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
@@ -152,13 +161,25 @@ where
     }
 }
 
+/// Something to be said now and then while it lasts, and not each time that it is met.
+#[derive(Debug, Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.0.is_none_or(|said| now - said >= SAY_EVERY);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, Connection)> {
-    if places.available_permits() == 0 {
-        tracing::warn!("all places for connections are taken; new ones wait");
-    }
     let place = Arc::clone(places)
         .acquire_owned()
         .await

@@ -14,11 +14,13 @@
 //! - **PUB drops in silence** what finds 100 000 messages before it. [`ZmqBus::event`] lets the
 //!   crate's task run after a burst of publishing; the numbers of the log notice the rest.
 //! - **What it reads is a slice** of a large buffer; what comes in is copied out of it.
+//! - **Its accept loop spins** when the process has no files left: `door` stops it for a while.
 //! - **No limits on size, handshakes or connections**: only trusted nodes may reach the port.
 //!
 //! A dial to a dead even port of the ephemeral range can connect to itself. That ends cleanly: two
 //! SUB sockets refuse each other. The ports that Linux finds for [`listen`] are odd.
 
+mod door;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +47,7 @@ use super::frame::FRAME_LEN_MAX;
 use super::parts::{PLAIN_TOPIC, from_parts, from_plain, to_parts, to_plain};
 use super::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::replica::names::Origin;
+use door::Door;
 
 /// A dial gives up after this time, handshake included. A refused port is tried again within it.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -95,6 +98,7 @@ pub enum BindError {
 pub struct ZmqBus {
     me: Origin,
     publisher: PubSocket,
+    door: Door,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Dropping a guard ends the link's task.
@@ -118,11 +122,13 @@ impl ZmqBus {
         stop: CancellationToken,
     ) -> Result<(Self, String), BindError> {
         let mut publisher = PubSocket::new();
-        let endpoint = publisher.bind_listener(listener).await?.to_string();
+        let door = Door::open(listener, &mut publisher).await?;
+        let endpoint = door.endpoint().to_string();
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let bus = Self {
             me,
             publisher,
+            door,
             tasks,
             stop,
             links: HashMap::new(),
@@ -188,11 +194,15 @@ impl Bus for ZmqBus {
             tokio::task::yield_now().await;
         }
         loop {
-            let event = self
-                .events
-                .recv()
-                .await
-                .expect("the bus holds a sender itself");
+            // Both are cancel safe: an event or a turn that is not taken stays.
+            let event = tokio::select! {
+                biased;
+                turn = self.door.turn() => {
+                    self.door.take(turn, &mut self.publisher).await;
+                    continue;
+                }
+                event = self.events.recv() => event.expect("the bus holds a sender itself"),
+            };
             // What was queued when its link was hung up is dropped here.
             if !self.links.contains_key(&event.link()) {
                 continue;
@@ -206,9 +216,12 @@ impl Bus for ZmqBus {
 
     async fn close(self, grace: Duration) {
         let Self {
-            publisher, links, ..
+            publisher,
+            door,
+            links,
+            ..
         } = self;
-        drop(links);
+        drop((links, door));
         // Elapsed: what still waits, waits for a peer that does not read.
         let _ = tokio::time::timeout(grace, flush(publisher)).await;
     }

@@ -24,8 +24,9 @@ use crate::bus::links::{LinkState, LinkStatus};
 use crate::hub::events::Live;
 use crate::hub::{Hub, Node};
 use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
+use crate::replica::durable::Health;
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
-use crate::session::chat::{limit, parse_since};
+use crate::session::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
 
 pub(super) fn routes(hub: Hub) -> Router {
     Router::new()
@@ -34,6 +35,7 @@ pub(super) fn routes(hub: Hub) -> Router {
         .route("/api/rooms", get(rooms))
         .route("/api/rooms/{room}/messages", get(messages).post(publish))
         .route("/api/rooms/{room}/events", get(events))
+        .route("/api/rooms/{room}/search", get(search))
         .route("/api/mesh", get(mesh))
         .layer(Extension(Arc::<Mutex<Rates>>::default()))
         .with_state(hub)
@@ -44,6 +46,10 @@ async fn readyz(State(hub): State<Hub>) -> Response {
         hub.with(|node, now| (node.replica.is_ready(), node.stopping, node.lacking(now)));
     if going {
         return stopping().into_response();
+    }
+    if let Some(Health::Broken) = hub.look(|node| node.replica.disk_health()) {
+        let detail = "this node's disk failed, and the node stops";
+        return Problem::unavailable("storage_broken", detail).into_response();
     }
     let lacking = match &lacking[..] {
         [] => String::new(),
@@ -58,13 +64,16 @@ async fn readyz(State(hub): State<Hub>) -> Response {
         .into_response()
 }
 
-async fn rooms(State(hub): State<Hub>) -> Json<serde_json::Value> {
+async fn rooms(State(hub): State<Hub>) -> Result<Json<serde_json::Value>, Problem> {
     hub.ready().await;
+    let archived = hub.rooms_on_disk().await.map_err(problem_of)?;
     let rooms = hub.look(|node| {
         let members = node.replica.members();
         let mut rooms = std::collections::BTreeMap::new();
-        for room in node.replica.rooms() {
-            rooms.insert(room.room, room.messages);
+        // The disk has all but what is on its way there, memory the newest of all.
+        for room in node.replica.rooms().into_iter().chain(archived) {
+            let messages = rooms.entry(room.room).or_default();
+            *messages = room.messages.max(*messages);
         }
         for room in members.rooms() {
             rooms.entry(room.clone()).or_default();
@@ -75,7 +84,7 @@ async fn rooms(State(hub): State<Hub>) -> Json<serde_json::Value> {
         };
         rooms.into_iter().map(row).collect::<Vec<_>>()
     });
-    Json(json!({ "rooms": rooms }))
+    Ok(Json(json!({ "rooms": rooms })))
 }
 
 #[derive(serde::Deserialize)]
@@ -99,8 +108,36 @@ async fn messages(
         .transpose()
         .map_err(refused)?;
     hub.ready().await;
-    let page = hub.look(|node| node.history_page(&room, before, limit(query.limit)));
-    Ok(json_response(StatusCode::OK, &page.map_err(problem_of)?))
+    let limit = limit(query.limit);
+    let page = hub.with_archive(&room, |node, _, archive| {
+        node.replica.page_with(&room, before, limit, archive)
+    });
+    let page = page.await.map_err(problem_of)?;
+    let page = page.ok_or_else(|| problem_of(id_unknown()))?;
+    Ok(json_response(StatusCode::OK, &HistoryPage::of(&page)))
+}
+
+#[derive(serde::Deserialize)]
+struct SearchQuery {
+    q: String,
+    #[serde(default)]
+    before: Option<String>,
+    #[serde(default)]
+    limit: Option<u64>,
+}
+
+async fn search(
+    State(hub): State<Hub>,
+    room: Result<Path<String>, PathRejection>,
+    query: Result<Query<SearchQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let room = room_name(room)?;
+    let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let before = query.before.as_deref();
+    let search = search_of(room.as_str(), &query.q, before, query.limit).map_err(problem_of)?;
+    hub.ready().await;
+    let found = hub.search(&search).await.map_err(problem_of)?;
+    Ok(json_response(StatusCode::OK, &found))
 }
 
 /// A message from a back end or a bot.
@@ -181,8 +218,10 @@ async fn events(
         None => None,
     };
     hub.ready().await;
-    let opened = hub.with(|node, _| node.open_events(&room, since.as_deref()));
-    let Some((opening, live)) = opened else {
+    let opened = hub.with_archive(&room, |node, _, archive| {
+        node.open_events(&room, since.as_deref(), archive)
+    });
+    let Some((opening, live)) = opened.await.map_err(problem_of)? else {
         return Err(Problem::too_many(
             "too_many_streams",
             "this node has no room for more streams",
@@ -235,6 +274,13 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             .iter()
             .map(EntryId::to_string)
             .collect();
+        let lost: Vec<_> = node
+            .replica
+            .holes()
+            .map(|(origin, hole)| {
+                json!({ "origin": origin.as_str(), "after": hole.after, "through": hole.through })
+            })
+            .collect();
         json!({
             "origin": me.origin.as_str(),
             "name": me.name,
@@ -244,10 +290,30 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             "registries": registries,
             "links": links,
             "position": position,
+            "lost": lost,
+            "storage": storage_row(node),
             "clients": node.fanout.len() + node.events.count(),
             "rooms": node.replica.members().rooms().count(),
         })
     }))
+}
+
+/// Where history is kept, and how that is.
+fn storage_row(node: &Node) -> serde_json::Value {
+    let state = match node.replica.disk_health() {
+        None => "memory",
+        Some(Health::Fine) => "ok",
+        Some(Health::Full(_)) => "full",
+        Some(Health::Broken) => "broken",
+    };
+    let (messages, bytes) = match &node.disk {
+        Some(disk) => disk.size(),
+        None => {
+            let (messages, bytes) = node.replica.kept();
+            (messages as u64, bytes as u64)
+        }
+    };
+    json!({ "state": state, "messages": messages, "bytes": bytes })
 }
 
 fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {

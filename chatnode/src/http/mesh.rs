@@ -17,7 +17,8 @@ use registry::serve::Connection;
 use super::Doors;
 use crate::bus::frame::{self, EntriesPage, MembersPage};
 use crate::hub::Hub;
-use crate::hub::mesh::{Introduction, LOG_PAGE_BYTES};
+use crate::hub::fetches::LOG_PAGE_BYTES;
+use crate::hub::mesh::Introduction;
 use crate::replica::log::Span;
 use crate::replica::names::Origin;
 
@@ -100,6 +101,16 @@ async fn hello(
 struct Wanted {
     after: u64,
     through: u64,
+    /// Whether a node that holds nothing yet wants all that is kept, not what is in memory.
+    #[serde(default)]
+    whole: bool,
+    /// How long the page may be; more than a node would give is as if it was not said.
+    #[serde(default = "whole_page")]
+    bytes: usize,
+}
+
+fn whole_page() -> usize {
+    LOG_PAGE_BYTES
 }
 
 async fn log(
@@ -119,7 +130,9 @@ async fn log(
         after: wanted.after,
         through: wanted.through,
     };
-    let page = hub.look(|node| node.replica.log_page(origin, span, LOG_PAGE_BYTES));
+    let bytes = wanted.bytes.min(LOG_PAGE_BYTES);
+    let page = hub.log_page(origin, span, wanted.whole, bytes);
+    let page = page.await.map_err(super::problem_of)?;
     let page = EntriesPage {
         origin,
         floor: page.floor,

@@ -11,6 +11,8 @@ use axum::routing::get;
 use crate::bus::links::LinkState;
 use crate::hub::{Hub, Node};
 use crate::replica::Now;
+use crate::replica::durable::Health;
+use crate::store::disk::Disk;
 
 pub(super) fn routes(hub: Hub) -> Router {
     Router::new()
@@ -23,6 +25,9 @@ async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
         let mut text = String::new();
         gauges(node, now, &mut text);
         counters(node, &mut text);
+        if let Some(disk) = &node.disk {
+            storage(node, disk, &mut text);
+        }
         text
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
@@ -83,6 +88,50 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
         ),
     ];
     write(text, "gauge", &rows);
+}
+
+/// How the disk of `--data` is.
+fn storage(node: &Node, disk: &Disk, text: &mut String) {
+    let (own, others) = node.replica.disk_waiting();
+    let fine = node.replica.disk_health() == Some(Health::Fine);
+    let (messages, bytes) = disk.size();
+    let rows = [
+        (
+            "chatnode_storage_ok",
+            "1 when the disk takes messages",
+            u64::from(fine),
+        ),
+        (
+            "chatnode_storage_waiting",
+            "Messages that wait for the disk",
+            (own + others) as u64,
+        ),
+        (
+            "chatnode_storage_messages",
+            "Messages of history on disk",
+            messages,
+        ),
+        ("chatnode_storage_bytes", "Bytes of history on disk", bytes),
+    ];
+    write(text, "gauge", &rows);
+    let rows = [
+        (
+            "chatnode_storage_batches_total",
+            "Transactions on disk",
+            node.counters.batches,
+        ),
+        (
+            "chatnode_storage_refused_total",
+            "Messages that the disk did not take",
+            node.counters.not_taken,
+        ),
+        (
+            "chatnode_storage_skipped_total",
+            "Messages of others that left memory before the disk had room for them",
+            node.replica.disk_skipped(),
+        ),
+    ];
+    write(text, "counter", &rows);
 }
 
 fn counters(node: &Node, text: &mut String) {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
+use crate::bus::frame::decode_entries;
 use crate::bus::links::{Links, LinksOptions, Target};
 use crate::hub::{Hub, Parts, Settings};
 use crate::replica::names::Origin;
@@ -33,6 +34,7 @@ struct Options {
     messages: usize,
     www: Option<&'static str>,
     ready: bool,
+    clients_max: usize,
 }
 
 const PLAIN: Options = Options {
@@ -41,6 +43,7 @@ const PLAIN: Options = Options {
     messages: 1000,
     www: None,
     ready: true,
+    clients_max: 1100,
 };
 
 struct Fixture {
@@ -63,10 +66,10 @@ impl Fixture {
             http: format!("http://127.0.0.1:{port}"),
             publisher: "tcp://127.0.0.1:1".to_owned(),
         };
-        let store = Box::new(MemoryStore::new(Retention {
+        let store = MemoryStore::new(Retention {
             messages: options.messages,
             bytes: 64 << 20,
-        }));
+        });
         let start = Now {
             mono: Duration::ZERO,
             wall_us: 0,
@@ -78,10 +81,12 @@ impl Fixture {
         };
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let parts = Parts {
+            disk: None,
             settings: Settings {
                 rate_limit: options.rate_limit,
                 publish_plain: false,
                 peers: Vec::new(),
+                clients_max: options.clients_max,
             },
             replica: Replica::new(me.clone(), store, StdRng::seed_from_u64(8), start),
             links: Links::new(links, rng),
@@ -229,6 +234,48 @@ async fn a_node_that_goes_refuses_who_wants_to_stay_and_lets_others_read() {
     }
     let page: Value = f.get("/api/rooms/tea/messages").await.json().await.unwrap();
     assert_eq!(page["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_full_of_clients_refuses_the_next_and_answers_all_others() {
+    let f = Fixture::new(&Options {
+        clients_max: 1,
+        ..PLAIN
+    });
+    let stream = f.get("/api/rooms/tea/events").await;
+    assert_eq!(stream.status(), 200);
+    for path in ["/ws", "/"] {
+        let answer = f.upgrade(path, "").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        let answer = answer.to_lowercase();
+        assert!(answer.contains("\r\nretry-after: 2\r\n"), "{answer}");
+    }
+    let next = f.get("/api/rooms/tea/events").await;
+    assert_problem("a stream", next, 429, "too_many_streams").await;
+    let page = format!("/mesh/log/{}?after=0&through=1", f.origin);
+    for path in ["/healthz", "/metrics", "/api/mesh", &page] {
+        assert_eq!(f.get(path).await.status(), 200, "{path}");
+    }
+    assert_eq!(f.post("tea", "said").await.status(), 201);
+}
+
+#[tokio::test]
+async fn a_page_of_the_log_is_no_longer_than_was_asked() {
+    let f = Fixture::new(&PLAIN);
+    f.say("tea", (0..100).map(|number| number.to_string()))
+        .await;
+    let mut lengths = Vec::new();
+    for bytes in ["&bytes=0", "&bytes=8192", "&bytes=99999999", ""] {
+        let path = format!("/mesh/log/{}?after=0&through=100{bytes}", f.origin);
+        let body = f.get(&path).await.bytes().await.unwrap();
+        lengths.push(decode_entries(&body).unwrap().entries.len());
+    }
+    assert_eq!(
+        lengths[0], 1,
+        "one entry at least, or repair would stand still"
+    );
+    assert!((2..99).contains(&lengths[1]), "{lengths:?}");
+    assert_eq!(lengths[2..], [100, 100]);
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use crate::protocol;
 use crate::replica::Now;
 use crate::session::GOING_AWAY;
 
+/// How often a stopping node looks whether it may go.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 impl Hub {
     /// Tells clients that this node goes, and where else they may go. No longer ready.
     pub fn go_away(&self, after: Duration) {
@@ -29,9 +32,20 @@ impl Hub {
         });
     }
 
+    /// Waits until what clients have said is on the disk, `most` at the most.
+    pub async fn written(&self, most: Duration) {
+        let done = async {
+            while self.look(|node| node.replica.disk_waiting()) != (0, 0) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(most, done).await.is_err() {
+            tracing::warn!("the disk did not take all that was said here");
+        }
+    }
+
     /// Waits until every peer that is heard holds all that was said here, `most` at the most.
     pub async fn handed_over(&self, most: Duration) {
-        const LOOK_EVERY: Duration = Duration::from_millis(10);
         let done = async {
             // Polling is for the few milliseconds between an entry and its acknowledgement.
             while !self.with(Node::is_handed_over) {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use super::disk::not_taken;
 use super::{Answer, Errand, Node, Said};
 use crate::protocol;
 use crate::replica::copies::Ticket;
+use crate::replica::durable::NotTaken;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::members::Change;
 use crate::replica::names::{EntryId, Origin, RoomName, UserName};
 use crate::replica::{Effect, Now};
-use crate::session::chat::Gap;
+use crate::session::pages::Gap;
 
 /// Nodes whose pages are remembered at the most; the oldest is forgotten first.
 const NODES_SEEN_MAX: usize = 1024;
@@ -45,6 +47,7 @@ impl Node {
                 ts,
                 copies,
             } => self.said(ticket, id, ts, copies),
+            Effect::NotSaid { ticket, why } => self.not_said(ticket, why),
             Effect::Fetch(fetch) => match self.http_of(fetch.from) {
                 Some(url) => {
                     self.counters.fetches += 1;
@@ -92,7 +95,23 @@ impl Node {
             }
             Answer::Http(outcome) => {
                 // Fails if the client has gone, which concerns nobody.
-                let _ = outcome.send(Said { id, ts, copies });
+                let _ = outcome.send(Ok(Said { id, ts, copies }));
+            }
+        }
+    }
+
+    fn not_said(&mut self, ticket: Ticket, why: NotTaken) {
+        self.counters.not_taken += 1;
+        let refusal = not_taken(why);
+        match self.answers.remove(&ticket) {
+            None | Some(Answer::Nobody) => {}
+            Some(Answer::Chat(conn, request)) => {
+                self.fanout
+                    .send(conn, &protocol::error(Some(&request), &refusal));
+            }
+            Some(Answer::Http(outcome)) => {
+                // Fails if the client has gone, which concerns nobody.
+                let _ = outcome.send(Err(refusal));
             }
         }
     }

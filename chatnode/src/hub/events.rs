@@ -15,10 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Node;
 use crate::protocol::{self, PAGE_DEFAULT};
 use crate::replica::Replica;
+use crate::replica::archive::{Archive, Need};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Origin, RoomName};
-use crate::session::chat::Gap;
+use crate::session::pages::Gap;
 
 /// Events that wait for one client at the most,
 pub(crate) const EVENTS_MAX: usize = 512;
@@ -87,20 +88,29 @@ impl Default for Events {
 
 impl Node {
     /// Opens a stream of a room: beyond `since`, a client's position, or from now on. What cannot
-    /// be replayed is said, and the newest page brought instead. `None` if there are too many.
+    /// be replayed is said, and the newest page brought instead. `Ok(None)` if there are too many.
+    ///
+    /// # Errors
+    /// What has to be read from the disk first.
     pub(crate) fn open_events(
         &mut self,
         room: &RoomName,
         since: Option<&[EntryId]>,
-    ) -> Option<(Opening, Live)> {
+        archive: &Archive,
+    ) -> Result<Option<(Opening, Live)>, Need> {
+        if !self.has_room() {
+            return Ok(None);
+        }
         let history = if since.is_some() { PAGE_DEFAULT } else { 0 };
-        let resumed = self.replica.resume(room, since, history);
+        let resumed = self.replica.resume(room, since, history, archive)?;
         let mut at = bounded(&self.replica, position(&resumed.at));
         if at.is_empty() {
             // An empty id would be none. Nobody has said anything: so much of this log is seen.
             at.insert(self.replica.identity().origin, 0);
         }
-        let live = self.events.add(room, at.clone(), resumed.ahead)?;
+        let Some(live) = self.events.add(room, at.clone(), resumed.ahead) else {
+            return Ok(None);
+        };
         let here = format!("id: {}\n\n", id_of(None, &at));
         let mut opening = Opening {
             head: Some(": open\nretry: 1000\n\n".to_owned()),
@@ -123,7 +133,7 @@ impl Node {
                 tail.push_str(&gap_event(room, *origin, *span));
             }
         }
-        Some((opening, live))
+        Ok(Some((opening, live)))
     }
 }
 

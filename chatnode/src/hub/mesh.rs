@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
 use super::effects::PLAIN_ROOM;
@@ -14,15 +13,10 @@ use crate::bus::links::{self, LinkState, LinkStatus, Target};
 use crate::bus::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::membership::View;
 use crate::protocol::check_text;
-use crate::replica::members::Snapshot;
+use crate::replica::Now;
+use crate::replica::clock::AHEAD_MAX_US;
 use crate::replica::names::Origin;
-use crate::replica::repair::Fetch;
-use crate::replica::{LogPage, Now};
 
-/// Bytes of entries in one answer to a repair request.
-pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
-/// A repair request takes so long at the most.
-const FETCH_MAX: Duration = Duration::from_secs(5);
 /// A hello takes so long at the most.
 const HELLO_MAX: Duration = Duration::from_secs(1);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
@@ -101,48 +95,6 @@ impl Hub {
         }
     }
 
-    pub(super) async fn fetch(self, fetch: Fetch, url: String) {
-        let (after, through) = (fetch.span.after, fetch.span.through);
-        let url = format!(
-            "{url}/mesh/log/{}?after={after}&through={through}",
-            fetch.origin
-        );
-        let body = self.get(&url, frame::FRAME_LEN_MAX).await;
-        let page =
-            body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
-        let page = match page {
-            Ok(page) if page.origin == fetch.origin => Some(LogPage {
-                floor: page.floor,
-                entries: page.entries,
-            }),
-            Ok(_) => None,
-            Err(why) => {
-                tracing::debug!(peer = %fetch.from, origin = %fetch.origin, "repair failed: {why}");
-                None
-            }
-        };
-        self.with(|node, now| {
-            node.counters.fetches_failed += u64::from(page.is_none());
-            node.replica.fetched(now, fetch.id, page);
-        });
-    }
-
-    pub(super) async fn fetch_members(self, origin: Origin, url: String) {
-        let body = self
-            .get(&format!("{url}/mesh/members"), frame::MEMBERS_LEN_MAX)
-            .await;
-        let page =
-            body.and_then(|body| frame::decode_members(&body).map_err(|why| why.to_string()));
-        let snapshot = page
-            .ok()
-            .filter(|page| page.origin == origin)
-            .map(|page| Snapshot {
-                version: page.version,
-                rooms: page.rooms,
-            });
-        self.with(|node, _| node.replica.members_fetched(origin, snapshot));
-    }
-
     pub(super) async fn hello(self, link: LinkId, url: String) {
         let introduction = self.look(|node| {
             let me = node.replica.identity();
@@ -165,27 +117,6 @@ impl Hub {
             }
         };
         self.with(|node, now| node.greeted(link, refused, now));
-    }
-
-    /// The body of an answer, if it is a success and not too long.
-    async fn get(&self, url: &str, bytes_max: usize) -> Result<Bytes, String> {
-        let get = async {
-            let mut answer = self.shared.http.get(url).send().await?.error_for_status()?;
-            let mut body = BytesMut::new();
-            while let Some(chunk) = answer.chunk().await? {
-                body.extend_from_slice(&chunk);
-                if body.len() > bytes_max {
-                    return Ok(None);
-                }
-            }
-            Ok::<_, reqwest::Error>(Some(body.freeze()))
-        };
-        match tokio::time::timeout(FETCH_MAX, get).await {
-            Ok(Ok(Some(body))) => Ok(body),
-            Ok(Ok(None)) => Err(format!("the answer is longer than {bytes_max} bytes")),
-            Ok(Err(why)) => Err(why.to_string()),
-            Err(_) => Err(format!("no answer within {FETCH_MAX:?}")),
-        }
     }
 }
 
@@ -230,6 +161,7 @@ impl Node {
             let effects = self.links.beat(now.mono, link, beat);
             self.link_effects(effects, now);
             self.beat(link, beat, now);
+            self.compare_clocks(link, beat, now);
         }
         // Only a link that has proved whose it is may speak, and only for that origin.
         if let Some(origin) = self.links.origin_of(link) {
@@ -280,6 +212,30 @@ impl Node {
         }
     }
 
+    /// Says once that a peer's wall clock is too far from this node's for stamps to follow it: what
+    /// the one that is ahead says will stand behind what others say after it.
+    fn compare_clocks(&mut self, link: LinkId, beat: &Beat, now: Now) {
+        if self.links.origin_of(link) != Some(beat.origin) {
+            return;
+        }
+        let apart = Duration::from_micros(beat.ts.abs_diff(now.wall_us));
+        if apart <= Duration::from_micros(AHEAD_MAX_US) {
+            self.skewed.remove(&beat.origin);
+        } else if self.skewed.insert(beat.origin) {
+            let (peer, apart_s) = (beat.origin.as_str(), apart.as_secs());
+            let way = if beat.ts > now.wall_us {
+                "ahead"
+            } else {
+                "behind"
+            };
+            tracing::warn!(
+                peer,
+                apart_s,
+                "the peer's clock is {way} by more than a minute"
+            );
+        }
+    }
+
     pub(super) fn greet(&mut self, now: Now) {
         for (link, greeting) in &mut self.greetings {
             if now.mono >= greeting.due && !greeting.http.is_empty() {
@@ -314,6 +270,7 @@ impl Node {
                 }
                 links::Effect::Down { origin } => {
                     tracing::info!(peer = %origin, "link down");
+                    self.skewed.remove(&origin);
                     self.replica.unlinked(now, origin);
                     self.update_nodes();
                 }

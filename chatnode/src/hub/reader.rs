@@ -132,6 +132,12 @@ impl Hub {
             Errand::FetchMembers(origin, url) => {
                 self.tasks().spawn(hub.fetch_members(origin, url));
             }
+            Errand::Late(late) => {
+                self.tasks().spawn(hub.late(late));
+            }
+            Errand::Search(conn, request, search) => {
+                self.tasks().spawn(hub.late_search(conn, request, search));
+            }
             Errand::Hello(link, url) => {
                 self.tasks().spawn(hub.hello(link, url));
             }

@@ -98,6 +98,10 @@ impl Hub {
 impl Node {
     /// Publishes and writes what the turn brought; when the next is due at the latest.
     fn turn(&mut self, now: Now) -> Duration {
+        if self.clock.woke() {
+            // By its own clock, which stood still, it is not time yet; the others' did not.
+            self.replica.ask_beat(now);
+        }
         if now.mono >= self.replica.deadline() {
             self.replica.tick(now);
             let effects = self.links.tick(now.mono);
@@ -105,6 +109,7 @@ impl Node {
             self.greet(now);
         }
         self.carry_out(now);
+        self.feed_disk(now);
         if !self.outbox.is_empty() && now.mono >= self.outbox.published + BATCH_EVERY {
             self.publish_log(now);
         }

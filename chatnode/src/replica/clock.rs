@@ -22,6 +22,8 @@ impl Clock {
 
     /// Notes a timestamp that another node gave.
     pub fn observe(&mut self, ts: u64, wall_us: u64) {
+        let ts = if mutated!(ClockNotObserving) { 0 } else { ts };
+        let wall_us = if mutated!(ClockDragged) { ts } else { wall_us };
         self.last = self.last.max(ts.min(wall_us.saturating_add(AHEAD_MAX_US)));
     }
 

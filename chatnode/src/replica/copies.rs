@@ -76,7 +76,8 @@ impl Waits {
         for (need, waits) in &mut self.own {
             let through = need.checked_sub(1).and_then(|nth| acknowledged.get(nth));
             let through = through.copied().unwrap_or_default();
-            let done = |wait: &mut Wait| wait.id.seq <= through || now >= wait.until;
+            let late = |wait: &Wait| now >= wait.until && !mutated!(WaitsForEver);
+            let done = |wait: &mut Wait| wait.id.seq <= through || late(wait);
             while let Some(wait) = waits.pop_front_if(done) {
                 let copies = acknowledged.partition_point(|held| *held >= wait.id.seq);
                 settled(wait, copies);

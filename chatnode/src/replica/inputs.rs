@@ -23,28 +23,37 @@ use crate::bus::frame::{AckFrame, Beat, Frame, LiveEvent, LiveFrame, LogFrame};
 const SUSPENDED_AFTER: Duration = Duration::from_secs(1);
 
 impl Replica {
-    /// A client says something. Answered by [`Effect::Said`]; a mid that was seen before makes no
-    /// second entry, and the answer is the first one's.
+    /// A client says something. Answered by [`Effect::Said`], on a node with a disk once it is there,
+    /// or by [`Effect::NotSaid`]; a mid that was seen before makes no second entry, and the answer is
+    /// the first one's.
     pub fn say(&mut self, now: Now, say: Say<'_>) {
         let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
+        let first = first.filter(|_| !mutated!(MidNotLookedUp));
         let (id, ts) = match first {
             Some(first) => first,
+            None if self.is_durable() && !mutated!(SaidBeforeStored) => {
+                return self.stage(now, say);
+            }
             None => self.append(now, say),
         };
-        let copies = self.copies(id);
-        let until = now.mono + COPIES_WAIT_MAX;
         let wait = Wait {
             ticket: say.ticket,
             id,
             ts,
             need: say.copies,
-            until,
+            until: now.mono + COPIES_WAIT_MAX,
         };
-        if copies >= say.copies || !self.waits.add(wait, first.is_none()) {
+        self.answer_or_wait(wait, first.is_none());
+    }
+
+    /// Answers a say, or lets it wait for its copies. `own` if it is for the newest own entry.
+    pub(super) fn answer_or_wait(&mut self, wait: Wait, own: bool) {
+        let copies = self.copies(wait.id);
+        if copies >= wait.need || !self.waits.add(wait, own) {
             self.effects.push(Effect::Said {
-                ticket: say.ticket,
-                id,
-                ts,
+                ticket: wait.ticket,
+                id: wait.id,
+                ts: wait.ts,
                 copies,
             });
         }
@@ -159,8 +168,9 @@ impl Replica {
             return;
         };
         let solid = self.logs.get(&origin).map_or(0, Log::solid);
-        if solid > acks.told && acks.told < acks.wanted {
-            let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
+        let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
+        let dropped = mutated!(SoonAckDropped) && earliest > now.mono;
+        if solid > acks.told && acks.told < acks.wanted && !dropped {
             acks.due.get_or_insert(earliest.max(now.mono));
             self.send_acks(now);
         }
@@ -171,12 +181,16 @@ impl Replica {
             .peers
             .get(beat.origin)
             .is_some_and(|peer| peer.beat_at.is_none());
+        let holes_before = self.holes_of_both(beat.origin);
         self.peers.beat(beat, now.mono, now.wall_us);
         self.clock.observe(beat.ts, now.wall_us);
         let reaches = beat.position.iter().map(|id| (id.origin, id.seq));
         for (origin, seq) in reaches.chain([(beat.origin, beat.head)]) {
             let known = self.logs.contains_key(&origin);
-            if origin == self.me.origin || seq == 0 || (!known && self.logs.len() >= ORIGINS_MAX) {
+            let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
+            let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
+            let full = !known && self.logs.len() >= ORIGINS_MAX;
+            if origin == self.me.origin || seq == 0 || full || ignored {
                 continue;
             }
             let log = self.log_mut(origin);
@@ -187,6 +201,14 @@ impl Replica {
         }
         self.members.claim(beat.origin, beat.members_version);
         self.fetch_members(beat.origin);
+        let holes_now = self.holes_of_both(beat.origin);
+        let gone = |origin: &&Origin| !first && !holes_now.contains(origin);
+        for origin in holes_before.iter().filter(gone) {
+            // Somebody came back who had it, and this peer was quicker.
+            self.repairs
+                .ask_for_holes(beat.origin, *origin, &self.logs[origin]);
+            self.repairs.holes_changed(now.mono);
+        }
         if first {
             self.ask_for_holes(beat.origin);
             self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
@@ -252,8 +274,11 @@ impl Replica {
             return;
         };
         let origin = fetch.origin;
-        let page = page.filter(|page| page.entries.iter().all(|entry| entry.origin == origin));
+        let fits = |entry: &Arc<Entry>| entry.origin == origin || mutated!(ForeignPageTaken);
+        let page = page.filter(|page| page.entries.iter().all(fits));
         if let Some(page) = page {
+            let bytes = page.entries.iter().map(|entry| entry.json.len()).sum();
+            self.repairs.spend(now.mono, bytes);
             let log = self.log_mut(origin);
             let before = log.held();
             let mut accepted = Vec::new();
@@ -275,7 +300,7 @@ impl Replica {
             self.repairs.failed(&fetch, now.mono);
         }
         self.repair(origin, now);
-        self.repair_holes();
+        self.repair_holes(now);
         self.acknowledge(origin, now);
         self.check_ready(now);
     }
@@ -335,7 +360,8 @@ impl Replica {
         {
             self.ask_for_holes(from);
         }
-        self.repair_holes();
+        self.repair_holes(now);
+        self.refill(now);
         self.settle_waits(now);
         self.mids.expire(now.mono);
         self.check_ready(now);
@@ -352,7 +378,7 @@ impl Replica {
             .map(|(origin, _)| origin)
             .collect();
         for origin in silent {
-            if self.members.knows(origin) {
+            if self.members.knows(origin) && !mutated!(DeadMembersStay) {
                 self.forget_members(origin);
             }
         }
@@ -401,7 +427,7 @@ impl Replica {
         }
     }
 
-    fn repair_holes(&mut self) {
+    fn repair_holes(&mut self, now: Now) {
         let Self {
             repairs,
             peers,
@@ -413,9 +439,19 @@ impl Replica {
             let still = |log: &Log| log.holes().contains(&hole);
             peers.hears(from) && logs.get(&origin).is_some_and(still)
         };
-        while let Some(fetch) = repairs.step_holes(useful) {
+        while let Some(fetch) = repairs.step_holes(now.mono, useful) {
             effects.push(Effect::Fetch(fetch));
         }
+    }
+
+    /// Origins in whose log there is a hole here that a peer does not say to have none of.
+    fn holes_of_both(&self, from: Origin) -> Vec<Origin> {
+        let peer = self.peers.get(from);
+        let both = |(origin, log): &(&Origin, &Log)| {
+            let solid = peer.map_or(0, |peer| peer.solid(**origin));
+            log.holes().first().is_some_and(|hole| solid < hole.through)
+        };
+        self.logs.iter().filter(both).map(|(o, _)| *o).collect()
     }
 
     /// Asks a peer for what was passed: it may come from where that is known.

@@ -1,8 +1,9 @@
 //! One origin's log as this node holds it: what is here, what is missing, what is gone for good.
 //!
 //! The entries themselves are in the store. A log is a few numbers and the entries that came too
-//! early. From the front: trimmed through `floor`, held through `held` (except the passed holes),
-//! then nothing, then what was held back until the numbers between arrive.
+//! early. From the front: trimmed through `floor`, then, on a node with a disk, only there through
+//! `window`, held through `held` (except the passed holes), then nothing, then what was held back
+//! until the numbers between arrive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,17 +72,39 @@ impl std::ops::Add for Counts {
 pub struct Log {
     held: u64,
     floor: u64,
+    window: u64,
     claimed: u64,
     settled: u64,
     behind: u64,
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
     holes: Vec<Span>,
+    /// Whether what is missing now was counted as a gap.
+    counted: bool,
     /// For people.
     pub counts: Counts,
 }
 
 impl Log {
+    /// A log as a disk has it: trimmed through `floor`, and but for `holes` held through `held`,
+    /// of which what lies beyond `window` is in memory.
+    pub fn restored(floor: u64, window: u64, held: u64, holes: Vec<Span>) -> Self {
+        let mut log = Self {
+            held,
+            floor,
+            window: window.max(floor),
+            claimed: held,
+            counts: Counts {
+                lost: holes.iter().map(|hole| hole.through - hole.after).sum(),
+                ..Counts::default()
+            },
+            holes,
+            ..Self::default()
+        };
+        log.forget_holes();
+        log
+    }
+
     /// The last number held, but for holes that were passed; what this node's position says.
     pub fn held(&self) -> u64 {
         self.held
@@ -91,6 +114,7 @@ impl Log {
     /// origin itself cannot fill any more does not count.
     pub fn solid(&self) -> u64 {
         let open = self.holes.iter().find(|hole| hole.through > self.settled);
+        let open = open.filter(|_| !mutated!(HolesAcknowledged));
         open.map_or(self.held, |hole| hole.after)
     }
 
@@ -109,9 +133,15 @@ impl Log {
         self.behind
     }
 
-    /// The number through which retention has trimmed.
+    /// The number through which retention has trimmed: nothing of that is kept.
     pub fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// The number through which nothing is in memory: what lies between the floor and it is on this
+    /// node's disk only.
+    pub fn window(&self) -> u64 {
+        self.window
     }
 
     /// Holes that were passed and not filled since, oldest first.
@@ -144,10 +174,11 @@ impl Log {
         if seq <= self.held {
             return self.fill(entry, accepted);
         }
-        if seq == self.held + 1 {
+        if seq == self.held + 1 || mutated!(HoleNotNoticed) {
             self.held = seq;
             accepted.push(entry);
             self.release(accepted);
+            self.counted &= self.missing().is_some();
             return Arrival::Accepted;
         }
         if self.ahead.contains_key(&seq) {
@@ -157,7 +188,7 @@ impl Log {
         if self.ahead.len() >= AHEAD_ENTRIES_MAX || bytes > AHEAD_BYTES_MAX {
             return Arrival::Refused;
         }
-        if self.ahead.is_empty() {
+        if !std::mem::replace(&mut self.counted, true) {
             self.counts.gaps += 1;
         }
         self.ahead_bytes = bytes;
@@ -177,6 +208,14 @@ impl Log {
         })
     }
 
+    /// What is missing is asked for, though nothing came that shows it: a tail was lost. Not if this
+    /// node is only joining: what was said before it came is no gap.
+    pub fn asked_for(&mut self, joining: bool) {
+        if !std::mem::replace(&mut self.counted, true) && !joining {
+            self.counts.gaps += 1;
+        }
+    }
+
     /// Gives up on numbers that nobody has: goes on behind them.
     pub fn pass(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) -> Span {
         let span = Span {
@@ -189,20 +228,29 @@ impl Log {
         self.held = through;
         self.claim(through);
         self.release(accepted);
+        self.counted &= self.missing().is_some();
         span
     }
 
     /// Notes that retention trimmed through this number.
     pub fn trimmed(&mut self, through: u64) {
         self.floor = self.floor.max(through);
+        self.window = self.window.max(through);
         self.holes.retain(|hole| hole.through > through);
+    }
+
+    /// Notes that what is in memory begins behind this number; before it there is the disk.
+    pub fn evicted(&mut self, through: u64) {
+        self.window = self.window.max(through);
     }
 
     /// Starts behind what others have trimmed, if this log has not started: not a hole.
     pub fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
-        if self.held == 0 && (1..=SEQ_MAX).contains(&floor) {
+        let started = self.held > 0 && (!mutated!(StartedBehindLate) || self.held > floor);
+        if !started && (1..=SEQ_MAX).contains(&floor) {
             self.held = floor;
             self.floor = floor;
+            self.window = floor;
             self.behind = floor;
             self.claim(floor);
             self.release(accepted);
@@ -217,7 +265,7 @@ impl Log {
     /// Moves entries that need not wait any longer.
     fn release(&mut self, accepted: &mut Vec<Arc<Entry>>) {
         while let Some(first) = self.ahead.first_entry() {
-            if *first.key() > self.held + 1 {
+            if *first.key() > self.held + 1 || mutated!(HeldBackForEver) {
                 break;
             }
             let (seq, entry) = first.remove_entry();
@@ -234,6 +282,7 @@ impl Log {
         let seq = entry.seq;
         let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
         let Some(index) = self.holes.iter().position(inside) else {
+            accepted.extend(mutated!(DuplicateAccepted).then_some(entry));
             return Arrival::Duplicate;
         };
         let hole = self.holes.remove(index);
@@ -322,6 +371,29 @@ mod tests {
                 through: 3
             })
         );
+    }
+
+    #[test]
+    fn a_gap_is_counted_once_whether_an_entry_or_a_request_shows_it() {
+        let mut log = Log::default();
+        feed(&mut log, &[1, 4, 5]);
+        log.asked_for(false);
+        assert_eq!(log.counts.gaps, 1);
+        feed(&mut log, &[2, 3]);
+        log.claim(7);
+        log.asked_for(false);
+        log.asked_for(false);
+        feed(&mut log, &[6]);
+        log.asked_for(false);
+        assert_eq!(log.counts.gaps, 2);
+        feed(&mut log, &[7, 9]);
+        assert_eq!(log.counts.gaps, 3);
+        let mut joined = Log::default();
+        joined.claim(3);
+        joined.asked_for(true);
+        feed(&mut joined, &[1]);
+        joined.asked_for(false);
+        assert_eq!(joined.counts.gaps, 0);
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Members {
     pub fn is_stale(&self, origin: Origin) -> bool {
         self.remote
             .get(&origin)
-            .is_some_and(|remote| remote.newest > remote.version)
+            .is_some_and(|remote| remote.newest > remote.version && !mutated!(MembersNotCompared))
     }
 
     /// Replaces all that is known of another node, unless more is known.

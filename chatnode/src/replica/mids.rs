@@ -12,9 +12,9 @@ use super::entry::{Entry, Place};
 use super::names::{EntryId, Mid, RoomName};
 
 /// How long after its entry was said a mid is known at least, though the entry was trimmed.
-pub(super) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
+pub(crate) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
 /// Mids of trimmed entries that are known at the most; the oldest is forgotten first.
-pub(super) const MIDS_TRIMMED_MAX: usize = 500_000;
+pub(crate) const MIDS_TRIMMED_MAX: usize = 500_000;
 
 /// A mid means something in its room only.
 type Key = (RoomName, Mid);
@@ -40,20 +40,28 @@ pub(super) enum Verdict {
     Repeats,
     /// It stands earlier than the one that is shown: it takes that one's place in the transcript.
     /// Clients have had the message.
-    Replaces(Place),
+    Replaces(Place, EntryId),
     /// Clients have had the message, but what said it is kept no more: show this one.
     Outlives,
 }
 
-/// The mids of the entries kept, and of those trimmed not long ago.
+/// The mids of the entries in memory, and of those that were not long ago.
 #[derive(Debug, Default)]
 pub(super) struct Mids {
+    /// What memory has kept no more is on the disk, and shown there.
+    pub(super) archived: bool,
     uses: HashMap<Key, Use>,
     trimmed: VecDeque<(Duration, Key)>,
 }
 
 fn key(entry: &Entry) -> Option<Key> {
     Some((entry.room.clone(), entry.mid.clone()?))
+}
+
+/// How much longer a mid is known whose entry was said then.
+fn remaining(ts: u64, now: Now) -> Duration {
+    let age = Duration::from_micros(now.wall_us.saturating_sub(ts));
+    MID_KEPT.saturating_sub(age)
 }
 
 impl Mids {
@@ -79,22 +87,38 @@ impl Mids {
             self.uses.insert(key, fresh);
             return Verdict::First;
         };
-        if known.forget_at.take().is_some() {
+        if !self.archived && known.forget_at.take().is_some() {
             (known.shown, known.id) = (place, id);
             return Verdict::Outlives;
         }
         if known.id == id || known.hidden.contains(&(place, id)) {
             return Verdict::Repeats;
         }
-        if known.shown <= place {
+        if (known.shown <= place) ^ mutated!(LaterShown) {
             let index = known.hidden.partition_point(|other| *other < (place, id));
             known.hidden.insert(index, (place, id));
             return Verdict::Repeats;
         }
-        let replaced = known.shown;
-        known.hidden.insert(0, (replaced, known.id));
+        let replaced = (known.shown, known.id);
+        let replaced_too = (!mutated!(ReplacedForgotten)).then_some(replaced);
+        known.hidden.splice(0..0, replaced_too);
         (known.shown, known.id) = (place, id);
-        Verdict::Replaces(replaced)
+        known.forget_at = None;
+        Verdict::Replaces(replaced.0, replaced.1)
+    }
+
+    /// Notes the mid of an entry that a disk keeps and memory does not.
+    pub(super) fn recall(&mut self, now: Now, room: RoomName, mid: Mid, place: Place, id: EntryId) {
+        let at = now.mono + remaining(place.ts, now);
+        let key = (room, mid);
+        let known = Use {
+            shown: place,
+            id,
+            forget_at: Some(at),
+            hidden: Vec::new(),
+        };
+        self.uses.insert(key.clone(), known);
+        self.trimmed.push_back((at, key));
     }
 
     /// Other entries that said the same as this one.
@@ -105,7 +129,8 @@ impl Mids {
             .flat_map(|known| known.hidden.iter().map(|(_, id)| *id))
     }
 
-    /// Notes that an entry is kept no more. Returns the one to be shown in its stead.
+    /// Notes that an entry is in memory no more. Returns the one to be shown in its stead: none if
+    /// the disk goes on showing it.
     pub(super) fn trimmed(&mut self, entry: &Entry, now: Now) -> Option<EntryId> {
         let key = key(entry)?;
         let known = self.uses.get_mut(&key)?;
@@ -113,12 +138,16 @@ impl Mids {
             known.hidden.retain(|(_, id)| *id != entry.id());
             return None;
         }
-        if !known.hidden.is_empty() {
+        if !self.archived && !known.hidden.is_empty() {
             (known.shown, known.id) = known.hidden.remove(0);
             return Some(known.id);
         }
-        let age = Duration::from_micros(now.wall_us.saturating_sub(entry.ts));
-        let at = now.mono + MID_KEPT.saturating_sub(age);
+        let remaining = if mutated!(MidTrimmed) {
+            Duration::ZERO
+        } else {
+            remaining(entry.ts, now)
+        };
+        let at = now.mono + remaining;
         known.forget_at = Some(at);
         self.trimmed.push_back((at, key));
         None

@@ -130,7 +130,8 @@ impl Peers {
             Some(peer) => peer.linked_since,
             None => Duration::ZERO,
         };
-        now >= ended + GONE_AFTER && !self.heard().any(|(_, peer)| peer.hears.contains(&origin))
+        let mut others = self.heard().filter(|_| !mutated!(OthersHearingIgnored));
+        now >= ended + GONE_AFTER && !others.any(|(_, peer)| peer.hears.contains(&origin))
     }
 
     /// Forgets nodes that are gone and whose silence was dealt with.

@@ -13,7 +13,6 @@ use super::log::{Log, Span};
 use super::members::{Change, Members};
 use super::mids::{Mids, Verdict};
 use super::names::{EntryId, Origin, RoomName, UserName};
-use crate::store::Store;
 use crate::store::memory::{MemoryStore, Retention};
 
 fn origin(number: u8) -> Origin {
@@ -129,7 +128,7 @@ proptest! {
                         shown.insert(entry.place(), entry.id());
                     }
                     Verdict::Repeats => {}
-                    Verdict::Replaces(place) => {
+                    Verdict::Replaces(place, _) => {
                         shown.remove(&place).expect("it was shown");
                         shown.insert(entry.place(), entry.id());
                     }
@@ -161,10 +160,10 @@ proptest! {
             match mids.note(&entry) {
                 Verdict::First | Verdict::Outlives => store.show(&entry),
                 Verdict::Repeats => {}
-                Verdict::Replaces(_) => panic!("they come in order"),
+                Verdict::Replaces(..) => panic!("they come in order"),
             }
             all.push(entry);
-            while let Some(trimmed) = store.trim() {
+            while let Some(trimmed) = store.trim(|_| true) {
                 if let Some(instead) = mids.trimmed(&trimmed, now) {
                     store.show(&store.get(instead).expect("kept"));
                 }
@@ -250,7 +249,7 @@ proptest! {
         list.sort_by_key(|entry| entry.place());
         shown.sort_by_key(|entry| entry.place());
         let surplus = list.len().saturating_sub(keeps);
-        let trimmed: Vec<_> = std::iter::from_fn(|| store.trim()).collect();
+        let trimmed: Vec<_> = std::iter::from_fn(|| store.trim(|_| true)).collect();
         prop_assert_eq!(&trimmed[..], &list[..surplus]);
         list.drain(..surplus);
         shown.retain(|entry| !trimmed.contains(entry));

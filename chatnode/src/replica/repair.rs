@@ -2,8 +2,8 @@
 //!
 //! The origin is asked first, then whoever says that it holds the numbers, and, when nobody hears
 //! the origin any more, everybody: some may hold back what they cannot place. Only when each has
-//! said no is a number lost. One request per origin at a time, a few in all; a peer that fails is
-//! left alone for a while.
+//! said no is a number lost. One request per origin at a time, a few in all, within a budget of
+//! bytes; a peer that fails is left alone for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,6 +19,10 @@ use super::peers::Peers;
 pub const FETCHES_MAX: usize = 8;
 /// Requests to one peer at the most: one that is frozen must not keep the others' turn.
 pub const FETCHES_OF_PEER_MAX: usize = 4;
+/// Bytes of entries a second that repair brings at the most, so that live traffic has its share,
+const BYTES_PER_SECOND: u32 = 64 << 20;
+/// and how far ahead of that it may be: a first page comes at once.
+const BUDGET_AHEAD: Duration = Duration::from_millis(100);
 /// How long an origin's own link may take to bring what another node already holds.
 const BEHIND_GRACE: Duration = Duration::from_millis(200);
 /// Random delay before a first request, so that not all nodes ask at once.
@@ -90,6 +94,8 @@ pub struct Repairs {
     holes: VecDeque<(Origin, Origin, Span)>,
     holes_due: Duration,
     holes_pause: Duration,
+    /// Until when the pages that came have used up the budget.
+    spent_until: Duration,
 }
 
 impl Repairs {
@@ -117,10 +123,13 @@ impl Repairs {
             state.since = now;
             state.lacks.clear();
         }
-        if now < state.not_before {
-            return Step::WaitUntil(state.not_before);
+        let affordable = self.spent_until.saturating_sub(BUDGET_AHEAD);
+        let not_before = state.not_before.max(affordable);
+        if now < not_before {
+            return Step::WaitUntil(not_before);
         }
-        if state.in_flight.is_some() || self.fetches.len() >= FETCHES_MAX {
+        let asked = state.in_flight.is_some() && !mutated!(AskedTwiceAtOnce);
+        if asked || self.fetches.len() >= FETCHES_MAX {
             return Step::Wait;
         }
         let gone = peers.is_gone(origin, now);
@@ -142,7 +151,7 @@ impl Repairs {
         let fetches = &self.fetches;
         let free = |peer: Origin| {
             let of_peer = fetches.values().filter(|(fetch, _)| fetch.from == peer);
-            of_peer.count() < FETCHES_OF_PEER_MAX
+            of_peer.count() < FETCHES_OF_PEER_MAX || mutated!(PeerNotSpared)
         };
         let linked = peers.hears(origin);
         let patient = linked && !lacks(origin) && rested(origin);
@@ -151,6 +160,7 @@ impl Repairs {
             .map(|(peer, _)| peer)
             .filter(|&peer| peer != origin && !lacks(peer))
             .filter(|&peer| gone || position(peer) > span.after)
+            .filter(|_| state.lacks.is_empty() || !mutated!(OnePeerAsked))
             .collect();
         let grace = state.since + BEHIND_GRACE;
         let from = if patient && position(origin) > span.after {
@@ -171,6 +181,7 @@ impl Repairs {
             return Step::Fetch(fetch);
         }
         let origin_cannot = if linked { lacks(origin) } else { gone };
+        let origin_cannot = origin_cannot || (linked && mutated!(HeardOriginPassed));
         if origin_cannot && holders.is_empty() {
             return Step::Pass(span.through);
         }
@@ -180,15 +191,29 @@ impl Repairs {
     /// Asks a peer for holes that were passed: it may come from where they are known.
     pub fn ask_for_holes(&mut self, from: Origin, origin: Origin, log: &Log) {
         for &hole in log.holes() {
-            if self.holes.len() < HOLES_ASKED_MAX {
+            if self.holes.len() < HOLES_ASKED_MAX && !mutated!(HolesNotAskedFor) {
                 self.holes.push_back((from, origin, hole));
             }
         }
     }
 
+    /// A page of so many bytes came.
+    pub fn spend(&mut self, now: Duration, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let cost = Duration::from_secs(1).mul_f64(f64::from(bytes) / f64::from(BYTES_PER_SECOND));
+        self.spent_until = self.spent_until.max(now) + cost;
+    }
+
     /// The next request for an old hole, if there is room for one, `useful` being whether there
     /// still is such a hole and such a peer.
-    pub fn step_holes(&mut self, useful: impl Fn(Origin, Origin, Span) -> bool) -> Option<Fetch> {
+    pub fn step_holes(
+        &mut self,
+        now: Duration,
+        useful: impl Fn(Origin, Origin, Span) -> bool,
+    ) -> Option<Fetch> {
+        if self.spent_until > now + BUDGET_AHEAD {
+            return None;
+        }
         // Half of the requests at the most: what is missing now is more urgent.
         while self.fetches.len() < FETCHES_MAX / 2 {
             let (from, origin, span) = self.holes.pop_front()?;
@@ -242,6 +267,9 @@ impl Repairs {
         let Some(state) = self.states.get_mut(&fetch.origin) else {
             return;
         };
+        if mutated!(FailureIsLack) {
+            state.lacks.insert(fetch.from, (ALWAYS, u64::MAX));
+        }
         let (until, times) = state.failures.entry(fetch.from).or_default();
         *until = now + (RETRY_FIRST * 2u32.saturating_pow((*times).min(8))).min(RETRY_MAX);
         *times = times.saturating_add(1);

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::archive::{Archive, Need};
 use super::entry::Entry;
 use super::log::Span;
 use super::names::{EntryId, Origin, RoomName};
@@ -40,7 +41,16 @@ pub struct Resumed {
 impl Replica {
     /// What a client gets that enters a room: all that lies beyond `since`, or, without `since` or
     /// when that cannot be replayed, the newest `history` messages.
-    pub fn resume(&self, room: &RoomName, since: Option<&[EntryId]>, history: usize) -> Resumed {
+    ///
+    /// # Errors
+    /// What has to be read from the disk first.
+    pub fn resume(
+        &self,
+        room: &RoomName,
+        since: Option<&[EntryId]>,
+        history: usize,
+        archive: &Archive,
+    ) -> Result<Resumed, Need> {
         let mut seen: BTreeMap<Origin, u64> = BTreeMap::new();
         for id in since.unwrap_or_default() {
             let seq = seen.entry(id.origin).or_default();
@@ -55,6 +65,7 @@ impl Replica {
             ahead: seen
                 .iter()
                 .filter(|(origin, seq)| **seq > first_lacking(origin))
+                .filter(|_| !mutated!(AheadNotFiltered))
                 .map(|(origin, seq)| (*origin, *seq))
                 .collect(),
             ..Resumed::default()
@@ -74,7 +85,7 @@ impl Replica {
             .map(|(origin, seq)| EntryId { origin, seq })
             .collect();
         if since.is_some()
-            && let Some(entries) = self.beyond(room, &seen)
+            && let Some(entries) = self.beyond(room, &seen, archive)?
         {
             resumed.recovered = true;
             resumed.entries = entries;
@@ -84,41 +95,71 @@ impl Replica {
                 resumed.gaps.extend(beyond.map(|hole| (*origin, *hole)));
             }
         } else {
-            resumed.entries = self.store.page(room, None, history).entries;
+            resumed.entries = self.page_before(room, None, history, archive)?.entries;
         }
-        resumed
+        Ok(resumed)
     }
 
     /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
-    fn beyond(&self, room: &RoomName, seen: &BTreeMap<Origin, u64>) -> Option<Vec<Arc<Entry>>> {
+    fn beyond(
+        &self,
+        room: &RoomName,
+        seen: &BTreeMap<Origin, u64>,
+        archive: &Archive,
+    ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
+        if archive.is_beyond_reach() {
+            return Ok(None);
+        }
         let had = |id: EntryId| seen.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
         let mut entries = Vec::new();
+        let mut needed = Vec::new();
         let mut bytes = 0;
         for (&origin, log) in &self.logs {
             let seq = match seen.get(&origin) {
                 Some(seq) => *seq,
                 // A node that came when all of it was trimmed knows nothing of a dead origin.
                 None if self.is_spent(origin, log) => continue,
+                None if mutated!(UnnamedOriginForgotten) => continue,
                 None => 0,
             };
-            if seq < log.started_behind()
-                || (seq < log.floor() && self.store.has_trimmed(room, EntryId { origin, seq }))
-            {
-                return None;
+            let after = EntryId { origin, seq };
+            let trimmed = seq < log.started_behind()
+                || (seq < log.floor() && self.store.has_trimmed(room, after));
+            if trimmed && !mutated!(TrimmedNotTold) {
+                return Ok(None);
             }
-            for entry in self.store.shown_beyond(room, EntryId { origin, seq }) {
+            let mut read: &[Arc<Entry>] = &[];
+            if let Some(span) = self.archived_of(room, after, log) {
+                read = archive.read();
+                let after = archive.read_through(origin, span.after);
+                if after < span.through {
+                    needed.push((origin, Span { after, ..span }));
+                }
+            }
+            let of_log = |entry: &&Arc<Entry>| {
+                let id = entry.id();
+                id.origin == origin && id.seq > seq && self.store.get(id).is_none()
+            };
+            let read = read.iter().filter(of_log);
+            for entry in self.store.shown_beyond(room, after).chain(read) {
                 if self.mids.repeats(entry).any(had) {
                     continue;
                 }
                 bytes += entry.json.len();
                 if entries.len() >= RESUME_MESSAGES_MAX || bytes > RESUME_BYTES_MAX {
-                    return None;
+                    return Ok(None);
                 }
                 entries.push(Arc::clone(entry));
             }
         }
+        if !needed.is_empty() {
+            if archive.is_last {
+                return Ok(None);
+            }
+            return Err(Need::Beyond(needed));
+        }
         entries.sort_unstable_by_key(|entry| entry.place());
-        Some(entries)
+        Ok(Some(entries))
     }
 
     /// Whether nothing of a log is kept, and nobody adds to it.

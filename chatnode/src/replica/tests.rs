@@ -4,6 +4,7 @@
 //! one for each effect, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
+mod durable;
 mod joining;
 mod repairing;
 mod resuming;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 
+use super::archive::Archive;
 use super::entry::Entry;
 use super::log::Span;
 use super::members::Snapshot;
@@ -80,6 +82,7 @@ fn tell(effect: &Effect) -> Option<String> {
         } => {
             format!("said {} {} copies {copies}", ticket.0, of(id))
         }
+        Effect::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
         Effect::Fetch(fetch) => format!(
             "fetch {}.{}-{} of {}",
             short(fetch.origin),
@@ -122,7 +125,7 @@ impl Rig {
             http: "http://a".to_owned(),
             publisher: "tcp://a".to_owned(),
         };
-        let store = Box::new(MemoryStore::new(retention));
+        let store = MemoryStore::new(retention);
         let now = Now {
             mono: Duration::ZERO,
             wall_us: WALL_US,
@@ -299,7 +302,9 @@ impl Rig {
 
     fn resumes(&self, since: Option<&str>) -> resume::Resumed {
         let since = since.map(ids);
-        self.replica.resume(&lobby(), since.as_deref(), 2)
+        self.replica
+            .resume(&lobby(), since.as_deref(), 2, &Archive::default())
+            .unwrap()
     }
 }
 

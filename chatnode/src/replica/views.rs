@@ -36,6 +36,16 @@ impl Replica {
         self.logs.get(&origin)
     }
 
+    /// Numbers that nobody had, of all logs, as far as they are remembered.
+    pub fn holes(&self) -> impl Iterator<Item = (Origin, Span)> {
+        let of = |(origin, log): (&Origin, &Log)| {
+            let origin = *origin;
+            let holes = log.holes().to_vec();
+            holes.into_iter().map(move |hole| (origin, hole))
+        };
+        self.logs.iter().flat_map(of)
+    }
+
     /// What is counted of all other nodes' logs.
     pub fn counts(&self) -> Counts {
         let others = self
@@ -134,6 +144,10 @@ impl Replica {
     /// that they hold all of its origin's log through it.
     pub fn copies(&self, id: EntryId) -> usize {
         let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
-        self.peers.heard().filter(holds).count()
+        let unheard = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.linked && mutated!(UnheardCounted));
+        self.peers.heard().chain(unheard).filter(holds).count()
     }
 }

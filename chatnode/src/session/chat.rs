@@ -3,54 +3,23 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
 use super::FLOODING;
+use super::pages::{Halt, search_of};
 use crate::fanout::ConnId;
-use crate::hub::{Answer, Node};
-use crate::protocol::{
-    self, Hello, History, InRoom, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, Request,
-    SINCE_MAX, Send,
-};
+use crate::hub::disk::Late;
+use crate::hub::{Answer, Errand, Node};
+use crate::protocol::{self, Hello, InRoom, Refusal, Request, Send};
 use crate::replica::Now;
-use crate::replica::names::{EntryId, RoomName, UserName};
+use crate::replica::archive::{Archive, Need};
+use crate::replica::names::{RoomName, UserName};
+use serde::Serialize;
 
 /// When more than so many bytes wait for a client, its next requests wait too.
 const REPLIES_BYTES_MAX: usize = 512 << 10;
 /// Then it is looked at again after this.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-type RequestId = Option<serde_json::Number>;
-
-/// What `join` is answered.
-#[derive(Debug, Serialize)]
-struct Joined<'a> {
-    room: &'a RoomName,
-    recovered: bool,
-    at: Box<RawValue>,
-    messages: Box<RawValue>,
-    members: Vec<UserName>,
-    count: usize,
-}
-
-/// A page of history, as `history` and the HTTP API answer it.
-#[derive(Debug, Serialize)]
-pub struct HistoryPage {
-    /// Oldest first.
-    pub messages: Box<RawValue>,
-    /// Whether there are older ones.
-    pub more: bool,
-}
-
-/// Numbers that nobody has.
-#[derive(Debug, Serialize)]
-pub(crate) struct Gap<'a> {
-    pub room: &'a RoomName,
-    pub origin: &'a str,
-    pub after: u64,
-    pub through: u64,
-}
+pub(super) type RequestId = Option<serde_json::Number>;
 
 impl Node {
     /// A `chat.v1` client sent a frame. Breaks when the connection is not to be read further for
@@ -58,20 +27,24 @@ impl Node {
     pub(crate) fn chat_text(&mut self, id: ConnId, text: &str, now: Now) -> ControlFlow<()> {
         let mut rest = text;
         while !rest.is_empty() {
+            // Who asks faster than it reads, or than the disk answers, waits.
+            let reads_disk = self
+                .fanout
+                .get_mut(id)
+                .is_some_and(|conn| conn.session.reads_disk);
+            if reads_disk || self.fanout.pending(id) > REPLIES_BYTES_MAX {
+                if let Some(conn) = self.fanout.get_mut(id) {
+                    conn.session.rest = Some(rest.into());
+                }
+                self.pause = Some(BUSY_PAUSE);
+                return ControlFlow::Break(());
+            }
             let line;
             (line, rest) = rest.split_once('\n').unwrap_or((rest, ""));
             if !self.fanout.is_open(id) {
                 return ControlFlow::Break(());
             }
             self.chat_line(id, line.trim(), now)?;
-            // Who asks faster than it reads is not listened to until it has read.
-            if self.fanout.pending(id) > REPLIES_BYTES_MAX {
-                if let Some(conn) = self.fanout.get_mut(id) {
-                    conn.session.rest = (!rest.is_empty()).then(|| rest.into());
-                }
-                self.pause = Some(BUSY_PAUSE);
-                return ControlFlow::Break(());
-            }
         }
         ControlFlow::Continue(())
     }
@@ -94,20 +67,66 @@ impl Node {
             }
             return ControlFlow::Continue(());
         }
-        let outcome = match protocol::parse(line) {
+        match protocol::parse(line) {
             Ok(request) => {
                 let request_id = request.id.clone();
-                self.request(id, request, line, now)
-                    .map_err(|why| (request_id, why))
+                match self.request(id, request, line, None, now) {
+                    Ok(()) => {}
+                    Err(Halt::Refused(refusal)) => self.refuse(id, request_id.as_ref(), &refusal),
+                    Err(Halt::Needs(room, need)) => {
+                        let (conn, line) = (id, line.into());
+                        let late = Late {
+                            conn,
+                            line,
+                            room,
+                            need,
+                        };
+                        self.wait_for_disk(id, Errand::Late(late));
+                    }
+                }
             }
-            Err(why) => Err(why),
-        };
-        if let Err((request_id, refusal)) = outcome {
-            self.counters.refused += 1;
-            self.fanout
-                .send(id, &protocol::error(request_id.as_ref(), &refusal));
+            Err((request_id, refusal)) => self.refuse(id, request_id.as_ref(), &refusal),
         }
         ControlFlow::Continue(())
+    }
+
+    fn refuse(&mut self, id: ConnId, rid: Option<&serde_json::Number>, refusal: &Refusal) {
+        self.counters.refused += 1;
+        self.fanout.send(id, &protocol::error(rid, refusal));
+    }
+
+    /// A request is made again with what was read for it.
+    ///
+    /// # Errors
+    /// What else has to be read.
+    pub(crate) fn chat_again(
+        &mut self,
+        id: ConnId,
+        line: &str,
+        archive: &Archive,
+        now: Now,
+    ) -> Result<(), Need> {
+        let Ok(request) = protocol::parse(line) else {
+            return Ok(());
+        };
+        let request_id = request.id.clone();
+        if !self.fanout.is_open(id) {
+            return Ok(());
+        }
+        match self.request(id, request, line, Some(archive), now) {
+            Ok(()) => Ok(()),
+            Err(Halt::Needs(_, need)) => Err(need),
+            Err(Halt::Refused(refusal)) => {
+                self.refuse(id, request_id.as_ref(), &refusal);
+                Ok(())
+            }
+        }
+    }
+
+    /// A request could not be read for.
+    pub(crate) fn chat_refused(&mut self, id: ConnId, line: &str, refusal: &Refusal) {
+        let request_id = protocol::parse(line).ok().and_then(|request| request.id);
+        self.refuse(id, request_id.as_ref(), refusal);
     }
 
     /// Counts requests that cost more than a message.
@@ -120,40 +139,58 @@ impl Node {
         counted.map_err(|wait| rate_limited("too many requests".to_owned(), wait))
     }
 
+    /// Carries out a request; `archive` is what was read for it, if it is made again.
     fn request(
         &mut self,
         id: ConnId,
         request: Request<'_>,
         line: &str,
+        archive: Option<&Archive>,
         now: Now,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Halt> {
         let rid = request.id;
         if let Some(hello) = request.hello {
-            return self.hello(id, rid, &hello, now);
+            return Ok(self.hello(id, rid, &hello, now)?);
         }
         let Some(name) = self.session_name(id) else {
-            return Err(Refusal::new("hello_required", "the first request is hello"));
+            return Err(Refusal::new("hello_required", "the first request is hello").into());
         };
-        if let Some(send) = request.send {
-            self.send(id, rid, &name, &send, now)
-        } else if let Some(join) = request.join {
-            self.join(id, rid, &name, &join, now)
-        } else if let Some(leave) = request.leave {
-            self.leave(id, rid, &name, &leave)
-        } else if let Some(typing) = request.typing {
-            self.typing(id, rid, &name, &typing, now)
-        } else if let Some(history) = request.history {
+        let asks = request.join.is_some()
+            || request.history.is_some()
+            || request.search.is_some()
+            || request.who.is_some();
+        if asks && archive.is_none() {
             self.count_asks(id, 1, now)?;
-            self.history(id, rid, &history)
-        } else if let Some(who) = request.who {
-            self.count_asks(id, 1, now)?;
-            self.who(id, rid, &who)
-        } else {
-            Err(unknown_verb(line))
         }
+        let nothing = Archive::default();
+        let archive = archive.unwrap_or(&nothing);
+        if let Some(send) = request.send {
+            self.send(id, rid, &name, &send, now)?;
+        } else if let Some(join) = request.join {
+            self.join(id, rid, &name, &join, archive, now)?;
+        } else if let Some(leave) = request.leave {
+            self.leave(id, rid, &name, &leave)?;
+        } else if let Some(typing) = request.typing {
+            self.typing(id, rid, &name, &typing, now)?;
+        } else if let Some(history) = request.history {
+            self.history(id, rid, &history, archive)?;
+        } else if let Some(search) = request.search {
+            let search = search_of(
+                &search.room,
+                &search.q,
+                search.before.as_deref(),
+                search.limit,
+            )?;
+            self.wait_for_disk(id, Errand::Search(id, rid, search));
+        } else if let Some(who) = request.who {
+            self.who(id, rid, &who)?;
+        } else {
+            return Err(unknown_verb(line).into());
+        }
+        Ok(())
     }
 
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         id: ConnId,
         rid: RequestId,
@@ -204,52 +241,6 @@ impl Node {
             "nodes": self.nodes,
         });
         self.answer(id, rid, "hello", &body, false);
-        Ok(())
-    }
-
-    fn join(
-        &mut self,
-        id: ConnId,
-        rid: RequestId,
-        name: &UserName,
-        join: &Join<'_>,
-        now: Now,
-    ) -> Result<(), Refusal> {
-        let room: RoomName = join.room.parse()?;
-        let since = join.since.as_deref().map(parse_since).transpose()?;
-        let history = limit(join.history);
-        self.count_asks(id, 1, now)?;
-        let again = self.fanout.hears(id, &room);
-        if !again {
-            if self.fanout.rooms_of(id).len() >= ROOMS_MAX {
-                let message = format!("at most {ROOMS_MAX} rooms a connection");
-                return Err(Refusal::new("room_limit", message));
-            }
-            self.replica.enter(&room, name);
-            self.carry_out(now);
-        } else {
-            self.fanout.unsubscribe(id, &room);
-        }
-        let resumed = self.replica.resume(&room, since.as_deref(), history);
-        let joined = Joined {
-            room: &room,
-            recovered: resumed.recovered,
-            at: protocol::position(&resumed.at),
-            messages: protocol::entries(resumed.entries.iter().map(|entry| &**entry)),
-            members: self.replica.members().list(&room),
-            count: self.replica.members().count(&room),
-        };
-        self.answer(id, rid, "join", &joined, true);
-        for (origin, span) in &resumed.gaps {
-            let gap = Gap {
-                room: &room,
-                origin: origin.as_str(),
-                after: span.after,
-                through: span.through,
-            };
-            self.fanout.send_asked(id, &protocol::push("gap", &gap));
-        }
-        self.fanout.subscribe(id, &room, resumed.ahead);
         Ok(())
     }
 
@@ -333,42 +324,6 @@ impl Node {
         Ok(())
     }
 
-    fn history(
-        &mut self,
-        id: ConnId,
-        rid: RequestId,
-        history: &History<'_>,
-    ) -> Result<(), Refusal> {
-        let room: RoomName = history.room.parse()?;
-        let before = history
-            .before
-            .as_ref()
-            .map(|before| before.parse())
-            .transpose()?;
-        let page = self.history_page(&room, before, limit(history.limit))?;
-        self.answer(id, rid, "history", &page, true);
-        Ok(())
-    }
-
-    /// A page of a room's history.
-    ///
-    /// # Errors
-    /// `id_unknown` if `before` is not a message that this node holds.
-    pub(crate) fn history_page(
-        &self,
-        room: &RoomName,
-        before: Option<EntryId>,
-        limit: usize,
-    ) -> Result<HistoryPage, Refusal> {
-        let unknown = || Refusal::new("id_unknown", "no message of this id is held here");
-        let page = self.replica.page(room, before, limit).ok_or_else(unknown)?;
-        let messages = protocol::entries(page.entries.iter().map(|entry| &**entry));
-        Ok(HistoryPage {
-            messages,
-            more: page.more,
-        })
-    }
-
     fn who(&mut self, id: ConnId, rid: RequestId, who: &InRoom<'_>) -> Result<(), Refusal> {
         let room: RoomName = who.room.parse()?;
         let members = self.replica.members();
@@ -385,29 +340,6 @@ impl Node {
             .then_some(room)
             .ok_or_else(|| Refusal::new("not_joined", "join the room first"))
     }
-}
-
-/// A page's size: what was asked for, within bounds.
-pub(crate) fn limit(asked: Option<u64>) -> usize {
-    asked.map_or(PAGE_DEFAULT, |asked| {
-        usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX)
-    })
-}
-
-/// The ids of a position.
-///
-/// # Errors
-/// `bad_request` for too many, `id_invalid` for what is no id.
-pub(crate) fn parse_since(since: &[impl AsRef<str>]) -> Result<Vec<EntryId>, Refusal> {
-    if since.len() > SINCE_MAX {
-        return Err(Refusal::bad_request(format!(
-            "since: at most {SINCE_MAX} ids"
-        )));
-    }
-    since
-        .iter()
-        .map(|id| id.as_ref().parse().map_err(Refusal::from))
-        .collect()
 }
 
 fn rate_limited(message: String, wait: Duration) -> Refusal {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{PAGE_BYTES_MAX, Page, RoomSummary, Store};
+use super::{PAGE_BYTES_MAX, Page, RoomSummary};
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
 
@@ -43,6 +43,16 @@ struct Room {
     trimmed: BTreeMap<Origin, u64>,
     /// Whether something may have been trimmed here of which `trimmed` does not know.
     forgetful: bool,
+    /// How often something was trimmed.
+    trims: u64,
+}
+
+impl Room {
+    /// What is shown before a place, the newest first.
+    fn before(&self, place: Option<Place>) -> impl Iterator<Item = (&Place, &Arc<Entry>)> {
+        let end = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.transcript.range((Bound::Unbounded, end)).rev()
+    }
 }
 
 /// Keeps entries in memory.
@@ -57,6 +67,8 @@ pub struct MemoryStore {
     /// Rooms that were trimmed empty, and are remembered for what they had.
     empty: VecDeque<RoomName>,
     has_forgotten: bool,
+    /// The last place of all that was trimmed.
+    trimmed_through: Option<Place>,
     count: usize,
     bytes: usize,
 }
@@ -71,6 +83,7 @@ impl MemoryStore {
             rooms: HashMap::new(),
             empty: VecDeque::new(),
             has_forgotten: false,
+            trimmed_through: None,
             count: 0,
             bytes: 0,
         }
@@ -85,7 +98,9 @@ impl MemoryStore {
     }
 
     fn trim_room(&mut self, entry: &Entry) {
+        self.trimmed_through = self.trimmed_through.max(Some(entry.place()));
         let room = self.room_mut(&entry.room);
+        room.trims += 1;
         let shown = room.transcript.get(&entry.place());
         if shown.is_some_and(|shown| shown.id() == entry.id()) {
             room.transcript.remove(&entry.place());
@@ -120,8 +135,9 @@ fn front(log: &BTreeMap<u64, Arc<Entry>>) -> Option<(u64, Origin)> {
         .map(|(_, entry)| (entry.ts, entry.origin))
 }
 
-impl Store for MemoryStore {
-    fn keep(&mut self, entry: &Arc<Entry>) {
+impl MemoryStore {
+    /// Keeps an entry in its log, not yet in a transcript. Keeping it twice is once.
+    pub fn keep(&mut self, entry: &Arc<Entry>) {
         let log = self.logs.entry(entry.origin).or_default();
         if log.contains_key(&entry.seq) {
             return;
@@ -137,13 +153,15 @@ impl Store for MemoryStore {
         self.bytes += cost(entry);
     }
 
-    fn show(&mut self, entry: &Arc<Entry>) {
+    /// Shows a kept entry in its room's transcript.
+    pub fn show(&mut self, entry: &Arc<Entry>) {
         let room = self.room_mut(&entry.room);
         room.transcript.insert(entry.place(), Arc::clone(entry));
         room.shown.insert(entry.id(), Arc::clone(entry));
     }
 
-    fn hide(&mut self, room: &RoomName, place: Place) {
+    /// Takes an entry out of its room's transcript; its log keeps it.
+    pub fn hide(&mut self, room: &RoomName, place: Place) {
         if let Some(room) = self.rooms.get_mut(room)
             && let Some(entry) = room.transcript.remove(&place)
         {
@@ -151,11 +169,20 @@ impl Store for MemoryStore {
         }
     }
 
-    fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
+    /// The entry of this name, if it is kept.
+    pub fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
         self.logs.get(&id.origin)?.get(&id.seq).cloned()
     }
 
-    fn range(&self, origin: Origin, after: u64, through: u64, bytes_max: usize) -> Vec<Arc<Entry>> {
+    /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
+    /// are reached (at least one). Numbers that are not kept are passed over.
+    pub fn range(
+        &self,
+        origin: Origin,
+        after: u64,
+        through: u64,
+        bytes_max: usize,
+    ) -> Vec<Arc<Entry>> {
         let Some(log) = self.logs.get(&origin) else {
             return Vec::new();
         };
@@ -174,15 +201,13 @@ impl Store for MemoryStore {
             .collect()
     }
 
-    fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
+    /// The newest `limit` entries shown in a room that stand before a place; fewer, but one at
+    /// least, if they hold more than [`PAGE_BYTES_MAX`].
+    pub fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
         let Some(room) = self.rooms.get(room) else {
             return Page::default();
         };
-        let mut older = match before {
-            Some(place) => room.transcript.range(..place),
-            None => room.transcript.range(..),
-        }
-        .rev();
+        let mut older = room.before(before);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < limit
@@ -199,25 +224,31 @@ impl Store for MemoryStore {
         }
     }
 
-    fn shown_beyond(
+    /// All entries shown in a room that stand before a place, the newest first.
+    pub fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
+        let room = self.rooms.get(room).into_iter();
+        let entries = room.flat_map(|room| room.before(before));
+        entries.map(|(_, entry)| Arc::clone(entry)).collect()
+    }
+
+    /// Entries of one origin that are shown in a room and lie beyond a number, ascending.
+    pub fn shown_beyond(
         &self,
         room: &RoomName,
         after: EntryId,
-    ) -> Box<dyn Iterator<Item = &Arc<Entry>> + '_> {
+    ) -> impl Iterator<Item = &Arc<Entry>> {
         let last = EntryId {
             seq: u64::MAX,
             ..after
         };
-        match self.rooms.get(room) {
-            Some(room) if after < last => {
-                let beyond = (Bound::Excluded(after), Bound::Included(last));
-                Box::new(room.shown.range(beyond).map(|(_, entry)| entry))
-            }
-            _ => Box::new(std::iter::empty()),
-        }
+        let room = self.rooms.get(room).filter(|_| after < last);
+        let beyond = (Bound::Excluded(after), Bound::Included(last));
+        let shown = room.map(|room| room.shown.range(beyond));
+        shown.into_iter().flatten().map(|(_, entry)| entry)
     }
 
-    fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
+    /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
+    pub fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
         match self.rooms.get(room) {
             Some(room) => {
                 let trimmed = room.trimmed.get(&after.origin);
@@ -227,7 +258,43 @@ impl Store for MemoryStore {
         }
     }
 
-    fn rooms(&self) -> Vec<RoomSummary> {
+    /// Whether a kept entry is shown in its room's transcript.
+    pub fn is_shown(&self, entry: &Entry) -> bool {
+        let room = self.rooms.get(&entry.room);
+        room.is_some_and(|room| room.shown.contains_key(&entry.id()))
+    }
+
+    /// Says that there were entries before this place, of which this store knows nothing.
+    pub fn begins_behind(&mut self, place: Option<Place>) {
+        self.has_forgotten = true;
+        self.trimmed_through = self.trimmed_through.max(place);
+        for room in self.rooms.values_mut() {
+            room.forgetful = true;
+        }
+    }
+
+    /// Whether a page has all that stands there: nothing that was trimmed, or may have been, would
+    /// have a place in it.
+    pub fn is_whole(&self, room: &RoomName, page: &Page, limit: usize) -> bool {
+        let trimmed = match self.rooms.get(room) {
+            Some(room) => room.forgetful || !room.trimmed.is_empty(),
+            None => self.has_forgotten,
+        };
+        let behind_all = page
+            .entries
+            .first()
+            .is_some_and(|first| Some(first.place()) > self.trimmed_through);
+        // A full page behind which memory has nothing more is no last page: the disk may have more.
+        limit == 0 || !trimmed || (behind_all && page.more)
+    }
+
+    /// Changes whenever something of a room is trimmed.
+    pub fn trims_of(&self, room: &RoomName) -> u64 {
+        self.rooms.get(room).map_or(0, |room| room.trims)
+    }
+
+    /// Rooms with entries shown, by name.
+    pub fn rooms(&self) -> Vec<RoomSummary> {
         let mut rooms: Vec<_> = self
             .rooms
             .iter()
@@ -242,12 +309,18 @@ impl Store for MemoryStore {
         rooms
     }
 
-    fn trim(&mut self) -> Option<Arc<Entry>> {
+    /// Removes the oldest entry while there are more than retention allows, if it `may` go; called
+    /// until `None`.
+    pub fn trim(&mut self, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Entry>> {
         if self.count <= self.retention.messages && self.bytes <= self.retention.bytes {
             return None;
         }
-        let (_, origin) = self.fronts.pop_first()?;
+        let origin = self.fronts.first()?.1;
         let log = self.logs.get_mut(&origin)?;
+        if !log.first_key_value().is_some_and(|(_, entry)| may(entry)) {
+            return None;
+        }
+        self.fronts.pop_first();
         let (_, entry) = log.pop_first()?;
         self.fronts.extend(front(log));
         if log.is_empty() {
@@ -259,7 +332,8 @@ impl Store for MemoryStore {
         Some(entry)
     }
 
-    fn size(&self) -> (usize, usize) {
+    /// How many entries are kept, and the bytes they take.
+    pub fn size(&self) -> (usize, usize) {
         (self.count, self.bytes)
     }
 }
@@ -314,8 +388,8 @@ mod tests {
             store.keep(&entry);
             store.show(&entry);
         }
-        assert_eq!(store.trim().unwrap().ts, 5);
-        assert!(store.trim().is_none());
+        assert_eq!(store.trim(|_| true).unwrap().ts, 5);
+        assert!(store.trim(|_| true).is_none());
         assert_eq!(store.size().0, 2);
         assert_eq!(
             store.page(&"lobby".parse().unwrap(), None, 9).entries.len(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hub::events::{EVENTS_BYTES_MAX, EVENTS_MAX};
+use crate::replica::archive::Archive;
 use crate::replica::log::Span;
 
 /// An event as a browser sees it: its kind, its data, and the id that it would come back with.
@@ -150,7 +151,13 @@ async fn what_cannot_be_replayed_is_said_and_the_newest_page_comes_instead() {
 async fn a_client_that_does_not_read_is_let_go_and_resumes() {
     let f = Fixture::new(&PLAIN);
     let room = "tea".parse().unwrap();
-    let open = || f.hub.with(|node, _| node.open_events(&room, None)).unwrap();
+    let nothing = Archive::default();
+    let open = || {
+        let opened = f
+            .hub
+            .with(|node, _| node.open_events(&room, None, &nothing));
+        opened.unwrap().unwrap()
+    };
     for (text, bound) in [
         ("x".repeat(4000), EVENTS_BYTES_MAX),
         ("x".to_owned(), usize::MAX),

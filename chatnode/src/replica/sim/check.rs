@@ -3,173 +3,206 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::clients::Client;
 use super::world::{NodeId, World};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Origin, RoomName};
 
-const ALL: Span = Span {
-    after: 0,
-    through: u64::MAX,
-};
+/// Messages of a page when a transcript is read.
+const PAGE: usize = 50;
+
+/// What each node shows of each room.
+type Transcripts = BTreeMap<(NodeId, RoomName), Vec<Arc<Entry>>>;
 
 /// Judges the end of a run.
 pub(super) fn all(world: &mut World) {
     let live = world.live();
-    everybody_is_ready_and_linked(world, &live);
-    positions_agree(world, &live);
+    if let Some(why) = world.unsettled() {
+        world.broken(format!("all had converged, but now {why}"));
+    }
     what_the_living_said_is_everywhere(world, &live);
     logs_agree(world, &live);
-    lost_numbers_were_announced(world, &live);
-    transcripts_agree(world, &live);
-    members_agree(world, &live);
+    nothing_was_skipped_in_silence(world, &live);
+    counts_are_true(world, &live);
+    let transcripts = transcripts(world, &live);
+    transcripts_show_what_is_held(world, &transcripts);
+    transcripts_agree(world, &live, &transcripts);
     acknowledged_is_kept(world, &live);
-    clients_saw_everything(world);
+    clients_saw_everything(world, &transcripts);
+    clients_saw_what_was_said_last(world);
+    nobody_waits(world);
     count(world);
 }
 
-fn everybody_is_ready_and_linked(world: &World, live: &[NodeId]) {
-    for &id in live {
-        let replica = &world.nodes[id].replica;
-        if !replica.is_ready() {
-            world.broken(format!("n{id} is not ready"));
-        }
-        for &other in live {
-            let origin = world.nodes[other].origin;
-            if other != id && !replica.peers().hears(origin) {
-                world.broken(format!("n{id} does not hear n{other}"));
-            }
-        }
+/// What a node holds of an origin.
+fn log(world: &World, id: NodeId, origin: Origin) -> Vec<Arc<Entry>> {
+    let all = Span {
+        after: 0,
+        through: u64::MAX,
+    };
+    let page = world.nodes[id].replica.log_page(origin, all, usize::MAX);
+    let mut entries = page.entries;
+    if let Some(disk) = world.disk_of(id) {
+        entries.extend(disk.range(origin, all));
+        entries.sort_by_key(|entry| entry.seq);
+        entries.dedup_by_key(|entry| entry.seq);
     }
-}
-
-fn positions_agree(world: &World, live: &[NodeId]) {
-    let position = |id: &NodeId| world.nodes[*id].replica.position();
-    for pair in live.windows(2) {
-        // What was forgotten whole is no part of the comparison where retention is small.
-        if position(&pair[0]) != position(&pair[1]) && !world.plan.trims {
-            world.broken(format!(
-                "positions differ: n{} {:?}, n{} {:?}",
-                pair[0],
-                position(&pair[0]),
-                pair[1],
-                position(&pair[1])
-            ));
-        }
-    }
+    entries
 }
 
 fn what_the_living_said_is_everywhere(world: &World, live: &[NodeId]) {
     if world.plan.trims {
         return;
     }
-    let origins: BTreeSet<Origin> = live.iter().map(|id| world.nodes[*id].origin).collect();
-    for id in world.ledger.keys() {
-        if !origins.contains(&id.origin) {
-            continue;
-        }
-        for &node in live {
-            if !world.holds(node, *id) {
+    for &origin in live {
+        for said in world.ledger.of(origin) {
+            let id = said.entry.id();
+            if let Some(node) = live.iter().find(|node| !world.holds(**node, id)) {
                 world.broken(format!("n{node} lacks {id:?}, whose origin lives"));
             }
         }
     }
 }
 
+/// All hold the same, and it is what was said.
 fn logs_agree(world: &World, live: &[NodeId]) {
+    for origin in world.nodes.iter().map(|node| node.origin) {
+        let mut first: Option<(NodeId, BTreeSet<u64>)> = None;
+        for &id in live {
+            let log = log(world, id, origin);
+            let true_one = |entry: &&Arc<Entry>| {
+                let said = world.ledger.get(entry.id());
+                said.is_some_and(|said| said.entry == **entry)
+            };
+            if let Some(entry) = log.iter().find(|entry| !true_one(entry)) {
+                world.broken(format!("n{id} holds {entry:?}, which nobody said"));
+            }
+            let seqs: BTreeSet<u64> = log.iter().map(|entry| entry.seq).collect();
+            match &first {
+                Some((other, others)) if *others != seqs && !world.plan.trims => {
+                    let differ: Vec<_> = others.symmetric_difference(&seqs).collect();
+                    world.broken(format!(
+                        "n{other} and n{id} hold {origin} differently: {differ:?}"
+                    ));
+                }
+                _ => first = Some((id, seqs)),
+            }
+        }
+    }
+}
+
+/// P5: each number came, or was said to be lost, or was trimmed before the node had any.
+fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
+    for &id in live {
+        let node = &world.nodes[id];
+        for (of, other) in world.nodes.iter().enumerate() {
+            let Some(log) = node.replica.log(other.origin) else {
+                continue;
+            };
+            let began = node.began_behind.get(&other.origin).copied();
+            for seq in began.unwrap_or_default() + 1..=log.held() {
+                let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
+                let came = node.arrivals.at(of, seq).is_some();
+                let lost = !came || log.holes().iter().any(inside);
+                if lost && !node.announced(other.origin, seq) {
+                    world.broken(format!("n{id} passed {}.{seq} in silence", other.origin));
+                }
+            }
+        }
+    }
+}
+
+/// What is counted for people is so.
+fn counts_are_true(world: &World, live: &[NodeId]) {
     if world.plan.trims {
         return;
     }
-    for origin in world.nodes.iter().map(|node| node.origin) {
-        let seqs = |id: NodeId| {
-            let page = world.nodes[id].replica.log_page(origin, ALL, usize::MAX);
-            page.entries.iter().map(|e| e.seq).collect::<BTreeSet<_>>()
-        };
-        for pair in live.windows(2) {
-            let (a, b) = (seqs(pair[0]), seqs(pair[1]));
-            if a != b {
-                let differ: Vec<_> = a.symmetric_difference(&b).collect();
-                world.broken(format!(
-                    "n{} and n{} hold {origin} differently: {differ:?}",
-                    pair[0], pair[1]
-                ));
-            }
-        }
-    }
-}
-
-fn lost_numbers_were_announced(world: &World, live: &[NodeId]) {
     for &id in live {
-        let node = &world.nodes[id];
-        for (origin, hole) in world.holes(id) {
-            let within = |(o, span): &(Origin, Span)| {
-                *o == origin && span.after <= hole.after && hole.through <= span.through
+        for other in &world.nodes {
+            let Some(log) = world.nodes[id].replica.log(other.origin) else {
+                continue;
             };
-            let announced = node.gaps.iter().chain(&node.holes_before_ready).any(within);
-            if !announced {
-                world.broken(format!("n{id} passed {origin} {hole:?} in silence"));
+            let holes = log.holes().iter();
+            let lost: u64 = holes.map(|hole| hole.through - hole.after).sum();
+            let counts = log.counts;
+            let restored = world.nodes[id].restored.get(&other.origin);
+            let restored = restored.copied().unwrap_or_default();
+            if counts.lost != lost || counts.received + restored + lost != log.held() {
+                world.broken(format!(
+                    "n{id} counts {counts:?} of {}, lacks {lost} of {}",
+                    other.origin,
+                    log.held()
+                ));
             }
         }
     }
 }
 
+/// Reads a room from a node, page by page, as clients do.
 fn transcript(world: &World, id: NodeId, room: &RoomName) -> Vec<Arc<Entry>> {
-    let page = world.nodes[id].replica.page(room, None, usize::MAX);
-    page.map(|page| page.entries).unwrap_or_default()
-}
-
-fn transcripts_agree(world: &World, live: &[NodeId]) {
-    let rooms: BTreeSet<RoomName> = world.ledger.values().map(|e| e.room.clone()).collect();
-    for room in rooms {
-        for pair in live.windows(2) {
-            let a = transcript(world, pair[0], &room);
-            let b = transcript(world, pair[1], &room);
-            let json = |t: &[Arc<Entry>]| t.iter().map(|e| e.json.clone()).collect::<Vec<_>>();
-            if json(&a) != json(&b) && !world.plan.trims {
-                world.broken(format!(
-                    "n{} and n{} show {room} differently",
-                    pair[0], pair[1]
-                ));
-            }
-        }
-        let Some(first) = live.first() else { return };
-        let shown = transcript(world, *first, &room);
-        let mut mids = BTreeSet::new();
-        for entry in &shown {
-            if let Some(mid) = &entry.mid
-                && !mids.insert(mid.clone())
-            {
-                world.broken(format!("{room} shows {mid:?} twice"));
-            }
-        }
-        if !shown.is_sorted_by_key(|entry| entry.place()) {
-            world.broken(format!("{room} is not in order"));
-        }
-    }
-}
-
-fn members_agree(world: &World, live: &[NodeId]) {
-    let mut truth: BTreeMap<RoomName, BTreeSet<_>> = BTreeMap::new();
-    for client in world.clients.iter().filter(|client| !client.gone) {
-        let Some(home) = client.home.filter(|home| home.joined) else {
-            world.broken(format!("{} could not connect", client.name));
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let Some(page) = world.page_of(id, room, before, PAGE) else {
+            world.broken(format!("n{id} does not know {before:?} that it has shown"));
         };
-        assert!(world.nodes[home.node].alive);
-        let names = truth.entry(client.room.clone()).or_default();
-        names.insert(client.name.clone());
+        before = page.entries.first().map(|entry| entry.id());
+        pages.push(page.entries);
+        if !page.more {
+            pages.reverse();
+            return pages.concat();
+        }
     }
-    for &id in live {
-        let replica = &world.nodes[id].replica;
-        for room in (0..world.plan.rooms).map(|n| format!("room{n}").parse().unwrap()) {
-            let expected = truth.get(&room).cloned().unwrap_or_default();
-            let listed: BTreeSet<_> = replica.members().list(&room).into_iter().collect();
-            let told = world.nodes[id].told_members.get(&room);
-            let told = told.cloned().unwrap_or_default();
-            if listed != expected || told != expected {
-                world.broken(format!(
-                    "n{id} lists {listed:?} in {room}, told {told:?}; there are {expected:?}"
-                ));
-            }
+}
+
+fn transcripts(world: &World, live: &[NodeId]) -> Transcripts {
+    let rooms: BTreeSet<RoomName> = world.clients.iter().map(|c| c.room.clone()).collect();
+    let each = live
+        .iter()
+        .flat_map(|id| rooms.iter().map(|room| (*id, room.clone())));
+    each.map(|(id, room)| {
+        let shown = transcript(world, id, &room);
+        ((id, room), shown)
+    })
+    .collect()
+}
+
+/// A room is what the node holds of it, in the one order, and of those with one mid the first.
+fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
+    for ((id, room), shown) in transcripts {
+        let origins = world.nodes.iter().map(|node| node.origin);
+        let held = origins.flat_map(|origin| log(world, *id, origin));
+        let mut held: Vec<_> = held.filter(|entry| entry.room == *room).collect();
+        held.sort_by_key(|entry| entry.place());
+        let mut mids = BTreeSet::new();
+        held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
+        // A mid that memory let go is known by its age, if the clocks can be trusted.
+        let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
+        if held != *shown && !ageless {
+            let ids = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.id()).collect();
+            let (held, shown): (Vec<_>, Vec<_>) = (ids(&held), ids(shown));
+            let first = held.iter().zip(&shown).position(|(a, b)| a != b);
+            world.broken(format!(
+                "n{id} shows {} in {room}, holds {}, the first other is {first:?}",
+                shown.len(),
+                held.len()
+            ));
+        }
+    }
+}
+
+/// P2: the same bytes from every node.
+fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) {
+    let Some(first) = live.first() else { return };
+    for ((id, room), shown) in transcripts {
+        let others = &transcripts[&(*first, room.clone())];
+        let json = |entries: &[Arc<Entry>]| {
+            let json = entries.iter().map(|entry| entry.json.clone());
+            json.collect::<Vec<_>>()
+        };
+        if json(shown) != json(others) && !world.plan.trims {
+            world.broken(format!("n{id} and n{first} show {room} differently"));
         }
     }
 }
@@ -181,7 +214,12 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
     }
     for reply in &world.replies {
         let mut holders = reply.holders.iter().chain([&reply.node]);
-        if !holders.any(|id| world.nodes[*id].alive) {
+        // A machine that was started again gives back what its disk has.
+        let slot = world.nodes[reply.node].slot;
+        let own = world.nodes[reply.node].origin == reply.id.origin;
+        let kept = own && world.machines[slot].disk.is_some();
+        let back = kept && live.iter().any(|id| world.nodes[*id].slot == slot);
+        if !back && !holders.any(|id| world.nodes[*id].alive) {
             continue;
         }
         for &id in live {
@@ -192,54 +230,75 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
     }
 }
 
+/// Whether a client need not have seen an entry: it, or what was said with its mid, was there
+/// before the client, or is in a gap that it was told of.
+fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
+    let before = |id: EntryId| client.base.get(&id.origin).is_some_and(|s| *s >= id.seq);
+    let excused = |id: EntryId| before(id) || client.was_told_of(id);
+    let alike = world.ledger.alike(entry);
+    excused(entry.id()) || alike.iter().any(|other| excused(*other))
+}
+
 /// P1 and P4: all that is shown was seen, or was there before, or was told to be lost.
-fn clients_saw_everything(world: &World) {
+fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
     if world.plan.trims {
         return;
     }
     for (index, client) in world.clients.iter().enumerate() {
         let Some(home) = client.home else { continue };
-        for entry in transcript(world, home.node, &client.room) {
+        for entry in &transcripts[&(home.node, client.room.clone())] {
             let id = entry.id();
-            let by_mid = entry
-                .mid
-                .as_ref()
-                .is_some_and(|mid| client.mids.contains_key(mid));
-            let before = |id: EntryId| client.base.get(&id.origin).is_some_and(|s| *s >= id.seq);
-            let excused = |id| before(id) || client.was_told_of(id);
-            // Said twice, the other may be what was there before the client, or in a gap.
-            let said_so = entry.mid.is_some()
-                && world
-                    .ledger
-                    .values()
-                    .any(|e| e.mid == entry.mid && excused(e.id()));
-            let excused = excused(id) || said_so;
-            if !client.seen.contains(&id) && !by_mid && !excused {
+            let mid = entry.mid.as_ref();
+            let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
+            if !client.seen.contains(&id) && !by_mid && !is_excused(world, client, entry) {
                 world.broken(format!(
-                    "client {index} at n{} never saw {id:?} {:?}",
-                    home.node, entry.mid
+                    "client {index} at n{} never saw {id:?} {mid:?}",
+                    home.node
                 ));
             }
         }
     }
 }
 
+/// When nothing is wrong everybody in a room sees what is said there, whatever is trimmed.
+fn clients_saw_what_was_said_last(world: &World) {
+    let Some(since) = world.talk_since else {
+        world.broken("nobody talked at the end");
+    };
+    for (index, client) in world.clients.iter().enumerate() {
+        let joined = client.home.and_then(|home| home.joined);
+        if joined.is_none_or(|joined| joined > since) {
+            continue;
+        }
+        for said in world.ledger.iter().filter(|said| said.at >= since) {
+            let entry = &said.entry;
+            let mid = entry.mid.as_ref();
+            let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
+            let seen = client.seen.contains(&entry.id()) || by_mid;
+            if entry.room == client.room && !seen && !is_excused(world, client, entry) {
+                world.broken(format!("client {index} did not see {:?}", entry.id()));
+            }
+        }
+    }
+}
+
+fn nobody_waits(world: &World) {
+    let living = |asked: &&super::judge::Asked| world.nodes[asked.node].alive;
+    if let Some(asked) = world.tickets.values().find(living) {
+        world.broken(format!("{asked:?} was never answered"));
+    }
+}
+
 fn count(world: &mut World) {
     let entries = world.ledger.len() as u64;
-    world.counters.add("entries", entries);
-    let mut mids = BTreeSet::new();
-    let repeats = world.ledger.values().filter(|e| e.mid.is_some());
-    let repeats = repeats.filter(|e| !mids.insert(e.mid.clone())).count() as u64;
-    world.counters.add("mid repeated elsewhere", repeats);
+    let repeats = world.ledger.repeats() as u64;
     let trimmed = world.nodes.iter().filter(|node| {
         let log = node.replica.log(node.origin);
         log.is_some_and(|log| log.floor() > 0)
     });
     let trimmed = trimmed.count() as u64;
-    world.counters.add("log trimmed", trimmed);
-    for what in ["mid repeated elsewhere", "log trimmed"] {
-        if world.counters.0.get(what) == Some(&0) {
-            world.counters.0.remove(what);
-        }
-    }
+    let counters = &mut world.outcome.counters;
+    counters.add("entries", entries);
+    counters.add("mid repeated elsewhere", repeats);
+    counters.add("log trimmed", trimmed);
 }

@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::judge::Push;
+use super::judge::Asked;
 use super::nodes::Input;
-use super::world::{Asked, Event, NodeId, World};
-use crate::replica::Say;
+use super::phases::Phase;
+use super::witness::Push;
+use super::world::{Event, NodeId, World};
+use crate::replica::archive::{Archive, Need};
 use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
+use crate::replica::resume::Resumed;
+use crate::replica::{Replica, Say};
+use crate::store::Page;
 
 /// A client without an answer goes elsewhere after this.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -49,7 +54,8 @@ pub(super) struct Conn {
 pub(super) struct Home {
     pub(super) node: NodeId,
     pub(super) conn: u64,
-    pub(super) joined: bool,
+    /// Since when it is in its room, if it is.
+    pub(super) joined: Option<Duration>,
     since: Duration,
 }
 
@@ -68,8 +74,8 @@ pub(super) struct Client {
     pub(super) seen: BTreeSet<EntryId>,
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
-    /// Whether a resume found it ahead of the node in what another node had said.
-    pub(super) was_ahead: bool,
+    /// What it had seen and the node that it came to last had not.
+    pub(super) ahead: BTreeMap<Origin, u64>,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
 }
@@ -87,7 +93,7 @@ impl Client {
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
-            was_ahead: false,
+            ahead: BTreeMap::new(),
             pending: BTreeMap::new(),
             said: 0,
         }
@@ -120,7 +126,7 @@ impl World {
                 let client = &mut self.clients[index];
                 if client.home.is_some_and(|home| home.conn == conn) {
                     client.home = None;
-                    self.counters.note("fault: client lost its node");
+                    self.note("fault: client lost its node");
                     // Some never come back: their names must go with their node.
                     let leaves = self.chance(0.2);
                     self.clients[index].gone = leaves;
@@ -136,7 +142,7 @@ impl World {
         let Some(home) = self.clients[index].home else {
             return self.connect(index);
         };
-        if !home.joined {
+        if home.joined.is_none() {
             if self.now > home.since + PATIENCE {
                 self.clients[index].home = None;
                 let leave = Input::Client(index, home.conn, Call::Leave);
@@ -144,15 +150,17 @@ impl World {
             }
             return;
         }
-        if !self.healed && self.chance(0.05) {
+        if self.phase == Phase::Faults && self.chance(0.05) {
             self.clients[index].home = None;
             let after = self.up_to(Duration::from_millis(20));
             let leave = Input::Client(index, home.conn, Call::Leave);
             self.at(after, Event::Input(home.node, leave));
             return;
         }
-        self.say_again(index, home);
-        if !self.healed && self.chance(0.6) {
+        if self.phase != Phase::Rest {
+            self.say_again(index, home);
+        }
+        if self.clients_talk() && self.chance(0.6) {
             self.say(index, home);
         }
     }
@@ -217,7 +225,7 @@ impl World {
         client.home = Some(Home {
             node,
             conn,
-            joined: false,
+            joined: None,
             since: now,
         });
         let since = client.position.as_ref().map(|position| {
@@ -241,9 +249,12 @@ impl World {
         match call {
             Call::Join(since) => {
                 // It may have given up meanwhile; then its leaving is on its way.
+                let resumed = self.resume(id, &room, since.as_deref());
                 let replica = &mut self.nodes[id].replica;
-                let resumed = replica.resume(&room, since.as_deref(), HISTORY);
                 replica.enter(&room, &name);
+                if let Some(since) = &since {
+                    self.resumed(id, &room, since, &resumed);
+                }
                 let conn_of = Conn {
                     client: index,
                     ahead: resumed.ahead.clone(),
@@ -264,6 +275,8 @@ impl World {
                 self.serial += 1;
                 let ticket = Ticket(self.serial);
                 let asked = Asked {
+                    node: id,
+                    at: self.now,
                     client: index,
                     conn: connected.then_some(conn),
                     mid: mid.clone(),
@@ -281,11 +294,48 @@ impl World {
                 };
                 self.nodes[id].replica.say(now, say);
                 self.settle(id);
-                if self.ledger.len() == before {
-                    self.counters.note("mid repeated here");
+                if self.ledger.len() == before && self.disk_of(id).is_none() {
+                    self.note("mid repeated here");
                 }
             }
         }
+    }
+
+    /// What a request is answered, when what it needs of the disk was read.
+    fn with_disk<T>(
+        &self,
+        id: NodeId,
+        room: &RoomName,
+        ask: impl Fn(&Replica, &Archive) -> Result<T, Need>,
+    ) -> T {
+        let mut archive = Archive::default();
+        loop {
+            match ask(&self.nodes[id].replica, &archive) {
+                Ok(answer) => return answer,
+                Err(need) => match self.disk_of(id) {
+                    Some(disk) => disk.read(room, need, &mut archive),
+                    None => self.broken(format!("n{id} needs {need:?} and has no disk")),
+                },
+            }
+        }
+    }
+
+    fn resume(&self, id: NodeId, room: &RoomName, since: Option<&[EntryId]>) -> Resumed {
+        self.with_disk(id, room, |replica, archive| {
+            replica.resume(room, since, HISTORY, archive)
+        })
+    }
+
+    pub(super) fn page_of(
+        &self,
+        id: NodeId,
+        room: &RoomName,
+        before: Option<EntryId>,
+        limit: usize,
+    ) -> Option<Page> {
+        self.with_disk(id, room, |replica, archive| {
+            replica.page_with(room, before, limit, archive)
+        })
     }
 
     /// Sends something down a connection, in order.

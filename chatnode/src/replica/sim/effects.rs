@@ -1,9 +1,7 @@
 //! What a node's effects do to the world.
 
-use std::sync::Arc;
-
 use super::fetches::Ask;
-use super::judge::Push;
+use super::witness::Push;
 use super::world::{Event, NodeId, World};
 use crate::bus::Topic;
 use crate::bus::frame::{Frame, LogFrame};
@@ -18,8 +16,7 @@ impl World {
             let mut batch: Option<LogFrame> = None;
             for effect in effects {
                 if let Effect::Append(entry, ack_wanted) = effect {
-                    self.tell(|_| format!("n{id} appends {:?} {:?}", entry.id(), entry.mid));
-                    self.ledger.insert(entry.id(), Arc::clone(&entry));
+                    self.appended(id, &entry);
                     let frame = batch.get_or_insert_with(|| LogFrame {
                         origin: entry.origin,
                         ack_wanted: false,
@@ -32,20 +29,18 @@ impl World {
                 if matches!(effect, Effect::Publish(..))
                     && let Some(frame) = batch.take()
                 {
-                    self.publish(id, Topic::Log, &Frame::Log(frame));
+                    self.publish(id, Topic::Log, Frame::Log(frame));
                 }
                 self.effect(id, effect);
             }
             if let Some(frame) = batch {
-                self.publish(id, Topic::Log, &Frame::Log(frame));
+                self.publish(id, Topic::Log, Frame::Log(frame));
             }
         }
+        self.feed_disk(id);
         let node = &mut self.nodes[id];
-        let due = node
-            .replica
-            .deadline()
-            .saturating_sub(node.mono_offset)
-            .max(self.now);
+        let offset = self.machines[node.slot].mono_offset;
+        let due = node.replica.deadline().saturating_sub(offset).max(self.now);
         if node.tick_at.is_none_or(|at| due < at) {
             node.tick_at = Some(due);
             let after = due - self.now;
@@ -56,17 +51,27 @@ impl World {
     fn effect(&mut self, id: NodeId, effect: Effect) {
         match effect {
             Effect::Append(..) => unreachable!("batched by the caller"),
-            Effect::Publish(topic, frame) => self.publish(id, topic, &frame),
+            Effect::Publish(topic, frame) => {
+                self.tells_the_truth(id, topic, &frame);
+                self.publish(id, topic, frame);
+            }
             Effect::Deliver(entry) => {
                 self.tell(|_| format!("n{id} delivers {:?}", entry.id()));
+                self.delivered(id, &entry);
                 self.deliver(id, &entry);
             }
             Effect::Said {
                 ticket,
                 id: entry,
+                ts,
                 copies,
-                ..
-            } => self.said(id, ticket, entry, copies),
+            } => self.said(id, ticket, (entry, ts), copies),
+            Effect::NotSaid { ticket, .. } => {
+                self.note("refused for the disk");
+                if self.tickets.remove(&ticket).is_none() {
+                    self.broken(format!("{ticket:?} was answered twice"));
+                }
+            }
             Effect::Fetch(fetch) => {
                 self.tell(|_| format!("n{id} asks {fetch:?}"));
                 self.ask(id, fetch.from, Ask::Log(fetch));
@@ -74,8 +79,8 @@ impl World {
             Effect::FetchMembers(from) => self.ask(id, from, Ask::Members(from)),
             Effect::Gap(origin, span) => {
                 self.tell(|_| format!("n{id} gives up {origin} {span:?}"));
-                self.counters.note("hole passed");
-                self.gave_up(id, origin);
+                self.note("hole passed");
+                self.gave_up(id, origin, span);
                 self.nodes[id].gaps.push((origin, span));
                 let conns: Vec<u64> = self.nodes[id].conns.keys().copied().collect();
                 for conn in conns {
@@ -87,32 +92,38 @@ impl World {
             Effect::Ready(lacking) => {
                 self.tell(|_| format!("n{id} is ready, lacks {lacking:?}"));
                 let late = self.now >= self.nodes[id].started + JOIN_MAX;
-                let how = if late {
+                self.note(if late {
                     "ready after 5 s"
                 } else {
                     "ready with all"
-                };
-                self.counters.note(how);
-                self.nodes[id].holes_before_ready = self.holes(id);
+                });
+                if !late {
+                    self.ready_with_all(id, &lacking);
+                }
+                self.nodes[id].passed_before_ready = self.passed(id);
             }
         }
     }
 
     fn members_told(&mut self, id: NodeId, change: Change, count: usize) {
-        let names = self.nodes[id].told_members.entry(change.room).or_default();
+        let told = &mut self.nodes[id].told_members;
+        let names = told.entry(change.room).or_default();
+        let mut wrong = None;
         for name in change.left {
             if !names.remove(&name) {
-                panic!("SEED={}: {name} left twice", self.seed);
+                wrong = Some(format!("{name} left twice"));
             }
         }
         for name in change.joined {
             if !names.insert(name.clone()) {
-                panic!("SEED={}: {name} joined twice", self.seed);
+                wrong = Some(format!("{name} joined twice"));
             }
         }
         if names.len() != count {
-            let names = names.clone();
-            self.broken(format!("n{id} counts {count} members, told were {names:?}"));
+            wrong = Some(format!("{count} members, told were {names:?}"));
+        }
+        if let Some(wrong) = wrong {
+            self.broken(format!("n{id} says: {wrong}"));
         }
     }
 }

@@ -6,7 +6,9 @@ use rand::RngExt as _;
 
 use super::net::Way;
 use super::nodes::Input;
-use super::world::{Event, NodeId, World};
+use super::phases::Phase;
+use super::plan::Kind;
+use super::world::{Event, World};
 
 /// A fault that ends by itself.
 #[derive(Debug)]
@@ -16,19 +18,36 @@ pub(super) enum Fault {
 }
 
 impl World {
+    pub(super) fn plan_faults(&mut self) {
+        let first = match self.plan.long_partition {
+            Some(lasts) => self.plan.faults_end.saturating_sub(lasts),
+            None => Duration::from_secs(1),
+        };
+        self.at(first, Event::Fault);
+    }
+
     /// Something breaks, and the next fault is planned.
     pub(super) fn fault(&mut self) {
-        if self.healed {
+        if self.phase != Phase::Faults {
             return;
         }
-        match self.rng.random_range(0..20) {
-            0..=3 => self.partition(),
-            4..=6 => self.one_way_cut(),
-            7..=10 => self.illness(),
-            11..=13 => self.crash(),
-            14..=15 => self.freeze(),
-            16 => self.wall_jump(),
-            _ => self.reset_link(),
+        if self.plan.long_partition.is_some() {
+            return self.divide();
+        }
+        let kinds = self.plan.faults.clone();
+        match self.pick(&kinds) {
+            Some(Kind::Partition) => self.partition(),
+            Some(Kind::OneWayCut) => self.one_way_cut(),
+            Some(Kind::Illness) => self.illness(),
+            Some(Kind::Crash) => self.crash(),
+            Some(Kind::Freeze) => self.freeze(),
+            Some(Kind::ClockJump) => self.wall_jump(),
+            Some(Kind::Burst) => self.burst(),
+            Some(Kind::Disk) => self.disk_trouble(),
+            Some(Kind::Stuck) => self.stick(),
+            Some(Kind::Overload) => self.overload(),
+            Some(Kind::Reset) => self.reset_link(),
+            None => {}
         }
         let after = self
             .plan
@@ -47,16 +66,6 @@ impl World {
         }
     }
 
-    /// The last fault is over.
-    pub(super) fn heal(&mut self) {
-        self.tell(|_| "all is mended".to_owned());
-        self.healed = true;
-        self.net.heal();
-        for id in self.live() {
-            self.thaw_soon(id, Duration::ZERO);
-        }
-    }
-
     fn slots_apart(&mut self) -> (Vec<usize>, Vec<usize>) {
         (0..self.plan.slots).partition(|_| self.rng.random_bool(0.5))
     }
@@ -67,9 +76,8 @@ impl World {
     }
 
     fn cut_for(&mut self) -> Way {
-        let lasts = Duration::from_millis(self.rng.random_range(200..9_000));
         Way {
-            cut_until: Some((self.now + lasts).min(self.plan.faults_end)),
+            cut_until: Some(self.for_ms(200..9_000)),
             stalls: self.chance(0.5),
             ill: false,
         }
@@ -78,14 +86,83 @@ impl World {
     fn partition(&mut self) {
         let (here, there) = self.slots_apart();
         let way = self.cut_for();
-        self.counters.note("fault: partition");
+        self.note("fault: partition");
         self.tell(|_| format!("cut {here:?} | {there:?} {way:?}"));
-        for &a in &here {
-            for &b in &there {
+        self.cut_apart(&here, &there, way);
+    }
+
+    fn cut_apart(&mut self, here: &[usize], there: &[usize], way: Way) {
+        for &a in here {
+            for &b in there {
                 self.cut(a, b, way);
                 self.cut(b, a, way);
             }
         }
+    }
+
+    /// Two halves hear nothing of each other until the faults end.
+    fn divide(&mut self) {
+        self.note("fault: long partition");
+        let slots: Vec<usize> = (0..self.plan.slots).collect();
+        let (here, there) = slots.split_at(self.plan.slots / 2);
+        let way = Way {
+            cut_until: Some(self.plan.faults_end),
+            ..Way::default()
+        };
+        self.tell(|_| format!("cut {here:?} | {there:?}"));
+        self.cut_apart(here, there, way);
+    }
+
+    /// A publisher drops all that it has for one listener, in silence, though their link is well.
+    fn burst(&mut self) {
+        let links = self.net.links();
+        let Some((from, listener, _)) = self.pick(&links) else {
+            return;
+        };
+        let until = self.for_ms(50..1_500);
+        self.tell(|_| format!("n{from} drops what is for n{listener} until {until:?}"));
+        self.net.drop_until(from, listener, until);
+    }
+
+    /// When a fault that lasts so many milliseconds ends.
+    fn for_ms(&mut self, lasts: std::ops::Range<u64>) -> Duration {
+        let lasts = Duration::from_millis(self.rng.random_range(lasts));
+        (self.now + lasts).min(self.plan.faults_end)
+    }
+
+    /// A node has too much to do: for a while it drops what it publishes, answers no fetch, and
+    /// some of its links end and cannot be had again.
+    fn overload(&mut self) {
+        let live = self.live();
+        let Some(id) = self.pick(&live) else { return };
+        self.note("fault: overload");
+        let drops_until = self.for_ms(100..1_500);
+        let stuck_until = self.for_ms(2_000..8_000);
+        self.tell(|_| format!("n{id} is overloaded until {stuck_until:?}"));
+        self.nodes[id].stuck_until = stuck_until;
+        let links = self.net.links().into_iter();
+        for (_, listener, dial) in links.filter(|(from, ..)| *from == id) {
+            self.net.drop_until(id, listener, drops_until);
+            if self.chance(0.4) {
+                let after = self.for_ms(1..1_000) - self.now;
+                self.at(after, Event::Input(listener, Input::Closed(id, dial)));
+                let (from, to) = (self.nodes[id].slot, self.nodes[listener].slot);
+                let way = Way {
+                    cut_until: Some(self.for_ms(2_000..6_000)),
+                    ..Way::default()
+                };
+                self.cut(from, to, way);
+            }
+        }
+    }
+
+    /// A node answers nothing by HTTP for a while, though it speaks and hears.
+    fn stick(&mut self) {
+        let live = self.live();
+        let Some(id) = self.pick(&live) else { return };
+        let until = self.for_ms(500..6_000);
+        self.tell(|_| format!("n{id} answers no fetch until {until:?}"));
+        self.nodes[id].stuck_until = until;
     }
 
     fn one_way_cut(&mut self) {
@@ -97,7 +174,7 @@ impl World {
             all
         };
         let way = self.cut_for();
-        self.counters.note("fault: one-way cut");
+        self.note("fault: one-way cut");
         self.tell(|_| format!("cut {from} -> {to:?} {way:?}"));
         for to in to {
             self.cut(from, to, way);
@@ -122,11 +199,11 @@ impl World {
 
     fn crash(&mut self) {
         let live = self.live();
-        if !self.plan.crashes || live.len() < 2 {
+        if live.len() < 2 {
             return;
         }
         let Some(id) = self.pick(&live) else { return };
-        self.counters.note("fault: crash");
+        self.note("fault: crash");
         let at_once = self.chance(0.7);
         let sent_is_lost = self.chance(0.5);
         self.tell(|_| format!("n{id} crashes, seen at once: {at_once}"));
@@ -137,6 +214,7 @@ impl World {
         node.crashed = Some(now);
         node.sent_is_lost = sent_is_lost;
         node.inbox.clear();
+        self.die_writing(id);
         for (from, listener, dial) in self.net.links() {
             if from != id {
                 continue;
@@ -148,9 +226,9 @@ impl World {
         }
         self.clients_lose(id, at_once);
         if self.chance(0.8) {
-            self.counters.note("fault: restart");
+            self.note("fault: restart");
             let after = Duration::from_millis(self.rng.random_range(50..5_000));
-            self.at(after, Event::Start(slot));
+            self.start_in(after, slot);
         }
     }
 
@@ -160,7 +238,7 @@ impl World {
         if self.nodes[id].frozen {
             return;
         }
-        self.counters.note("fault: freeze");
+        self.note("fault: freeze");
         let lasts = Duration::from_millis(self.rng.random_range(100..9_000));
         let deaf = self.chance(0.5);
         self.tell(|_| format!("n{id} freezes for {lasts:?}"));
@@ -168,22 +246,23 @@ impl World {
         node.frozen = true;
         node.deaf_after = deaf.then_some(self.now + Duration::from_secs(3));
         let lasts = lasts.min(self.plan.faults_end.saturating_sub(self.now));
-        self.thaw_soon(id, lasts);
-    }
-
-    fn thaw_soon(&mut self, id: NodeId, after: Duration) {
-        self.at(after, Event::Thaw(id));
+        self.at(lasts, Event::Thaw(id));
     }
 
     fn wall_jump(&mut self) {
         let live = self.live();
         let Some(id) = self.pick(&live) else { return };
-        self.counters.note("fault: clock jump");
+        self.note("fault: clock jump");
         let seconds: i64 = if self.chance(0.3) { 3600 } else { 5 };
         let jump = self
             .rng
             .random_range(-seconds * 1_000_000..seconds * 1_000_000);
         self.tell(|_| format!("n{id}'s wall clock jumps by {jump} us"));
-        self.nodes[id].wall_offset_us += jump;
+        self.clocks_are_wild |= seconds > 60;
+        let node = &mut self.nodes[id];
+        let wrong = &mut self.machines[node.slot].wall_offset_us;
+        *wrong += jump;
+        let (least, most) = node.wall_wrong_us;
+        node.wall_wrong_us = (least.min(*wrong), most.max(*wrong));
     }
 }

@@ -1,10 +1,13 @@
 //! The fetches that repair asks for, by HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::nodes::Input;
 use super::world::{Event, NodeId, World};
+use crate::bus::frame::{self, EntriesPage};
 use crate::replica::LogPage;
+use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::members::Snapshot;
 use crate::replica::names::Origin;
@@ -12,8 +15,10 @@ use crate::replica::repair::Fetch;
 
 /// A fetch without an answer fails after this.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a page of entries: small, so that pages matter here.
-const PAGE_BYTES: usize = 4096;
+/// A slow answer takes so long at the most: it may come when nobody waits for it any more.
+const SLOW_MAX: Duration = Duration::from_secs(4);
+/// What a wire carries in a second, where that matters: 100 Mbit.
+const WIRE_BYTES_PER_S: f64 = 12_500_000.0;
 
 /// What is asked by HTTP.
 #[derive(Debug, Clone, Copy)]
@@ -25,21 +30,34 @@ pub(super) enum Ask {
 /// What comes back.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Log(LogPage),
+    /// Entries, and when they were looked up.
+    Log(LogPage, Duration),
     Members(Snapshot),
     Failed,
     TimedOut,
 }
 
+/// What a peer told of its entries.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) by: NodeId,
+    pub(super) of: Origin,
+    pub(super) span: Span,
+    pub(super) at: Duration,
+}
+
 impl World {
     /// A node asks another by HTTP. It hears of the outcome within the timeout, come what may.
     pub(super) fn ask(&mut self, id: NodeId, from: Origin, ask: Ask) {
+        if let Ask::Log(fetch) = &ask {
+            self.fetches_are_few(id, fetch);
+        }
         self.serial += 1;
         let request = self.serial;
         self.nodes[id].asked.insert(request, ask);
         let timeout = Event::Input(id, Input::Answer(request, Answer::TimedOut));
         self.at(FETCH_TIMEOUT, timeout);
-        let Some(server) = self.by_origin(from) else {
+        let Some(server) = self.ledger.node(from) else {
             self.broken(format!("n{id} asks {from}, which never was"));
         };
         let way = self.way(id, server);
@@ -56,37 +74,130 @@ impl World {
     }
 
     pub(super) fn serve(&mut self, id: NodeId, to: NodeId, request: u64, ask: &Ask) {
-        let replica = &self.nodes[id].replica;
-        let answer = match ask {
-            Ask::Log(fetch) => Answer::Log(replica.log_page(fetch.origin, fetch.span, PAGE_BYTES)),
-            Ask::Members(_) => Answer::Members(replica.members().snapshot()),
-        };
+        if self.now < self.nodes[id].stuck_until {
+            return self.note("fault: fetch not answered");
+        }
         let way = self.way(id, to);
+        let answer = match ask {
+            Ask::Log(fetch) => {
+                let page = self.page(id, to, fetch, way.ill);
+                Answer::Log(page, self.now)
+            }
+            Ask::Members(_) => Answer::Members(self.nodes[id].replica.members().snapshot()),
+        };
         if way.cut_until.is_none() {
-            let after = self.delay(way);
+            let mut after = self.delay(way) + self.on_the_wire(to, &answer);
+            if way.ill && self.chance(self.plan.fetch_failure / 2.0) {
+                self.note("fault: fetch answered slowly");
+                after += self.up_to(SLOW_MAX);
+            }
             self.at(after, Event::Input(to, Input::Answer(request, answer)));
         }
     }
 
+    /// The page that a node answers with: what it was asked for, or, where things are ill, now and
+    /// then of another origin.
+    fn page(&mut self, id: NodeId, to: NodeId, fetch: &Fetch, ill: bool) -> LogPage {
+        if ill && self.chance(self.plan.fetch_failure / 4.0) {
+            let origins: Vec<Origin> = self.nodes.iter().map(|node| node.origin).collect();
+            let other = self.pick(&origins).unwrap_or(fetch.origin);
+            let replica = &self.nodes[id].replica;
+            let page = replica.log_page(other, fetch.span, self.plan.page_bytes);
+            if other != fetch.origin && !page.entries.is_empty() {
+                self.note("fault: foreign page");
+                return page;
+            }
+        }
+        let page = self.page_of_log(id, to, fetch);
+        let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq).collect();
+        let fits = |seq: &u64| fetch.span.after < *seq && *seq <= fetch.span.through;
+        if !seqs.iter().all(fits) || !seqs.is_sorted_by(|a, b| a < b) {
+            self.broken(format!("n{id} answers {fetch:?} with {seqs:?}"));
+        }
+        if !self.plan.encodes {
+            return page;
+        }
+        let bytes = frame::encode_entries(&EntriesPage {
+            origin: fetch.origin,
+            floor: page.floor,
+            entries: page.entries,
+        });
+        match frame::decode_entries(&bytes) {
+            Ok(page) => LogPage {
+                floor: page.floor,
+                entries: page.entries,
+            },
+            Err(why) => self.broken(format!("n{id} answers {fetch:?}, but {why}")),
+        }
+    }
+
+    /// A part of a log, from memory or from the disk, as the rim gives it.
+    fn page_of_log(&self, id: NodeId, to: NodeId, fetch: &Fetch) -> LogPage {
+        let replica = &self.nodes[id].replica;
+        let whole = self.nodes[to].replica.is_durable();
+        if let Some(archived) = replica.archived(fetch.origin, fetch.span)
+            && let Some(disk) = self.disk_of(id)
+            && (whole || fetch.span.after > 0)
+        {
+            let mut entries = disk.range(fetch.origin, archived);
+            let mut bytes = 0;
+            let fit = entries.iter().take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.json.len();
+                first || bytes <= self.plan.page_bytes
+            });
+            entries.truncate(fit.count());
+            if !entries.is_empty() {
+                return LogPage { floor: 0, entries };
+            }
+        }
+        let mut page = replica.log_page(fetch.origin, fetch.span, self.plan.page_bytes);
+        if !whole && fetch.span.after == 0 {
+            let window = replica.log(fetch.origin).map_or(0, |log| log.window());
+            page.floor = page.floor.max(window);
+        }
+        page
+    }
+
+    /// How long an answer waits for the wire of who asked, and is on it.
+    fn on_the_wire(&mut self, to: NodeId, answer: &Answer) -> Duration {
+        let Answer::Log(page, _) = answer else {
+            return Duration::ZERO;
+        };
+        if !self.plan.costs {
+            return Duration::ZERO;
+        }
+        let bytes: usize = page
+            .entries
+            .iter()
+            .map(|entry| frame::entry_len(entry))
+            .sum();
+        let takes = Duration::from_secs_f64(bytes as f64 / WIRE_BYTES_PER_S);
+        let wire = &mut self.nodes[to].wire_until;
+        *wire = (*wire).max(self.now) + takes;
+        *wire - self.now
+    }
+
     pub(super) fn answered(&mut self, id: NodeId, request: u64, answer: Answer) {
         let Some(ask) = self.nodes[id].asked.remove(&request) else {
+            if !matches!(answer, Answer::TimedOut) {
+                self.note("fault: fetch answered too late");
+            }
             return;
         };
         match answer {
-            Answer::Failed => self.counters.note("fault: fetch failed"),
-            Answer::TimedOut => self.counters.note("fault: fetch timed out"),
-            Answer::Log(_) | Answer::Members(_) => {}
+            Answer::Failed => self.note("fault: fetch failed"),
+            Answer::TimedOut => self.note("fault: fetch timed out"),
+            Answer::Log(..) | Answer::Members(_) => {}
         }
         match (ask, answer) {
-            (Ask::Log(fetch), answer) => {
-                let page = match answer {
-                    Answer::Log(page) => Some(page),
-                    Answer::Members(_) | Answer::Failed | Answer::TimedOut => None,
-                };
-                self.log_answered(id, &fetch, page);
+            (Ask::Log(fetch), Answer::Log(page, at)) => self.page_came(id, &fetch, page, at),
+            (Ask::Log(fetch), _) => {
+                let now = self.now_of(id);
+                self.nodes[id].replica.fetched(now, fetch.id, None);
             }
             (Ask::Members(origin), Answer::Members(snapshot)) => {
-                self.counters.note("members snapshot");
+                self.note("members snapshot");
                 let replica = &mut self.nodes[id].replica;
                 replica.members_fetched(origin, Some(snapshot));
             }
@@ -97,40 +208,48 @@ impl World {
         }
     }
 
-    fn log_answered(&mut self, id: NodeId, fetch: &Fetch, page: Option<LogPage>) {
-        let now = self.now_of(id);
-        let wanted = |span: Span, seq: u64| span.after < seq && seq <= span.through;
-        let new = page.as_ref().map_or(0, |page| {
-            let seqs = page.entries.iter().map(|entry| entry.id());
-            seqs.filter(|entry| wanted(fetch.span, entry.seq) && !self.holds(id, *entry))
-                .count()
-        });
+    fn page_came(&mut self, id: NodeId, fetch: &Fetch, page: LogPage, at: Duration) {
+        let foreign = |entry: &Arc<Entry>| entry.origin != fetch.origin;
+        let is_foreign = page.entries.iter().any(foreign);
+        let by = self.ledger.node(fetch.from);
+        let of = self.ledger.node(fetch.origin);
+        let (Some(by), Some(of)) = (by, of) else {
+            return;
+        };
+        let node = &mut self.nodes[id];
+        let mut is_new = false;
+        if !is_foreign {
+            is_new = node.arrived(of, &page.entries, self.now);
+            node.told.push(Told {
+                by,
+                of: fetch.origin,
+                span: fetch.span,
+                at,
+            });
+        }
         let log = |world: &Self| {
             let log = world.nodes[id].replica.log(fetch.origin);
             log.map_or((0, 0, 0), |log| (log.counts.lost, log.floor(), log.held()))
         };
-        let before = log(self);
-        self.nodes[id].replica.fetched(now, fetch.id, page);
-        let after = log(self);
-        if new > 0 {
-            let origin_lives = self
-                .by_origin(fetch.origin)
-                .is_some_and(|id| self.nodes[id].alive);
-            let how = if fetch.from == fetch.origin {
-                "repaired from the origin"
-            } else {
-                "repaired from another node"
-            };
-            self.counters.note(how);
-            if !origin_lives {
-                self.counters.note("dead origin's entry fetched");
+        let (lost, _, held) = log(self);
+        let now = self.now_of(id);
+        self.nodes[id].replica.fetched(now, fetch.id, Some(page));
+        let (lost_now, floor_now, _) = log(self);
+        if held == 0 && floor_now > 0 {
+            self.note("joined behind a trimmed front");
+            self.nodes[id].began_behind.insert(fetch.origin, floor_now);
+        }
+        if lost_now < lost {
+            self.note("hole filled");
+            self.hole_filled = Some(self.now);
+        }
+        if is_new {
+            let own = fetch.from == fetch.origin;
+            let how = ["repaired from another node", "repaired from the origin"];
+            self.note(how[usize::from(own)]);
+            if !self.nodes[of].alive {
+                self.note("dead origin's entry fetched");
             }
-        }
-        if after.0 < before.0 {
-            self.counters.note("hole filled");
-        }
-        if before.2 == 0 && after.1 > 0 {
-            self.counters.note("joined behind a trimmed front");
         }
     }
 }

@@ -1,31 +1,224 @@
-//! What clients and replies tell is judged at once.
+//! What nodes do is judged at once, by what the world knows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::world::{NodeId, Reply, World};
-use crate::replica::copies::Ticket;
+use super::phases::Phase;
+use super::world::{NodeId, World};
+use crate::bus::Topic;
+use crate::bus::frame::{Beat, Frame};
+use crate::replica::BEAT_EVERY;
+use crate::replica::clock::AHEAD_MAX_US;
+use crate::replica::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX, Ticket};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin};
-use crate::replica::resume::Resumed;
 
-/// What a node sends to a client.
+/// On a mesh with nothing to mend an entry is brought to clients everywhere within this, and a
+/// reply that waits for copies comes within this. A frame takes 2 ms at the most then.
+const CALM_MAX: Duration = Duration::from_millis(50);
+/// While a node catches up with one half of the mesh, the other half's entries come within this.
+const LIVE_MAX: Duration = Duration::from_millis(100);
+
+/// A request to say something that was not answered yet.
 #[derive(Debug)]
-pub(super) enum Push {
-    Joined(Resumed),
-    Message(Arc<Entry>),
-    Gap(Origin, Span),
-    Said(Option<Mid>),
+pub(super) struct Asked {
+    pub(super) node: NodeId,
+    pub(super) at: Duration,
+    pub(super) client: usize,
+    pub(super) conn: Option<u64>,
+    pub(super) mid: Option<Mid>,
+    pub(super) copies: usize,
+}
+
+/// A reply that said how many hold an entry.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) node: NodeId,
+    pub(super) id: EntryId,
+    pub(super) holders: Vec<NodeId>,
 }
 
 impl World {
-    /// A reply: it must be honest the moment that it is given.
-    pub(super) fn said(&mut self, id: NodeId, ticket: Ticket, entry: EntryId, copies: usize) {
+    /// A node appends to its own log: the next number, a mid that it does not hold, and a time
+    /// after all that it has seen.
+    pub(super) fn appended(&mut self, id: NodeId, entry: &Arc<Entry>) {
+        self.tell(|_| format!("n{id} appends {:?} {:?}", entry.id(), entry.mid));
+        let staged = self.asked_at(id, entry);
+        let known = |other: &&EntryId| self.accepted_before(id, **other, staged);
+        let ages_count = !self.plan.trims || !self.clocks_are_wild;
+        if let Some(other) = self.ledger.alike(entry).iter().find(known)
+            && ages_count
+        {
+            self.broken(format!("n{id} makes {:?} of {other:?} again", entry.id()));
+        }
+        let own = |other: &&EntryId| other.origin == entry.origin;
+        if let Some(other) = self.ledger.alike(entry).iter().find(own)
+            && ages_count
+        {
+            self.broken(format!("n{id} says {other:?} again, as {:?}", entry.id()));
+        }
+        self.stamped(id, entry, staged);
+        if let Some(disk) = self.disk_of(id)
+            && !disk.has(entry.id())
+        {
+            self.broken(format!("n{id} says {:?}, not on its disk", entry.id()));
+        }
+        if entry.origin != self.nodes[id].origin {
+            self.broken(format!("n{id} appends {:?}", entry.id()));
+        }
+        let now = self.now;
+        if let Err(why) = self.ledger.say(entry, now) {
+            self.broken(why);
+        }
+        self.nodes[id].arrivals.note(id, entry.seq, now);
+    }
+
+    /// Since when a node may have had an entry of its own: what waits for a disk has its place
+    /// before it is said.
+    fn asked_at(&self, id: NodeId, entry: &Entry) -> Duration {
+        let of = |asked: &&Asked| asked.node == id && asked.mid == entry.mid;
+        let waits = self.disk_of(id).is_some();
+        let asked = self.tickets.values().filter(|_| waits).filter(of);
+        asked.map(|asked| asked.at).min().unwrap_or(self.now)
+    }
+
+    /// Whether a node has an entry, and had it before a time or has no disk.
+    fn accepted_before(&self, id: NodeId, entry: EntryId, at: Duration) -> bool {
+        let of = self.ledger.node(entry.origin).unwrap_or(id);
+        // What came may have been held back; what was delivered, or restored, is held.
+        let node = &self.nodes[id];
+        let delivered = node.delivered.at(of, entry.seq);
+        let restored = node.arrivals.at(of, entry.seq) == Some(node.started);
+        let before = restored || delivered.is_some_and(|delivered| delivered < at);
+        (before || self.disk_of(id).is_none()) && self.accepted(id, entry)
+    }
+
+    fn stamped(&self, id: NodeId, entry: &Entry, staged: Duration) {
+        let node = &self.nodes[id];
+        let (least, most) = node.wall_wrong_us;
+        for (of, other) in self.nodes.iter().enumerate() {
+            let held = node.replica.log(other.origin).map_or(0, |log| log.held());
+            let last = EntryId {
+                origin: other.origin,
+                seq: held,
+            };
+            let (Some(last), Some(at)) = (self.ledger.get(last), node.arrivals.at(of, held)) else {
+                continue;
+            };
+            let seen = last.entry.ts <= self.wall_us(at, least) + AHEAD_MAX_US;
+            let known = self.accepted_before(id, last.entry.id(), staged);
+            if entry.ts <= last.entry.ts && seen && known {
+                self.broken(format!(
+                    "n{id} says {:?} at {}, having seen {:?} of {}",
+                    entry.id(),
+                    entry.ts,
+                    last.entry.id(),
+                    last.entry.ts
+                ));
+            }
+        }
+        let latest = self.wall_us(self.now, most) + AHEAD_MAX_US + entry.seq;
+        if entry.ts > latest {
+            self.broken(format!("n{id} says {:?} at {}", entry.id(), entry.ts));
+        }
+    }
+
+    /// A node brings an entry to its clients: once, whole, in its origin's order, and only once of
+    /// those with one mid.
+    pub(super) fn delivered(&mut self, id: NodeId, entry: &Arc<Entry>) {
+        let name = entry.id();
+        let said = self.ledger.get(name);
+        let Some(said) = said.filter(|said| said.entry == *entry) else {
+            self.broken(format!("n{id} delivers {name:?}, which nobody said"));
+        };
+        let late = self.now - said.at;
+        let of = self.ledger.node(name.origin).unwrap_or(id);
+        let node = &self.nodes[id];
+        if !node.replica.is_ready() {
+            self.broken(format!("n{id} delivers {name:?} before it takes clients"));
+        }
+        if node.delivered.at(of, name.seq).is_some() {
+            self.broken(format!("n{id} delivers {name:?} twice"));
+        }
+        let before = |other: &&EntryId| {
+            let of = self.ledger.node(other.origin).unwrap_or(id);
+            **other != name && node.delivered.at(of, other.seq).is_some()
+        };
+        if let Some(other) = self.ledger.alike(entry).iter().find(before)
+            && !(self.plan.trims && self.clocks_are_wild)
+        {
+            self.broken(format!(
+                "n{id} delivers {name:?} after {other:?}, said again"
+            ));
+        }
+        let later = node.delivered.last(of) > name.seq;
+        if later && !node.announced(name.origin, name.seq) {
+            self.broken(format!("n{id} delivers {name:?} out of order"));
+        }
+        let calm = self.talk_since.is_some_and(|since| said.at >= since);
+        let side = |id: NodeId| self.nodes[id].slot < self.plan.slots / 2;
+        let live =
+            self.phase == Phase::CatchUp && said.at >= self.phase_since && side(id) == side(of);
+        if (calm && late > CALM_MAX) || (live && late > LIVE_MAX) {
+            self.broken(format!("n{id} delivers {name:?} after {late:?}"));
+        }
+        if live {
+            self.outcome.live_latency = self.outcome.live_latency.max(late);
+        }
+        let now = self.now;
+        self.nodes[id].delivered.note(of, name.seq, now);
+    }
+
+    /// A reply: of the right entry, in time, and honest about copies the moment that it is given.
+    pub(super) fn said(
+        &mut self,
+        id: NodeId,
+        ticket: Ticket,
+        entry: (EntryId, u64),
+        copies: usize,
+    ) {
+        let (entry, ts) = entry;
         let Some(asked) = self.tickets.remove(&ticket) else {
             self.broken(format!("{ticket:?} was answered twice"));
         };
+        let room = &self.clients[asked.client].room;
+        let fits = |of: &Entry| of.ts == ts && of.mid == asked.mid && of.room == *room;
+        if self.ledger.get(entry).is_none_or(|said| !fits(&said.entry)) {
+            self.broken(format!("n{id} replies {entry:?} of {ts} to {asked:?}"));
+        }
+        self.copies_are_honest(id, entry, copies);
+        let waited = self.now - asked.at;
+        if copies < asked.copies {
+            self.note("copies timed out");
+            let waiting = self.tickets.values().filter(|asked| asked.node == id);
+            if waited < COPIES_WAIT_MAX && waiting.count() < OTHERS_WAITING_MAX {
+                self.broken(format!("n{id} gives up copies after {waited:?}: {asked:?}"));
+            }
+        } else if copies > 0 {
+            self.note("copies answered");
+        }
+        let calm = self.talk_since.is_some_and(|since| asked.at >= since);
+        // Who holds what another node said, or what was said before, is learnt by beats alone, and
+        // not at all where something before it is lost or trimmed.
+        let own = entry.origin == self.nodes[id].origin;
+        let new = self.ledger.get(entry).map(|said| said.at) >= self.talk_since;
+        let most = if own && new {
+            CALM_MAX
+        } else {
+            BEAT_EVERY + CALM_MAX
+        };
+        let possible = own && !self.plan.trims && asked.copies < self.live().len();
+        if calm && possible && (waited > most || copies < asked.copies) {
+            self.broken(format!(
+                "n{id} replies {entry:?} copies {copies} after {waited:?} to {asked:?}"
+            ));
+        }
+        self.tell(|_| format!("n{id} replies {entry:?} copies {copies} to {asked:?}"));
+        self.replied(id, asked);
+    }
+
+    fn copies_are_honest(&mut self, id: NodeId, entry: EntryId, copies: usize) {
         // A dead node is no holder any more once its link here has ended.
         let dead = |other: &NodeId| {
             let link = self.nodes[id].links.get(other);
@@ -39,160 +232,113 @@ impl World {
                 "n{id} says that {copies} others hold {entry:?}, but only {holders:?} do"
             ));
         }
-        if copies < asked.copies {
-            self.counters.note("copies timed out");
-        } else if copies > 0 {
-            self.counters.note("copies answered");
-        }
-        self.tell(|_| format!("n{id} replies {entry:?} copies {copies} to {asked:?}"));
         self.replies.push(Reply {
             node: id,
             id: entry,
             holders,
         });
-        if let Some(conn) = asked.conn {
-            self.push(id, conn, Push::Said(asked.mid));
-        } else if let Some(mid) = asked.mid {
-            self.clients[asked.client].pending.remove(&mid);
-        }
     }
 
-    /// A node gives numbers up: it may not while one that it has long heard has long heard their
-    /// origin, nor while it hears the origin itself.
-    pub(super) fn gave_up(&self, id: NodeId, origin: Origin) {
-        if self.plan.trims || self.plan.loss > 0.0 {
+    /// A node gives numbers up. It may not while it hears their origin, or somebody who does; nor
+    /// if somebody whom it hears has them and was not asked since.
+    pub(super) fn gave_up(&self, id: NodeId, origin: Origin, span: Span) {
+        let node = &self.nodes[id];
+        let peers = node.replica.peers();
+        if self.plan.trims {
             return;
         }
-        let long = |of: NodeId, heard: Origin| {
-            let node = &self.nodes[of];
-            let long_ago = self.now + node.mono_offset - Duration::from_secs(5);
-            let peer = node.replica.peers().get(heard);
-            peer.is_some_and(|peer| peer.linked && peer.linked_since < long_ago)
-        };
-        if long(id, origin) {
+        if peers.hears(origin) {
             self.broken(format!("n{id} gives up on {origin}, which it hears"));
         }
-        for other in self.live() {
-            let node = &self.nodes[other];
-            let awake = !node.frozen && self.now > node.thawed + Duration::from_secs(5);
-            if awake && long(id, node.origin) && long(other, origin) {
-                self.broken(format!("n{id} gives up on {origin}, which n{other} hears"));
+        for (other, peer) in peers.heard() {
+            if peer.hears.contains(&origin) {
+                self.broken(format!("n{id} gives up on {origin}, which {other} hears"));
             }
-        }
-    }
-
-    pub(super) fn got(&mut self, index: usize, conn: u64, push: Push) {
-        let Some(home) = self.clients[index].home else {
-            return;
-        };
-        if home.conn != conn {
-            return;
-        }
-        match push {
-            Push::Joined(resumed) => self.joined(index, resumed),
-            Push::Message(entry) => {
-                self.see(index, &entry, true);
-                self.clients[index].advance(entry.id());
-            }
-            Push::Gap(origin, span) => self.clients[index].gaps.push((origin, span)),
-            Push::Said(mid) => {
-                if let Some(mid) = mid {
-                    self.clients[index].pending.remove(&mid);
+            let by = self.ledger.node(other);
+            let of = self.ledger.node(origin);
+            let (Some(by), Some(of)) = (by, of) else {
+                continue;
+            };
+            for seq in span.after + 1..=span.through {
+                let Some(since) = self.nodes[by].arrivals.at(of, seq) else {
+                    continue;
+                };
+                // One that was asked before it had it counts as asked.
+                let was_asked = node.told.iter().any(|told| {
+                    let covers = told.span.after < seq && seq <= told.span.through;
+                    told.by == by && told.of == origin && covers && told.at < since
+                });
+                let name = EntryId { origin, seq };
+                if self.nodes[by].alive && !was_asked && self.holds(by, name) {
+                    self.broken(format!(
+                        "n{id} gives up {name:?}, which n{by} has since {since:?}"
+                    ));
                 }
             }
         }
     }
 
-    fn joined(&mut self, index: usize, resumed: Resumed) {
-        self.tell(|w| {
-            let had = &w.clients[index].position;
-            let ids: Vec<_> = resumed.entries.iter().map(|e| e.id()).collect();
-            let (at, ahead, gaps) = (&resumed.at, &resumed.ahead, &resumed.gaps);
-            format!(
-                "client {index} had {had:?}, gets {ids:?} at {at:?} ahead {ahead:?} gaps {gaps:?}"
-            )
-        });
-        let client = &mut self.clients[index];
-        if let Some(home) = &mut client.home {
-            home.joined = true;
+    /// A node takes clients, and says that it lacks nobody: what its peers held when it started is
+    /// here (P7).
+    pub(super) fn ready_with_all(&self, id: NodeId, lacking: &[Origin]) {
+        let node = &self.nodes[id];
+        if !lacking.is_empty() {
+            self.broken(format!("n{id} is ready early, and lacks {lacking:?}"));
         }
-        let resumes = client.position.is_some();
-        if !resumed.ahead.is_empty() {
-            client.was_ahead = true;
-            self.counters.note("resume with ahead filter");
-        }
-        client.gaps.extend(resumed.gaps);
-        if resumes && resumed.recovered {
-            if !resumed.entries.is_empty() {
-                self.counters.note("resume with replay");
+        for (peer, origin, seq) in &node.held_at_start {
+            let held = node.replica.log(*origin).map_or(0, |log| log.held());
+            let of = self.ledger.node(*origin).unwrap_or(id);
+            // Of a dead node that was trimmed whole nobody speaks any more.
+            let counts = !self.plan.trims || self.nodes[of].alive;
+            let expected = self.nodes[*peer].alive && node.expects.contains(peer);
+            if counts && expected && held < *seq {
+                self.broken(format!(
+                    "n{id} is ready with {held} of {origin}; n{peer} held {seq} when it started"
+                ));
             }
-            for entry in &resumed.entries {
-                self.see(index, entry, true);
-            }
-        } else {
-            if resumes {
-                self.counters.note("resume told recovered:false");
-                if !self.plan.trims {
-                    self.broken(format!("client {index} could not resume"));
-                }
-            }
-            // It starts anew: what the page shows it may have had.
-            let client = &mut self.clients[index];
-            client.position = Some(BTreeMap::new());
-            client.base.clear();
-            client
-                .base
-                .extend(resumed.at.iter().map(|id| (id.origin, id.seq)));
-            for entry in &resumed.entries {
-                client.seen.insert(entry.id());
-                if let Some(mid) = &entry.mid {
-                    client.mids.insert(mid.clone(), entry.id());
-                }
-            }
-        }
-        for id in resumed.at {
-            self.clients[index].advance(id);
         }
     }
 
-    /// A client sees a message: once, and in its origin's order.
-    fn see(&mut self, index: usize, entry: &Arc<Entry>, ordered: bool) {
-        let id = entry.id();
-        self.tell(|_| format!("client {index} sees {id:?} {:?}", entry.mid));
-        if self.ledger.get(&id).is_none_or(|said| said != entry) {
-            self.broken(format!("client {index} sees {id:?}, which nobody said"));
+    /// What a node tells others of its logs is true.
+    pub(super) fn tells_the_truth(&self, id: NodeId, topic: Topic, frame: &Frame) {
+        match frame {
+            Frame::Ack(ack) => {
+                if let Topic::Ack(origin) = topic {
+                    self.holds_all(id, origin, ack.through);
+                }
+            }
+            Frame::Beat(beat) => self.beat_is_true(id, beat),
+            Frame::Log(_) | Frame::Live(_) => {}
         }
-        let client = &self.clients[index];
-        if entry.room != client.room {
-            self.broken(format!("client {index} sees {id:?} of another room"));
+    }
+
+    fn beat_is_true(&self, id: NodeId, beat: &Beat) {
+        if beat.head != self.ledger.of(id).len() as u64 {
+            self.broken(format!("n{id} beats with the head {}", beat.head));
         }
-        if client.seen.contains(&id) {
-            self.broken(format!("client {index} sees {id:?} twice"));
+        let mut before = None;
+        for at in &beat.position {
+            // An origin in whose log there is a hole is there twice: before it, and in all.
+            if before != Some(at.origin) {
+                self.holds_all(id, at.origin, at.seq);
+            }
+            before = Some(at.origin);
+            let held = self.nodes[id].replica.log(at.origin).map(|log| log.held());
+            if held.is_none_or(|held| held < at.seq) {
+                self.broken(format!("n{id} beats with {at:?}, but holds {held:?}"));
+            }
         }
-        if let Some(mid) = &entry.mid
-            && let Some(other) = client.mids.get(mid)
-            && !client.was_ahead
-            && !self.plan.trims
-        {
+    }
+
+    /// What a node says to hold without a hole it does hold.
+    fn holds_all(&self, id: NodeId, origin: Origin, through: u64) {
+        let log = self.nodes[id].replica.log(origin);
+        let hole = log.and_then(|log| log.holes().iter().find(|hole| hole.after < through));
+        let held = log.map_or(0, |log| log.held());
+        if !self.plan.trims && (hole.is_some() || held < through) {
             self.broken(format!(
-                "client {index} sees {mid:?} as {other:?} and {id:?}"
+                "n{id} says that it holds {origin} through {through}: {held}, {hole:?}"
             ));
-        }
-        let had = client.position.as_ref().and_then(|p| p.get(&id.origin));
-        let late = had.is_some_and(|had| *had >= id.seq);
-        let before_it_came = client
-            .base
-            .get(&id.origin)
-            .is_some_and(|seq| *seq >= id.seq);
-        if ordered && late && !before_it_came && !client.was_told_of(id) {
-            self.broken(format!(
-                "client {index} sees {id:?} after {had:?}, out of order"
-            ));
-        }
-        let client = &mut self.clients[index];
-        client.seen.insert(id);
-        if let Some(mid) = &entry.mid {
-            client.mids.insert(mid.clone(), id);
         }
     }
 }

@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use super::nodes::Input;
 use super::world::{Event, NodeId, World};
 use crate::bus::Topic;
-use crate::bus::frame::Frame;
+use crate::bus::frame::{self, Frame};
 use crate::replica::peers::SILENCE_MAX;
 
 /// What a listener knows of its link to a speaker.
@@ -31,6 +31,8 @@ struct Pipe {
     /// Frames before this are lost: the subscription has not arrived.
     from: Duration,
     last: Duration,
+    /// Frames before this are dropped in silence.
+    drops_until: Duration,
 }
 
 /// The state of the way from one slot to another.
@@ -68,6 +70,12 @@ impl Net {
         self.ways.fill(Way::default());
     }
 
+    pub(super) fn drop_until(&mut self, from: NodeId, listener: NodeId, until: Duration) {
+        if let Some(pipe) = self.pipes.get_mut(&(from, listener)) {
+            pipe.drops_until = until;
+        }
+    }
+
     pub(super) fn links(&self) -> Vec<(NodeId, NodeId, u64)> {
         let pipes = self.pipes.iter();
         pipes.map(|((s, l), pipe)| (*s, *l, pipe.dial)).collect()
@@ -97,7 +105,13 @@ impl World {
     }
 
     /// A frame goes out to all that hear the node.
-    pub(super) fn publish(&mut self, id: NodeId, topic: Topic, frame: &Frame) {
+    pub(super) fn publish(&mut self, id: NodeId, topic: Topic, frame: Frame) {
+        let frame = if self.plan.encodes {
+            let decoded = frame::decode(topic, &frame::encode(&frame));
+            decoded.unwrap_or_else(|why| self.broken(format!("n{id} publishes {frame:?}: {why}")))
+        } else {
+            frame
+        };
         let heard_by: Vec<NodeId> = self
             .net
             .pipes
@@ -121,20 +135,25 @@ impl World {
                 at = at.max(until);
             }
             let overtakes = self.plan.reorder && way.ill;
+            let counters = &mut self.outcome.counters;
             let Some(pipe) = self.net.pipes.get_mut(&(id, listener)) else {
                 continue;
             };
             if self.now < pipe.from {
-                self.counters.note("fault: slow joiner");
+                counters.note("fault: slow joiner");
+                continue;
+            }
+            if self.now < pipe.drops_until {
+                counters.note("fault: frame dropped in a burst");
                 continue;
             }
             if lost {
-                self.counters.note("fault: frame lost");
+                counters.note("fault: frame lost");
                 continue;
             }
             if at <= pipe.last {
                 if overtakes {
-                    self.counters.note("fault: frame overtaken");
+                    counters.note("fault: frame overtaken");
                 } else {
                     at = pipe.last + Duration::from_nanos(1);
                 }
@@ -143,7 +162,7 @@ impl World {
             let dial = pipe.dial;
             let after = at - self.now;
             if doubled {
-                self.counters.note("fault: frame doubled");
+                counters.note("fault: frame doubled");
                 let frame = Input::Frame(id, dial, frame.clone());
                 self.at(after, Event::Input(listener, frame));
             }
@@ -207,6 +226,7 @@ impl World {
             dial,
             from: now + slow,
             last: now,
+            drops_until: Duration::ZERO,
         };
         self.net.pipes.insert((from, id), pipe);
     }
@@ -217,13 +237,13 @@ impl World {
         if links.get(&from).is_none_or(|link| link.dial != dial) {
             return;
         }
-        let was = format!("{:?}", links.get(&from));
-        let up = links.remove(&from).is_some_and(|link| link.up);
+        let was = links.remove(&from);
+        let up = was.as_ref().is_some_and(|link| link.up);
         let pipe = self.net.pipes.get(&(from, id));
         if pipe.is_some_and(|pipe| pipe.dial == dial) {
             self.net.pipes.remove(&(from, id));
         }
-        self.tell(|_| format!("n{id} closes n{from} {was}"));
+        self.tell(|_| format!("n{id} closes n{from} {was:?}"));
         if up {
             self.tell(|_| format!("n{id} hears n{from} no more"));
             let now = self.now_of(id);
@@ -253,6 +273,7 @@ impl World {
         }
         if matches!(frame, Frame::Beat(_)) {
             link.heard = self.now;
+            node.beats.insert(from, self.now);
             if !link.up {
                 link.up = true;
                 node.replica.linked(now, origin);
@@ -268,12 +289,15 @@ impl World {
             log.is_some_and(|log| log.missing().is_some())
         };
         let lacked_before = lacked(node);
+        if let Frame::Log(log) = &frame {
+            node.arrived(from, &log.entries, self.now);
+        }
         node.replica.frame(now, origin, frame);
         if node.replica.log(origin).map_or(0, |log| log.counts.gaps) > before {
-            self.counters.note("gap found");
+            self.note("gap found");
         }
         if beat && !lacked_before && lacked(&self.nodes[id]) {
-            self.counters.note("tail loss noticed");
+            self.note("tail loss noticed");
         }
     }
 
@@ -286,7 +310,7 @@ impl World {
             .map(|(from, link)| (*from, link.dial))
             .collect();
         for (from, dial) in silent {
-            self.counters.note("fault: link silent");
+            self.note("fault: link silent");
             self.closed(id, from, dial);
         }
     }
@@ -295,7 +319,7 @@ impl World {
     pub(super) fn reset_link(&mut self) {
         let links = self.net.links();
         if let Some((from, id, dial)) = self.pick(&links) {
-            self.counters.note("fault: link reset");
+            self.note("fault: link reset");
             let after = Duration::from_micros(self.rng.random_range(0..1000));
             self.at(after, Event::Input(id, Input::Closed(from, dial)));
         }

@@ -1,25 +1,26 @@
 //! The world: nodes, time, and the queue of what is to happen.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::Counters;
+use super::Outcome;
 use super::clients::{Client, Doing};
 use super::faults::Fault;
+use super::judge::{Asked, Reply};
+use super::ledger::Ledger;
 use super::net::Net;
-use super::nodes::{Input, Node};
-use super::plan::{Plan, SETTLE};
+use super::nodes::{Input, Machine, Node};
+use super::phases::{LOOK_EVERY, Phase};
+use super::plan::Plan;
 use crate::replica::Now;
 use crate::replica::copies::Ticket;
-use crate::replica::entry::Entry;
 use crate::replica::log::Span;
-use crate::replica::names::{EntryId, Mid, Origin};
+use crate::replica::names::{EntryId, Origin};
 
 /// One start of one node. A restarted node is a new one in the same slot.
 pub(super) type NodeId = usize;
@@ -38,23 +39,7 @@ pub(super) enum Event {
     Fault,
     Mend(Fault),
     Heal,
-}
-
-/// A reply that said how many hold an entry.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) node: NodeId,
-    pub(super) id: EntryId,
-    pub(super) holders: Vec<NodeId>,
-}
-
-/// Who waits for a reply.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) client: usize,
-    pub(super) conn: Option<u64>,
-    pub(super) mid: Option<Mid>,
-    pub(super) copies: usize,
+    Look,
 }
 
 /// Everything.
@@ -64,56 +49,80 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     pub(super) plan: Plan,
     pub(super) now: Duration,
+    pub(super) phase: Phase,
+    pub(super) phase_since: Duration,
+    /// When clients began to talk on a mesh that has nothing to mend.
+    pub(super) talk_since: Option<Duration>,
+    /// When the last thing happened that everything must recover from.
+    pub(super) calm_since: Duration,
+    /// When something that had been passed came last.
+    pub(super) hole_filled: Option<Duration>,
+    /// Whether a wall clock was so wrong that ages mean nothing.
+    pub(super) clocks_are_wild: bool,
+    /// How much each had said when the faults were over.
+    pub(super) heads_at_heal: Vec<(NodeId, u64)>,
+    /// How many are still to start.
+    pub(super) starting: usize,
+    /// What outlives the nodes, by slot.
+    pub(super) machines: Vec<Machine>,
     pub(super) nodes: Vec<Node>,
     pub(super) net: Net,
     pub(super) clients: Vec<Client>,
-    pub(super) counters: Counters,
-    /// All that was ever said.
-    pub(super) ledger: BTreeMap<EntryId, Arc<Entry>>,
+    pub(super) ledger: Ledger,
     pub(super) replies: Vec<Reply>,
     /// Who waits for which reply.
     pub(super) tickets: BTreeMap<Ticket, Asked>,
-    pub(super) healed: bool,
+    pub(super) outcome: Outcome,
     pub(super) serial: u64,
-    queue: BinaryHeap<Reverse<(Duration, u64, Queued)>>,
+    queue: BinaryHeap<Queued>,
 }
 
-/// An event in the queue; its order is that of its time and number alone.
-struct Queued(Event);
+/// An event in the queue; its order is that of its time and number alone, the first on top.
+struct Queued {
+    at: Duration,
+    serial: u64,
+    event: Box<Event>,
+}
 
 impl PartialEq for Queued {
-    fn eq(&self, _: &Self) -> bool {
-        true
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
     }
 }
 impl Eq for Queued {}
 impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 impl Ord for Queued {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.serial).cmp(&(self.at, self.serial))
     }
 }
 
 impl World {
-    pub(super) fn new(seed: u64, story: bool) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::draw(&mut rng);
+    pub(super) fn new(seed: u64, plan: Plan, rng: StdRng, story: bool) -> Self {
         let mut world = Self {
             seed,
             story,
             now: Duration::ZERO,
+            phase: Phase::Faults,
+            phase_since: Duration::ZERO,
+            talk_since: None,
+            calm_since: Duration::ZERO,
+            hole_filled: None,
+            clocks_are_wild: false,
+            heads_at_heal: Vec::new(),
+            starting: 0,
+            machines: Vec::new(),
             nodes: Vec::new(),
             net: Net::new(plan.slots),
             clients: Vec::new(),
-            counters: Counters::default(),
-            ledger: BTreeMap::new(),
+            ledger: Ledger::default(),
             replies: Vec::new(),
             tickets: BTreeMap::new(),
-            healed: false,
+            outcome: Outcome::default(),
             serial: 0,
             queue: BinaryHeap::new(),
             rng,
@@ -121,8 +130,10 @@ impl World {
         };
         world.tell(|w| format!("{:?}", w.plan));
         for slot in 0..world.plan.slots {
+            let machine = world.machine();
+            world.machines.push(machine);
             let after = world.up_to(Duration::from_millis(1500));
-            world.at(after, Event::Start(slot));
+            world.start_in(after, slot);
         }
         for index in 0..world.plan.clients {
             let room = world.rng.random_range(0..world.plan.rooms);
@@ -130,51 +141,60 @@ impl World {
             let after = world.up_to(Duration::from_millis(2500));
             world.at(after, Event::Client(index, Doing::Act));
         }
-        let first = Duration::from_secs(1);
-        world.at(first, Event::Fault);
+        world.plan_faults();
         world.at(world.plan.faults_end, Event::Heal);
+        world.at(LOOK_EVERY, Event::Look);
         world
     }
 
-    /// Runs until everything had its time to converge.
+    /// A world of the usual temper.
+    pub(super) fn usual(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::draw(&mut rng);
+        Self::new(seed, plan, rng, story)
+    }
+
+    /// A world that is in two for a minute.
+    pub(super) fn divided(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::long_partition(&mut rng);
+        Self::new(seed, plan, rng, story)
+    }
+
+    /// Runs until the last phase is over.
     pub(super) fn run(&mut self) {
-        let end = self.plan.faults_end + SETTLE;
-        while let Some(Reverse((at, _, Queued(event)))) = self.queue.pop() {
-            if at > end {
-                break;
-            }
-            self.now = at;
-            self.happen(event);
+        while self.phase != Phase::Over {
+            let next = self.queue.pop().expect("somebody always looks again");
+            self.now = next.at;
+            self.happen(*next.event);
         }
-        self.now = end;
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Input(node, input) => self.input(node, input),
-            Event::Tick(id, at) => {
-                let node = &self.nodes[id];
-                if node.alive && !node.frozen && node.tick_at == Some(at) {
-                    self.nodes[id].tick_at = None;
-                    let now = self.now_of(id);
-                    self.nodes[id].replica.tick(now);
-                    self.settle(id);
-                }
-            }
+            Event::Input(id, input) => match self.busy(id) {
+                Some(wait) => self.at(wait, Event::Input(id, input)),
+                None => self.input(id, input),
+            },
+            Event::Tick(id, at) => self.tick(id, at),
             Event::Client(client, doing) => self.client(client, doing),
             Event::Start(slot) => self.start(slot),
             Event::Thaw(id) => self.thaw(id),
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(&fault),
             Event::Heal => self.heal(),
+            Event::Look => self.look(),
         }
     }
 
     /// Puts an event into the queue, `after` from now.
     pub(super) fn at(&mut self, after: Duration, event: Event) {
         self.serial += 1;
-        self.queue
-            .push(Reverse((self.now + after, self.serial, Queued(event))));
+        self.queue.push(Queued {
+            at: self.now + after,
+            serial: self.serial,
+            event: Box::new(event),
+        });
     }
 
     pub(super) fn up_to(&mut self, most: Duration) -> Duration {
@@ -192,6 +212,10 @@ impl World {
         Some(among[self.rng.random_range(0..among.len())])
     }
 
+    pub(super) fn note(&mut self, what: &'static str) {
+        self.outcome.counters.note(what);
+    }
+
     /// Tells a line of the story of a seed that is replayed alone.
     pub(super) fn tell(&self, line: impl FnOnce(&Self) -> String) {
         if self.story {
@@ -206,15 +230,16 @@ impl World {
     }
 
     pub(super) fn now_of(&self, id: NodeId) -> Now {
-        let node = &self.nodes[id];
+        let machine = &self.machines[self.nodes[id].slot];
         Now {
-            mono: self.now + node.mono_offset,
-            wall_us: self.wall_us(node.wall_offset_us),
+            mono: self.now + machine.mono_offset,
+            wall_us: self.wall_us(self.now, machine.wall_offset_us),
         }
     }
 
-    pub(super) fn wall_us(&self, offset_us: i64) -> u64 {
-        let passed = u64::try_from(self.now.as_micros()).expect("a run is short");
+    /// What a wall clock that is so wrong showed at a time.
+    pub(super) fn wall_us(&self, at: Duration, offset_us: i64) -> u64 {
+        let passed = u64::try_from(at.as_micros()).expect("a run is short");
         (WALL_START_US + passed).saturating_add_signed(offset_us)
     }
 
@@ -224,18 +249,21 @@ impl World {
             .collect()
     }
 
-    pub(super) fn by_origin(&self, origin: Origin) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.origin == origin)
-    }
-
-    /// Holes that a node has passed and not filled.
-    pub(super) fn holes(&self, id: NodeId) -> Vec<(Origin, Span)> {
-        let replica = &self.nodes[id].replica;
-        let origins = self.nodes.iter().map(|node| node.origin);
-        origins
-            .filter_map(|origin| Some((origin, replica.log(origin)?)))
-            .flat_map(|(origin, log)| log.holes().iter().map(move |hole| (origin, *hole)))
-            .collect()
+    /// What a node has passed so far: holes, and what was trimmed already.
+    pub(super) fn passed(&self, id: NodeId) -> Vec<(Origin, Span)> {
+        let mut passed = Vec::new();
+        for node in &self.nodes {
+            let Some(log) = self.nodes[id].replica.log(node.origin) else {
+                continue;
+            };
+            let trimmed = Span {
+                after: 0,
+                through: log.floor(),
+            };
+            let spans = log.holes().iter().copied().chain([trimmed]);
+            passed.extend(spans.map(|span| (node.origin, span)));
+        }
+        passed
     }
 
     /// Whether a node's memory has an entry. A crashed one's counts: it had it.
@@ -246,6 +274,20 @@ impl World {
         };
         let page = self.nodes[id].replica.log_page(entry.origin, span, 1);
         !page.entries.is_empty()
+    }
+
+    /// Whether a node has an entry in its log, or had until it was trimmed.
+    pub(super) fn accepted(&self, id: NodeId, entry: EntryId) -> bool {
+        let node = &self.nodes[id];
+        let arrived = self.ledger.node(entry.origin);
+        let arrived = arrived.and_then(|of| node.arrivals.at(of, entry.seq));
+        let Some(log) = node.replica.log(entry.origin).filter(|_| arrived.is_some()) else {
+            return false;
+        };
+        let inside = |hole: &Span| hole.after < entry.seq && entry.seq <= hole.through;
+        let began = node.began_behind.get(&entry.origin).copied();
+        let taken = began.unwrap_or_default() < entry.seq && entry.seq <= log.held();
+        taken && !log.holes().iter().any(inside)
     }
 }
 

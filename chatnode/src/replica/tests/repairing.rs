@@ -152,3 +152,42 @@ fn only_what_was_asked_for_is_given_up() {
     let passed = rig.answer_behind(5, Some("b.6 b.7"));
     assert_eq!(passed, ["gap b.2-5", "deliver b.6", "deliver b.7"]);
 }
+
+#[test]
+fn repair_waits_when_it_has_brought_more_than_its_budget() {
+    let mut rig = Rig::linked("b");
+    let text = "x".repeat(4000);
+    let name = "bob".parse().unwrap();
+    rig.frame('b', Frame::Beat(rig.beat_of('b', "a", "", 0)));
+    let mut beat = rig.beat_of('b', "a", "", 0);
+    beat.head = 20_000;
+    rig.frame('b', Frame::Beat(beat));
+    let mut asked = rig.passes(20);
+    let mut pages = 0;
+    while asked.iter().any(|told| told.starts_with("fetch")) {
+        let from = pages * 500;
+        let entries = (from + 1..=from + 500).map(|seq| {
+            let entry = Entry::new(
+                id(&format!("b.{seq}")),
+                WALL_US + seq,
+                lobby(),
+                None,
+                &name,
+                &text,
+            );
+            Arc::new(entry)
+        });
+        let page = LogPage {
+            floor: 0,
+            entries: entries.collect(),
+        };
+        pages += 1;
+        let fetch = *rig.fetches.last().unwrap();
+        asked = rig.does(|r, now| r.fetched(now, fetch, Some(page)));
+    }
+    assert!((2..10).contains(&pages), "{pages} pages of 2 MB at once");
+    assert!(
+        rig.passes(100).iter().any(|told| told.starts_with("fetch")),
+        "and goes on"
+    );
+}

@@ -79,7 +79,10 @@ fn a_forged_position_harms_nobody() {
             seq: n,
         })
         .collect();
-    let resumed = rig().replica.resume(&lobby(), Some(&long), 2);
+    let resumed = rig()
+        .replica
+        .resume(&lobby(), Some(&long), 2, &Archive::default())
+        .unwrap();
     assert!(
         resumed
             .entries
@@ -137,7 +140,13 @@ fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
     );
     let busy = rig
         .replica
-        .resume(&"busy".parse().unwrap(), Some(&ids("c.2")), 2);
+        .resume(
+            &"busy".parse().unwrap(),
+            Some(&ids("c.2")),
+            2,
+            &Archive::default(),
+        )
+        .unwrap();
     assert!(!busy.recovered);
 }
 

@@ -1,0 +1,74 @@
+//! The two clocks of a node, and the one place that reads them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::replica::Now;
+
+/// A clock that stood still for so long was stopped with its process, and not its peers.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
+/// so that a node that wakes does not believe everybody else dead.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    stopped: Duration,
+    /// When it was looked at last, by the monotonic clock.
+    pub(super) looked: Duration,
+    /// Set when the process was found to have been stopped.
+    woke: bool,
+}
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            stopped: Duration::ZERO,
+            looked: Duration::ZERO,
+            woke: false,
+        }
+    }
+
+    pub(super) fn now(&mut self) -> Now {
+        let passed = self.started.elapsed();
+        let stalled = passed.saturating_sub(self.looked);
+        // The turn task looks every tenth of a second at the latest.
+        if stalled > STALL_MIN {
+            self.stopped += stalled;
+            self.woke = true;
+            tracing::warn!(
+                elapsed_ms = stalled.as_millis(),
+                "this process was stopped for a while"
+            );
+        }
+        self.looked = passed;
+        Now {
+            mono: passed.saturating_sub(self.stopped),
+            wall_us: wall_us(),
+        }
+    }
+
+    /// Whether the process was found to have been stopped since this was asked last.
+    pub(super) fn woke(&mut self) -> bool {
+        std::mem::take(&mut self.woke)
+    }
+
+    /// The instant of a monotonic time, if the process is not stopped until then.
+    pub(super) fn instant(&self, mono: Duration) -> Instant {
+        self.started + self.stopped + mono
+    }
+}
+
+/// Microseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+pub(crate) fn wall_us() -> u64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+}

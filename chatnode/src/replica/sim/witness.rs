@@ -1,0 +1,203 @@
+//! What clients get is judged at once, by what each has seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::judge::Asked;
+use super::world::{NodeId, World};
+use crate::replica::entry::Entry;
+use crate::replica::log::Span;
+use crate::replica::names::{EntryId, Mid, Origin, RoomName};
+use crate::replica::resume::Resumed;
+
+/// What a node sends to a client.
+#[derive(Debug)]
+pub(super) enum Push {
+    Joined(Resumed),
+    Message(Arc<Entry>),
+    Gap(Origin, Span),
+    Said(Option<Mid>),
+}
+
+impl World {
+    /// A reply goes to whoever asked.
+    pub(super) fn replied(&mut self, id: NodeId, asked: Asked) {
+        if let Some(conn) = asked.conn {
+            self.push(id, conn, Push::Said(asked.mid));
+        } else if let Some(mid) = asked.mid {
+            self.clients[asked.client].pending.remove(&mid);
+        }
+    }
+
+    /// A node tells a client that enters what it has missed: all that the node has or had of the
+    /// room beyond the client's position, or that it cannot (P4).
+    pub(super) fn resumed(&self, id: NodeId, room: &RoomName, since: &[EntryId], told: &Resumed) {
+        let node = &self.nodes[id];
+        let mut had: BTreeMap<Origin, u64> = BTreeMap::new();
+        for at in since {
+            had.insert(at.origin, at.seq);
+        }
+        let had = |id: &EntryId| had.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
+        let back = |at: &&EntryId| {
+            let now = told.at.iter().find(|now| now.origin == at.origin);
+            now.map_or(0, |now| now.seq) < at.seq
+        };
+        if let Some(at) = since.iter().find(back).filter(|_| told.recovered) {
+            self.broken(format!("n{id} takes a client back behind {at:?}"));
+        }
+        if !told.recovered {
+            return;
+        }
+        let given: BTreeSet<EntryId> = told.entries.iter().map(|entry| entry.id()).collect();
+        for of in &self.nodes {
+            let Some(log) = node.replica.log(of.origin) else {
+                continue;
+            };
+            let held = log.held();
+            // Of a dead node that was trimmed whole a client cannot know that it has missed it:
+            // the node that it comes from may never have heard of it. Not promised.
+            let is_spent = held <= log.floor() && !node.replica.peers().hears(of.origin);
+            if is_spent && !since.iter().any(|at| at.origin == of.origin) {
+                continue;
+            }
+            let log = self.ledger.node(of.origin).map(|of| self.ledger.of(of));
+            for said in log.unwrap_or_default() {
+                let entry = &said.entry;
+                let name = entry.id();
+                if name.seq > held {
+                    break;
+                }
+                if entry.room != *room || had(&name) || given.contains(&name) {
+                    continue;
+                }
+                let alike = self.ledger.alike(entry).iter();
+                let has = |other: &EntryId| had(other) || given.contains(other);
+                if self.accepted(id, name) && !alike.clone().any(has) {
+                    self.broken(format!(
+                        "n{id} says that a client has all beyond {since:?}, but not {name:?}"
+                    ));
+                }
+            }
+        }
+    }
+
+    pub(super) fn got(&mut self, index: usize, conn: u64, push: Push) {
+        let Some(home) = self.clients[index].home else {
+            return;
+        };
+        if home.conn != conn {
+            return;
+        }
+        match push {
+            Push::Joined(resumed) => self.joined(index, resumed),
+            Push::Message(entry) => {
+                self.see(index, &entry);
+                self.clients[index].advance(entry.id());
+            }
+            Push::Gap(origin, span) => self.clients[index].gaps.push((origin, span)),
+            Push::Said(mid) => {
+                if let Some(mid) = mid {
+                    self.clients[index].pending.remove(&mid);
+                }
+            }
+        }
+    }
+
+    fn joined(&mut self, index: usize, resumed: Resumed) {
+        self.tell(|w| {
+            let had = &w.clients[index].position;
+            let ids: Vec<_> = resumed.entries.iter().map(|e| e.id()).collect();
+            let (at, ahead, gaps) = (&resumed.at, &resumed.ahead, &resumed.gaps);
+            format!(
+                "client {index} had {had:?}, gets {ids:?} at {at:?} ahead {ahead:?} gaps {gaps:?}"
+            )
+        });
+        let now = self.now;
+        let client = &mut self.clients[index];
+        if let Some(home) = &mut client.home {
+            home.joined = Some(now);
+        }
+        let resumes = client.position.is_some();
+        client.gaps.extend(resumed.gaps);
+        client.ahead = resumed.ahead;
+        if !client.ahead.is_empty() {
+            self.note("resume with ahead filter");
+        }
+        if resumes && resumed.recovered {
+            if !resumed.entries.is_empty() {
+                self.note("resume with replay");
+            }
+            for entry in &resumed.entries {
+                self.see(index, entry);
+            }
+        } else {
+            if resumes {
+                self.note("resume told recovered:false");
+                if !self.plan.trims {
+                    self.broken(format!("client {index} could not resume"));
+                }
+            }
+            // It starts anew: what the page shows it may have had.
+            let client = &mut self.clients[index];
+            client.position = Some(BTreeMap::new());
+            let at = resumed.at.iter().map(|id| (id.origin, id.seq));
+            client.base = at.collect();
+            for entry in &resumed.entries {
+                client.seen.insert(entry.id());
+                if let Some(mid) = &entry.mid {
+                    client.mids.insert(mid.clone(), entry.id());
+                }
+            }
+        }
+        for id in resumed.at {
+            self.clients[index].advance(id);
+        }
+    }
+
+    /// A client sees a message: once, and in its origin's order.
+    fn see(&mut self, index: usize, entry: &Arc<Entry>) {
+        let id = entry.id();
+        self.tell(|_| format!("client {index} sees {id:?} {:?}", entry.mid));
+        let said = self.ledger.get(id);
+        if said.is_none_or(|said| said.entry != *entry) {
+            self.broken(format!("client {index} sees {id:?}, which nobody said"));
+        }
+        let client = &self.clients[index];
+        if entry.room != client.room {
+            self.broken(format!("client {index} sees {id:?} of another room"));
+        }
+        if client.seen.contains(&id) {
+            self.broken(format!("client {index} sees {id:?} twice"));
+        }
+        // A node that has not yet what the client saw elsewhere cannot know that this repeats it.
+        let ahead = |other: &EntryId| {
+            let seq = client.ahead.get(&other.origin);
+            seq.is_some_and(|seq| *seq >= other.seq)
+        };
+        if let Some(mid) = &entry.mid
+            && let Some(other) = client.mids.get(mid)
+            && !ahead(other)
+            && !self.plan.trims
+        {
+            self.broken(format!(
+                "client {index} sees {mid:?} as {other:?} and {id:?}"
+            ));
+        }
+        let had = client.position.as_ref().and_then(|p| p.get(&id.origin));
+        let late = had.is_some_and(|had| *had >= id.seq);
+        let before = |base: &BTreeMap<Origin, u64>| {
+            let seq = base.get(&id.origin);
+            seq.is_some_and(|seq| *seq >= id.seq)
+        };
+        if late && !before(&client.base) && !client.was_told_of(id) {
+            self.broken(format!(
+                "client {index} sees {id:?} after {had:?}, out of order"
+            ));
+        }
+        let client = &mut self.clients[index];
+        client.seen.insert(id);
+        if let Some(mid) = &entry.mid {
+            client.mids.insert(mid.clone(), id);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The verbs of `chat.v1` that bring messages: entering a room, paging back, searching. On a node
+//! with a disk they may have to wait for it.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::chat::RequestId;
+use crate::fanout::ConnId;
+use crate::hub::Node;
+use crate::hub::disk::Search;
+use crate::protocol::{self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX};
+use crate::replica::Now;
+use crate::replica::archive::{Archive, Need};
+use crate::replica::names::{EntryId, RoomName, UserName};
+use crate::store::Page;
+use crate::store::query::InvalidQuery;
+
+/// What `join` is answered.
+#[derive(Debug, Serialize)]
+struct Joined<'a> {
+    room: &'a RoomName,
+    recovered: bool,
+    at: Box<RawValue>,
+    messages: Box<RawValue>,
+    members: Vec<UserName>,
+    count: usize,
+}
+
+/// A page of history, as `history` and the HTTP API answer it.
+#[derive(Debug, Serialize)]
+pub struct HistoryPage {
+    /// Oldest first.
+    pub messages: Box<RawValue>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// Numbers that nobody has.
+#[derive(Debug, Serialize)]
+pub(crate) struct Gap<'a> {
+    pub room: &'a RoomName,
+    pub origin: &'a str,
+    pub after: u64,
+    pub through: u64,
+}
+
+impl HistoryPage {
+    /// A page of the store as clients get it.
+    pub(crate) fn of(page: &Page) -> Self {
+        Self {
+            messages: protocol::entries(page.entries.iter().map(|entry| &**entry)),
+            more: page.more,
+        }
+    }
+}
+
+/// Why a request has no answer yet.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// It is refused.
+    Refused(Refusal),
+    /// Something of this room must be read first.
+    Needs(RoomName, Need),
+}
+
+impl<E> From<E> for Halt
+where
+    Refusal: From<E>,
+{
+    fn from(why: E) -> Self {
+        Self::Refused(why.into())
+    }
+}
+
+impl Node {
+    pub(super) fn join(
+        &mut self,
+        id: ConnId,
+        rid: RequestId,
+        name: &UserName,
+        join: &Join<'_>,
+        archive: &Archive,
+        now: Now,
+    ) -> Result<(), Halt> {
+        let room: RoomName = join.room.parse()?;
+        let since = join.since.as_deref().map(parse_since).transpose()?;
+        let history = limit(join.history);
+        let again = self.fanout.hears(id, &room);
+        if !again && self.fanout.rooms_of(id).len() >= ROOMS_MAX {
+            let message = format!("at most {ROOMS_MAX} rooms a connection");
+            return Err(Refusal::new("room_limit", message).into());
+        }
+        let resumed = self
+            .replica
+            .resume(&room, since.as_deref(), history, archive)
+            .map_err(|need| Halt::Needs(room.clone(), need))?;
+        if !again {
+            self.replica.enter(&room, name);
+            self.carry_out(now);
+        } else {
+            self.fanout.unsubscribe(id, &room);
+        }
+        let joined = Joined {
+            room: &room,
+            recovered: resumed.recovered,
+            at: protocol::position(&resumed.at),
+            messages: protocol::entries(resumed.entries.iter().map(|entry| &**entry)),
+            members: self.replica.members().list(&room),
+            count: self.replica.members().count(&room),
+        };
+        self.answer(id, rid, "join", &joined, true);
+        for (origin, span) in &resumed.gaps {
+            let gap = Gap {
+                room: &room,
+                origin: origin.as_str(),
+                after: span.after,
+                through: span.through,
+            };
+            self.fanout.send_asked(id, &protocol::push("gap", &gap));
+        }
+        self.fanout.subscribe(id, &room, resumed.ahead);
+        Ok(())
+    }
+
+    pub(super) fn history(
+        &mut self,
+        id: ConnId,
+        rid: RequestId,
+        history: &History<'_>,
+        archive: &Archive,
+    ) -> Result<(), Halt> {
+        let room: RoomName = history.room.parse()?;
+        let before = history
+            .before
+            .as_ref()
+            .map(|before| before.parse())
+            .transpose()?;
+        let page = self
+            .replica
+            .page_with(&room, before, limit(history.limit), archive)
+            .map_err(|need| Halt::Needs(room.clone(), need))?;
+        let page = HistoryPage::of(&page.ok_or_else(id_unknown)?);
+        self.answer(id, rid, "history", &page, true);
+        Ok(())
+    }
+}
+
+/// `before` names no message that is kept.
+pub(crate) fn id_unknown() -> Refusal {
+    Refusal::new("id_unknown", "no message of this id is held here")
+}
+
+/// Checks what a search asks for.
+///
+/// # Errors
+/// `query_invalid`, `room_invalid`, `id_invalid`.
+pub(crate) fn search_of(
+    room: &str,
+    query: &str,
+    before: Option<&str>,
+    asked: Option<u64>,
+) -> Result<Search, Refusal> {
+    let invalid = |why: InvalidQuery| Refusal::new("query_invalid", why.to_string());
+    Ok(Search {
+        room: room.parse()?,
+        query: query.parse().map_err(invalid)?,
+        before: before.map(str::parse).transpose()?,
+        limit: limit(asked),
+    })
+}
+
+/// A page's size: what was asked for, within bounds.
+pub(crate) fn limit(asked: Option<u64>) -> usize {
+    asked.map_or(PAGE_DEFAULT, |asked| {
+        usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX)
+    })
+}
+
+/// The ids of a position.
+///
+/// # Errors
+/// `bad_request` for too many, `id_invalid` for what is no id.
+pub(crate) fn parse_since(since: &[impl AsRef<str>]) -> Result<Vec<EntryId>, Refusal> {
+    if since.len() > SINCE_MAX {
+        return Err(Refusal::bad_request(format!(
+            "since: at most {SINCE_MAX} ids"
+        )));
+    }
+    since
+        .iter()
+        .map(|id| id.as_ref().parse().map_err(Refusal::from))
+        .collect()
+}

@@ -1,0 +1,91 @@
+//! What a node that starts takes into memory.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::check::Sound;
+use super::row::{COLUMNS, Kept};
+use super::shared::Shared;
+use super::state::State;
+use super::{Loaded, reader, schema};
+use crate::replica::entry::Entry;
+use crate::replica::mids::{MID_KEPT, MIDS_TRIMMED_MAX};
+use crate::store::memory::Retention;
+
+/// What an entry costs in memory besides its JSON. The same as `MemoryStore` counts.
+const ENTRY_OVERHEAD_BYTES: usize = 384;
+
+/// Reads what is to be in memory, and takes the connection over for writing.
+pub(super) fn load(
+    sound: Sound,
+    shared: &Shared,
+    window: Retention,
+    wall_us: u64,
+) -> rusqlite::Result<(Connection, State, Loaded)> {
+    let db = sound.db;
+    let mut indexed = sound.indexed;
+    if !sound.has_index {
+        tracing::warn!("the index of words on disk is damaged; it is made anew");
+        schema::drop_index(&db)?;
+        indexed = 0;
+    }
+    if schema::meta(&db, "open").is_ok_and(|open| open == 1) {
+        tracing::info!("history on disk was not closed; it was checked, and is sound");
+    }
+    let mut state = State::new(sound.id_last, indexed);
+    state.entries = sound.entries;
+    let mut loaded = Loaded::default();
+    for (log, kept) in sound.logs {
+        state.logs.insert(log.origin, kept);
+        loaded.logs.push(log);
+    }
+    newest(&db, shared, window, wall_us, &mut loaded)?;
+    Ok((db, state, loaded))
+}
+
+/// The newest entries, and the mids of those that are not much older.
+fn newest(
+    db: &Connection,
+    shared: &Shared,
+    window: Retention,
+    wall_us: u64,
+    loaded: &mut Loaded,
+) -> rusqlite::Result<()> {
+    let Retention { messages, bytes } = window;
+    let kept_us = u64::try_from(MID_KEPT.as_micros()).unwrap_or(u64::MAX);
+    let since = wall_us.saturating_sub(kept_us);
+    let sql =
+        format!("SELECT {COLUMNS} FROM entries e INDEXED BY ages ORDER BY ts DESC, origin DESC");
+    let mut room = 0;
+    let mut is_full = false;
+    reader::each(db, shared, &sql, [], |kept| {
+        let cost = cost(&kept.entry);
+        is_full = is_full || loaded.entries.len() >= messages || room + cost > bytes;
+        if !is_full {
+            room += cost;
+            loaded.entries.push((kept.entry, kept.shown));
+            return true;
+        }
+        note_mid(loaded, &kept);
+        kept.entry.ts >= since && loaded.mids.len() < MIDS_TRIMMED_MAX
+    })?;
+    loaded.mids.retain(|(_, _, place, _)| place.ts >= since);
+    loaded.entries.reverse();
+    loaded.mids.reverse();
+    Ok(())
+}
+
+fn note_mid(loaded: &mut Loaded, kept: &Kept) {
+    let entry = &kept.entry;
+    if let Some(mid) = &entry.mid
+        && kept.shown
+    {
+        let of = (entry.room.clone(), mid.clone(), entry.place(), entry.id());
+        loaded.mids.push(of);
+    }
+}
+
+fn cost(entry: &Arc<Entry>) -> usize {
+    entry.json.len() + ENTRY_OVERHEAD_BYTES
+}
