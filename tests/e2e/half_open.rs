@@ -1,17 +1,11 @@
 //! Links whose other end is gone without a word: packets dropped, no FIN.
 
-use std::net::SocketAddr;
-
-use serde_json::json;
-
-use crate::harness::cluster::http;
+use crate::harness::apart::{Apart, Proxied};
 use crate::harness::load::spread;
-use crate::harness::netns::{FAR_CONTROL, FAR_MESH, NEAR_CONTROL, NEAR_MESH, Namespaces};
-use crate::harness::process::Launch;
-use crate::harness::proxy::Proxy;
+use crate::harness::metrics::undelayed;
 use crate::harness::{
-    Client, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Reader, Registry, check_chain,
-    check_histories, eventually, histories, linked, ms, say, secs, spawn,
+    Attempt, Client, Duration, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder,
+    eventually, histories, linked, ms, say, secs,
 };
 
 /// P9: a link without a beat for 3 s is torn down; beats come each second, so 3 to 4 s after the
@@ -52,28 +46,29 @@ fn in_time(what: &str, took: Duration) {
     );
 }
 
-/// Goal (P9): a half-open link is torn down within 3 to 4 s, dialled again as long as the peer is
-/// listed, and comes back when the path does, with repair: nothing missed, nothing twice.
+/// Goal (F3, P9): a half-open link is torn down within 3 to 4 s, dialled again as long as the peer
+/// is listed, and comes back when the path does, with repair: nothing missed, nothing twice. Each
+/// side serves its own clients meanwhile.
 /// Method: two nodes in two network namespaces, every packet between them dropped while both are
 /// talked to and stay registered; then let pass. Without namespaces: a proxy, one direction.
 #[tokio::test]
 async fn a_half_open_link_is_torn_down_and_comes_back_with_repair() -> Outcome {
-    let Some(namespaces) = Namespaces::enter()? else {
+    let Some(pair) = Apart::start(1, 1, "a TCP proxy").await? else {
         return through_a_black_hole().await;
     };
-    let (registry, near, far) = across(&namespaces).await?;
-    linked(&[&near, &far], PATIENCE).await?;
-    let mut here = Reader::start(&near, "here", "tea").await?;
-    let mut there = Reader::start(&far, "there", "tea").await?;
+    let (near, far, registry) = (&pair.near[0], &pair.far[0], &pair.registry);
+    let recorder = Recorder::new();
+    let _here = recorder.reader(near, "here", "tea").await?;
+    let _there = recorder.reader(far, "there", "tea").await?;
     let senders = [
-        Client::hello(&near, "ada").await?,
-        Client::hello(&far, "bob").await?,
+        recorder.client(near, "ada").await?,
+        recorder.client(far, "bob").await?,
     ];
     let load = Load::start(senders, "tea", 10);
-    namespaces.cut()?;
+    pair.wire.cut()?;
     let cut = Instant::now();
     let (near_took, far_took) =
-        tokio::join!(deaf(&near, &far.origin, cut), deaf(&far, &near.origin, cut));
+        tokio::join!(deaf(near, &far.origin, cut), deaf(far, &near.origin, cut));
     in_time("near", near_took?);
     in_time("far", far_took?);
     assert_eq!(
@@ -84,111 +79,79 @@ async fn a_half_open_link_is_torn_down_and_comes_back_with_repair() -> Outcome {
     // Long enough for several failed dials.
     tokio::time::sleep_until(cut + secs(8)).await;
     assert_eq!(registry.listed().await?.len(), 2);
-    namespaces.heal()?;
+    pair.wire.heal()?;
     let healed = Instant::now();
-    linked(&[&near, &far], BACK_WITHIN).await?;
+    linked(&[near, far], BACK_WITHIN).await?;
     let back = healed.elapsed();
     let attempts = load.stop().await?;
-    let history = histories(&[&near, &far], "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    assert_eq!(
-        check_chain(&mut here, &history, PATIENCE).await?,
-        history.len()
-    );
-    assert_eq!(
-        check_chain(&mut there, &history, PATIENCE).await?,
-        history.len()
-    );
+    let expect = Expect::default();
+    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    assert_eq!(checked.verdict.shown, 2 * checked.history.len());
+    for (node, reader) in [(near, "here"), (far, "there")] {
+        let own =
+            |sent: &Attempt| sent.origin == node.origin && (cut..healed).contains(&sent.sent_at);
+        let times = recorder.deliveries(reader, own);
+        undelayed(&format!("deliveries {reader} while cut"), times);
+        let replies = attempts.iter().filter(|sent| own(sent)).map(Attempt::delay);
+        undelayed(&format!("replies {reader} while cut"), replies.collect());
+    }
     say(format_args!(
-        "linked both ways {back:?} after the path was back"
+        "linked both ways {back:?} after the path was back; {checked}"
     ));
     Ok(())
 }
 
-/// Starts a registry and a node near, and a node far, that meet on the mesh wire and register on
-/// the control wire.
-async fn across(namespaces: &Namespaces) -> anyhow::Result<(Registry, Node, Node)> {
-    let registry = Registry::on(&format!("{NEAR_CONTROL}:0")).await?;
-    let args = |address: &str| {
-        [
-            "--http",
-            &format!("0.0.0.0:{}", 8080),
-            "--pub",
-            &format!("{address}:5000"),
-            "--advertise",
-            address,
-            "--registry",
-            &registry.url,
-            "--insecure-mesh",
-            "--rate-limit",
-            "0",
-        ]
-        .map(str::to_owned)
-    };
-    let mut near = Node::start(args(NEAR_MESH)).await?;
-    let mut launch = Launch::new("chatnode", args(FAR_MESH));
-    launch.prefix = namespaces.far();
-    let mut far = Node::launch(launch).await?;
-    // The test speaks to both where nothing is cut.
-    near.http = format!("http://{NEAR_CONTROL}:8080");
-    far.http = format!("http://{FAR_CONTROL}:8080");
-    Ok((registry, near, far))
-}
-
-/// Goal: cut in one direction only, the deaf side tears its link down, both end with the same
+/// Goal (F4): cut in one direction only, the deaf side tears its link down, both end with the same
 /// history, and nobody is stuck. Method: drop what comes from the far side.
 #[tokio::test]
 async fn a_path_cut_in_one_direction_ends_with_the_same_history() -> Outcome {
-    let Some(namespaces) = Namespaces::enter()? else {
+    let Some(pair) = Apart::start(1, 1, "a TCP proxy").await? else {
         return through_a_black_hole().await;
     };
-    let (_registry, near, far) = across(&namespaces).await?;
-    linked(&[&near, &far], PATIENCE).await?;
+    let (near, far) = (&pair.near[0], &pair.far[0]);
+    let recorder = Recorder::new();
     let senders = [
-        Client::hello(&near, "ada").await?,
-        Client::hello(&far, "bob").await?,
+        recorder.client(near, "ada").await?,
+        recorder.client(far, "bob").await?,
     ];
-    let mut here = Reader::start(&near, "here", "tea").await?;
+    let _here = recorder.reader(near, "here", "tea").await?;
     let load = Load::start(senders, "tea", 10);
-    namespaces.deafen_near()?;
+    pair.wire.deafen_near()?;
     let cut = Instant::now();
-    in_time("the deaf side", deaf(&near, &far.origin, cut).await?);
-    namespaces.heal()?;
-    linked(&[&near, &far], BACK_WITHIN).await?;
-    let attempts = load.stop().await?;
-    let history = histories(&[&near, &far], "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    check_chain(&mut here, &history, PATIENCE).await?;
+    in_time("the deaf side", deaf(near, &far.origin, cut).await?);
+    pair.wire.heal()?;
+    linked(&[near, far], BACK_WITHIN).await?;
+    load.stop().await?;
+    let expect = Expect::default();
+    recorder.check(&[near, far], "tea", expect).await?;
     Ok(())
 }
 
-/// Goal: a peer that died behind a cut, its last word never heard, and came back on the same
+/// Goal (F5): a peer that died behind a cut, its last word never heard, and came back on the same
 /// address as a new origin, is found when the path is back: the old connection, which would look
 /// alive for ever, is not waited for. Method: cut, kill -9 the far node, start it again, heal.
 #[tokio::test]
 async fn a_peer_reborn_behind_a_cut_is_found_when_the_path_is_back() -> Outcome {
-    let Some(namespaces) = Namespaces::enter()? else {
+    let Some(mut pair) = Apart::start(1, 1, "a TCP proxy").await? else {
         return through_a_black_hole().await;
     };
-    let (_registry, near, mut far) = across(&namespaces).await?;
-    linked(&[&near, &far], PATIENCE).await?;
-    let old = far.origin.clone();
-    let ada = Client::joined(&near, "ada", "tea").await?;
-    namespaces.cut()?;
+    let old = pair.far[0].origin.clone();
+    let ada = Client::joined(&pair.near[0], "ada", "tea").await?;
+    pair.wire.cut()?;
     let cut = Instant::now();
-    far.process.kill().await?;
-    far.again().await?;
-    far.http = format!("http://{FAR_CONTROL}:8080");
+    pair.far[0].process.kill().await?;
+    pair.far_again().await?;
+    let (near, far) = (&pair.near[0], &pair.far[0]);
     ada.send("tea", "said during the cut").await?;
-    in_time("the dead origin", deaf(&near, &old, cut).await?);
-    namespaces.heal()?;
+    in_time("the dead origin", deaf(near, &old, cut).await?);
+    pair.wire.heal()?;
     let healed = Instant::now();
-    linked(&[&near, &far], BACK_WITHIN).await?;
+    linked(&[near, far], BACK_WITHIN).await?;
     say(format_args!(
         "the reborn peer was linked {:?} after the path was back",
         healed.elapsed()
     ));
-    let history = histories(&[&near, &far], "tea", PATIENCE).await?;
+    let history = histories(&[near, far], "tea", PATIENCE).await?;
     assert_eq!(history.len(), 1);
     Ok(())
 }
@@ -200,73 +163,13 @@ async fn a_link_through_a_black_hole_is_torn_down_and_comes_back() -> Outcome {
     through_a_black_hole().await
 }
 
-/// A node near that hears a node far only through a proxy, and a node far that hears it directly.
-struct Proxied {
-    near: Node,
-    far: Node,
-    proxy: Proxy,
-    _registry: Registry,
-    listing: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Proxied {
-    fn drop(&mut self) {
-        self.listing.abort();
-    }
-}
-
-impl Proxied {
-    /// Only the near node uses the registry; the far one is listed there by the test, with the
-    /// proxy's endpoint, and what the registry says weighs more than what a hello says.
-    async fn start() -> anyhow::Result<Self> {
-        let registry = Registry::start().await?;
-        let far = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-        let target: SocketAddr = far.publishes.trim_start_matches("tcp://").parse()?;
-        let proxy = Proxy::to(target).await?;
-        let url = format!("{}/v1/nodes/{}", registry.url, far.origin);
-        let publishes = format!("tcp://{}", proxy.address);
-        let record = json!({
-            "name": "far", "endpoints": { "pub": publishes, "http": far.http }, "meta": {},
-        });
-        let client = http()?;
-        client
-            .put(&url)
-            .json(&record)
-            .send()
-            .await?
-            .error_for_status()?;
-        let listing = spawn(async move {
-            let mut beat = tokio::time::interval(secs(1));
-            loop {
-                beat.tick().await;
-                // A renewal that is lost is made good by the next.
-                drop(client.put(&url).json(&record).send().await);
-            }
-        });
-        let args = ["--rate-limit", "0", "--registry", &registry.url];
-        let near = Node::start(args).await?;
-        linked(&[&near, &far], PATIENCE).await?;
-        Ok(Self {
-            near,
-            far,
-            proxy,
-            _registry: registry,
-            listing,
-        })
-    }
-}
-
 async fn through_a_black_hole() -> Outcome {
     let pair = Proxied::start().await?;
     let (near, far) = (&pair.near, &pair.far);
-    let mut here = Reader::start(near, "here", "tea").await?;
-    let load = Load::start([Client::hello(far, "bob").await?], "tea", 50);
-    eventually(PATIENCE, "the load flows", async || {
-        let count = here.stream().len();
-        anyhow::ensure!(count >= 20, "shown {count}");
-        Ok(())
-    })
-    .await?;
+    let recorder = Recorder::new();
+    let mut here = recorder.reader(near, "here", "tea").await?;
+    let load = Load::start([recorder.client(far, "bob").await?], "tea", 50);
+    here.shown(20, PATIENCE).await?;
     let mut times = Vec::new();
     for _ in 0..3 {
         pair.proxy.black_hole();
@@ -291,13 +194,10 @@ async fn through_a_black_hole() -> Outcome {
         median < TORN_DOWN.end,
         "half of the dead links took {median:?} and more"
     );
-    let attempts = load.stop().await?;
-    let history = histories(&[near, far], "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    assert_eq!(
-        check_chain(&mut here, &history, PATIENCE).await?,
-        history.len()
-    );
+    load.stop().await?;
+    let expect = Expect::default();
+    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    assert_eq!(checked.verdict.shown, checked.history.len());
     Ok(())
 }
 
@@ -307,8 +207,9 @@ async fn through_a_black_hole() -> Outcome {
 async fn a_cut_link_is_dialled_again_and_a_late_one_stays_up() -> Outcome {
     let pair = Proxied::start().await?;
     let (near, far) = (&pair.near, &pair.far);
-    let mut here = Reader::start(near, "here", "tea").await?;
-    let bob = Client::hello(far, "bob").await?;
+    let recorder = Recorder::new();
+    let here = recorder.reader(near, "here", "tea").await?;
+    let bob = recorder.client(far, "bob").await?;
     for round in 0..3 {
         pair.proxy.cut();
         eventually(PATIENCE, "the cut is seen", async || {
@@ -336,10 +237,8 @@ async fn a_cut_link_is_dialled_again_and_a_late_one_stays_up() -> Outcome {
             "a link that is late was torn down"
         );
     }
-    let history = histories(&[near, far], "tea", PATIENCE).await?;
-    assert_eq!(
-        check_chain(&mut here, &history, PATIENCE).await?,
-        history.len()
-    );
+    let expect = Expect::default();
+    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    assert_eq!(checked.verdict.shown, checked.history.len());
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) async fn still_chats(node: &mut Node) -> anyhow::Result<()> {
 }
 
 async fn with_origins(node: &Node, origins: &[&str]) -> anyhow::Result<u16> {
-    let mut request = request(node, "/ws")?;
+    let mut request = request(&node.http, "/ws")?;
     for origin in origins {
         request.headers_mut().append("Origin", origin.parse()?);
     }
@@ -73,7 +73,7 @@ async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
             "origins {origins:?}"
         );
     }
-    let mut plain = request(node, "/")?;
+    let mut plain = request(&node.http, "/")?;
     plain
         .headers_mut()
         .append("Origin", "https://evil.example".parse()?);
@@ -390,28 +390,6 @@ async fn no_input_forges_a_line_of_the_log() -> Outcome {
             }
         }
     }
-    Ok(())
-}
-
-/// Goal (59): `--data` is refused with a clear line, since it is not built yet.
-#[tokio::test]
-async fn data_is_refused_with_a_clear_line() -> Outcome {
-    let folder = tempfile::tempdir()?;
-    let args = [
-        "--registry",
-        "none",
-        "--data",
-        folder.path().to_str().unwrap(),
-    ];
-    let ended = Launch::new("chatnode", args).to_end(PATIENCE).await?;
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
-    assert!(ended.stderr.contains("--data"), "{ended:?}");
-    assert_eq!(
-        std::fs::read_dir(folder.path())?.count(),
-        0,
-        "something was written"
-    );
     Ok(())
 }
 

@@ -80,9 +80,11 @@ async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
     ] {
         client.join(room).await?;
         client.send(room, "hello").await?;
-        client
-            .push(PATIENCE, "msg", |msg| msg["room"] == room)
-            .await?;
+        let shown = |record: &crate::harness::record::Record| {
+            record.messages.last().map(|(_, last)| last.room == room)
+        };
+        let shown = client.until(PATIENCE, "is shown it", shown).await?;
+        assert!(shown, "a message of another room than {room}");
         client.ask("leave", json!({ "room": room })).await?;
     }
     let before = node.process.usage()?.rss;

@@ -2,8 +2,8 @@
 
 use crate::harness::load::spread;
 use crate::harness::{
-    Client, Cluster, Duration, Load, NOISE, Node, Outcome, PATIENCE, Reader, Registry, check_chain,
-    check_histories, eventually, histories, linked, long, say, secs,
+    Cluster, Duration, Expect, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry,
+    eventually, linked, long, say, secs,
 };
 
 /// P6: a registry that is back empty knows every live node again within this time.
@@ -39,13 +39,17 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
         ));
     }
     let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+    let recorder = Recorder::new();
     let mut readers = Vec::new();
     let mut load = Load::new();
     for (place, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
-        readers.push(Reader::start(&cluster.nodes[place], &format!("{name}-reads"), "tea").await?);
+        let reads = format!("{name}-reads");
+        let node = &cluster.nodes[place];
+        readers.push(recorder.reader(node, &reads, "tea").await?);
     }
     for (place, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
-        load.add(Client::hello(&cluster.nodes[place], name).await?, "tea", 67);
+        let sender = recorder.client(&cluster.nodes[place], name).await?;
+        load.add(sender, "tea", 67);
     }
     let address = cluster.registry.address().to_owned();
     cluster.registry.process.kill().await?;
@@ -80,24 +84,12 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     );
     newcomer.takes_clients(PATIENCE).await?;
 
-    let attempts = load.stop().await?;
-    let (_, _, worst) = spread(attempts.iter().map(crate::harness::Attempt::delay));
-    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    for reader in &mut readers {
-        assert_eq!(
-            check_chain(reader, &history, PATIENCE).await?,
-            history.len()
-        );
-    }
-    for node in &cluster.nodes[..3] {
-        let lost: u64 = node.mesh().await?.links.iter().map(|link| link.lost).sum();
-        assert_eq!(lost, 0);
-    }
-    say(format_args!(
-        "{} messages, slowest reply {worst:?}",
-        history.len()
-    ));
+    load.stop().await?;
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    assert_eq!(checked.verdict.shown, 3 * checked.history.len());
+    let (_, _, worst) = recorder.replies("tea");
+    say(format_args!("{checked}; slowest reply {worst:?}"));
     Ok(())
 }
 
@@ -106,8 +98,10 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
 #[tokio::test]
 async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
     let mut cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
-    let mut reader = Reader::start(&cluster.nodes[1], "reader", "tea").await?;
-    let load = Load::start([Client::hello(&cluster.nodes[0], "ada").await?], "tea", 200);
+    let recorder = Recorder::new();
+    let _reader = recorder.reader(&cluster.nodes[1], "reader", "tea").await?;
+    let sender = recorder.client(&cluster.nodes[0], "ada").await?;
+    let load = Load::start([sender], "tea", 200);
     let address = cluster.registry.address().to_owned();
     let mut times = (Vec::new(), Vec::new());
     for round in 0..5 {
@@ -137,10 +131,9 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
         linked <= LISTED_WITHIN + LINKED_WITHIN,
         "half of the links took {linked:?}"
     );
-    let attempts = load.stop().await?;
-    let history = histories(&cluster.nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    check_chain(&mut reader, &history, PATIENCE).await?;
+    load.stop().await?;
+    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    recorder.check(&nodes, "tea", Expect::default()).await?;
     Ok(())
 }
 
@@ -162,9 +155,11 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
         Node::start(args.clone()).await?,
     ];
     linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
-    let mut reader = Reader::start(&nodes[0], "reader", "tea").await?;
+    let recorder = Recorder::new();
+    let _reader = recorder.reader(&nodes[0], "reader", "tea").await?;
     nodes[1].takes_clients(PATIENCE).await?;
-    let load = Load::start([Client::hello(&nodes[1], "ada").await?], "tea", 20);
+    let sender = recorder.client(&nodes[1], "ada").await?;
+    let load = Load::start([sender], "tea", 20);
 
     one.process.kill().await?;
     nodes.push(Node::start(args.clone()).await?);
@@ -186,10 +181,9 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
     for took in [without_one, without_two] {
         assert!(took <= LINKED_WITHIN + NOISE, "linked only after {took:?}");
     }
-    let attempts = load.stop().await?;
-    let history = histories(&nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
-    check_histories(&history, &attempts, |_| true)?;
-    check_chain(&mut reader, &history, PATIENCE).await?;
+    load.stop().await?;
+    let nodes: Vec<_> = nodes.iter().collect();
+    recorder.check(&nodes, "tea", Expect::default()).await?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ const LINKED_WITHIN: std::time::Duration = ms(500);
 /// default ports are free; without namespaces the same on ports named by flag and variable.
 #[tokio::test]
 async fn a_second_node_without_flags_links_within_500_ms_and_both_chat() -> Outcome {
-    let own = Namespaces::enter()?;
+    let own = Namespaces::enter("ports named by flag and variable")?;
     let (registry, first, second) = if own.is_some() {
         let process = Process::start(&Launch::new("registry", [""; 0])).await?;
         assert_eq!(process.ready_text("http")?, "http://127.0.0.1:7171");
@@ -177,6 +177,9 @@ async fn help_names_every_flag_and_variable() -> Outcome {
                 "--www",
                 "--name",
                 "--data",
+                "--data-messages",
+                "--data-bytes",
+                "--data-days",
                 "--rate-limit",
                 "--retain-messages",
                 "--retain-bytes",
@@ -238,7 +241,7 @@ async fn bad_usage_exits_2_with_one_line_before_any_port_is_bound() -> Outcome {
         ("chatnode", &["--www", "/no/such/folder"], "--www"),
         ("chatnode", &["--pub", "0.0.0.0:0"], "--insecure-mesh"),
         ("chatnode", &["--log", "xml"], "--log"),
-        ("chatnode", &["--data", "/tmp/x"], "--data"),
+        ("chatnode", &["--data", "/dev/null"], "--data"),
         ("registry", &["--lease", "0"], "--lease"),
         ("registry", &["--lease", "61"], "--lease"),
         ("registry", &["--lease", "soon"], "--lease"),

@@ -1,17 +1,15 @@
-//! The promises, checked on what clients were shown and on what nodes keep.
-
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! What nodes keep and count, read from all of them.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use super::cluster::Node;
 use super::eventually::eventually;
-use super::load::{Attempt, Fate};
-use super::reader::Reader;
-use super::wire::Msg;
+use super::judge::{Kind, Verdict, order_and_once_of_history};
+use super::recorder::Expect;
+use super::wire::{Msg, Position};
 
 /// Messages a page, the most that the contract allows.
 const PAGE: usize = 200;
@@ -27,20 +25,27 @@ struct Page {
 /// # Errors
 /// They do not in time.
 pub(crate) async fn converged(nodes: &[&Node], within: Duration) -> Result<()> {
+    same_position(nodes, within, false).await
+}
+
+/// Waits until these nodes hold the same position, over all origins or, where retention may have
+/// trimmed all of a dead one's log before a node came, over those that both know.
+async fn same_position(nodes: &[&Node], within: Duration, trimmed: bool) -> Result<()> {
     eventually(within, "all nodes hold the same", async || {
-        let mut first: Option<Vec<String>> = None;
+        let mut first: Option<Position> = None;
         for node in nodes {
-            let position = node.mesh().await?.sorted_position();
-            match &first {
-                None => first = Some(position),
-                Some(first) => {
-                    ensure!(
-                        *first == position,
-                        "{first:?} and {position:?} of {}",
-                        node.origin
-                    );
-                }
-            }
+            let position = Position::parse(&node.mesh().await?.position)?;
+            let Some(first) = &first else {
+                first = Some(position);
+                continue;
+            };
+            let same = if trimmed {
+                first.agrees_with(&position)
+            } else {
+                *first == position
+            };
+            let ids = (first.ids(), position.ids());
+            ensure!(same, "{:?} and {:?} of {}", ids.0, ids.1, node.origin);
         }
         Ok(())
     })
@@ -87,39 +92,72 @@ pub(crate) async fn history(node: &Node, room: &str) -> Result<Vec<String>> {
     Ok(pages.concat())
 }
 
+/// What all nodes keep of a room, and when they did.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// From the call until all held the same.
+    pub(crate) took: Duration,
+    pub(crate) history: Vec<Msg>,
+}
+
+/// P2: waits until all nodes hold the same position and their histories of the room are the same
+/// bytes. If retention may have trimmed logs of dead origins, positions need not name all of them.
+///
+/// # Errors
+/// They are not in time.
+pub(crate) async fn settled(
+    nodes: &[&Node],
+    room: &str,
+    within: Duration,
+    trimmed: bool,
+) -> Result<Settled> {
+    let start = Instant::now();
+    loop {
+        let left = within.saturating_sub(start.elapsed());
+        same_position(nodes, left, trimmed).await?;
+        let took = start.elapsed();
+        match same_history(nodes, room).await? {
+            Ok(texts) => {
+                let messages = texts.iter().map(|text| serde_json::from_str(text));
+                let history = messages.collect::<Result<_, _>>()?;
+                return Ok(Settled { took, history });
+            }
+            // A hole that was passed is in the position, and may be filled later.
+            Err(difference) if start.elapsed() >= within => bail!("{difference}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// The room's history, if it is the same bytes at all nodes, or how it differs.
+async fn same_history(nodes: &[&Node], room: &str) -> Result<Result<Vec<String>, String>> {
+    let mut first: Option<Vec<String>> = None;
+    for node in nodes {
+        let texts = history(node, room).await?;
+        match &first {
+            None => first = Some(texts),
+            Some(first) if *first == texts => {}
+            Some(first) => {
+                let difference = difference(first, &texts);
+                let text = format!("the history at {} differs: {difference}", node.origin);
+                return Ok(Err(text));
+            }
+        }
+    }
+    Ok(Ok(first.unwrap_or_default()))
+}
+
 /// P2 and more: waits until all hold the same, then reads the room's history from every node.
 /// They must be the same bytes, in the order of `(ts, origin)`, no id and no mid twice.
 ///
 /// # Errors
 /// One of these does not hold.
 pub(crate) async fn histories(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<Msg>> {
-    converged(nodes, within).await?;
-    let mut first: Option<Vec<String>> = None;
-    for node in nodes {
-        let texts = history(node, room).await?;
-        match &first {
-            None => first = Some(texts),
-            Some(first) => ensure!(
-                *first == texts,
-                "the history at {} differs: {}",
-                node.origin,
-                difference(first, &texts)
-            ),
-        }
-    }
-    let messages: Vec<Msg> = first
-        .unwrap_or_default()
-        .iter()
-        .map(|text| serde_json::from_str(text))
-        .collect::<Result<_, _>>()?;
-    for pair in messages.windows(2) {
-        ensure!(
-            pair[0].place() < pair[1].place(),
-            "history out of order: {pair:?}"
-        );
-    }
-    once(&messages, "the history")?;
-    Ok(messages)
+    let history = settled(nodes, room, within, false).await?.history;
+    let mut verdict = Verdict::default();
+    order_and_once_of_history(&history, &mut verdict);
+    ensure!(verdict.fault_count() == 0, "{}", verdict.faults.join("\n"));
+    Ok(history)
 }
 
 fn difference(one: &[String], two: &[String]) -> String {
@@ -134,230 +172,68 @@ fn difference(one: &[String], two: &[String]) -> String {
     )
 }
 
-fn once(messages: &[Msg], whose: &str) -> Result<()> {
-    let mut ids = HashSet::new();
-    let mut mids = HashSet::new();
-    for message in messages {
-        ensure!(
-            ids.insert(&message.id),
-            "{whose}: twice the id of {message:?}"
-        );
-        if let Some(mid) = &message.mid {
-            ensure!(mids.insert(mid), "{whose}: twice the mid of {message:?}");
-        }
-    }
-    Ok(())
+/// What the nodes count of losses, over all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Losses {
+    pub(crate) gaps: u64,
+    pub(crate) repaired: u64,
+    pub(crate) lost: u64,
 }
 
-/// Acknowledged ⊆ history ⊆ attempted, each with its own text and name. `kept` says of which
-/// origins every acknowledged message must be there: not of a node that was killed without copies.
+/// Reads the counters of all nodes, and notes those that cannot be true: `/api/mesh` must account
+/// for each number of a linked origin (unless retention has trimmed), and not differ from
+/// `/metrics`; nothing may be lost unless there may be holes.
 ///
 /// # Errors
-/// One of these does not hold.
-pub(crate) fn check_histories(
-    history: &[Msg],
-    attempts: &[Attempt],
-    kept: impl Fn(&str) -> bool,
-) -> Result<()> {
-    let by_mid: HashMap<_, _> = attempts
-        .iter()
-        .map(|attempt| (attempt.mid.as_str(), attempt))
-        .collect();
-    let mut there = HashSet::new();
-    for message in history {
-        there.insert(message.id.as_str());
-        let Some(attempt) = message.mid.as_deref().and_then(|mid| by_mid.get(mid)) else {
-            bail!("nobody sent {message:?}");
+/// A node does not answer.
+pub(crate) async fn losses(
+    nodes: &[&Node],
+    expect: &Expect,
+    verdict: &mut Verdict,
+) -> Result<Losses> {
+    let mut sum = Losses::default();
+    for node in nodes {
+        let mesh = node.mesh().await?;
+        let metrics = node.metrics().await?;
+        let position = Position::parse(&mesh.position)?;
+        let mut links = Losses::default();
+        for link in &mesh.links {
+            links.gaps += link.gaps;
+            links.repaired += link.repaired;
+            links.lost += link.lost;
+            let Some(origin) = &link.origin else { continue };
+            let (held, told) = (position.of(origin), link.received + link.lost);
+            if told > held || (told < held && !expect.trimmed) {
+                let text = format!("{} holds {origin}.{held} and says {link:?}", node.origin);
+                verdict.fault(Kind::Untruthful, text);
+            }
+        }
+        let all = Losses {
+            gaps: metrics.get("gaps_total")?,
+            repaired: metrics.get("repaired_total")?,
+            lost: metrics.get("lost_total")?,
         };
-        ensure!(
-            attempt.text == message.text && attempt.from == message.from,
-            "{message:?} is not what was sent: {attempt:?}"
-        );
-        match &attempt.fate {
-            Fate::Accepted(sent) => ensure!(
-                (&sent.id, sent.ts) == (&message.id, message.ts),
-                "{message:?} was acknowledged as {sent:?}"
-            ),
-            Fate::Refused(code) => bail!("{message:?} was refused with {code}"),
-            Fate::Unknown => {}
-        }
-    }
-    for attempt in attempts.iter().filter(|attempt| kept(&attempt.origin)) {
-        if let Some(id) = attempt.id() {
-            ensure!(
-                there.contains(id),
-                "acknowledged and not in the history: {attempt:?}"
+        if all.gaps < links.gaps || all.repaired < links.repaired || all.lost < links.lost {
+            let text = format!(
+                "{}: /metrics says {all:?}, /api/mesh {links:?}",
+                node.origin
             );
+            verdict.fault(Kind::Untruthful, text);
         }
-    }
-    Ok(())
-}
-
-/// P1 and P4 for one reader: from where it began, it was shown exactly what the final history
-/// has, each message once by id and by mid, each origin's in order, and no gap was announced.
-///
-/// # Errors
-/// One of these does not hold.
-pub(crate) async fn check_chain(
-    reader: &mut Reader,
-    history: &[Msg],
-    within: Duration,
-) -> Result<usize> {
-    let base = reader.base().clone();
-    let due: Vec<_> = history
-        .iter()
-        .filter(|message| !base.covers(message))
-        .collect();
-    let ids: Vec<_> = due.iter().map(|message| message.id.as_str()).collect();
-    reader.has_all(&ids, within).await?;
-    let name = reader.name.clone();
-    let gaps = reader.gaps();
-    ensure!(gaps.is_empty(), "{name} was told of gaps: {gaps:?}");
-    ensure!(
-        reader
-            .recoveries
-            .iter()
-            .all(|&recovered| recovered == Some(true)),
-        "{name} was not recovered: {:?}",
-        reader.recoveries
-    );
-    let stream = reader.stream();
-    check_stream(&name, stream, &due)?;
-    Ok(stream.len())
-}
-
-/// What was shown is what was due: each message once, as the history has it, each origin's in
-/// order.
-///
-/// # Errors
-/// One of these does not hold.
-fn check_stream(name: &str, stream: &[Msg], due: &[&Msg]) -> Result<()> {
-    once(stream, name)?;
-    ensure!(
-        stream.len() == due.len(),
-        "{name} was shown {} of {}",
-        stream.len(),
-        due.len()
-    );
-    let kept: HashMap<_, _> = due
-        .iter()
-        .map(|message| (message.id.as_str(), *message))
-        .collect();
-    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-    for message in stream {
-        let held = kept.get(message.id.as_str());
-        ensure!(
-            held == Some(&message),
-            "{name} was shown {message:?}, the history has {held:?}"
-        );
-        let before = last.insert(message.origin(), message.seq());
-        ensure!(
-            before < Some(message.seq()),
-            "{name}: {message:?} came after {before:?}"
-        );
-    }
-    Ok(())
-}
-
-/// The checks are checked: each fault of a program that they are there for makes them fail.
-#[cfg(test)]
-mod tests {
-    use super::{Attempt, Fate, Msg, check_histories, check_stream, once};
-    use crate::harness::Instant;
-    use crate::harness::wire::Sent;
-
-    fn message(id: &str, mid: &str) -> Msg {
-        Msg {
-            room: "tea".to_owned(),
-            id: id.to_owned(),
-            mid: Some(mid.to_owned()),
-            from: "ada".to_owned(),
-            ts: 7,
-            text: format!("text of {mid}"),
+        // What all others had trimmed while a node joined, it counts, and announces to nobody.
+        let spans = metrics.get("holes_total")?;
+        let lost = all.lost > 0 && !expect.trimmed;
+        if !expect.holes && (lost || spans > 0) {
+            let text = format!("{} counts {} lost in {spans} spans", node.origin, all.lost);
+            verdict.fault(Kind::Lost, text);
         }
+        sum.gaps += all.gaps;
+        sum.repaired += all.repaired;
+        sum.lost += all.lost;
     }
-
-    fn accepted(id: &str, mid: &str) -> Attempt {
-        let now = Instant::now();
-        Attempt {
-            mid: mid.to_owned(),
-            from: "ada".to_owned(),
-            text: format!("text of {mid}"),
-            origin: "a".to_owned(),
-            sent_at: now,
-            replied_at: now,
-            fate: Fate::Accepted(Sent {
-                id: id.to_owned(),
-                ts: 7,
-                copies: 0,
-            }),
-        }
+    if expect.repaired && (sum.gaps == 0 || sum.repaired == 0) {
+        let text = format!("loss was injected, and the nodes count {sum:?}");
+        verdict.fault(Kind::Untruthful, text);
     }
-
-    #[test]
-    fn a_stream_with_a_fault_is_found_out() {
-        let history = [
-            message("a.1", "1"),
-            message("a.2", "2"),
-            message("b.1", "3"),
-        ];
-        let due: Vec<_> = history.iter().collect();
-        let [one, two, three] = history.clone();
-        let mut other_text = two.clone();
-        "changed".clone_into(&mut other_text.text);
-        let mut other_id = two.clone();
-        "a.3".clone_into(&mut other_id.id);
-        let good = [
-            [one.clone(), two.clone(), three.clone()],
-            [three.clone(), one.clone(), two.clone()],
-        ];
-        for stream in good {
-            assert!(check_stream("reader", &stream, &due).is_ok());
-        }
-        for (what, stream) in [
-            ("missing", vec![one.clone(), three.clone()]),
-            (
-                "twice",
-                vec![one.clone(), two.clone(), two.clone(), three.clone()],
-            ),
-            (
-                "twice by mid",
-                vec![one.clone(), two.clone(), other_id, three.clone()],
-            ),
-            ("out of order", vec![two, one.clone(), three.clone()]),
-            ("altered", vec![one, other_text, three]),
-        ] {
-            assert!(
-                check_stream("reader", &stream, &due).is_err(),
-                "{what} was not found"
-            );
-        }
-    }
-
-    #[test]
-    fn a_history_with_a_fault_is_found_out() {
-        let attempts = [accepted("a.1", "1"), accepted("a.2", "2")];
-        let mut refused = accepted("a.3", "3");
-        refused.fate = Fate::Refused("rate_limited".to_owned());
-        let all = [attempts[0].clone(), attempts[1].clone(), refused];
-        let (one, two) = (message("a.1", "1"), message("a.2", "2"));
-        let kept = |_: &str| true;
-        assert!(check_histories(&[one.clone(), two.clone()], &all, kept).is_ok());
-        assert!(check_histories(std::slice::from_ref(&one), &all, |_| false).is_ok());
-        for (what, history) in [
-            ("lost", vec![one.clone()]),
-            (
-                "phantom",
-                vec![one.clone(), two.clone(), message("a.9", "9")],
-            ),
-            ("refused", vec![one.clone(), two, message("a.3", "3")]),
-            ("under another id", vec![one.clone(), message("a.7", "2")]),
-        ] {
-            assert!(
-                check_histories(&history, &all, kept).is_err(),
-                "{what} was not found"
-            );
-        }
-        assert!(once(&[one.clone(), one], "the history").is_err());
-    }
+    Ok(sum)
 }

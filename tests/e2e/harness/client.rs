@@ -3,6 +3,7 @@
 //! A client records all that it was told, with the time of arrival, and never forgets: what a
 //! test claims is looked up in the record. Waiting on it is waiting for news, not for time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,7 +14,8 @@ use tokio::time::{Duration, Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::cluster::Node;
-use super::socket::{Closed, Order, Push, Socket, request};
+use super::record::{Attempt, Closed, Record};
+use super::socket::{Order, Socket, request};
 use super::wire::{Joined, Msg, Refused, Sent};
 
 /// How long a reply may take before a test calls it missing. A send with `copies` waits 2 s.
@@ -25,7 +27,7 @@ pub(crate) struct Client {
     pub(crate) name: String,
     /// The reply to its hello.
     pub(crate) welcome: Value,
-    socket: Socket,
+    pub(super) socket: Arc<Socket>,
     next_request: AtomicU64,
     next_mid: AtomicU64,
 }
@@ -36,11 +38,15 @@ impl Client {
     /// # Errors
     /// The node does not let it in.
     pub(crate) async fn silent(node: &Node) -> Result<Self> {
-        let socket = Socket::open(request(node, "/ws")?).await?;
+        Self::silent_at(&node.http).await
+    }
+
+    async fn silent_at(http: &str) -> Result<Self> {
+        let socket = Socket::open(request(http, "/ws")?).await?;
         Ok(Self {
             name: String::new(),
             welcome: Value::Null,
-            socket,
+            socket: Arc::new(socket),
             next_request: AtomicU64::new(1),
             next_mid: AtomicU64::new(1),
         })
@@ -51,7 +57,15 @@ impl Client {
     /// # Errors
     /// The node does not let it in.
     pub(crate) async fn hello(node: &Node, name: &str) -> Result<Self> {
-        let mut client = Self::silent(node).await?;
+        Self::hello_at(&node.http, name).await
+    }
+
+    /// Like [`Client::hello`], at a node's HTTP endpoint, as other nodes tell of it.
+    ///
+    /// # Errors
+    /// The node does not let it in.
+    pub(crate) async fn hello_at(http: &str, name: &str) -> Result<Self> {
+        let mut client = Self::silent_at(http).await?;
         client.welcome = client.ask("hello", json!({ "name": name })).await?;
         name.clone_into(&mut client.name);
         Ok(client)
@@ -76,19 +90,42 @@ impl Client {
         self.reply(verb, waiting).await
     }
 
+    /// The origin of its node, once it has said hello.
+    pub(crate) fn origin(&self) -> &str {
+        self.welcome["origin"].as_str().unwrap_or_default()
+    }
+
     /// Sends a request and does not wait.
     pub(crate) fn start(&self, verb: &str, body: Value) -> oneshot::Receiver<Value> {
-        let id = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let (asker, reply) = oneshot::channel();
+        let mut replies = self.start_all(verb, [body]);
+        replies.remove(0)
+    }
+
+    /// Sends requests in one frame and does not wait.
+    pub(crate) fn start_all(
+        &self,
+        verb: &str,
+        bodies: impl IntoIterator<Item = Value>,
+    ) -> Vec<oneshot::Receiver<Value>> {
+        let mut lines = Vec::new();
+        let mut replies = Vec::new();
         let mut record = self.socket.inbox.record();
-        if record.closed.is_none() {
-            record.waiting.insert(id, asker);
+        for body in bodies {
+            let id = self.next_request.fetch_add(1, Ordering::Relaxed);
+            let (asker, reply) = oneshot::channel();
+            if record.closed.is_none() {
+                record.waiting.insert(id, asker);
+                record.asked(id, verb, &body, (&self.name, self.origin()));
+            }
+            let mut object = json!({ "id": id });
+            object[verb] = body;
+            lines.push(object.to_string());
+            replies.push(reply);
         }
+        // With the record in hand, so that the order in it is the order on the wire.
+        self.socket.say(Message::text(lines.join("\n")));
         drop(record);
-        let mut object = json!({ "id": id });
-        object[verb] = body;
-        self.socket.say(Message::text(object.to_string()));
-        reply
+        replies
     }
 
     /// Waits for the reply to a request that was started.
@@ -190,8 +227,13 @@ impl Client {
         self.socket.reads.send_replace(true);
     }
 
-    /// Ends the connection without a word.
+    /// Ends the connection without a word. What comes from now on is not shown to it.
     pub(crate) fn vanish(&self) {
+        let left = Closed {
+            code: 1006,
+            reason: "left".to_owned(),
+        };
+        self.socket.inbox.change(|record| record.ended(left));
         let _gone = self.socket.orders.send(Order::Drop);
     }
 
@@ -201,18 +243,18 @@ impl Client {
         record
             .pushes
             .iter()
-            .filter_map(|push| push.value.get(verb).cloned())
+            .filter_map(|push| push.get(verb).cloned())
             .collect()
     }
 
     /// The messages so far, with the time of arrival.
     pub(crate) fn messages(&self) -> Vec<(Instant, Msg)> {
-        let record = self.socket.inbox.record();
-        let message = |push: &Push| {
-            let message = serde_json::from_value(push.value.get("msg")?.clone()).ok()?;
-            Some((push.at, message))
-        };
-        record.pushes.iter().filter_map(message).collect()
+        self.socket.inbox.record().messages.clone()
+    }
+
+    /// What it sent so far, and what became of it.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        self.socket.inbox.record().attempts.clone()
     }
 
     /// Waits for a push of this verb whose body pleases.
@@ -229,10 +271,24 @@ impl Client {
         self.socket
             .inbox
             .until(within, &what, |record| {
-                let mut bodies = record.pushes.iter().filter_map(|push| push.value.get(verb));
+                let mut bodies = record.pushes.iter().filter_map(|push| push.get(verb));
                 bodies.find(|body| pleases(body)).cloned()
             })
             .await
+    }
+
+    /// Waits for a look at its record to find something.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn until<T>(
+        &self,
+        within: Duration,
+        what: &str,
+        look: impl FnMut(&Record) -> Option<T>,
+    ) -> Result<T> {
+        let what = format!("{} {what}", self.name);
+        self.socket.inbox.until(within, &what, look).await
     }
 
     /// Waits for the message with this text.
@@ -240,9 +296,15 @@ impl Client {
     /// # Errors
     /// Not in time.
     pub(crate) async fn message(&self, within: Duration, text: &str) -> Result<Msg> {
-        let found = self.push(within, "msg", |body| body["text"] == text).await;
-        let found = found.with_context(|| format!("the text is {:?}", excerpt(text)))?;
-        Ok(serde_json::from_value(found)?)
+        let mut looked = 0;
+        let what = format!("is shown {:?}", excerpt(text));
+        self.until(within, &what, |record| {
+            let fresh = &record.messages[looked..];
+            looked = record.messages.len();
+            let found = fresh.iter().find(|(_, message)| message.text == text);
+            found.map(|(_, message)| message.clone())
+        })
+        .await
     }
 
     /// Waits until the connection is closed.
@@ -267,18 +329,7 @@ impl Client {
     /// # Errors
     /// None in time.
     pub(crate) async fn ping(&self, lines: &str, within: Duration) -> Result<()> {
-        let before = {
-            let mut record = self.socket.inbox.record();
-            record.pings_out += 1;
-            record.pongs
-        };
-        self.say(Message::text(format!("{lines}{{}}")));
-        let inbox = &self.socket.inbox;
-        inbox
-            .until(within, "{} is answered", |record| {
-                (record.pongs > before).then_some(())
-            })
-            .await
+        self.socket.ping(lines, within).await
     }
 
     /// Waits until `{}` has come from the node of its own, `count` times in all.
@@ -318,7 +369,7 @@ impl Plain {
     /// The node does not let it in.
     pub(crate) async fn connect(node: &Node, query: &str) -> Result<Self> {
         Ok(Self {
-            socket: Socket::open(request(node, &format!("/{query}"))?).await?,
+            socket: Socket::open(request(&node.http, &format!("/{query}"))?).await?,
         })
     }
 
@@ -330,7 +381,7 @@ impl Plain {
     /// All lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         let record = self.socket.inbox.record();
-        let text = |push: &Push| match &push.value {
+        let text = |push: &Value| match push {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
@@ -346,11 +397,7 @@ impl Plain {
         self.socket
             .inbox
             .until(within, &what, |record| {
-                record
-                    .pushes
-                    .iter()
-                    .any(|push| push.value == text)
-                    .then_some(())
+                record.pushes.iter().any(|push| push == text).then_some(())
             })
             .await
     }

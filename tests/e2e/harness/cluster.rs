@@ -2,10 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 
 use super::eventually::eventually;
+use super::metrics::Metrics;
 use super::process::{Launch, Process};
 
 /// How long one HTTP request of a test may take.
@@ -23,6 +25,15 @@ pub(crate) fn http() -> Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .timeout(REQUEST_WITHIN)
         .build()?)
+}
+
+/// GET of a URL.
+///
+/// # Errors
+/// There is no answer.
+pub(super) async fn get(url: &str) -> Result<reqwest::Response> {
+    let sent = http()?.get(url).send().await;
+    sent.with_context(|| format!("GET {url}"))
 }
 
 /// A running registry.
@@ -80,6 +91,44 @@ impl Registry {
     }
 }
 
+/// Somebody in a registry's list by the hand of the test, at any endpoints; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Listing(JoinHandle<()>);
+
+impl Listing {
+    /// Lists an origin at these endpoints, and renews that each second.
+    ///
+    /// # Errors
+    /// The registry refuses.
+    pub(crate) async fn of(
+        origin: &str,
+        publishes: &str,
+        http_url: &str,
+        registry: &Registry,
+    ) -> Result<Self> {
+        let url = format!("{}/v1/nodes/{origin}", registry.url);
+        let endpoints = json!({ "pub": publishes, "http": http_url });
+        let record = json!({ "name": "listed", "endpoints": endpoints, "meta": {} });
+        let client = http()?;
+        let put = client.put(&url).json(&record).send().await?;
+        put.error_for_status()?;
+        Ok(Self(super::spawn(async move {
+            let mut beat = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                beat.tick().await;
+                // A renewal that is lost is made good by the next.
+                drop(client.put(&url).json(&record).send().await);
+            }
+        })))
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -98,8 +147,23 @@ pub(crate) struct LinkState {
     /// Unknown until the first beat.
     pub(crate) origin: Option<String>,
     pub(crate) state: String,
+    pub(crate) beat_age_ms: Option<u64>,
+    /// Entries of its log that are here, repaired ones included.
+    #[serde(default)]
+    pub(crate) received: u64,
+    #[serde(default)]
+    pub(crate) gaps: u64,
+    #[serde(default)]
+    pub(crate) repaired: u64,
     #[serde(default)]
     pub(crate) lost: u64,
+}
+
+impl LinkState {
+    /// Whether it is the link to this node.
+    pub(crate) fn leads_to(&self, node: &Node) -> bool {
+        self.origin.as_ref() == Some(&node.origin)
+    }
 }
 
 /// What a node says of a registry in `/api/mesh`.
@@ -120,6 +184,17 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
+    /// What the node at this HTTP endpoint says.
+    ///
+    /// # Errors
+    /// It does not answer as the contract says.
+    pub(crate) async fn at(http: &str) -> Result<Self> {
+        let body = get(&format!("{http}/api/mesh")).await?;
+        let body = body.error_for_status()?.bytes().await?;
+        serde_json::from_slice(&body)
+            .with_context(|| format!("/api/mesh is not as expected: {}", body.escape_ascii()))
+    }
+
     /// Whether it hears this origin.
     pub(crate) fn hears(&self, origin: &str) -> bool {
         self.links
@@ -138,13 +213,6 @@ impl Mesh {
     /// How many links beat.
     pub(crate) fn up(&self) -> usize {
         self.links.iter().filter(|link| link.state == "up").count()
-    }
-
-    /// The position, sorted, so that two can be compared.
-    pub(crate) fn sorted_position(&self) -> Vec<String> {
-        let mut position = self.position.clone();
-        position.sort();
-        position
     }
 }
 
@@ -208,10 +276,15 @@ impl Node {
     /// # Errors
     /// It does not answer as the contract says.
     pub(crate) async fn mesh(&self) -> Result<Mesh> {
-        let response = self.get("/api/mesh").await?.error_for_status()?;
-        let body = response.bytes().await?;
-        serde_json::from_slice(&body)
-            .with_context(|| format!("/api/mesh is not as expected: {}", body.escape_ascii()))
+        Mesh::at(&self.http).await
+    }
+
+    /// `/metrics`.
+    ///
+    /// # Errors
+    /// It does not answer as the contract says.
+    pub(crate) async fn metrics(&self) -> Result<Metrics> {
+        Metrics::at(&self.http).await
     }
 
     /// GET of a path.
@@ -219,12 +292,7 @@ impl Node {
     /// # Errors
     /// The node does not answer.
     pub(crate) async fn get(&self, path: &str) -> Result<reqwest::Response> {
-        let url = format!("{}{path}", self.http);
-        http()?
-            .get(&url)
-            .send()
-            .await
-            .with_context(|| format!("GET {url}"))
+        get(&format!("{}{path}", self.http)).await
     }
 
     /// GET of a path, as JSON.
@@ -244,6 +312,11 @@ impl Node {
         let response = http()?.post(&url).json(body).send().await?;
         let status = response.status().as_u16();
         Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// Whether it was given a data directory.
+    pub(crate) fn keeps_data(&self) -> bool {
+        self.launch.args.iter().any(|arg| arg == "--data")
     }
 
     /// `ADDR:PORT` of its HTTP side.

@@ -1,55 +1,25 @@
-//! Senders at a steady rate, and what became of each message.
+//! Senders at a steady rate.
+
+use std::collections::VecDeque;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::client::Client;
+use super::record::Attempt;
 use super::spawn;
-use super::wire::{Refused, Sent};
+use super::wire::Refused;
 
-/// One send and what its sender knows of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Attempt {
-    pub(crate) mid: String,
-    pub(crate) from: String,
-    pub(crate) text: String,
-    /// The origin of the node it was given to.
-    pub(crate) origin: String,
-    pub(crate) sent_at: Instant,
-    pub(crate) replied_at: Instant,
-    pub(crate) fate: Fate,
-}
+/// Bytes of one frame, of which the contract allows 64 KiB, and of what a send has beside its text.
+const FRAME_BYTES: usize = 60_000;
+const SEND_BYTES: usize = 120;
+/// Frames under way: the replies to more would wait unread, and the node would read no more.
+const FRAMES_UNDER_WAY: usize = 8;
 
-/// What the sender knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Accepted, under this id.
-    Accepted(Sent),
-    /// Refused: it must never be seen.
-    Refused(String),
-    /// The connection ended before the reply: it may have been accepted or not.
-    Unknown,
-}
-
-impl Attempt {
-    /// The id under which it was accepted.
-    pub(crate) fn id(&self) -> Option<&str> {
-        match &self.fate {
-            Fate::Accepted(sent) => Some(&sent.id),
-            Fate::Refused(_) | Fate::Unknown => None,
-        }
-    }
-
-    /// How long the reply took.
-    pub(crate) fn delay(&self) -> Duration {
-        self.replied_at - self.sent_at
-    }
-}
-
-/// Clients that send until they are stopped.
+/// Clients that send until they are stopped. What they sent is in their records.
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: watch::Sender<bool>,
@@ -87,21 +57,25 @@ impl Load {
     ) -> Self {
         let mut load = Self::new();
         for client in clients {
-            load.begin(client, room, per_second, 1);
+            load.begin(client, json!({ "room": room, "copies": 1 }), per_second, 0);
         }
         load
     }
 
     /// One more sender.
     pub(crate) fn add(&mut self, client: Client, room: &str, per_second: u32) {
-        self.begin(client, room, per_second, 0);
+        self.begin(client, json!({ "room": room }), per_second, 0);
     }
 
-    fn begin(&mut self, client: Client, room: &str, per_second: u32, copies: u32) {
+    /// One more sender, of texts of at least so many bytes.
+    pub(crate) fn add_long(&mut self, client: Client, room: &str, per_second: u32, bytes: usize) {
+        self.begin(client, json!({ "room": room }), per_second, bytes);
+    }
+
+    fn begin(&mut self, client: Client, body: Value, per_second: u32, bytes: usize) {
         let stop = self.stop.subscribe();
-        let body = json!({ "room": room, "copies": copies });
         self.senders
-            .push(spawn(send_until(stop, client, body, per_second)));
+            .push(spawn(send_until(stop, client, body, per_second, bytes)));
     }
 
     /// Stops, waits for the replies, and gives all attempts.
@@ -122,67 +96,93 @@ impl Load {
 async fn send_until(
     mut stop: watch::Receiver<bool>,
     client: Client,
-    body: Value,
+    mut body: Value,
     per_second: u32,
+    bytes: usize,
 ) -> Result<Vec<Attempt>> {
-    let origin = client.welcome["origin"]
-        .as_str()
-        .context("hello names the origin")?
-        .to_owned();
-    let client = std::sync::Arc::new(client);
     let mut beat = interval(Duration::from_secs(1) / per_second);
     // A late test machine makes up for it: the rate is part of the claim.
     beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut under_way = JoinSet::new();
-    let mut attempts = Vec::new();
+    let mut under_way = VecDeque::new();
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|&stopped| stopped) => break,
-            Some(done) = under_way.join_next() => attempts.push(done??),
+            () = stopped(&mut stop) => break,
             _ = beat.tick() => {
                 if client.is_closed().is_some() {
                     break;
                 }
-                under_way.spawn(send_one(std::sync::Arc::clone(&client), body.clone(), origin.clone()));
+                let mid = client.new_mid();
+                body["text"] = json!(text_of(&mid, bytes));
+                body["mid"] = json!(mid);
+                under_way.push_back(client.start("send", body.clone()));
+                while under_way.front_mut().is_some_and(|reply| !reply.is_empty()) {
+                    let reply = under_way.pop_front().context("it was there")?;
+                    replied(&client, reply).await?;
+                }
             }
         }
     }
-    while let Some(done) = under_way.join_next().await {
-        attempts.push(done??);
+    for reply in under_way {
+        replied(&client, reply).await?;
     }
-    Ok(attempts)
+    Ok(client.attempts())
 }
 
-async fn send_one(
-    client: std::sync::Arc<Client>,
-    mut body: Value,
-    origin: String,
-) -> Result<Attempt> {
-    let mid = client.new_mid();
-    let text = format!("text of {mid}");
-    let sent_at = Instant::now();
-    body["mid"] = json!(mid);
-    body["text"] = json!(text);
-    let reply = client.send_with(body).await;
-    let replied_at = Instant::now();
-    let fate = match reply {
-        Ok(sent) => Fate::Accepted(sent),
-        Err(error) => match error.downcast_ref::<Refused>() {
-            Some(refused) => Fate::Refused(refused.code.clone()),
-            None if client.is_closed().is_some() => Fate::Unknown,
-            None => return Err(error),
-        },
-    };
-    Ok(Attempt {
-        mid,
-        from: client.name.clone(),
-        text,
-        origin,
-        sent_at,
-        replied_at,
-        fate,
-    })
+/// Waits until it is time to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that whoever could stop it is gone, which stops it as well.
+    let _gone = stop.wait_for(|&stopped| stopped).await.is_ok();
+}
+
+/// Sends so many messages, of at least so many bytes, in frames of many, as fast as they are
+/// answered.
+///
+/// # Errors
+/// The connection is lost, or a message refused.
+pub(crate) async fn send_at_once(
+    client: &Client,
+    room: &str,
+    messages: usize,
+    bytes: usize,
+) -> Result<()> {
+    let frame = FRAME_BYTES / (SEND_BYTES + bytes.max(40));
+    let mut under_way = VecDeque::new();
+    let mut left = messages;
+    while left > 0 || !under_way.is_empty() {
+        let count = frame.min(left);
+        left -= count;
+        let bodies = (0..count).map(|_| {
+            let mid = client.new_mid();
+            json!({ "room": room, "text": text_of(&mid, bytes), "mid": mid })
+        });
+        let bodies: Vec<_> = bodies.collect();
+        if count > 0 {
+            under_way.push_back(client.start_all("send", bodies));
+        }
+        if left == 0 || under_way.len() >= FRAMES_UNDER_WAY {
+            for reply in under_way.pop_front().unwrap_or_default() {
+                client.reply("send", reply).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A text that only this message has, of at least so many bytes.
+pub(crate) fn text_of(mid: &str, bytes: usize) -> String {
+    format!("{:.<bytes$}", format!("text of {mid}"))
+}
+
+/// Waits for a reply; what it says is in the record.
+///
+/// # Errors
+/// It does not come though the connection lives, or is not of the contract.
+async fn replied(client: &Client, reply: oneshot::Receiver<Value>) -> Result<()> {
+    match client.reply("send", reply).await {
+        Err(error) if !error.is::<Refused>() && client.is_closed().is_none() => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The middle, the 99th of a hundred, and the largest of these times.

@@ -1,17 +1,31 @@
 //! What the tests stand on: processes, clusters of them, clients, faults and the checks of the
 //! promises. Nothing here knows the programs' code; it sees what a user, a client or a peer sees.
 
+pub(crate) mod apart;
 pub(crate) mod browser;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod clocks;
 pub(crate) mod cluster;
+pub(crate) mod disks;
 pub(crate) mod eventually;
+pub(crate) mod false_peer;
+pub(crate) mod inject;
+pub(crate) mod judge;
 pub(crate) mod load;
+pub(crate) mod metrics;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod pump;
+pub(crate) mod quota;
 pub(crate) mod raw;
 pub(crate) mod reader;
+pub(crate) mod record;
+pub(crate) mod recorder;
+pub(crate) mod rig;
+pub(crate) mod roamer;
+pub(crate) mod sluice;
 pub(crate) mod socket;
 pub(crate) mod tools;
 pub(crate) mod wire;
@@ -20,12 +34,14 @@ use std::fmt::Display;
 
 use tokio::task::JoinHandle;
 
-pub(crate) use check::{check_chain, check_histories, converged, histories};
+pub(crate) use check::{converged, histories};
 pub(crate) use client::{Client, Plain};
 pub(crate) use cluster::{Cluster, Node, Registry, linked};
 pub(crate) use eventually::eventually;
-pub(crate) use load::{Attempt, Load};
-pub(crate) use reader::Reader;
+pub(crate) use load::Load;
+pub(crate) use record::Attempt;
+pub(crate) use recorder::{Expect, Recorder};
+pub(crate) use roamer::{Habits, Pace, Roamer};
 pub(crate) use tokio::time::{Duration, Instant};
 
 /// What a test gives back. `?` on any error panics where it stands, so that the report names the
@@ -87,6 +103,25 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 #[expect(clippy::print_stderr, reason = "the one place where the tests speak")]
 pub(crate) fn say(line: impl Display) {
     eprintln!("{line}");
+}
+
+/// Raises the limit of open files of this process to what it may be, for thousands of clients.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn many_files() -> anyhow::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// The seed of what a test does at random: `SEED`, or any. Printed, so that it can be had again.
+pub(crate) fn seed() -> u64 {
+    let seed = variable("SEED").and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+    say(format_args!("SEED={seed}"));
+    seed
 }
 
 /// Whether the long forms of the tests were asked for (`CHATMESH_LONG=1`).

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -29,30 +30,34 @@ pub(crate) struct Namespaces {
 
 impl Namespaces {
     /// Makes both, and moves this thread (and so what it starts) into the near one. `None` where
-    /// the machine does not let it: then a line says so, and it is counted.
+    /// the machine does not let it: then a line says so and what is done `instead`, and it is
+    /// counted.
     ///
     /// # Errors
     /// Something failed half-way, which is not a missing right.
-    pub(crate) fn enter() -> Result<Option<Self>> {
+    pub(crate) fn enter(instead: &str) -> Result<Option<Self>> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
         let what = "network namespaces";
         if !rustix::process::geteuid().is_root() {
-            limited(what, "a TCP proxy", "not root")?;
+            limited(what, instead, "not root")?;
             return Ok(None);
         }
         installed("ip")?;
         installed("iptables")?;
-        let id = std::process::id();
+        // Two tests may be threads of one process.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{count}", std::process::id());
         let pair = Self {
             near: format!("chatmesh-{id}-a"),
             far: format!("chatmesh-{id}-b"),
         };
         if let Err(error) = ip(&["netns", "add", &pair.near]) {
-            limited(what, "a TCP proxy", &format!("{error:#}"))?;
+            limited(what, instead, &format!("{error:#}"))?;
             return Ok(None);
         }
         pair.wire()?;
         if let Err(error) = pair.iptables(&["-L", "-n"]) {
-            limited("iptables", "a TCP proxy", &format!("{error:#}"))?;
+            limited("iptables", instead, &format!("{error:#}"))?;
             return Ok(None);
         }
         let namespace = File::open(format!("/run/netns/{}", pair.near))?;
@@ -109,7 +114,78 @@ impl Namespaces {
         self.iptables(&["-I", "INPUT", "-i", "mesh", "-j", "DROP"])
     }
 
-    /// Lets everything pass again.
+    /// Drops this share of all packets on the mesh wire, each way by itself, by chance.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn lose(&self, share: f64) -> Result<()> {
+        let share = share.to_string();
+        for (chain, way) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
+            let by_chance = ["-m", "statistic", "--mode", "random"];
+            let rule = ["-I", chain, way, "mesh"];
+            let rest = ["--probability", &share, "-j", "DROP"];
+            self.iptables(&[&rule[..], &by_chance, &rest].concat())?;
+        }
+        Ok(())
+    }
+
+    /// How many packets were dropped since the wire was cut or made to lose some.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub(crate) fn dropped(&self) -> Result<u64> {
+        let near = ["netns", "exec", &self.near];
+        let listed = ip(&[&near[..], &["iptables", "-w", "-nvxL"]].concat())?;
+        let rules = listed.lines().filter(|line| line.contains("DROP "));
+        let packets = rules.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(packets.sum())
+    }
+
+    /// Ends every TCP connection over the mesh wire by a reset, at both its ends; how many.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there was none.
+    pub(crate) fn reset(&self) -> Result<usize> {
+        let mut ended = 0;
+        for (namespace, other) in [(&self.near, FAR_MESH), (&self.far, NEAR_MESH)] {
+            // Without a header, so that each line is a connection that was ended.
+            let listed = ip(&[
+                "netns", "exec", namespace, "ss", "-H", "-t", "-K", "dst", other,
+            ])?;
+            ended += listed.lines().count();
+        }
+        ensure!(ended > 0, "ss -K ended no connection");
+        Ok(ended)
+    }
+
+    /// Lets so many kilobits a second pass on the mesh wire, each way.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn squeeze(&self, kilobits: u32) -> Result<()> {
+        let rate = format!("{kilobits}kbit");
+        for namespace in [&self.near, &self.far] {
+            let head = ["netns", "exec", namespace, "tc", "qdisc"];
+            let how = ["replace", "dev", "mesh", "root", "tbf", "rate", &rate];
+            let queue = ["burst", "8kb", "latency", "500ms"];
+            ip(&[&head[..], &how, &queue].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Lets as much pass as there is, after [`Self::squeeze`].
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn widen(&self) -> Result<()> {
+        for namespace in [&self.near, &self.far] {
+            let head = ["netns", "exec", namespace, "tc", "qdisc"];
+            ip(&[&head[..], &["del", "dev", "mesh", "root"]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Lets every packet pass again.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -120,7 +196,7 @@ impl Namespaces {
     fn iptables(&self, args: &[&str]) -> Result<()> {
         let mut all = vec!["netns", "exec", &self.near, "iptables", "-w"];
         all.extend(args);
-        ip(&all)
+        ip(&all).map(drop)
     }
 }
 
@@ -133,7 +209,8 @@ impl Drop for Namespaces {
     }
 }
 
-fn ip(args: &[&str]) -> Result<()> {
+/// Runs `ip`; what it printed.
+fn ip(args: &[&str]) -> Result<String> {
     let output = Command::new(installed("ip")?)
         .args(args)
         .output()
@@ -144,5 +221,5 @@ fn ip(args: &[&str]) -> Result<()> {
         args.join(" "),
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

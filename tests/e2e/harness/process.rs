@@ -19,7 +19,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::say;
 
 /// How long a program may take to print its ready line. The contract has no number for it.
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Lines of a log that a failing test prints; the whole log stays in its file.
 const LOG_TAIL_LINES: usize = 60;
 /// Clock ticks a second in `/proc`: 100 on every Linux that Rust's std runs on.
@@ -100,7 +100,8 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// A running program, killed when dropped. While a test fails, its log is printed.
+/// A running program, killed when dropped. While a test fails, its log is printed. Its log is then
+/// removed, unless `KEEP_LOGS` is set.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -194,6 +195,11 @@ impl Process {
         let text =
             text.with_context(|| format!("no {field:?} in the ready line {}", self.ready))?;
         Ok(text.to_owned())
+    }
+
+    /// Its number among the processes of this machine.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
     }
 
     /// Sends a signal.
@@ -314,6 +320,18 @@ impl Process {
         })
     }
 
+    /// For how long since its start it could have run and was not let.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(crate) fn waited(&self) -> Result<Duration> {
+        let file = format!("/proc/{}/schedstat", self.pid.as_raw_nonzero());
+        let text = std::fs::read_to_string(file)?;
+        let nanoseconds = text.split_whitespace().nth(1);
+        let nanoseconds = nanoseconds.context("no waiting time in /proc schedstat")?;
+        Ok(Duration::from_nanos(nanoseconds.parse()?))
+    }
+
     /// All that it has logged.
     pub(crate) fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -336,7 +354,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             say(self.log_tail());
-        } else {
+        } else if super::variable("KEEP_LOGS").is_none() {
             let _gone = std::fs::remove_file(&self.log);
         }
     }

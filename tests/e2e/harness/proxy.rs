@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::spawn;
 
@@ -24,16 +24,27 @@ enum Mode {
     Pass,
     /// Passes each piece after this time.
     Delay(Duration),
+    /// Passes each piece after a time of its own, up to this.
+    Jitter(Duration),
+    /// Passes so many bytes at a time, with this pause after them.
+    Trickle(usize, Duration),
+    /// Passes the first half of the next long piece, and closes.
+    Tear,
     Hole,
     /// Closes every connection and takes no other.
     Cut,
 }
+
+/// A piece that is torn is at least so long: no header of a frame, but entries.
+const TORN_MIN: usize = 256;
 
 /// A proxy to one address; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     mode: watch::Sender<Mode>,
+    /// How many pieces were torn.
+    tears: watch::Receiver<u64>,
     /// How many black holes there were: a connection is doomed if one came in its life.
     holes: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
@@ -50,10 +61,12 @@ impl Proxy {
         let mode = watch::Sender::new(Mode::Pass);
         let holes = Arc::new(AtomicU64::new(0));
         let (modes, count) = (mode.subscribe(), Arc::clone(&holes));
+        let (torn, tears) = watch::channel(0);
         let accepting = spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let connection = Connection {
                     modes: modes.clone(),
+                    torn: torn.clone(),
                     born: count.load(Ordering::SeqCst),
                     holes: Arc::clone(&count),
                 };
@@ -63,6 +76,7 @@ impl Proxy {
         Ok(Self {
             address,
             mode,
+            tears,
             holes,
             accepting,
         })
@@ -88,6 +102,31 @@ impl Proxy {
     pub(crate) fn delay(&self, by: Duration) {
         self.mode.send_replace(Mode::Delay(by));
     }
+
+    /// Passes everything on, each piece late by another time.
+    pub(crate) fn jitter(&self, by_at_most: Duration) {
+        self.mode.send_replace(Mode::Jitter(by_at_most));
+    }
+
+    /// Passes everything on, a few bytes at a time.
+    pub(crate) fn trickle(&self, bytes: usize, pause: Duration) {
+        self.mode.send_replace(Mode::Trickle(bytes, pause));
+    }
+
+    /// Waits for a piece of some length, passes its first half, closes that connection, and passes
+    /// everything on that is connected after it.
+    ///
+    /// # Errors
+    /// None came in time.
+    pub(crate) async fn tear(&self, within: Duration) -> Result<()> {
+        let mut tears = self.tears.clone();
+        let before = *tears.borrow_and_update();
+        self.mode.send_replace(Mode::Tear);
+        let torn = timeout(within, tears.wait_for(|&count| count > before)).await;
+        self.mode.send_replace(Mode::Pass);
+        torn.context("no piece long enough to be torn")??;
+        Ok(())
+    }
 }
 
 impl Drop for Proxy {
@@ -100,6 +139,7 @@ impl Drop for Proxy {
 #[derive(Clone)]
 struct Connection {
     modes: watch::Receiver<Mode>,
+    torn: watch::Sender<u64>,
     born: u64,
     holes: Arc<AtomicU64>,
 }
@@ -148,12 +188,42 @@ impl Connection {
                 continue;
             }
             let mode = *self.modes.borrow();
-            if let Mode::Delay(by) = mode {
-                sleep(by).await;
-            }
-            if to.write_all(&buffer[..count]).await.is_err() {
+            let piece = &buffer[..count];
+            let passed = match mode {
+                Mode::Delay(by) => {
+                    sleep(by).await;
+                    to.write_all(piece).await
+                }
+                Mode::Jitter(by) => {
+                    sleep(by.mul_f64(rand::random())).await;
+                    to.write_all(piece).await
+                }
+                Mode::Trickle(bytes, pause) => trickle(&mut to, piece, bytes, pause).await,
+                Mode::Tear if count >= TORN_MIN => {
+                    // Both halves of this direction are dropped: the hearer sees the end in the
+                    // middle of a frame, and ends the other direction.
+                    let _gone = to.write_all(&piece[..count / 2]).await;
+                    self.torn.send_modify(|count| *count += 1);
+                    return;
+                }
+                Mode::Pass | Mode::Tear | Mode::Hole | Mode::Cut => to.write_all(piece).await,
+            };
+            if passed.is_err() {
                 return;
             }
         }
     }
+}
+
+async fn trickle(
+    to: &mut OwnedWriteHalf,
+    piece: &[u8],
+    bytes: usize,
+    pause: Duration,
+) -> std::io::Result<()> {
+    for few in piece.chunks(bytes) {
+        to.write_all(few).await?;
+        sleep(pause).await;
+    }
+    Ok(())
 }

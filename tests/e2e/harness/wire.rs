@@ -56,6 +56,13 @@ pub(crate) struct Sent {
     pub(crate) copies: u64,
 }
 
+impl Sent {
+    /// The origin in its id.
+    pub(crate) fn origin(&self) -> &str {
+        self.id.split_once('.').map_or("", |(origin, _)| origin)
+    }
+}
+
 /// The reply to a request that was refused.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Refused {
@@ -99,6 +106,27 @@ impl Position {
             .is_some_and(|&seq| message.seq() <= seq)
     }
 
+    /// Whether the message of this id is at or before it.
+    pub(crate) fn covers_id(&self, id: &str) -> bool {
+        let parts = id.split_once('.');
+        parts.is_some_and(|(origin, seq)| {
+            let last = self.0.get(origin);
+            last.is_some_and(|&last| seq.parse().is_ok_and(|seq: u64| seq <= last))
+        })
+    }
+
+    /// Whether both have the same number of each origin that both know.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        let known = |(origin, seq): (&String, &u64)| Some((other.0.get(origin)?, *seq));
+        let mut both = self.0.iter().filter_map(known);
+        both.all(|(theirs, own)| *theirs == own)
+    }
+
+    /// The last number of an origin; 0 if there is none.
+    pub(crate) fn of(&self, origin: &str) -> u64 {
+        self.0.get(origin).copied().unwrap_or_default()
+    }
+
     /// Takes a message in, as a client does that keeps the highest id of each origin.
     pub(crate) fn advance(&mut self, message: &Msg) {
         let seq = self.0.entry(message.origin().to_owned()).or_default();
@@ -111,6 +139,12 @@ impl Position {
             let held = self.0.entry(origin.clone()).or_default();
             *held = (*held).max(seq);
         }
+    }
+
+    /// Whether it is nowhere behind another.
+    pub(crate) fn reaches(&self, other: &Self) -> bool {
+        let mut due = other.0.iter();
+        due.all(|(origin, &seq)| self.of(origin) >= seq)
     }
 
     /// As a list of ids.

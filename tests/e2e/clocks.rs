@@ -1,0 +1,347 @@
+//! Clocks that are set while everything runs, machines that sleep and wake.
+
+use std::collections::HashMap;
+
+use crate::harness::clocks::{Clock, Shifted};
+use crate::harness::cluster::http;
+use crate::harness::process::{Launch, Process};
+use crate::harness::reader::Reader;
+use crate::harness::recorder::Checked;
+use crate::harness::wire::Msg;
+use crate::harness::{
+    Attempt, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry, eventually,
+    linked, ms, say, secs,
+};
+
+/// An hour, in the units of the clock and of `ts`.
+const HOUR: i64 = 3600;
+const HOUR_US: u64 = 3_600_000_000;
+/// The contract: a `ts` is at most 60 s ahead of its node's own clock. A second is for the way
+/// from the node's clock to the test's.
+const AHEAD_MAX_US: u64 = 60_000_000 + 1_000_000;
+
+async fn registry(clock: &Clock) -> anyhow::Result<Registry> {
+    let mut launch = Launch::new("registry", ["--http", "127.0.0.1:0"]);
+    clock.give(&mut launch);
+    let process = Process::start(&launch).await?;
+    let url = process.ready_text("http")?;
+    Ok(Registry { process, url })
+}
+
+async fn node(registry: &Registry, clock: Option<&Clock>) -> anyhow::Result<Node> {
+    let args = ["--registry", &registry.url, "--rate-limit", "0"];
+    let mut launch = Launch::new("chatnode", args);
+    if let Some(clock) = clock {
+        clock.give(&mut launch);
+    }
+    Node::launch(launch).await
+}
+
+/// Goal (F19; P1, P2, P6): the wall clocks of a node and of the registry set forward and back by an
+/// hour: no link, lease or client ends for it; stamps go on increasing on that node, and stay
+/// within a minute of the clock on the others; one order, the same everywhere. Method: libfaketime
+/// on one of two nodes and on the registry, under load; +1 h, right, -1 h, right.
+#[tokio::test]
+async fn a_wall_clock_set_by_an_hour_ends_nothing_and_breaks_no_order() -> Outcome {
+    let clock = Clock::new(Shifted::Wall)?;
+    let registry = registry(&clock).await?;
+    let shifted = node(&registry, Some(&clock)).await?;
+    let right = node(&registry, None).await?;
+    linked(&[&shifted, &right], PATIENCE).await?;
+    let recorder = Recorder::new();
+    let _readers = [
+        recorder.reader(&shifted, "one-reads", "tea").await?,
+        recorder.reader(&right, "two-reads", "tea").await?,
+    ];
+    let senders = [
+        recorder.client(&shifted, "ada").await?,
+        recorder.client(&right, "bob").await?,
+    ];
+    let load = Load::start(senders, "tea", 50);
+    let mut spans = Vec::new();
+    let mut ticks = tokio::time::interval(ms(200));
+    for shift in [0, HOUR, 0, -HOUR, 0] {
+        clock.shift(shift)?;
+        let from = Instant::now();
+        while from.elapsed() < secs(3) {
+            ticks.tick().await;
+            for (node, other) in [(&shifted, &right), (&right, &shifted)] {
+                let mesh = node.mesh().await?;
+                assert!(mesh.hears(&other.origin), "shift {shift}: {mesh:?}");
+                assert_eq!(mesh.registries[0].state, "up", "shift {shift}");
+            }
+            let listed = registry.listed().await?;
+            assert_eq!(listed.len(), 2, "shift {shift}: listed are {listed:?}");
+        }
+        spans.push((shift, from..Instant::now()));
+    }
+    let attempts = load.stop().await?;
+    let expect = Expect::default();
+    let checked = recorder.check(&[&shifted, &right], "tea", expect).await?;
+    assert_eq!(checked.verdict.shown, 2 * checked.history.len());
+    say(format_args!("{checked}"));
+    check_stamps(&checked.history, &attempts, &shifted, &spans);
+    assert_eq!(counted(&registry, "registry_expirations_total").await?, 0);
+    for node in [&shifted, &right] {
+        let log = node.process.log_text();
+        let flagged = log.matches("clock is").count();
+        assert_eq!(flagged, 2, "each of two shifts is flagged once: {log}");
+        let metrics = node.metrics().await?;
+        assert_eq!(metrics.get("dials_total")?, 1, "a link was dialled again");
+        for name in ["silent_links_total", "behind_links_total", "lost_total"] {
+            assert_eq!(metrics.get(name)?, 0, "{name}");
+        }
+    }
+    Ok(())
+}
+
+/// Stamps increase with the numbers of each origin; the shifted node's follow its clock forward
+/// and never back; the other's stay within a minute of the right time.
+fn check_stamps(
+    history: &[Msg],
+    attempts: &[Attempt],
+    shifted: &Node,
+    spans: &[(i64, std::ops::Range<Instant>)],
+) {
+    let mut last: HashMap<&str, (u64, u64)> = HashMap::new();
+    for message in history {
+        // The history is in the order of ts: then numbers ascend too, if both do.
+        let before = last.insert(message.origin(), (message.seq(), message.ts));
+        let (seq, ts) = before.unwrap_or_default();
+        assert!(
+            seq < message.seq() && ts < message.ts,
+            "{message:?} after {before:?}"
+        );
+    }
+    let stamps: HashMap<&str, u64> = history
+        .iter()
+        .filter_map(|message| Some((message.mid.as_deref()?, message.ts)))
+        .collect();
+    // The right time of an instant, from the first message that a right clock has stamped.
+    let first = attempts.iter().min_by_key(|attempt| attempt.sent_at);
+    let first = first.expect("the load sent something");
+    let (start, start_us) = (first.sent_at, stamps[first.mid.as_str()]);
+    for (shift, span) in spans {
+        let mut ahead: HashMap<bool, Vec<u64>> = HashMap::new();
+        let sent = attempts.iter().filter(|it| span.contains(&it.sent_at));
+        for attempt in sent {
+            let passed = u64::try_from((attempt.replied_at - start).as_micros());
+            let right = start_us + passed.expect("a test is shorter than a century");
+            let ahead_us = stamps[attempt.mid.as_str()].saturating_sub(right);
+            let own = attempt.origin == shifted.origin;
+            ahead.entry(own).or_default().push(ahead_us);
+        }
+        let most = |own| ahead[&own].iter().copied().max().unwrap_or_default();
+        let (own, other) = (most(true), most(false));
+        say(format_args!(
+            "clock at {shift:+} s: its node's stamps up to {} s ahead of the time, the other's {} s",
+            own / 1_000_000,
+            other / 1_000_000
+        ));
+        assert!(own <= HOUR_US + AHEAD_MAX_US);
+        assert!(
+            other <= AHEAD_MAX_US,
+            "dragged along: {other} us ahead of its clock"
+        );
+        if *shift == HOUR {
+            assert!(own >= HOUR_US - AHEAD_MAX_US, "the clock was not set");
+            assert!(other >= 30_000_000, "it never saw the other's stamps");
+        }
+    }
+}
+
+/// What a sleep may cost: each link dialled again once, and each node registered again once.
+const DIALS_MAX: u64 = 2;
+/// Registrations in the seconds after a sleep: one for each node in two seconds as ever, and two
+/// more for each at the moment of waking.
+const RENEWALS_MAX: u64 = 30;
+/// All links stand again, and all nodes are listed, within this time.
+const AWAKE_WITHIN: std::time::Duration = secs(5);
+
+/// Three nodes and a registry, who read in them, and what they have counted.
+struct Sleepers {
+    registry: Registry,
+    nodes: Vec<Node>,
+    recorder: Recorder,
+    readers: Vec<Reader>,
+    dials: Vec<u64>,
+    renewals: u64,
+}
+
+impl Sleepers {
+    async fn start(registry: Registry, clock: Option<&Clock>) -> anyhow::Result<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            nodes.push(node(&registry, clock).await?);
+        }
+        linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+        let recorder = Recorder::new();
+        let mut readers = Vec::new();
+        for (place, node) in nodes.iter().enumerate() {
+            let name = format!("reader{place}");
+            readers.push(recorder.reader(node, &name, "tea").await?);
+        }
+        let mut all = Self {
+            registry,
+            nodes,
+            recorder,
+            readers,
+            dials: Vec::new(),
+            renewals: 0,
+        };
+        all.count().await?;
+        Ok(all)
+    }
+
+    fn nodes(&self) -> Vec<&Node> {
+        self.nodes.iter().collect()
+    }
+
+    async fn count(&mut self) -> anyhow::Result<()> {
+        self.dials.clear();
+        for node in &self.nodes {
+            self.dials.push(node.metrics().await?.get("dials_total")?);
+        }
+        self.renewals = counted(&self.registry, "registry_puts_total").await?;
+        Ok(())
+    }
+
+    /// They all know that they stood still: the fault was there.
+    async fn slept(&self) -> anyhow::Result<()> {
+        eventually(PATIENCE, "all know that they stood still", async || {
+            for node in &self.nodes {
+                let log = node.process.log_text();
+                let knows = log.contains("this process was stopped for a while");
+                anyhow::ensure!(knows, "{} does not", node.origin);
+            }
+            let late = counted(&self.registry, "registry_late_ticks_total").await?;
+            anyhow::ensure!(late > 0, "the registry does not");
+            Ok(())
+        })
+        .await
+    }
+
+    /// They have just woken: within seconds all is as it was, and no storm made it so.
+    async fn wake(&mut self, what: &str) -> anyhow::Result<()> {
+        let woken = Instant::now();
+        self.slept().await?;
+        linked(&self.nodes(), AWAKE_WITHIN + NOISE).await?;
+        let took = woken.elapsed();
+        // Whatever waking sets off has come by then: the longest pause between two dials or
+        // registrations is 2 s, and silence takes 3 s.
+        tokio::time::sleep_until(woken + AWAKE_WITHIN).await;
+        eventually(NOISE, "all nodes are listed", async || {
+            let listed = self.registry.listed().await?;
+            anyhow::ensure!(listed.len() == 3, "{listed:?}");
+            Ok(())
+        })
+        .await?;
+        linked(&self.nodes(), NOISE).await?;
+        let (before, renewed) = (self.dials.clone(), self.renewals);
+        self.count().await?;
+        let dialled: Vec<_> = self.dials.iter().zip(&before).map(|(n, b)| n - b).collect();
+        let renewed = self.renewals - renewed;
+        say(format_args!(
+            "{what}: linked {took:?} after it; dials {dialled:?}, {renewed} registrations in \
+             {AWAKE_WITHIN:?}"
+        ));
+        assert!(
+            dialled.iter().all(|&count| count <= DIALS_MAX),
+            "{dialled:?}"
+        );
+        assert!(renewed <= RENEWALS_MAX, "{renewed} registrations");
+        let expired = counted(&self.registry, "registry_expirations_total").await?;
+        assert_eq!(expired, 0, "{what}: leases ended");
+        for reader in &self.readers {
+            let closed = reader.client().is_closed();
+            assert_eq!(closed, None, "{what}: {} was closed", reader.name);
+            let left = reader.client().pushed("members");
+            let left = left
+                .iter()
+                .find(|change| change["left"] != serde_json::json!([]));
+            assert_eq!(left, None, "{what}: somebody left");
+        }
+        Ok(())
+    }
+
+    /// All converge, and every reader was shown all.
+    async fn finish(&self) -> anyhow::Result<Checked> {
+        let expect = Expect::default();
+        let checked = self.recorder.check(&self.nodes(), "tea", expect).await?;
+        let all = self.readers.len() * checked.history.len();
+        assert_eq!(checked.verdict.shown, all, "{checked}");
+        say(format_args!("{checked}"));
+        Ok(checked)
+    }
+}
+
+/// The sum over all labels of a number that the registry counts.
+async fn counted(registry: &Registry, name: &str) -> anyhow::Result<u64> {
+    let url = format!("{}/metrics", registry.url);
+    let text = http()?.get(url).send().await?.text().await?;
+    let rows = text.lines().filter(|line| line.starts_with(name));
+    let values: Vec<u64> = rows
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+        .collect();
+    anyhow::ensure!(!values.is_empty(), "the registry does not count {name}");
+    Ok(values.iter().sum())
+}
+
+/// Goal (F20, I14): a machine that sleeps for an hour and wakes: nobody judges anybody by the time
+/// that nobody lived; at most one dial a link, no storm at the registry, no client closed, no
+/// member gone, nothing lost. Method: libfaketime shifts all clocks, the monotonic ones included,
+/// of three nodes and a registry at once, twice, under load.
+#[tokio::test]
+async fn an_hour_asleep_ends_no_client_and_no_lease() -> Outcome {
+    let clock = Clock::new(Shifted::All)?;
+    let registry = registry(&clock).await?;
+    let mut all = Sleepers::start(registry, Some(&clock)).await?;
+    let mut senders = Vec::new();
+    for (place, node) in all.nodes.iter().enumerate() {
+        let name = format!("sender{place}");
+        senders.push(all.recorder.client(node, &name).await?);
+    }
+    let load = Load::start(senders, "tea", 20);
+    for round in 1..=2 {
+        clock.shift(round * HOUR)?;
+        all.wake(&format!("sleep {round} of an hour")).await?;
+    }
+    load.stop().await?;
+    all.finish().await?;
+    Ok(())
+}
+
+/// Goal (F20, I14): the same where time passes for the network and not for the processes: all nodes
+/// and the registry stopped at once for 10 s, clients waiting for replies. Method: SIGSTOP,
+/// messages into the stopped nodes' sockets, SIGCONT.
+#[tokio::test]
+async fn all_stopped_at_once_for_10_s_go_on_as_if_nothing_was() -> Outcome {
+    let mut all = Sleepers::start(Registry::start().await?, None).await?;
+    for process in all.nodes.iter().map(|node| &node.process) {
+        process.freeze()?;
+    }
+    all.registry.process.freeze()?;
+    let stopped = Instant::now();
+    let mut waiting = Vec::new();
+    for reader in &all.readers {
+        for count in 0..20 {
+            let (client, text) = (reader.client(), format!("asleep {count}"));
+            let mid = client.new_mid();
+            let body = serde_json::json!({ "room": "tea", "mid": mid, "text": text });
+            waiting.push((client, client.start("send", body)));
+        }
+    }
+    tokio::time::sleep_until(stopped + secs(10)).await;
+    for process in all.nodes.iter().map(|node| &node.process) {
+        process.thaw()?;
+    }
+    all.registry.process.thaw()?;
+    let mut sent = 0;
+    for (client, reply) in waiting {
+        client.reply("send", reply).await?;
+        sent += 1;
+    }
+    all.wake("stopped for 10 s").await?;
+    assert_eq!(all.finish().await?.history.len(), sent);
+    Ok(())
+}

@@ -1,0 +1,467 @@
+//! A person who reads and talks for as long as a test lasts and finds a node alone, as the
+//! contract asks of a client: it goes where nodes told it that nodes are, at once where a `goaway`
+//! sends it and else with full jitter, brings its position, and says again under the same mid
+//! what was not answered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+
+use super::client::Client;
+use super::cluster::Node;
+use super::load::text_of;
+use super::recorder::Recorder;
+use super::wire::{Joined, Position, Refused};
+use super::{PATIENCE, spawn};
+
+/// The contract: the longest pause before a first dial, which doubles
+const JITTER_FIRST: Duration = Duration::from_millis(500);
+/// up to this.
+const JITTER_MAX: Duration = Duration::from_secs(30);
+/// A node that has not let it in after this is given up: it may be frozen.
+const GREET_WITHIN: Duration = Duration::from_secs(4);
+/// A send without a reply for so long: the node is given up, though the connection stands.
+const OVERDUE: Duration = Duration::from_secs(5);
+
+/// Longer than any test.
+const FOREVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How fast it talks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// It only reads.
+    Silent,
+    /// So many messages a second, evenly.
+    Steady(u32),
+    /// As fast as it is answered, with so many under way.
+    Eager(usize),
+}
+
+/// What it does.
+#[derive(Debug, Clone)]
+pub(crate) struct Habits {
+    pub(crate) room: String,
+    pub(crate) pace: Pace,
+    /// Copies that it asks for.
+    pub(crate) copies: u32,
+    /// The least length of a text.
+    pub(crate) bytes: usize,
+}
+
+/// One loss of its node.
+#[derive(Debug, Clone)]
+pub(crate) struct Move {
+    /// When it noticed, or left because it was sent away.
+    pub(crate) lost_at: Instant,
+    /// When it was in the room again.
+    pub(crate) back_at: Instant,
+    /// The nodes that a `goaway` named; none if there was no such word.
+    pub(crate) named: Vec<String>,
+    /// The HTTP endpoint of the node where it is now.
+    pub(crate) to: String,
+}
+
+/// Such a person; leaves when dropped.
+#[derive(Debug)]
+pub(crate) struct Roamer {
+    pub(crate) name: String,
+    talks: watch::Sender<bool>,
+    state: watch::Receiver<State>,
+    moves: Arc<Mutex<Vec<Move>>>,
+    nudge: Arc<Notify>,
+    task: JoinHandle<Result<()>>,
+}
+
+/// What others may know of it at any time.
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// The origin of its node, while it is in the room there.
+    at: Option<String>,
+    /// Messages without an answer.
+    pending: usize,
+    /// Messages that were answered.
+    answered: usize,
+}
+
+impl Roamer {
+    /// Enters the room at one of these nodes and begins.
+    ///
+    /// # Errors
+    /// None lets it in.
+    pub(crate) async fn start(
+        recorder: &Recorder,
+        nodes: &[&Node],
+        name: &str,
+        habits: Habits,
+    ) -> Result<Self> {
+        let known = nodes.iter().map(|node| node.http.clone()).collect();
+        Self::start_at(recorder, known, name, habits).await
+    }
+
+    /// Like [`Roamer::start`], with the nodes' HTTP endpoints.
+    ///
+    /// # Errors
+    /// None lets it in.
+    pub(crate) async fn start_at(
+        recorder: &Recorder,
+        known: Vec<String>,
+        name: &str,
+        habits: Habits,
+    ) -> Result<Self> {
+        let (talks, hears) = watch::channel(!matches!(habits.pace, Pace::Silent));
+        let (told, state) = watch::channel(State::default());
+        let moves = Arc::default();
+        let nudge = Arc::default();
+        let walk = Walk {
+            name: name.to_owned(),
+            recorder: recorder.clone(),
+            habits,
+            known,
+            queue: VecDeque::new(),
+            current: String::new(),
+            attempt: 0,
+            position: None,
+            pending: BTreeMap::new(),
+            next: 0,
+            talks: hears,
+            told,
+            moves: Arc::clone(&moves),
+            nudge: Arc::clone(&nudge),
+        };
+        let mut roamer = Self {
+            name: name.to_owned(),
+            talks,
+            state,
+            moves,
+            nudge,
+            task: spawn(walk.run()),
+        };
+        roamer
+            .until("enters", PATIENCE, |state| state.at.is_some())
+            .await?;
+        Ok(roamer)
+    }
+
+    /// The origin of the node at which it is in the room now.
+    pub(crate) fn at(&self) -> Option<String> {
+        self.state.borrow().at.clone()
+    }
+
+    /// How many messages of its were answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.state.borrow().answered
+    }
+
+    /// Makes it leave its node, as if its network had, and go on at another.
+    pub(crate) fn shove(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// All its losses so far.
+    pub(crate) fn moves(&self) -> Vec<Move> {
+        let moves = self.moves.lock();
+        moves.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it is in the room at another node than this.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn is_away_from(&mut self, origin: &str, within: Duration) -> Result<()> {
+        let elsewhere = |state: &State| state.at.as_ref().is_some_and(|at| at != origin);
+        self.until("goes on elsewhere", within, elsewhere).await
+    }
+
+    /// Waits until so many messages of its were answered in all.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn has_said(&mut self, count: usize, within: Duration) -> Result<()> {
+        let what = format!("has {count} answers");
+        self.until(&what, within, |state| state.answered >= count)
+            .await
+    }
+
+    /// Says nothing new, and waits until all that it said was answered. It reads on.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub(crate) async fn hush(&mut self, within: Duration) -> Result<()> {
+        self.talks.send_replace(false);
+        self.until("is answered", within, |state| {
+            state.pending == 0 && state.at.is_some()
+        })
+        .await
+    }
+
+    async fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut holds: impl FnMut(&State) -> bool,
+    ) -> Result<()> {
+        let waiting = timeout(within, self.state.wait_for(|state| holds(state)));
+        match waiting.await.map(|seen| seen.is_ok()) {
+            Ok(true) => return Ok(()),
+            // Its task has ended, which it never does but by an error.
+            Ok(false) => (&mut self.task).await??,
+            Err(_) => {}
+        }
+        let state = self.state.borrow().clone();
+        bail!("after {within:?} {} still not {what}: {state:?}", self.name)
+    }
+}
+
+impl Drop for Roamer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Walk {
+    name: String,
+    recorder: Recorder,
+    habits: Habits,
+    known: Vec<String>,
+    /// Nodes to be tried in this round.
+    queue: VecDeque<String>,
+    current: String,
+    attempt: u32,
+    position: Option<Position>,
+    /// Bodies of sends without an answer, in the order in which they were said.
+    pending: BTreeMap<u64, Value>,
+    next: u64,
+    talks: watch::Receiver<bool>,
+    told: watch::Sender<State>,
+    moves: Arc<Mutex<Vec<Move>>>,
+    nudge: Arc<Notify>,
+}
+
+impl Walk {
+    async fn run(mut self) -> Result<()> {
+        let mut lost: Option<(Instant, Vec<String>)> = None;
+        loop {
+            let was_sent = lost.as_ref().is_some_and(|(_, named)| !named.is_empty());
+            let client = self.dial(was_sent).await;
+            if let Some((lost_at, named)) = lost {
+                let moved = Move {
+                    lost_at,
+                    back_at: Instant::now(),
+                    named,
+                    to: self.current.clone(),
+                };
+                let mut moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+                moves.push(moved);
+            }
+            let at = client.origin().to_owned();
+            self.told.send_modify(|state| state.at = Some(at));
+            let named = self.stay(&client).await?;
+            self.told.send_modify(|state| state.at = None);
+            self.leave(&client);
+            self.plan(&named);
+            lost = Some((Instant::now(), named));
+        }
+    }
+
+    /// Dials until a node has let it into the room.
+    async fn dial(&mut self, mut at_once: bool) -> Client {
+        loop {
+            if self.queue.is_empty() {
+                self.plan(&[]);
+            }
+            self.current = self.queue.pop_front().unwrap_or_default();
+            let first = self.attempt == 0 && self.position.is_none();
+            if !std::mem::take(&mut at_once) && !first {
+                let most = JITTER_FIRST * 2u32.saturating_pow(self.attempt);
+                sleep(most.min(JITTER_MAX).mul_f64(rand::random())).await;
+            }
+            if let Ok(Ok(client)) = timeout(GREET_WITHIN, self.enter()).await {
+                self.attempt = 0;
+                return client;
+            }
+            self.attempt = (self.attempt + 1).min(10);
+        }
+    }
+
+    /// The nodes that it was sent to, then those that it knows, the present one last.
+    fn plan(&mut self, named: &[String]) {
+        let mut others = self.known.clone();
+        others.retain(|node| *node != self.current && !named.contains(node));
+        let mut queue = named.to_vec();
+        shuffle(&mut queue);
+        shuffle(&mut others);
+        queue.append(&mut others);
+        queue.retain(|node| *node != self.current);
+        if self.known.contains(&self.current) || queue.is_empty() {
+            queue.push(self.current.clone());
+        }
+        self.queue = queue.into();
+    }
+
+    async fn enter(&mut self) -> Result<Client> {
+        let client = Client::hello_at(&self.current, &self.name).await?;
+        self.recorder.add(&client);
+        self.learn(&client.welcome["nodes"]);
+        let mut body = json!({ "room": self.habits.room, "history": 0 });
+        if let Some(position) = &self.position {
+            body["since"] = json!(position.ids());
+        }
+        let joined: Joined = client.join_with(body).await?;
+        let position = self.position.get_or_insert_default();
+        position.merge(&Position::parse(&joined.at)?);
+        for message in &joined.messages {
+            position.advance(message);
+        }
+        Ok(client)
+    }
+
+    fn learn(&mut self, nodes: &Value) {
+        if let Ok(nodes) = serde_json::from_value::<Vec<String>>(nodes.clone()) {
+            self.known = nodes;
+        }
+    }
+
+    /// Leaves a connection: nothing that comes on it is shown any more, what was shown counts.
+    fn leave(&mut self, client: &Client) {
+        client.vanish();
+        let record = client.socket.inbox.record();
+        if let Some(nodes) = &record.nodes {
+            self.learn(nodes);
+        }
+        let position = self.position.get_or_insert_default();
+        for (_, message) in &record.messages {
+            position.advance(message);
+        }
+    }
+
+    /// Talks until the connection is lost, or too slow, or the node sends it away: where to.
+    async fn stay(&mut self, client: &Client) -> Result<Vec<String>> {
+        let begun = Instant::now();
+        let mut replies = FuturesUnordered::new();
+        let mut since: BTreeMap<u64, Instant> = BTreeMap::new();
+        let mut due = Vec::new();
+        let again: Vec<_> = self.pending.keys().copied().collect();
+        due.extend(again);
+        let mut beat = interval(match self.habits.pace {
+            Pace::Steady(rate) => Duration::from_secs(1) / rate,
+            Pace::Silent | Pace::Eager(_) => Duration::from_millis(100),
+        });
+        // A late test machine makes up for it: the rate is part of the claim.
+        beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let gone = client.until(FOREVER, "is lost", |record| {
+            (record.closed.is_some() || record.goaway.is_some()).then_some(())
+        });
+        let mut gone = Box::pin(gone);
+        let mut leaves: Option<(Instant, Vec<String>)> = None;
+        let nudge = Arc::clone(&self.nudge);
+        loop {
+            for number in due.drain(..) {
+                since.insert(number, Instant::now());
+                let reply = client.start("send", self.pending[&number].clone());
+                replies.push(async move { (number, client.reply("send", reply).await) });
+            }
+            self.tell();
+            let leave_at = leaves.as_ref().map_or(begun, |(at, _)| *at);
+            tokio::select! {
+                biased;
+                _ = &mut gone, if leaves.is_none() => match called_away(client) {
+                    Some(called) => leaves = Some(called),
+                    None => return Ok(Vec::new()),
+                },
+                () = sleep_until(leave_at), if leaves.is_some() => {
+                    return Ok(leaves.map(|(_, named)| named).unwrap_or_default());
+                }
+                () = nudge.notified() => return Ok(Vec::new()),
+                Some((number, reply)) = replies.next() => {
+                    since.remove(&number);
+                    if !self.settle(client, number, &reply)? {
+                        return Ok(Vec::new());
+                    }
+                    if let Pace::Eager(most) = self.habits.pace {
+                        due.extend(self.say(most));
+                    }
+                }
+                _ = beat.tick() => {
+                    let overdue = since.values().any(|at| at.elapsed() > OVERDUE);
+                    if overdue || client.is_closed().is_some() {
+                        return Ok(Vec::new());
+                    }
+                    match self.habits.pace {
+                        Pace::Silent => {}
+                        Pace::Steady(_) => due.extend(self.say(usize::MAX).first()),
+                        Pace::Eager(most) => due.extend(self.say(most)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// New messages until so many are under way (one, if there is no such bound).
+    fn say(&mut self, most: usize) -> Vec<u64> {
+        let mut said = Vec::new();
+        while *self.talks.borrow() && self.pending.len() < most {
+            let number = self.next;
+            self.next += 1;
+            let mid = format!("{}-{number}-{:08x}", self.name, rand::random::<u32>());
+            let text = text_of(&mid, self.habits.bytes);
+            let body = json!({
+                "room": self.habits.room, "mid": mid, "text": text, "copies": self.habits.copies,
+            });
+            self.pending.insert(number, body);
+            said.push(number);
+            if most == usize::MAX {
+                break;
+            }
+        }
+        said
+    }
+
+    /// Takes a reply; whether the connection goes on. What was refused is not said again.
+    fn settle(&mut self, client: &Client, number: u64, reply: &Result<Value>) -> Result<bool> {
+        if let Err(error) = reply
+            && !error.is::<Refused>()
+        {
+            ensure!(
+                client.is_closed().is_some() || error.to_string().contains("no reply"),
+                "{error:#}"
+            );
+            return Ok(false);
+        }
+        let known = self.pending.remove(&number);
+        known.context("a reply to nothing")?;
+        self.told.send_modify(|state| state.answered += 1);
+        Ok(true)
+    }
+
+    fn tell(&self) {
+        let pending = self.pending.len();
+        self.told.send_if_modified(|state| {
+            let changed = state.pending != pending;
+            state.pending = pending;
+            changed
+        });
+    }
+}
+
+/// The connection has news of its end: when to leave and for where, if a `goaway` names nodes.
+fn called_away(client: &Client) -> Option<(Instant, Vec<String>)> {
+    let record = client.socket.inbox.record();
+    let goaway = record.goaway.as_ref().filter(|_| record.closed.is_none())?;
+    let named: Vec<String> = serde_json::from_value(goaway["nodes"].clone()).ok()?;
+    // Spread over the first half of the time that the node gives, as the page does.
+    let after = Duration::from_millis(goaway["after_ms"].as_u64().unwrap_or_default());
+    (!named.is_empty()).then(|| (Instant::now() + (after / 2).mul_f64(rand::random()), named))
+}
+
+fn shuffle<T>(list: &mut [T]) {
+    for place in (1..list.len()).rev() {
+        list.swap(place, rand::random_range(0..=place));
+    }
+}
