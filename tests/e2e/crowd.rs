@@ -5,7 +5,7 @@ use futures::stream;
 
 use crate::harness::load::spread;
 use crate::harness::{
-    Cluster, Duration, Expect, Habits, Instant, Load, NOISE, Outcome, Pace, Recorder, Roamer,
+    Cluster, Duration, Expect, Habits, Instant, Load, NOISE, Node, Outcome, Pace, Recorder, Roamer,
     many_files, say, secs,
 };
 
@@ -42,25 +42,7 @@ async fn two_thousand_clients_that_lose_their_node_are_back_within_30_s() -> Out
         load.add(speaker, &format!("hall{room}"), 1);
     }
     let doomed = &cluster.nodes[0];
-    let starts = (0..CLIENTS).map(|count| {
-        let habits = Habits {
-            room: format!("hall{}", count % ROOMS),
-            pace: Pace::Silent,
-            copies: 0,
-            bytes: 0,
-        };
-        let recorder = &recorder;
-        async move {
-            let name = format!("client{count}");
-            Roamer::start(recorder, &[doomed], &name, habits).await
-        }
-    });
-    let mut crowd = Vec::new();
-    let mut starts = stream::iter(starts).buffer_unordered(50);
-    while let Some(client) = starts.next().await {
-        crowd.push(client?);
-    }
-    drop(starts);
+    let mut crowd = gather(&recorder, doomed).await?;
     assert_eq!(doomed.mesh().await?.clients, CLIENTS as u64);
 
     let origin = doomed.origin.clone();
@@ -99,10 +81,31 @@ async fn two_thousand_clients_that_lose_their_node_are_back_within_30_s() -> Out
         let room = format!("hall{room}");
         let verdict = recorder.check(&nodes, &room, expect).await?.verdict;
         assert_eq!(verdict.moves, CLIENTS / ROOMS);
+        assert_eq!(verdict.to_the_end, CLIENTS / ROOMS);
         shown += verdict.shown;
     }
     say(format_args!(
         "in the {ROOMS} halls {shown} were shown, none missed, none twice"
     ));
     Ok(())
+}
+
+/// All of the crowd, at this node.
+async fn gather(recorder: &Recorder, node: &Node) -> anyhow::Result<Vec<Roamer>> {
+    let starts = (0..CLIENTS).map(|count| async move {
+        let habits = Habits {
+            room: format!("hall{}", count % ROOMS),
+            pace: Pace::Silent,
+            copies: 0,
+            bytes: 0,
+        };
+        let name = format!("client{count}");
+        Roamer::start(recorder, &[node], &name, habits).await
+    });
+    let mut crowd = Vec::new();
+    let mut starts = stream::iter(starts).buffer_unordered(50);
+    while let Some(client) = starts.next().await {
+        crowd.push(client?);
+    }
+    Ok(crowd)
 }

@@ -45,6 +45,7 @@ async fn survivors_agree_within_2_s_on_what_a_killed_sender_had_said() -> Outcom
         };
         let begun = killed.elapsed();
         let checked = recorder.check(&nodes, &room, expect).await?;
+        assert_eq!(checked.verdict.to_the_end, 2);
         times.push(begun + checked.converged);
         say(format_args!("round {round}: {checked}"));
         cluster.add().await?;
@@ -103,6 +104,7 @@ async fn last_words_that_one_survivor_did_not_hear_come_from_the_other() -> Outc
             ..Expect::default()
         };
         let checked = recorder.check(&[&near, &far], "tea", expect).await?;
+        assert_eq!(checked.verdict.to_the_end, 2);
         times.push(begun + checked.converged);
         say(format_args!(
             "round {round}: {unheard} were not heard by one; {checked}"

@@ -62,6 +62,11 @@ async fn kill_and_restart(on_its_ports: bool) -> Outcome {
     load.stop().await?;
     let nodes: Vec<_> = cluster.nodes.iter().collect();
     let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    // The two on the nodes that lived, and the last guest; the others were cut off.
+    assert_eq!(
+        (checked.verdict.to_the_end, checked.verdict.readers),
+        (3, ROUNDS + 2)
+    );
     times.sort();
     say(format_args!(
         "{checked}; {ROUNDS} restarts on {} ports: linked both ways after {:?} to {:?}, median {:?}",
