@@ -222,6 +222,11 @@ impl Hub {
         let (bus, commands) = mpsc::channel(BUS_COMMANDS_MAX);
         let (ready_sender, ready) = watch::channel(false);
         let nodes = vec![parts.replica.identity().http.clone()];
+        let counters = Counters {
+            // Those that the disk remembers.
+            gaps: parts.replica.holes().count() as u64,
+            ..Counters::default()
+        };
         let node = Node {
             settings: parts.settings,
             replica: parts.replica,
@@ -231,7 +236,7 @@ impl Hub {
             outbox: Outbox::default(),
             disk: parts.disk,
             searches: Arc::new(Semaphore::new(disk::SEARCHES_MAX)),
-            counters: Counters::default(),
+            counters,
             nodes_seen: VecDeque::from(nodes.clone()),
             nodes,
             view: View::default(),

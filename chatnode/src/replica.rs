@@ -315,10 +315,15 @@ impl Replica {
                 }
                 Step::Pass(through) => {
                     let mut accepted = Vec::new();
-                    let span = log.pass(through, &mut accepted);
-                    self.repairs.holes_changed(now.mono);
-                    if self.ready && !mutated!(GapNotAnnounced) {
-                        self.effects.push(Effect::Gap(origin, span));
+                    let joining = !self.ready && self.durable.is_none();
+                    if joining && log.is_trimmed_elsewhere(through) {
+                        log.skip(through, &mut accepted);
+                    } else {
+                        let span = log.pass(through, &mut accepted);
+                        self.repairs.holes_changed(now.mono);
+                        if !mutated!(GapNotAnnounced) {
+                            self.effects.push(Effect::Gap(origin, span));
+                        }
                     }
                     self.accept(accepted, now);
                 }

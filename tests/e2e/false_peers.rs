@@ -8,8 +8,8 @@ use crate::harness::metrics::undelayed;
 use crate::harness::reader::Reader;
 use crate::harness::wire::{Msg, Position};
 use crate::harness::{
-    Attempt, Cluster, Duration, Expect, Instant, Load, NOISE, Node, Outcome, Recorder, eventually,
-    say, secs,
+    Attempt, Client, Cluster, Duration, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE,
+    Recorder, eventually, say, secs,
 };
 
 /// What the dead node said,
@@ -216,5 +216,54 @@ async fn announced(reader: &Reader, dead: &str) -> anyhow::Result<()> {
         "what nobody has was announced {:?} after those who claimed it were gone",
         start.elapsed()
     ));
+    Ok(())
+}
+
+/// Goal (F28; P5): a hole of a dead origin that nobody can fill is announced and passed, and what
+/// is behind it is shown, though a peer that claims the missing numbers lives on and never answers
+/// well. Method: two false peers beat on; one gives the dead origin's entries but for four, the
+/// other claims all and answers 500.
+#[tokio::test]
+async fn a_hole_is_passed_though_a_peer_claims_to_hold_it() -> Outcome {
+    const DEAD: &str = "deadaaaaaa";
+    let cluster = Cluster::with(1, &["--rate-limit", "0"]).await?;
+    let node = &cluster.nodes[0];
+    let reader = Client::joined(node, "reader", "tea").await?;
+    let entry = |seq: u64| Entry {
+        seq,
+        ts: 1_000_000 + seq,
+        room: "tea".to_owned(),
+        mid: String::new(),
+        json: format!(
+            "{{\"room\":\"tea\",\"id\":\"{DEAD}.{seq}\",\"from\":\"bob\",\"ts\":{},\"text\":\"{seq}\"}}",
+            1_000_000 + seq
+        ),
+    };
+    let held: Vec<_> = (1..=10).chain(15..=20).map(entry).collect();
+    let claims = [(DEAD.to_owned(), 20)];
+    let answers = [
+        ("holesaaaaa", Answer::response("200 OK", &page(DEAD, &held))),
+        (
+            "failsaaaaa",
+            Answer::response("500 Internal Server Error", b""),
+        ),
+    ];
+    let mut peers = Vec::new();
+    for (origin, answer) in answers {
+        peers.push(FalsePeer::start(&cluster.registry, origin, &claims, answer).await?);
+    }
+    let start = Instant::now();
+    reader.message(FOUND_WITHIN, "10").await?;
+    let hole = |gap: &serde_json::Value| {
+        gap["origin"] == DEAD && gap["after"] == 10 && gap["through"] == 14
+    };
+    reader.push(FOUND_WITHIN, "gap", hole).await?;
+    reader.message(PATIENCE, "20").await?;
+    say(format_args!(
+        "the hole was passed {:?} after the start, the peer that claimed it was asked {} times",
+        start.elapsed(),
+        peers[1].asked()
+    ));
+    assert!(node.mesh().await?.hears("failsaaaaa"), "it lives on");
     Ok(())
 }

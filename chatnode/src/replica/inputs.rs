@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::log::{Log, Span};
 use super::members::{Change, Snapshot};
 use super::names::{EntryId, Origin, RoomName, UserName};
-use super::peers::SILENCE_MAX;
+use super::peers::{Peer, SILENCE_MAX};
 use super::repair::FetchId;
 use super::{
     ACK_EVERY, BEAT_EVERY, BEAT_SOON, Effect, LogPage, Now, ORIGINS_MAX, Replica, Say, TICK_EVERY,
@@ -279,9 +279,11 @@ impl Replica {
         if let Some(page) = page {
             let bytes = page.entries.iter().map(|entry| entry.json.len()).sum();
             self.repairs.spend(now.mono, bytes);
+            let recovered = self.repairs.answered(&fetch);
             let log = self.log_mut(origin);
             let before = log.held();
             let mut accepted = Vec::new();
+            log.trimmed_elsewhere(page.floor);
             log.start_behind(page.floor, &mut accepted);
             if fetch.from == origin {
                 log.settle(page.floor);
@@ -295,6 +297,13 @@ impl Replica {
             }
             if fetch.span.after < before && count > 0 {
                 self.repairs.holes_changed(now.mono);
+                let rest = |hole: &&Span| hole.through == fetch.span.through && !recovered;
+                if let Some(rest) = self.logs[&origin].holes().iter().find(rest) {
+                    self.repairs.ask_for_hole(fetch.from, origin, *rest);
+                }
+            }
+            if recovered {
+                self.ask_for_holes(fetch.from);
             }
         } else {
             self.repairs.failed(&fetch, now.mono);
@@ -351,14 +360,8 @@ impl Replica {
         for origin in open {
             self.repair(origin, now);
         }
-        if self.repairs.holes_are_due(now.mono)
-            && let Some(from) = self
-                .peers
-                .heard()
-                .map(|(peer, _)| peer)
-                .choose(&mut self.rng)
-        {
-            self.ask_for_holes(from);
+        if self.repairs.holes_are_due(now.mono) {
+            self.ask_somebody_for_holes();
         }
         self.repair_holes(now);
         self.refill(now);
@@ -452,6 +455,29 @@ impl Replica {
             log.holes().first().is_some_and(|hole| solid < hole.through)
         };
         self.logs.iter().filter(both).map(|(o, _)| *o).collect()
+    }
+
+    /// Asks some peer for what was passed, by its turn.
+    fn ask_somebody_for_holes(&mut self) {
+        if let Some(from) = self.repairs.failing(&self.peers) {
+            let first = |(origin, log): (&Origin, &Log)| Some((*origin, *log.holes().first()?));
+            if let Some((origin, hole)) = self.logs.iter().find_map(first) {
+                self.repairs.ask_for_hole(from, origin, hole);
+            }
+            return;
+        }
+        for (origin, log) in &self.logs {
+            let Some(first) = log.holes().first() else {
+                continue;
+            };
+            // Somebody who says that he has it, or else somebody.
+            let heard = || self.peers.heard();
+            let has = |(_, peer): &(Origin, &Peer)| peer.solid(*origin) >= first.through;
+            let from = heard().filter(has).choose(&mut self.rng);
+            if let Some((from, _)) = from.or_else(|| heard().choose(&mut self.rng)) {
+                self.repairs.ask_for_holes(from, *origin, log);
+            }
+        }
     }
 
     /// Asks a peer for what was passed: it may come from where that is known.

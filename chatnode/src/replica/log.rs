@@ -75,6 +75,7 @@ pub struct Log {
     window: u64,
     claimed: u64,
     settled: u64,
+    elsewhere: u64,
     behind: u64,
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
@@ -142,6 +143,18 @@ impl Log {
     /// node's disk only.
     pub fn window(&self) -> u64 {
         self.window
+    }
+
+    /// A peer says that it has trimmed through this number.
+    pub fn trimmed_elsewhere(&mut self, floor: u64) {
+        if floor <= SEQ_MAX {
+            self.elsewhere = self.elsewhere.max(floor);
+        }
+    }
+
+    /// Whether a peer has had, and let go of, all that is missing through this number.
+    pub fn is_trimmed_elsewhere(&self, through: u64) -> bool {
+        through <= self.elsewhere
     }
 
     /// Holes that were passed and not filled since, oldest first.
@@ -248,13 +261,19 @@ impl Log {
     pub fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
         let started = self.held > 0 && (!mutated!(StartedBehindLate) || self.held > floor);
         if !started && (1..=SEQ_MAX).contains(&floor) {
-            self.held = floor;
-            self.floor = floor;
-            self.window = floor;
-            self.behind = floor;
-            self.claim(floor);
-            self.release(accepted);
+            self.skip(floor, accepted);
         }
+    }
+
+    /// Goes on behind what all others trimmed while this node joined: as if it had come later.
+    pub fn skip(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) {
+        self.held = through;
+        self.floor = through;
+        self.window = through;
+        self.behind = through;
+        self.claim(through);
+        self.release(accepted);
+        self.counted &= self.missing().is_some();
     }
 
     fn forget_holes(&mut self) {

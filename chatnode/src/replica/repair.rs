@@ -5,7 +5,7 @@
 //! said no is a number lost. One request per origin at a time, a few in all, within a budget of
 //! bytes; a peer that fails is left alone for a while.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand::seq::IteratorRandom as _;
@@ -31,6 +31,12 @@ const JITTER_MAX: Duration = Duration::from_millis(15);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// up to this.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A peer that has failed so often in a row, which takes nine seconds at the least, is not waited for
+/// any longer: nothing is shown that stands behind a hole, and one peer whose answers never come must
+/// not silence an origin for ever. It goes on being asked for the hole,
+pub const FAILURES_MAX: u32 = 8;
+/// as often as this.
+const FAILING_ASKED_EVERY: Duration = Duration::from_secs(4);
 /// Holes that wait to be asked for again at the most.
 const HOLES_ASKED_MAX: usize = 1024;
 /// Some peer is asked for all holes again after this, doubling,
@@ -94,6 +100,8 @@ pub struct Repairs {
     holes: VecDeque<(Origin, Origin, Span)>,
     holes_due: Duration,
     holes_pause: Duration,
+    /// Peers that were not waited for any longer, and may have what was passed.
+    failing: BTreeSet<Origin>,
     /// Until when the pages that came have used up the budget.
     spent_until: Duration,
 }
@@ -132,7 +140,14 @@ impl Repairs {
         if asked || self.fetches.len() >= FETCHES_MAX {
             return Step::Wait;
         }
-        let gone = peers.is_gone(origin, now);
+        let linked = peers.hears(origin);
+        let failures = &state.failures;
+        let hopeless = |peer: Origin| {
+            let failed = failures.get(&peer);
+            failed.is_some_and(|(_, times)| *times >= FAILURES_MAX)
+        };
+        // One that speaks and cannot be asked is as good as gone: others may hold what it said.
+        let gone = peers.is_gone(origin, now) || (linked && hopeless(origin));
         if gone != state.last_call {
             state.last_call = gone;
             state.lacks.clear();
@@ -153,7 +168,6 @@ impl Repairs {
             let of_peer = fetches.values().filter(|(fetch, _)| fetch.from == peer);
             of_peer.count() < FETCHES_OF_PEER_MAX || mutated!(PeerNotSpared)
         };
-        let linked = peers.hears(origin);
         let patient = linked && !lacks(origin) && rested(origin);
         let holders: Vec<Origin> = peers
             .heard()
@@ -180,9 +194,10 @@ impl Repairs {
             }
             return Step::Fetch(fetch);
         }
-        let origin_cannot = if linked { lacks(origin) } else { gone };
-        let origin_cannot = origin_cannot || (linked && mutated!(HeardOriginPassed));
-        if origin_cannot && holders.is_empty() {
+        let origin_cannot = gone || (linked && (lacks(origin) || mutated!(HeardOriginPassed)));
+        if origin_cannot && holders.iter().copied().all(hopeless) {
+            let asked = holders.iter().copied().chain(linked.then_some(origin));
+            self.failing.extend(asked.filter(|peer| hopeless(*peer)));
             return Step::Pass(span.through);
         }
         Step::Wait
@@ -191,10 +206,21 @@ impl Repairs {
     /// Asks a peer for holes that were passed: it may come from where they are known.
     pub fn ask_for_holes(&mut self, from: Origin, origin: Origin, log: &Log) {
         for &hole in log.holes() {
-            if self.holes.len() < HOLES_ASKED_MAX && !mutated!(HolesNotAskedFor) {
-                self.holes.push_back((from, origin, hole));
-            }
+            self.ask_for_hole(from, origin, hole);
         }
+    }
+
+    /// Asks a peer for one of them.
+    pub fn ask_for_hole(&mut self, from: Origin, origin: Origin, hole: Span) {
+        if self.holes.len() < HOLES_ASKED_MAX && !mutated!(HolesNotAskedFor) {
+            self.holes.push_back((from, origin, hole));
+        }
+    }
+
+    /// A peer that failed again and again, and may have what was passed, if there is one.
+    pub fn failing(&mut self, peers: &Peers) -> Option<Origin> {
+        self.failing.retain(|peer| peers.hears(*peer));
+        self.failing.first().copied()
     }
 
     /// A page of so many bytes came.
@@ -234,7 +260,12 @@ impl Repairs {
     pub fn holes_are_due(&mut self, now: Duration) -> bool {
         let due = now >= self.holes_due && self.holes.is_empty();
         if due {
-            self.holes_due = now + self.holes_pause;
+            let most = if self.failing.is_empty() {
+                HOLES_MAX
+            } else {
+                FAILING_ASKED_EVERY
+            };
+            self.holes_due = now + self.holes_pause.min(most);
             self.holes_pause = (self.holes_pause * 2).clamp(HOLES_FIRST, HOLES_MAX);
         }
         due
@@ -250,6 +281,14 @@ impl Repairs {
             state.in_flight = None;
         }
         Some((fetch, shown))
+    }
+
+    /// The peer answered. Whether it is one that failed again and again before.
+    pub fn answered(&mut self, fetch: &Fetch) -> bool {
+        if let Some(state) = self.states.get_mut(&fetch.origin) {
+            state.failures.remove(&fetch.from);
+        }
+        self.failing.remove(&fetch.from)
     }
 
     /// The peer answered, and has not the number asked for first, or had not when it had shown

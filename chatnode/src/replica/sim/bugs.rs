@@ -7,7 +7,7 @@ use super::{number, run};
 use crate::replica::mutants::{Mutant, choose};
 
 /// Seeds that a bug may hide from, one after the other.
-const SEEDS_MAX: u64 = 200;
+const SEEDS_MAX: u64 = 600;
 
 /// Switches on the bug of this name, if there is a name.
 pub(super) fn choose_named(name: Option<&str>) {

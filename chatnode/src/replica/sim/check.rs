@@ -275,6 +275,10 @@ fn clients_saw_what_was_said_last(world: &World) {
             let mid = entry.mid.as_ref();
             let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
             let seen = client.seen.contains(&entry.id()) || by_mid;
+            // A retry of what was said, and trimmed, before this client came is not said again to all.
+            let alike = world.ledger.alike(entry).iter();
+            let mut alike = alike.filter_map(|id| world.ledger.get(*id));
+            let seen = seen || alike.any(|first| first.at < since);
             if entry.room == client.room && !seen && !is_excused(world, client, entry) {
                 world.broken(format!("client {index} did not see {:?}", entry.id()));
             }

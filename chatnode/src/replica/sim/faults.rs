@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::net::Way;
-use super::nodes::Input;
+use super::nodes::{Input, Node};
 use super::phases::Phase;
 use super::plan::Kind;
 use super::world::{Event, World};
@@ -34,6 +34,10 @@ impl World {
         if self.plan.long_partition.is_some() {
             return self.divide();
         }
+        let refuses = |node: &Node| node.alive && self.now < node.refuses_until;
+        if self.plan.refuses && !self.nodes.iter().any(refuses) {
+            self.refuse();
+        }
         let kinds = self.plan.faults.clone();
         match self.pick(&kinds) {
             Some(Kind::Partition) => self.partition(),
@@ -45,6 +49,7 @@ impl World {
             Some(Kind::Burst) => self.burst(),
             Some(Kind::Disk) => self.disk_trouble(),
             Some(Kind::Stuck) => self.stick(),
+            Some(Kind::Refuse) => self.refuse(),
             Some(Kind::Overload) => self.overload(),
             Some(Kind::Reset) => self.reset_link(),
             None => {}
@@ -163,6 +168,20 @@ impl World {
         let until = self.for_ms(500..6_000);
         self.tell(|_| format!("n{id} answers no fetch until {until:?}"));
         self.nodes[id].stuck_until = until;
+    }
+
+    /// A node answers each fetch with an error, in some worlds for so long that others wait for it
+    /// no more.
+    fn refuse(&mut self) {
+        let live = self.live();
+        let Some(id) = self.pick(&live) else { return };
+        let until = if self.plan.refuses {
+            self.plan.faults_end
+        } else {
+            self.for_ms(500..9_000)
+        };
+        self.tell(|_| format!("n{id} refuses each fetch until {until:?}"));
+        self.nodes[id].refuses_until = until;
     }
 
     fn one_way_cut(&mut self) {

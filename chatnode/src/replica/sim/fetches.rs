@@ -34,6 +34,7 @@ pub(super) enum Answer {
     Log(LogPage, Duration),
     Members(Snapshot),
     Failed,
+    Refused,
     TimedOut,
 }
 
@@ -78,7 +79,9 @@ impl World {
             return self.note("fault: fetch not answered");
         }
         let way = self.way(id, to);
+        let refuses = self.now < self.nodes[id].refuses_until;
         let answer = match ask {
+            _ if refuses => Answer::Refused,
             Ask::Log(fetch) => {
                 let page = self.page(id, to, fetch, way.ill);
                 Answer::Log(page, self.now)
@@ -187,8 +190,15 @@ impl World {
         };
         match answer {
             Answer::Failed => self.note("fault: fetch failed"),
+            Answer::Refused => self.note("fault: fetch refused"),
             Answer::TimedOut => self.note("fault: fetch timed out"),
             Answer::Log(..) | Answer::Members(_) => {}
+        }
+        if let Ask::Log(fetch) = &ask {
+            let failed = &mut self.nodes[id].failed_in_row;
+            let failed = failed.entry((fetch.from, fetch.origin)).or_default();
+            let well = matches!(answer, Answer::Log(..));
+            *failed = if well { 0 } else { *failed + 1 };
         }
         match (ask, answer) {
             (Ask::Log(fetch), Answer::Log(page, at)) => self.page_came(id, &fetch, page, at),

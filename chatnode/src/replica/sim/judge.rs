@@ -1,5 +1,6 @@
 //! What nodes do is judged at once, by what the world knows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::replica::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX, Ticket};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin};
+use crate::replica::repair::FAILURES_MAX;
 
 /// On a mesh with nothing to mend an entry is brought to clients everywhere within this, and a
 /// reply that waits for copies comes within this. A frame takes 2 ms at the most then.
@@ -240,18 +242,31 @@ impl World {
     }
 
     /// A node gives numbers up. It may not while it hears their origin, or somebody who does; nor
-    /// if somebody whom it hears has them and was not asked since.
-    pub(super) fn gave_up(&self, id: NodeId, origin: Origin, span: Span) {
-        let node = &self.nodes[id];
-        let peers = node.replica.peers();
+    /// if somebody whom it hears has them and was not asked since. But it does not wait for who
+    /// failed again and again.
+    pub(super) fn gave_up(&mut self, id: NodeId, origin: Origin, span: Span) {
         if self.plan.trims {
             return;
         }
-        if peers.hears(origin) {
+        let failed = &self.nodes[id].failed_in_row;
+        let fails = |peer: &Origin| {
+            let times = failed.get(&(*peer, origin));
+            times.is_some_and(|times| *times >= FAILURES_MAX)
+        };
+        let heard = self.nodes[id].replica.peers().heard();
+        let failing: BTreeSet<Origin> = heard.map(|(peer, _)| peer).filter(fails).collect();
+        if !failing.is_empty() {
+            self.note("hole passed that a failing peer may have");
+        }
+        let failing = |peer: Origin| failing.contains(&peer);
+        let node = &self.nodes[id];
+        let peers = node.replica.peers();
+        let waited_for = peers.heard().filter(|(peer, _)| !failing(*peer));
+        if peers.hears(origin) && !failing(origin) {
             self.broken(format!("n{id} gives up on {origin}, which it hears"));
         }
-        for (other, peer) in peers.heard() {
-            if peer.hears.contains(&origin) {
+        for (other, peer) in waited_for {
+            if peer.hears.contains(&origin) && !failing(origin) {
                 self.broken(format!("n{id} gives up on {origin}, which {other} hears"));
             }
             let by = self.ledger.node(other);

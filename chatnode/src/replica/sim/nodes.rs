@@ -68,6 +68,8 @@ pub(super) struct Node {
     pub(super) inbox: VecDeque<Input>,
     /// It answers no fetch until then.
     pub(super) stuck_until: Duration,
+    /// When it answers fetches with something better than errors.
+    pub(super) refuses_until: Duration,
     /// Its thread has to do until then.
     pub(super) busy_until: Duration,
     /// Its wire is full of pages until then.
@@ -85,6 +87,8 @@ pub(super) struct Node {
     pub(super) asked: BTreeMap<u64, Ask>,
     /// What it was told by peers that it asked for entries.
     pub(super) told: Vec<Told>,
+    /// How many requests to a peer for entries of an origin have failed since one did not.
+    pub(super) failed_in_row: BTreeMap<(Origin, Origin), u32>,
     pub(super) conns: BTreeMap<u64, Conn>,
     pub(super) arrivals: Arrivals,
     pub(super) delivered: Arrivals,
@@ -204,6 +208,7 @@ impl World {
             deaf_after: None,
             inbox: VecDeque::new(),
             stuck_until: Duration::ZERO,
+            refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             wire_until: Duration::ZERO,
             replica: Replica::new(me, store, rng, now),
@@ -215,6 +220,7 @@ impl World {
             beats: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: Vec::new(),
+            failed_in_row: BTreeMap::new(),
             conns: BTreeMap::new(),
             arrivals: Arrivals::default(),
             delivered: Arrivals::default(),

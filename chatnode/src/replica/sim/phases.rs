@@ -14,6 +14,8 @@ pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(6);
 /// or, as long as numbers that were passed still come, within this after the last of them: the core
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
+/// A link on which no beat came for so long does not count as one.
+const SILENT_MAX: Duration = Duration::from_millis(1_500);
 /// What was under way when the last fault ended arrives within this.
 const UNDER_WAY_MAX: Duration = Duration::from_millis(300);
 /// After a long partition what the other half said is here within this, while clients talk on.
@@ -170,7 +172,15 @@ impl World {
     fn unlinked(&self, live: &[NodeId]) -> Option<String> {
         live.iter().find_map(|&id| {
             let peers = self.nodes[id].replica.peers();
-            let deaf = |other: &&NodeId| !peers.hears(self.nodes[**other].origin) && **other != id;
+            // One whose link is silent since the faults is not torn down yet.
+            let since = self.now_of(id).mono.saturating_sub(SILENT_MAX);
+            let deaf = |other: &&NodeId| {
+                let peer = peers.get(self.nodes[**other].origin);
+                let beat_at = peer
+                    .filter(|peer| peer.linked)
+                    .and_then(|peer| peer.beat_at);
+                beat_at.is_none_or(|at| at < since) && **other != id
+            };
             let other = live.iter().find(deaf)?;
             Some(format!("n{id} does not hear n{other}"))
         })

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Disk,
     /// A node answers no fetch.
     Stuck,
+    /// A node answers each fetch with an error.
+    Refuse,
     /// A node has too much to do: it drops frames, answers no fetch, and loses links.
     Overload,
     /// A link ends.
@@ -35,7 +37,7 @@ pub(super) enum Kind {
 }
 
 /// How often each kind comes in a run in which all do.
-const SHARES: [(Kind, usize); 11] = [
+const SHARES: [(Kind, usize); 12] = [
     (Kind::Partition, 4),
     (Kind::OneWayCut, 3),
     (Kind::Illness, 4),
@@ -45,6 +47,7 @@ const SHARES: [(Kind, usize); 11] = [
     (Kind::Burst, 2),
     (Kind::Disk, 2),
     (Kind::Stuck, 2),
+    (Kind::Refuse, 1),
     (Kind::Overload, 2),
     (Kind::Reset, 3),
 ];
@@ -76,6 +79,8 @@ pub(super) struct Plan {
     pub(super) rooms: usize,
     /// When faults end.
     pub(super) faults_end: Duration,
+    /// Whether one node refuses all fetches nearly all that time.
+    pub(super) refuses: bool,
     /// Which faults come, each as often as it stands here.
     pub(super) faults: Vec<Kind>,
     /// Time between two faults, on average.
@@ -114,9 +119,15 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn draw(rng: &mut StdRng) -> Self {
-        let slots = rng.random_range(2..=7);
+        let refuses = rng.random_bool(0.05);
+        let slots = rng.random_range(2..=if refuses { 3 } else { 7 });
         let trims = rng.random_bool(0.15);
-        let lossy = rng.random_bool(0.6);
+        let faults_last = if refuses {
+            15_000..25_000
+        } else {
+            5_000..16_000
+        };
+        let lossy = refuses || rng.random_bool(0.6);
         let share = |most: f64, rng: &mut StdRng| {
             if lossy {
                 rng.random_range(0.0..most)
@@ -130,9 +141,10 @@ impl Plan {
         }
         Self {
             slots,
+            refuses,
             clients: rng.random_range(2..=2 * slots),
             rooms: rng.random_range(1..=3),
-            faults_end: Duration::from_millis(rng.random_range(5_000..16_000)),
+            faults_end: Duration::from_millis(rng.random_range(faults_last)),
             faults: faults(rng),
             fault_every: Duration::from_millis(rng.random_range(100..1_500)),
             long_partition: None,
@@ -166,6 +178,7 @@ impl Plan {
             clients: 8,
             faults_end: Duration::from_secs(4) + lasts,
             long_partition: Some(lasts),
+            refuses: false,
             act_every: Duration::from_millis(20),
             registry_silence: 0.0,
             encodes: false,

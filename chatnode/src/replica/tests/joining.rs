@@ -54,3 +54,48 @@ fn a_log_that_is_trimmed_whole_is_not_waited_for() {
     assert_eq!(rig.passes(20), ["fetch b.1-7 of b"]);
     assert_eq!(rig.answer_behind(7, Some("")), ["ready []"]);
 }
+
+/// Found by the soak: a newcomer fetched a dead node's log page by page while all others trimmed it.
+#[test]
+fn what_others_trim_while_a_newcomer_reads_is_no_loss() {
+    let mut rig = newcomer("b");
+    rig.link('b', "a", "d.9");
+    assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
+    let next = rig.answer_behind(2, Some("d.3 d.4"));
+    assert_eq!(next, ["fetch d.5-9 of b"]);
+    assert!(
+        rig.answer_behind(7, Some("d.8")).is_empty(),
+        "b has let go of 5 to 7; somebody may hear d yet"
+    );
+    let gone = rig.passes_with(2000, &[('b', "a", "d.9")]);
+    assert_eq!(gone, ["fetch d.5-7 of b"]);
+    assert_eq!(rig.answer_behind(8, Some("")), ["fetch d.9-9 of b"]);
+    assert_eq!(rig.answer_behind(9, Some("")), ["ready []"]);
+    let log = rig.replica.log(origin('d')).unwrap();
+    let counts = (log.counts.lost, log.holes().len());
+    assert_eq!((log.held(), counts), (9, (0, 0)));
+    let since = rig.resumes(Some("d.4"));
+    assert!(
+        !since.recovered,
+        "5 to 9 cannot be replayed, and it says so"
+    );
+    assert!(rig.resumes(Some("d.9")).recovered);
+}
+
+#[test]
+fn what_nobody_has_is_a_loss_for_a_newcomer_too() {
+    let mut rig = newcomer("b");
+    rig.link('b', "a", "d.4 d.9");
+    assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
+    let lacking = rig.answer_behind(2, Some("d.3 d.4 d.8 d.9"));
+    assert_eq!(lacking, ["fetch d.5-7 of b"]);
+    assert!(rig.answer_behind(2, Some("")).is_empty());
+    let gone = rig.passes_with(2000, &[('b', "a", "d.4 d.9")]);
+    assert_eq!(gone, ["fetch d.5-7 of b"]);
+    assert_eq!(
+        rig.answer_behind(2, Some("")),
+        ["gap d.5-7", "ready []"],
+        "nobody is there to be told, but it is counted"
+    );
+    assert_eq!(rig.replica.log(origin('d')).unwrap().counts.lost, 3);
+}

@@ -191,3 +191,71 @@ fn repair_waits_when_it_has_brought_more_than_its_budget() {
         "and goes on"
     );
 }
+
+/// Found with false peers (F28): one that claimed a dead node's numbers, and answered every request
+/// for them with an error, kept all that came behind them from being shown, for ever.
+#[test]
+fn a_hole_is_passed_though_a_peer_that_always_fails_claims_it() {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.4");
+    rig.unlink('b');
+    let claims = [('c', "a", "b.4")];
+    let mut asked = 0;
+    let mut told = rig.passes_with(2000, &claims);
+    while told == ["fetch b.2-3 of c"] {
+        asked += 1;
+        told = rig.answer(None);
+        if told.is_empty() {
+            told = rig.passes_with(2500, &claims);
+        }
+    }
+    assert_eq!(asked, repair::FAILURES_MAX);
+    assert_eq!(told, ["gap b.2-3", "deliver b.4"]);
+    let mut times = 0;
+    for _ in 0..120 {
+        let asks = rig.passes_with(500, &claims);
+        if asks == ["fetch b.2-3 of c"] {
+            times += 1;
+            assert!(rig.answer(None).is_empty());
+        }
+    }
+    assert!((14..=18).contains(&times), "every 4 s, not {times} times");
+    while rig.passes_with(500, &claims).is_empty() {}
+    let mended = rig.answer(Some("b.2"));
+    assert_eq!(mended, ["deliver b.2", "fetch b.3-3 of c"]);
+    assert_eq!(rig.answer(Some("b.3")), ["deliver b.3"]);
+}
+
+#[test]
+fn a_peer_that_answers_now_and_then_is_waited_for() {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.99");
+    rig.unlink('b');
+    let claims = [('c', "a", "b.99")];
+    let mut told = rig.passes_with(2000, &claims);
+    for seq in 2..=4 {
+        for _ in 1..repair::FAILURES_MAX {
+            assert_eq!(told, [format!("fetch b.{seq}-98 of c")]);
+            assert!(rig.answer(None).is_empty());
+            told = rig.passes_with(2500, &claims);
+        }
+        told = rig.answer(Some(&format!("b.{seq}")));
+        assert_eq!(told.remove(0), format!("deliver b.{seq}"));
+    }
+}
+
+#[test]
+fn a_node_that_is_heard_but_whose_log_cannot_be_read_does_not_hold_back_what_it_says() {
+    let mut rig = Rig::linked("b");
+    rig.comes("b.1 b.4");
+    let beats = [('b', "a", "b.4")];
+    let mut told = rig.passes_with(500, &beats);
+    while told == ["fetch b.2-3 of b"] {
+        assert!(rig.fetches.len() == 1);
+        told = rig.answer(None);
+        if told.is_empty() {
+            told = rig.passes_with(2500, &beats);
+        }
+    }
+    assert_eq!(told, ["gap b.2-3", "deliver b.4"]);
+}
