@@ -13,7 +13,6 @@ mod rooms;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,7 +28,8 @@ pub use self::conn::Conn;
 use self::conn::Wrote;
 use self::rooms::Rooms;
 use crate::replica::entry::Entry;
-use crate::replica::names::{Origin, RoomName};
+use crate::replica::names::RoomName;
+use crate::replica::resume::Ahead;
 use crate::websocket::{Close, append_close, append_text};
 
 /// Slices that one client is written at once: its own, and one for each room it may be in.
@@ -210,7 +210,7 @@ impl<S> Fanout<S> {
     }
 
     /// Lets a client hear a room from now on, except what it has seen ahead of this node.
-    pub fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: BTreeMap<Origin, u64>) {
+    pub fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: Ahead) {
         let Some(style) = self.get(id).map(|conn| conn.style) else {
             return;
         };
@@ -256,18 +256,23 @@ impl<S> Fanout<S> {
     }
 
     /// Brings an entry to all that hear its room.
-    pub fn deliver(&mut self, entry: &Entry) {
+    pub fn deliver(&mut self, entry: &Entry, whole: u64) {
         let Some(index) = self.rooms.index(&entry.room) else {
             return;
         };
         let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
         if self.has_audience(index, Style::Chat) {
-            self.add(index, Style::Chat, Some(entry), &json);
+            self.add(index, Style::Chat, &json, |ahead| {
+                ahead.has_seen(entry, whole)
+            });
         }
         if self.has_audience(index, Style::Plain)
             && let Some(text) = entry.text()
         {
-            self.add(index, Style::Plain, Some(entry), &[text.as_bytes()]);
+            let text = [text.as_bytes()];
+            self.add(index, Style::Plain, &text, |ahead| {
+                ahead.has_seen(entry, whole)
+            });
         }
     }
 
@@ -276,7 +281,7 @@ impl<S> Fanout<S> {
         if let Some(index) = self.rooms.index(room)
             && self.has_audience(index, Style::Chat)
         {
-            self.add(index, Style::Chat, None, &[text.as_bytes()]);
+            self.add(index, Style::Chat, &[text.as_bytes()], |_| false);
         }
     }
 
@@ -284,7 +289,14 @@ impl<S> Fanout<S> {
         !self.rooms.room(room).audience(style).subscribers.is_empty()
     }
 
-    fn add(&mut self, room: u32, style: Style, entry: Option<&Entry>, parts: &[&[u8]]) {
+    /// Adds to a room's batch, but not for those who `have_seen` it.
+    fn add(
+        &mut self,
+        room: u32,
+        style: Style,
+        parts: &[&[u8]],
+        have_seen: impl FnMut(&mut Ahead) -> bool,
+    ) {
         let Self {
             rooms,
             conns,
@@ -301,7 +313,13 @@ impl<S> Fanout<S> {
                 touched.push(key);
             }
         };
-        rooms.append(room, style, entry, |batch| append_text(batch, parts), alone);
+        rooms.append(
+            room,
+            style,
+            |batch| append_text(batch, parts),
+            have_seen,
+            alone,
+        );
     }
 
     /// Closes a connection: what is queued goes out, then the close frame, then the end of the

@@ -73,6 +73,10 @@ pub struct Join<'a> {
     /// The position up to which the client has seen the room.
     #[serde(default)]
     pub since: Option<Vec<String>>,
+    /// With `since`: mids of the messages that it was shown last, so that none comes again as a
+    /// retry that another node took.
+    #[serde(default)]
+    pub mids: Vec<String>,
     /// How many messages it wants if nothing is resumed.
     #[serde(default)]
     pub history: Option<u64>,

@@ -22,6 +22,7 @@ pub mod clock;
 pub mod copies;
 pub mod durable;
 pub mod entry;
+mod holes;
 mod inputs;
 pub mod log;
 pub mod members;
@@ -128,8 +129,9 @@ pub enum Effect {
     Append(Arc<Entry>, bool),
     /// Publish a frame, after all entries appended before it.
     Publish(Topic, Frame),
-    /// Bring an entry to the room's clients on this node.
-    Deliver(Arc<Entry>),
+    /// Bring an entry to the room's clients on this node, which lacked nothing of its origin through
+    /// this number then.
+    Deliver(Arc<Entry>, u64),
     /// Answer a [`Say`].
     Said {
         /// Whose.
@@ -254,7 +256,9 @@ impl Replica {
     fn accept(&mut self, accepted: Vec<Arc<Entry>>, now: Now) {
         for entry in accepted {
             self.clock.observe(entry.ts, now.wall_us);
-            self.log_mut(entry.origin).counts.received += 1;
+            let log = self.log_mut(entry.origin);
+            log.counts.received += 1;
+            let whole = log.whole();
             self.store.keep(&entry);
             let verdict = self.mids.note(&entry);
             if verdict != Verdict::Repeats {
@@ -262,7 +266,7 @@ impl Replica {
             }
             self.hand_to_disk(&entry, &verdict);
             match verdict {
-                Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry)),
+                Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry, whole)),
                 Verdict::Replaces(place, _) => self.store.hide(&entry.room, place),
                 Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
             }

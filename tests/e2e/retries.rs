@@ -214,3 +214,40 @@ async fn a_mid_outlives_its_message_on_every_node() -> Outcome {
     }
     Ok(())
 }
+
+/// Goal (P4): who saw a message at a node that took it with it when it was killed is not shown it
+/// again when its sender says it again elsewhere, be that before or after the reader comes. Method:
+/// a node that nobody hears shows two messages and is killed; the reader names their mids.
+#[tokio::test]
+async fn a_retry_of_what_died_with_its_node_is_not_shown_again() -> Outcome {
+    let mut lone = Cluster::with(1, &[]).await?;
+    let cluster = Cluster::with(1, &[]).await?;
+    let node = &cluster.nodes[0];
+    let recorder = Recorder::new();
+    let said: Vec<Value> = ["before", "after"]
+        .map(|text| json!({ "room": "tea", "mid": format!("mid {text}"), "text": text }))
+        .into();
+    let mut reader = recorder.reader(&lone.nodes[0], "reader", "tea").await?;
+    let mut forgetful = recorder.reader(&lone.nodes[0], "forgetful", "tea").await?;
+    let sender = Client::joined(&lone.nodes[0], "ada", "tea").await?;
+    for body in &said {
+        sender.send_with(body.clone()).await?;
+    }
+    reader.shown(2, PATIENCE).await?;
+    forgetful.shown(2, PATIENCE).await?;
+    recorder.kill(&mut lone.nodes.remove(0)).await?;
+
+    let sender = Client::joined(node, "ada", "tea").await?;
+    sender.send_with(said[0].clone()).await?;
+    let joined = reader.resume(node).await?;
+    assert_eq!((joined.recovered, joined.messages.len()), (Some(true), 0));
+    let since = forgetful.resume_without_mids(node).await?;
+    assert_eq!(since.messages.len(), 1, "it did not say what it had seen");
+    sender.send_with(said[1].clone()).await?;
+    sender.send("tea", "fence").await?;
+    reader.shown(3, PATIENCE).await?;
+    forgetful.shown(5, PATIENCE).await?;
+    let texts: Vec<_> = reader.stream().iter().map(|m| m.text.clone()).collect();
+    assert_eq!(texts, ["before", "after", "fence"]);
+    Ok(())
+}

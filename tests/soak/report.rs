@@ -47,7 +47,6 @@ struct Sums {
     excused: usize,
     vanished: usize,
     shown: usize,
-    shown_again: usize,
     too_far: usize,
     moves: usize,
     broken: BTreeMap<Broken, usize>,
@@ -133,7 +132,6 @@ impl Report {
         sums.excused += verdict.excused;
         sums.vanished += verdict.vanished;
         sums.shown += verdict.shown;
-        sums.shown_again += verdict.shown_again;
         sums.too_far += verdict.too_far;
         sums.moves += verdict.moves;
         for kind in PROMISES {
@@ -208,7 +206,6 @@ impl Report {
             ("said again, unanswered before", sums.retries),
             ("shown to people", sums.shown),
             ("people went on elsewhere", sums.moves),
-            ("shown again under another id", sums.shown_again),
             ("too far behind to be recovered", sums.too_far),
             ("acknowledged without a copy, lost", sums.excused),
             ("shown by a node killed before others", sums.vanished),

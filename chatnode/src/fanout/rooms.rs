@@ -1,21 +1,18 @@
 //! Who hears which room, and what the turn has for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use slab::Slab;
 
 use super::{Part, Style, narrow};
-use crate::replica::entry::Entry;
-use crate::replica::names::{Origin, RoomName};
+use crate::replica::names::RoomName;
+use crate::replica::resume::Ahead;
 
 /// Bytes of empty batch buffers that are kept for the next turn, over all rooms: a room without
 /// messages owns none.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 /// A buffer that has grown larger is given back.
 const SPARE_EACH_MAX: usize = 256 << 10;
-
-/// What a client has seen before this node, per origin.
-pub(super) type Ahead = BTreeMap<Origin, u64>;
 
 /// Where a connection stands in a room's list.
 #[derive(Debug, Clone, Copy)]
@@ -145,13 +142,13 @@ impl Rooms {
     }
 
     /// Adds to a room's batch. Those who do not take the batch are handed to `alone`, one by one,
-    /// with what was added.
+    /// with what was added, unless they `have_seen` it.
     pub(super) fn append(
         &mut self,
         index: u32,
         style: Style,
-        entry: Option<&Entry>,
         frame: impl FnOnce(&mut Vec<u8>),
+        have_seen: impl FnMut(&mut Ahead) -> bool,
         alone: impl FnMut(u32, &[u8]),
     ) {
         let room = &mut self.rooms[index as usize];
@@ -166,7 +163,7 @@ impl Rooms {
         frame(&mut audience.batch);
         audience.messages += 1;
         if audience.filtered > 0 {
-            audience.apart(start, entry, alone);
+            audience.apart(start, have_seen, alone);
         }
         if !std::mem::replace(&mut room.touched, true) {
             self.touched.push(index);
@@ -221,21 +218,17 @@ impl Rooms {
 impl Audience {
     /// Gives what was added to those who have something ahead, unless it is that. One that has
     /// caught up takes the batches from here on.
-    fn apart(&mut self, start: usize, entry: Option<&Entry>, mut alone: impl FnMut(u32, &[u8])) {
+    fn apart(
+        &mut self,
+        start: usize,
+        mut have_seen: impl FnMut(&mut Ahead) -> bool,
+        mut alone: impl FnMut(u32, &[u8]),
+    ) {
         for subscriber in &mut self.subscribers {
             let Some(ahead) = &mut subscriber.ahead else {
                 continue;
             };
-            let mut seen = false;
-            if let Some(entry) = entry
-                && let Some(through) = ahead.get(&entry.origin).copied()
-            {
-                seen = entry.seq <= through;
-                if entry.seq >= through {
-                    ahead.remove(&entry.origin);
-                }
-            }
-            if !seen {
+            if !have_seen(ahead) {
                 alone(subscriber.key, &self.batch[start..]);
             }
             if ahead.is_empty() {

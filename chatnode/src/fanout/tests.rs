@@ -3,6 +3,8 @@
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::replica::names::{EntryId, RoomName};
 
@@ -64,12 +66,12 @@ async fn who_enters_in_the_middle_of_a_turn_gets_what_comes_after() {
     let mut fanout = Fanout::default();
     let (early, mut early_end) = client(&mut fanout, Style::Plain).await;
     let (late, mut late_end) = client(&mut fanout, Style::Plain).await;
-    fanout.subscribe(early, &room(), BTreeMap::new());
-    fanout.deliver(&entry("aaaaaaaaaa", 1));
-    fanout.subscribe(late, &room(), BTreeMap::new());
-    fanout.deliver(&entry("aaaaaaaaaa", 2));
+    fanout.subscribe(early, &room(), Ahead::default());
+    fanout.deliver(&entry("aaaaaaaaaa", 1), 0);
+    fanout.subscribe(late, &room(), Ahead::default());
+    fanout.deliver(&entry("aaaaaaaaaa", 2), 0);
     fanout.flush(SECOND);
-    fanout.deliver(&entry("aaaaaaaaaa", 3));
+    fanout.deliver(&entry("aaaaaaaaaa", 3), 0);
     fanout.flush(SECOND);
     assert_eq!(
         frames(&mut early_end, 3).await,
@@ -85,8 +87,8 @@ async fn who_enters_in_the_middle_of_a_turn_gets_what_comes_after() {
 async fn a_reply_precedes_the_messages_of_its_turn() {
     let mut fanout = Fanout::default();
     let (id, mut end) = client(&mut fanout, Style::Chat).await;
-    fanout.subscribe(id, &room(), BTreeMap::new());
-    fanout.deliver(&entry("aaaaaaaaaa", 1));
+    fanout.subscribe(id, &room(), Ahead::default());
+    fanout.deliver(&entry("aaaaaaaaaa", 1), 0);
     fanout.push(&room(), "{\"members\":1}");
     fanout.send(id, "{\"id\":1}");
     fanout.flush(SECOND);
@@ -104,15 +106,22 @@ async fn a_reply_precedes_the_messages_of_its_turn() {
 async fn what_a_client_has_seen_ahead_of_this_node_is_not_brought_again() {
     let mut fanout = Fanout::default();
     let (id, mut end) = client(&mut fanout, Style::Plain).await;
-    let ahead = BTreeMap::from([("aaaaaaaaaa".parse().unwrap(), 2)]);
+    let ahead = Ahead {
+        origins: BTreeMap::from([("aaaaaaaaaa".parse().unwrap(), 2)]),
+        ..Ahead::default()
+    };
     fanout.subscribe(id, &room(), ahead);
-    for (origin, seq) in [("aaaaaaaaaa", 1), ("bbbbbbbbbb", 1), ("aaaaaaaaaa", 2)] {
-        fanout.deliver(&entry(origin, seq));
+    // The node has passed the first number when the third comes, and fills the hole after it.
+    for (origin, seq, whole) in [
+        ("bbbbbbbbbb", 1, 1),
+        ("aaaaaaaaaa", 2, 0),
+        ("aaaaaaaaaa", 3, 0),
+        ("aaaaaaaaaa", 1, 3),
+        ("aaaaaaaaaa", 4, 4),
+    ] {
+        fanout.deliver(&entry(origin, seq), whole);
+        fanout.flush(SECOND);
     }
-    fanout.deliver(&entry("aaaaaaaaaa", 3));
-    fanout.flush(SECOND);
-    fanout.deliver(&entry("aaaaaaaaaa", 4));
-    fanout.flush(SECOND);
     assert_eq!(
         frames(&mut end, 3).await,
         ["bbbbbbbbbb.1", "aaaaaaaaaa.3", "aaaaaaaaaa.4"]
@@ -126,8 +135,8 @@ async fn a_client_in_two_rooms_is_written_once_and_whoever_left_nothing() {
     let (gone, mut gone_end) = client(&mut fanout, Style::Chat).await;
     let other: RoomName = "other".parse().unwrap();
     for id in [id, gone] {
-        fanout.subscribe(id, &room(), BTreeMap::new());
-        fanout.subscribe(id, &other, BTreeMap::new());
+        fanout.subscribe(id, &room(), Ahead::default());
+        fanout.subscribe(id, &other, Ahead::default());
     }
     fanout.push(&room(), "1");
     fanout.push(&other, "2");
@@ -148,7 +157,7 @@ async fn a_client_in_two_rooms_is_written_once_and_whoever_left_nothing() {
 async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads() {
     let mut fanout = Fanout::default();
     let (id, mut end) = client(&mut fanout, Style::Plain).await;
-    fanout.subscribe(id, &room(), BTreeMap::new());
+    fanout.subscribe(id, &room(), Ahead::default());
     let text = "x".repeat(4000);
     let long = Entry::new(
         EntryId {
@@ -165,7 +174,7 @@ async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads
     // Until the kernel takes no more, and then more than may wait.
     while fanout.take_ended().is_empty() {
         for _ in 0..50 {
-            fanout.deliver(&long);
+            fanout.deliver(&long, 0);
         }
         now += Duration::from_millis(100);
         fanout.flush(now);

@@ -37,9 +37,9 @@ impl Node {
         match effect {
             Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted, now),
             Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
-            Effect::Deliver(entry) => {
-                self.fanout.deliver(&entry);
-                self.events.deliver(&entry);
+            Effect::Deliver(entry, whole) => {
+                self.fanout.deliver(&entry, whole);
+                self.events.deliver(&entry, whole);
             }
             Effect::Said {
                 ticket,

@@ -19,6 +19,7 @@ use crate::replica::archive::{Archive, Need};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Origin, RoomName};
+use crate::replica::resume::Ahead;
 use crate::session::pages::Gap;
 
 /// Events that wait for one client at the most,
@@ -54,7 +55,7 @@ struct Stream {
     sender: mpsc::Sender<Bytes>,
     queued: Arc<AtomicUsize>,
     seen: Seen,
-    ahead: Seen,
+    ahead: Ahead,
 }
 
 /// The end of a stream that its client holds: what comes from now on.
@@ -102,7 +103,7 @@ impl Node {
             return Ok(None);
         }
         let history = if since.is_some() { PAGE_DEFAULT } else { 0 };
-        let resumed = self.replica.resume(room, since, history, archive)?;
+        let resumed = self.replica.resume(room, since, &[], history, archive)?;
         let mut at = bounded(&self.replica, position(&resumed.at));
         if at.is_empty() {
             // An empty id would be none. Nobody has said anything: so much of this log is seen.
@@ -143,7 +144,7 @@ impl Events {
         STREAMS_MAX - self.places.available_permits()
     }
 
-    fn add(&mut self, room: &RoomName, seen: Seen, ahead: Seen) -> Option<Live> {
+    fn add(&mut self, room: &RoomName, seen: Seen, ahead: Ahead) -> Option<Live> {
         self.sweep();
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -163,9 +164,9 @@ impl Events {
     }
 
     /// Brings an entry to the streams of its room.
-    pub(crate) fn deliver(&mut self, entry: &Entry) {
+    pub(crate) fn deliver(&mut self, entry: &Entry, whole: u64) {
         if let Some(streams) = self.streams.get_mut(&entry.room) {
-            let slow = retain(streams, |stream| stream.deliver(entry));
+            let slow = retain(streams, |stream| stream.deliver(entry, whole));
             self.slow += slow;
             if streams.is_empty() {
                 self.streams.remove(&entry.room);
@@ -209,9 +210,8 @@ fn retain(streams: &mut Vec<Stream>, mut send: impl FnMut(&mut Stream) -> bool) 
 
 impl Stream {
     /// Sends an entry, unless the client has seen it; `false` if the stream is over.
-    fn deliver(&mut self, entry: &Entry) -> bool {
-        let ahead = self.ahead.get(&entry.origin);
-        if ahead.is_some_and(|through| entry.seq <= *through) {
+    fn deliver(&mut self, entry: &Entry, whole: u64) -> bool {
+        if self.ahead.has_seen(entry, whole) {
             return true;
         }
         let event = event(entry, Some(&mut self.seen));

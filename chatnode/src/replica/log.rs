@@ -111,6 +111,13 @@ impl Log {
         self.held
     }
 
+    /// The last number before the first hole. What is in a hole that was passed may come yet, and a
+    /// client may have seen it elsewhere.
+    pub fn whole(&self) -> u64 {
+        let hole = self.holes.first();
+        hole.map_or(self.held, |hole| hole.after)
+    }
+
     /// The last number before the first hole: what this node may acknowledge. A hole that the
     /// origin itself cannot fill any more does not count.
     pub fn solid(&self) -> u64 {

@@ -100,6 +100,8 @@ mod chosen {
         WaitsForEver,
         /// Clients are brought what they saw at another node.
         AheadNotFiltered,
+        /// Clients are brought a retry of what they saw at a node that is gone.
+        SeenMidsIgnored,
         /// A resume has nothing of origins that the client's position does not name.
         UnnamedOriginForgotten,
         /// A resume that lacks what was trimmed says that it is complete.

@@ -89,6 +89,32 @@ struct State {
     failures: BTreeMap<Origin, (Duration, u32)>,
 }
 
+impl State {
+    fn new(span: Span, now: Duration, rng: &mut StdRng) -> Self {
+        Self {
+            after: span.after,
+            since: now,
+            not_before: now + JITTER_MAX.mul_f64(rng.random()),
+            ..Self::default()
+        }
+    }
+
+    /// What is missing begins here now.
+    fn goes_on(&mut self, span: Span, now: Duration) {
+        if self.after != span.after {
+            self.after = span.after;
+            self.since = now;
+            self.lacks.clear();
+        }
+    }
+
+    /// Whether a peer has failed so often that it is not waited for.
+    fn is_hopeless(&self, peer: Origin) -> bool {
+        let failed = self.failures.get(&peer);
+        failed.is_some_and(|(_, times)| *times >= FAILURES_MAX)
+    }
+}
+
 /// The requests under way and what is known of each origin's repair.
 #[derive(Debug, Default)]
 pub struct Repairs {
@@ -120,17 +146,9 @@ impl Repairs {
             self.states.remove(&origin);
             return Step::Wait;
         };
-        let state = self.states.entry(origin).or_insert_with(|| State {
-            after: span.after,
-            since: now,
-            not_before: now + JITTER_MAX.mul_f64(rng.random()),
-            ..State::default()
-        });
-        if state.after != span.after {
-            state.after = span.after;
-            state.since = now;
-            state.lacks.clear();
-        }
+        let state = self.states.entry(origin);
+        let state = state.or_insert_with(|| State::new(span, now, rng));
+        state.goes_on(span, now);
         let affordable = self.spent_until.saturating_sub(BUDGET_AHEAD);
         let not_before = state.not_before.max(affordable);
         if now < not_before {
@@ -141,13 +159,8 @@ impl Repairs {
             return Step::Wait;
         }
         let linked = peers.hears(origin);
-        let failures = &state.failures;
-        let hopeless = |peer: Origin| {
-            let failed = failures.get(&peer);
-            failed.is_some_and(|(_, times)| *times >= FAILURES_MAX)
-        };
         // One that speaks and cannot be asked is as good as gone: others may hold what it said.
-        let gone = peers.is_gone(origin, now) || (linked && hopeless(origin));
+        let gone = peers.is_gone(origin, now) || (linked && state.is_hopeless(origin));
         if gone != state.last_call {
             state.last_call = gone;
             state.lacks.clear();
@@ -195,9 +208,10 @@ impl Repairs {
             return Step::Fetch(fetch);
         }
         let origin_cannot = gone || (linked && (lacks(origin) || mutated!(HeardOriginPassed)));
-        if origin_cannot && holders.iter().copied().all(hopeless) {
+        if origin_cannot && holders.iter().all(|peer| state.is_hopeless(*peer)) {
             let asked = holders.iter().copied().chain(linked.then_some(origin));
-            self.failing.extend(asked.filter(|peer| hopeless(*peer)));
+            self.failing
+                .extend(asked.filter(|peer| state.is_hopeless(*peer)));
             return Step::Pass(span.through);
         }
         Step::Wait

@@ -4,14 +4,18 @@
 //! come from any node, so it may be behind this node's logs, and it may be ahead of them: the
 //! client has seen what has not arrived here yet. What is behind is replayed; what is ahead must
 //! not be delivered again when it arrives, and is handed to the caller as a filter.
+//!
+//! What a node showed and took with it when it died may be said again through another node, under
+//! another id. Only the client knows that this is the same message, by its mid: so it names the mids
+//! of what it saw last, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::archive::{Archive, Need};
 use super::entry::Entry;
 use super::log::Span;
-use super::names::{EntryId, Origin, RoomName};
+use super::names::{EntryId, Mid, Origin, RoomName};
 use super::{Log, Replica};
 
 /// Messages that a resume replays at the most; a client further behind starts anew and is told so.
@@ -23,6 +27,38 @@ pub const RESUME_BYTES_MAX: usize = 4 << 20;
 /// has no position that means anything, and starts anew.
 pub const AHEAD_ORIGINS_MAX: usize = 256;
 
+/// Mids that a client names of what it has seen, at the most.
+pub const SEEN_MIDS_MAX: usize = 256;
+
+/// What a client has seen of a room before this node: not to be delivered to it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// By origin, the highest number.
+    pub origins: BTreeMap<Origin, u64>,
+    /// Mids of messages that this node does not know: what it may get is a retry of one.
+    pub mids: BTreeSet<Mid>,
+}
+
+impl Ahead {
+    /// Whether all has passed.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty() && self.mids.is_empty()
+    }
+
+    /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
+    /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
+    pub fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
+        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.remove(mid));
+        let Some(through) = self.origins.get(&entry.origin).copied() else {
+            return by_mid;
+        };
+        if whole >= through && entry.seq >= through {
+            self.origins.remove(&entry.origin);
+        }
+        by_mid || entry.seq <= through
+    }
+}
+
 /// What a client gets when it enters a room.
 #[derive(Debug, Default)]
 pub struct Resumed {
@@ -32,15 +68,16 @@ pub struct Resumed {
     pub at: Vec<EntryId>,
     /// In the one order.
     pub entries: Vec<Arc<Entry>>,
-    /// What the client has seen before this node: not to be delivered to it.
-    pub ahead: BTreeMap<Origin, u64>,
+    /// What the client has seen before this node.
+    pub ahead: Ahead,
     /// Numbers beyond the client's position that nobody has.
     pub gaps: Vec<(Origin, Span)>,
 }
 
 impl Replica {
-    /// What a client gets that enters a room: all that lies beyond `since`, or, without `since` or
-    /// when that cannot be replayed, the newest `history` messages.
+    /// What a client gets that enters a room: all that lies beyond `since`, but for messages with
+    /// one of these mids, or, without `since` or when that cannot be replayed, the newest `history`
+    /// messages.
     ///
     /// # Errors
     /// What has to be read from the disk first.
@@ -48,6 +85,7 @@ impl Replica {
         &self,
         room: &RoomName,
         since: Option<&[EntryId]>,
+        mids: &[Mid],
         history: usize,
         archive: &Archive,
     ) -> Result<Resumed, Need> {
@@ -56,39 +94,50 @@ impl Replica {
             let seq = seen.entry(id.origin).or_default();
             *seq = (*seq).max(id.seq);
         }
-        // Beyond a hole that this node has passed the client may have seen what is in the hole.
-        let first_lacking = |origin: &Origin| match self.logs.get(origin) {
-            Some(log) => log.holes().first().map_or(log.held(), |hole| hole.after),
-            None => 0,
+        let ahead = seen
+            .iter()
+            .filter(|(origin, seq)| **seq > self.logs.get(*origin).map_or(0, Log::whole))
+            .filter(|_| !mutated!(AheadNotFiltered));
+        let ahead = Ahead {
+            origins: ahead.map(|(origin, seq)| (*origin, *seq)).collect(),
+            mids: BTreeSet::new(),
         };
         let mut resumed = Resumed {
-            ahead: seen
-                .iter()
-                .filter(|(origin, seq)| **seq > first_lacking(origin))
-                .filter(|_| !mutated!(AheadNotFiltered))
-                .map(|(origin, seq)| (*origin, *seq))
-                .collect(),
+            ahead,
             ..Resumed::default()
         };
         // Nobody can have seen more of this node's own log than there is.
-        let forged = resumed.ahead.contains_key(&self.me.origin);
-        let since = since.filter(|_| !forged && resumed.ahead.len() <= AHEAD_ORIGINS_MAX);
+        let forged = resumed.ahead.origins.contains_key(&self.me.origin);
+        let since = since.filter(|_| !forged && resumed.ahead.origins.len() <= AHEAD_ORIGINS_MAX);
         if since.is_none() {
-            resumed.ahead.clear();
+            resumed.ahead = Ahead::default();
         }
         let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
         let mut at: BTreeMap<Origin, u64> =
             self.position().iter().map(|i| (i.origin, i.seq)).collect();
-        at.extend(resumed.ahead.iter().filter(|(o, seq)| **seq > held(o)));
+        at.extend(
+            resumed
+                .ahead
+                .origins
+                .iter()
+                .filter(|(o, seq)| **seq > held(o)),
+        );
         resumed.at = at
             .into_iter()
             .map(|(origin, seq)| EntryId { origin, seq })
             .collect();
+        let mids: BTreeSet<&Mid> = mids.iter().filter(|_| !mutated!(SeenMidsIgnored)).collect();
         if since.is_some()
-            && let Some(entries) = self.beyond(room, &seen, archive)?
+            && let Some(entries) = self.beyond(room, &seen, &mids, archive)?
         {
             resumed.recovered = true;
             resumed.entries = entries;
+            let unknown = |mid: &&&Mid| self.mids.get(room, mid).is_none();
+            resumed.ahead.mids = mids
+                .iter()
+                .filter(unknown)
+                .map(|mid| (*mid).clone())
+                .collect();
             for (origin, log) in &self.logs {
                 let after = seen.get(origin).copied().unwrap_or_default();
                 let beyond = log.holes().iter().filter(|hole| hole.through > after);
@@ -105,6 +154,7 @@ impl Replica {
         &self,
         room: &RoomName,
         seen: &BTreeMap<Origin, u64>,
+        mids: &BTreeSet<&Mid>,
         archive: &Archive,
     ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
         if archive.is_beyond_reach() {
@@ -142,7 +192,8 @@ impl Replica {
             };
             let read = read.iter().filter(of_log);
             for entry in self.store.shown_beyond(room, after).chain(read) {
-                if self.mids.repeats(entry).any(had) {
+                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
+                if by_mid || self.mids.repeats(entry).any(had) {
                     continue;
                 }
                 bytes += entry.json.len();

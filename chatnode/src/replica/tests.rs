@@ -76,7 +76,7 @@ fn tell(effect: &Effect) -> Option<String> {
         }
         Effect::Publish(_, Frame::Live(live)) => format!("live {}", live.events.len()),
         Effect::Publish(..) => panic!("{effect:?}"),
-        Effect::Deliver(entry) => format!("deliver {}", of(&entry.id())),
+        Effect::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
         Effect::Said {
             ticket, id, copies, ..
         } => {
@@ -303,7 +303,7 @@ impl Rig {
     fn resumes(&self, since: Option<&str>) -> resume::Resumed {
         let since = since.map(ids);
         self.replica
-            .resume(&lobby(), since.as_deref(), 2, &Archive::default())
+            .resume(&lobby(), since.as_deref(), &[], 2, &Archive::default())
             .unwrap()
     }
 }

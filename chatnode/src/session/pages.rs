@@ -11,7 +11,8 @@ use crate::hub::disk::Search;
 use crate::protocol::{self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX};
 use crate::replica::Now;
 use crate::replica::archive::{Archive, Need};
-use crate::replica::names::{EntryId, RoomName, UserName};
+use crate::replica::names::{EntryId, Mid, RoomName, UserName};
+use crate::replica::resume::SEEN_MIDS_MAX;
 use crate::store::Page;
 use crate::store::query::InvalidQuery;
 
@@ -84,6 +85,7 @@ impl Node {
     ) -> Result<(), Halt> {
         let room: RoomName = join.room.parse()?;
         let since = join.since.as_deref().map(parse_since).transpose()?;
+        let mids = parse_mids(&join.mids)?;
         let history = limit(join.history);
         let again = self.fanout.hears(id, &room);
         if !again && self.fanout.rooms_of(id).len() >= ROOMS_MAX {
@@ -92,7 +94,7 @@ impl Node {
         }
         let resumed = self
             .replica
-            .resume(&room, since.as_deref(), history, archive)
+            .resume(&room, since.as_deref(), &mids, history, archive)
             .map_err(|need| Halt::Needs(room.clone(), need))?;
         if !again {
             self.replica.enter(&room, name);
@@ -174,6 +176,17 @@ pub(crate) fn limit(asked: Option<u64>) -> usize {
     asked.map_or(PAGE_DEFAULT, |asked| {
         usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX)
     })
+}
+
+/// The mids of what a client has seen.
+fn parse_mids(mids: &[String]) -> Result<Vec<Mid>, Refusal> {
+    if mids.len() > SEEN_MIDS_MAX {
+        return Err(Refusal::bad_request(format!(
+            "mids: at most {SEEN_MIDS_MAX}"
+        )));
+    }
+    let parsed = mids.iter().map(|mid| mid.parse().map_err(Refusal::from));
+    parsed.collect()
 }
 
 /// The ids of a position.

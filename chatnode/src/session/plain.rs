@@ -10,6 +10,7 @@ use crate::hub::{Answer, Node};
 use crate::protocol::{TEXT_BYTES_MAX, check_text};
 use crate::replica::Now;
 use crate::replica::names::RoomName;
+use crate::replica::resume::Ahead;
 use crate::websocket::Close;
 
 /// A text longer than a message may be.
@@ -23,8 +24,7 @@ impl Node {
         };
         self.replica.enter(room, &name);
         self.carry_out(now);
-        self.fanout
-            .subscribe(id, room, std::collections::BTreeMap::new());
+        self.fanout.subscribe(id, room, Ahead::default());
     }
 
     /// A plain client says something. Breaks if it must not be read for a while.

@@ -4,7 +4,7 @@
 //!   acknowledged without copies by a node that was then killed; what was refused never is;
 //! - **no phantom**: what is in the history, or was shown, was sent, with this text and name;
 //! - **one content**: an id means the same message to all who ever saw it;
-//! - **once**: ids and mids in the history and on each connection, ids over all of a reader's;
+//! - **once**: ids and mids in the history and over all of a reader's connections;
 //! - **order**: the history by `(ts, origin)`; on each connection each origin's by number; what one
 //!   sender said on one connection in the order in which it was said;
 //! - **the chain**: over all its connections a reader was shown all that the history has beyond
@@ -96,9 +96,6 @@ pub(crate) struct Verdict {
     pub(crate) excused: usize,
     /// Shown by a node that was killed before anybody else had it, as the contract allows.
     pub(crate) vanished: usize,
-    /// Shown to a reader under another id on a later connection: a retry of which both became
-    /// entries, as the contract allows; the mid tells it.
-    pub(crate) shown_again: usize,
     /// Not recovered since more was missed than a node replays, as the contract allows.
     pub(crate) too_far: usize,
     /// Attempts beyond the first of a message.
@@ -203,10 +200,6 @@ impl<'a> Known<'a> {
             tries.sort_by_key(|attempt| attempt.sent_at);
         }
         known
-    }
-
-    fn was_retried(&self, mid: &str) -> bool {
-        self.attempts.get(mid).is_some_and(|tries| tries.len() > 1)
     }
 
     /// Whether the entry may be that of an attempt that got no reply: made at its node.

@@ -84,12 +84,26 @@ impl Reader {
     /// # Errors
     /// The node does not let it in.
     pub(crate) async fn resume(&mut self, node: &Node) -> Result<Joined> {
+        self.resume_naming(node, true).await
+    }
+
+    /// As [`Reader::resume`], as a client does that knows only of positions.
+    ///
+    /// # Errors
+    /// The node does not let it in.
+    pub(crate) async fn resume_without_mids(&mut self, node: &Node) -> Result<Joined> {
+        self.resume_naming(node, false).await
+    }
+
+    async fn resume_naming(&mut self, node: &Node, names_mids: bool) -> Result<Joined> {
         self.client.vanish();
         self.collect();
         let client = self.recorder.client(node, &self.name).await?;
         let since = self.position.ids();
+        let shown = self.stream.iter().filter(|_| names_mids);
+        let mids = Msg::newest_mids(shown);
         let joined = client
-            .join_with(json!({ "room": self.room, "since": since, "history": 50 }))
+            .join_with(json!({ "room": self.room, "since": since, "mids": mids, "history": 50 }))
             .await
             .with_context(|| format!("{} resumes from {since:?}", self.name))?;
         for message in &joined.messages {

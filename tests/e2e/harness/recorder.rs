@@ -59,8 +59,8 @@ impl fmt::Display for Checked {
         write!(
             f,
             "{} messages, {} acknowledged ({} with a copy), {} unknown ({} of them kept), {} \
-             retries; lost {}, doubled {}, out of order {}; excused {}, vanished {}, shown again \
-             {}, too far behind {}; {} readers ({} to the end) were shown {} over {} moves; the same everywhere after {:?}; counted: \
+             retries; lost {}, doubled {}, out of order {}; excused {}, vanished {}, too far \
+             behind {}; {} readers ({} to the end) were shown {} over {} moves; the same everywhere after {:?}; counted: \
              {} gaps, {} repaired, {} lost",
             v.messages,
             v.acknowledged,
@@ -73,7 +73,6 @@ impl fmt::Display for Checked {
             v.count(Kind::Misordered),
             v.excused,
             v.vanished,
-            v.shown_again,
             v.too_far,
             v.readers,
             v.to_the_end,

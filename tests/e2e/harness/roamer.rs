@@ -18,7 +18,7 @@ use super::client::Client;
 use super::cluster::Node;
 use super::load::text_of;
 use super::recorder::Recorder;
-use super::wire::{Joined, Position, Refused};
+use super::wire::{Joined, Msg, Position, Refused, SEEN_MIDS_MAX};
 use super::{PATIENCE, spawn};
 
 /// The contract: the longest pause before a first dial, which doubles
@@ -128,6 +128,7 @@ impl Roamer {
             current: String::new(),
             attempt: 0,
             position: None,
+            mids: Vec::new(),
             pending: BTreeMap::new(),
             next: 0,
             talks: hears,
@@ -235,6 +236,8 @@ struct Walk {
     current: String,
     attempt: u32,
     position: Option<Position>,
+    /// Of the newest messages that it was shown.
+    mids: Vec<String>,
     /// Bodies of sends without an answer, in the order in which they were said.
     pending: BTreeMap<u64, Value>,
     next: u64,
@@ -312,14 +315,22 @@ impl Walk {
         let mut body = json!({ "room": self.habits.room, "history": 0 });
         if let Some(position) = &self.position {
             body["since"] = json!(position.ids());
+            body["mids"] = json!(self.mids);
         }
         let joined: Joined = client.join_with(body).await?;
+        self.note(Msg::newest_mids(joined.messages.iter()));
         let position = self.position.get_or_insert_default();
         position.merge(&Position::parse(&joined.at)?);
         for message in &joined.messages {
             position.advance(message);
         }
         Ok(client)
+    }
+
+    /// Messages of these mids were shown, the newest first.
+    fn note(&mut self, newest: Vec<String>) {
+        self.mids.splice(0..0, newest);
+        self.mids.truncate(SEEN_MIDS_MAX);
     }
 
     fn learn(&mut self, nodes: &Value) {
@@ -335,8 +346,10 @@ impl Walk {
         if let Some(nodes) = &record.nodes {
             self.learn(nodes);
         }
+        let shown = || record.messages.iter().map(|(_, message)| message);
+        self.note(Msg::newest_mids(shown()));
         let position = self.position.get_or_insert_default();
-        for (_, message) in &record.messages {
+        for message in shown() {
             position.advance(message);
         }
     }

@@ -6,6 +6,9 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+/// Mids that a join may name at the most.
+pub(crate) const SEEN_MIDS_MAX: usize = 256;
+
 /// A message as clients get it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Msg {
@@ -18,6 +21,12 @@ pub(crate) struct Msg {
 }
 
 impl Msg {
+    /// The mids of the newest messages that were shown, as many as a join may name.
+    pub(crate) fn newest_mids<'a>(shown: impl DoubleEndedIterator<Item = &'a Self>) -> Vec<String> {
+        let newest = shown.rev().filter_map(|message| message.mid.clone());
+        newest.take(SEEN_MIDS_MAX).collect()
+    }
+
     /// The origin in its id.
     pub(crate) fn origin(&self) -> &str {
         self.id.split_once('.').map_or("", |(origin, _)| origin)

@@ -16,7 +16,7 @@ use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
-use crate::replica::resume::Resumed;
+use crate::replica::resume::{Ahead, Resumed};
 use crate::replica::{Replica, Say};
 use crate::store::Page;
 
@@ -36,7 +36,8 @@ pub(super) enum Doing {
 /// What a client asks of a node.
 #[derive(Debug)]
 pub(super) enum Call {
-    Join(Option<Vec<EntryId>>),
+    /// With the position that it has, and the mids of what it has seen, if it names them.
+    Join(Option<Vec<EntryId>>, Vec<Mid>),
     Say(Option<Mid>, String, usize, bool),
     Leave,
 }
@@ -45,7 +46,7 @@ pub(super) enum Call {
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) client: usize,
-    pub(super) ahead: BTreeMap<Origin, u64>,
+    pub(super) ahead: Ahead,
     last: Duration,
 }
 
@@ -75,7 +76,9 @@ pub(super) struct Client {
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
     /// What it had seen and the node that it came to last had not.
-    pub(super) ahead: BTreeMap<Origin, u64>,
+    pub(super) ahead: Ahead,
+    /// Whether it names the mids of what it has seen when it resumes.
+    pub(super) names_mids: bool,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
 }
@@ -93,7 +96,8 @@ impl Client {
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
-            ahead: BTreeMap::new(),
+            ahead: Ahead::default(),
+            names_mids: index % 2 == 1,
             pending: BTreeMap::new(),
             said: 0,
         }
@@ -236,8 +240,10 @@ impl World {
             })
             .collect()
         });
+        let mids = client.mids.keys().filter(|_| client.names_mids);
+        let mids = mids.cloned().collect();
         let after = self.up_to(Duration::from_millis(20));
-        let join = Input::Client(index, conn, Call::Join(since));
+        let join = Input::Client(index, conn, Call::Join(since, mids));
         self.at(after, Event::Input(node, join));
     }
 
@@ -247,13 +253,13 @@ impl World {
         let room = self.clients[index].room.clone();
         let name = self.clients[index].name.clone();
         match call {
-            Call::Join(since) => {
+            Call::Join(since, mids) => {
                 // It may have given up meanwhile; then its leaving is on its way.
-                let resumed = self.resume(id, &room, since.as_deref());
+                let resumed = self.resume(id, &room, since.as_deref(), &mids);
                 let replica = &mut self.nodes[id].replica;
                 replica.enter(&room, &name);
                 if let Some(since) = &since {
-                    self.resumed(id, &room, since, &resumed);
+                    self.resumed(id, &room, (since, &mids), &resumed);
                 }
                 let conn_of = Conn {
                     client: index,
@@ -320,9 +326,15 @@ impl World {
         }
     }
 
-    fn resume(&self, id: NodeId, room: &RoomName, since: Option<&[EntryId]>) -> Resumed {
+    fn resume(
+        &self,
+        id: NodeId,
+        room: &RoomName,
+        since: Option<&[EntryId]>,
+        mids: &[Mid],
+    ) -> Resumed {
         self.with_disk(id, room, |replica, archive| {
-            replica.resume(room, since, HISTORY, archive)
+            replica.resume(room, since, mids, HISTORY, archive)
         })
     }
 
@@ -349,18 +361,15 @@ impl World {
         self.at(after, Event::Client(client, Doing::Got(conn, push)));
     }
 
-    pub(super) fn deliver(&mut self, id: NodeId, entry: &Arc<Entry>) {
-        let node = &self.nodes[id];
-        let wants = |conn: &Conn| {
-            let ahead = conn.ahead.get(&entry.origin).copied().unwrap_or_default();
-            self.clients[conn.client].room == entry.room && entry.seq > ahead
-        };
-        let conns: Vec<u64> = node
-            .conns
-            .iter()
-            .filter(|(_, conn)| wants(conn))
-            .map(|(conn, _)| *conn)
-            .collect();
+    pub(super) fn deliver(&mut self, id: NodeId, entry: &Arc<Entry>, whole: u64) {
+        let clients = &self.clients;
+        let mut conns = Vec::new();
+        let node = &mut self.nodes[id];
+        for (conn, of) in &mut node.conns {
+            if clients[of.client].room == entry.room && !of.ahead.has_seen(entry, whole) {
+                conns.push(*conn);
+            }
+        }
         for conn in conns {
             self.push(id, conn, Push::Message(Arc::clone(entry)));
         }

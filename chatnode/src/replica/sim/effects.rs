@@ -55,10 +55,10 @@ impl World {
                 self.tells_the_truth(id, topic, &frame);
                 self.publish(id, topic, frame);
             }
-            Effect::Deliver(entry) => {
+            Effect::Deliver(entry, whole) => {
                 self.tell(|_| format!("n{id} delivers {:?}", entry.id()));
                 self.delivered(id, &entry);
-                self.deliver(id, &entry);
+                self.deliver(id, &entry, whole);
             }
             Effect::Said {
                 ticket,

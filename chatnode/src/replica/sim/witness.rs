@@ -31,12 +31,19 @@ impl World {
 
     /// A node tells a client that enters what it has missed: all that the node has or had of the
     /// room beyond the client's position, or that it cannot (P4).
-    pub(super) fn resumed(&self, id: NodeId, room: &RoomName, since: &[EntryId], told: &Resumed) {
+    pub(super) fn resumed(
+        &self,
+        id: NodeId,
+        room: &RoomName,
+        (since, mids): (&[EntryId], &[Mid]),
+        told: &Resumed,
+    ) {
         let node = &self.nodes[id];
         let mut had: BTreeMap<Origin, u64> = BTreeMap::new();
         for at in since {
             had.insert(at.origin, at.seq);
         }
+        let mids: BTreeSet<&Mid> = mids.iter().collect();
         let had = |id: &EntryId| had.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
         let back = |at: &&EntryId| {
             let now = told.at.iter().find(|now| now.origin == at.origin);
@@ -67,7 +74,8 @@ impl World {
                 if name.seq > held {
                     break;
                 }
-                if entry.room != *room || had(&name) || given.contains(&name) {
+                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
+                if entry.room != *room || had(&name) || given.contains(&name) || by_mid {
                     continue;
                 }
                 let alike = self.ledger.alike(entry).iter();
@@ -169,10 +177,11 @@ impl World {
         if client.seen.contains(&id) {
             self.broken(format!("client {index} sees {id:?} twice"));
         }
-        // A node that has not yet what the client saw elsewhere cannot know that this repeats it.
+        // A node that has not yet what the client saw elsewhere cannot know that this repeats it,
+        // unless the client tells it.
         let ahead = |other: &EntryId| {
-            let seq = client.ahead.get(&other.origin);
-            seq.is_some_and(|seq| *seq >= other.seq)
+            let seq = client.ahead.origins.get(&other.origin);
+            seq.is_some_and(|seq| *seq >= other.seq) && !client.names_mids
         };
         if let Some(mid) = &entry.mid
             && let Some(other) = client.mids.get(mid)

@@ -36,7 +36,7 @@ fn a_client_ahead_of_this_node_is_not_shown_again_what_it_has_seen() {
     let resumed = rig().resumes(Some("b.5 c.1"));
     assert!(resumed.recovered);
     assert_eq!(entries(&resumed), "");
-    assert_eq!(resumed.ahead.get(&origin('b')), Some(&5));
+    assert_eq!(resumed.ahead.origins.get(&origin('b')), Some(&5));
     assert_eq!(tell_ids(resumed.at), "b.5 c.1");
 }
 
@@ -48,7 +48,7 @@ fn a_client_that_may_have_seen_what_is_a_hole_here_is_ahead() {
     rig.passes_with(2000, &[('c', "a", "")]);
     assert_eq!(rig.answer(Some("")), ["gap b.2-2", "deliver b.3"]);
     let resumed = rig.resumes(Some("b.3"));
-    assert_eq!(resumed.ahead.get(&origin('b')), Some(&3));
+    assert_eq!(resumed.ahead.origins.get(&origin('b')), Some(&3));
     assert_eq!(tell_ids(resumed.at), "b.3");
     let resumed = rig.resumes(Some("b.1"));
     assert_eq!(entries(&resumed), "b.3");
@@ -65,7 +65,7 @@ fn an_unknown_origin_is_all_new_or_all_ahead() {
     let resumed = rig().resumes(Some("b.3"));
     assert_eq!(entries(&resumed), "c.1", "of c the client has seen nothing");
     let resumed = rig().resumes(Some("b.3 c.1 h.7"));
-    assert_eq!(resumed.ahead.get(&origin('h')), Some(&7));
+    assert_eq!(resumed.ahead.origins.get(&origin('h')), Some(&7));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_forged_position_harms_nobody() {
         .collect();
     let resumed = rig()
         .replica
-        .resume(&lobby(), Some(&long), 2, &Archive::default())
+        .resume(&lobby(), Some(&long), &[], 2, &Archive::default())
         .unwrap();
     assert!(
         resumed
@@ -143,6 +143,7 @@ fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
         .resume(
             &"busy".parse().unwrap(),
             Some(&ids("c.2")),
+            &[],
             2,
             &Archive::default(),
         )
@@ -166,4 +167,41 @@ fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
     // The client was on a node that started after all of b was trimmed everywhere.
     assert!(rig.resumes(Some("c.2")).recovered);
     assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
+}
+
+/// A node shows what is said there and is killed before any other has it; its sender says it again
+/// elsewhere. Who saw the first is not shown the second, if it names what it saw by its mid.
+#[test]
+fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
+    let seen: Vec<Mid> = vec!["m".parse().unwrap(), "n".parse().unwrap()];
+    let since = ids("d.5");
+    let resume = |rig: &Rig, mids: &[Mid]| {
+        let archive = Archive::default();
+        let resumed = rig
+            .replica
+            .resume(&lobby(), Some(&since), mids, 2, &archive)
+            .unwrap();
+        assert!(resumed.recovered);
+        resumed
+    };
+    let mut rig = Rig::linked("b");
+    rig.says(1, Some("m"), 0);
+    let ids_of = |resumed: &resume::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
+    assert_eq!(ids_of(&resume(&rig, &[])), "a.1", "it did not say");
+    let mut resumed = resume(&rig, &seen);
+    assert_eq!(ids_of(&resumed), "");
+
+    // The other one is said again after it has come.
+    let mut has_seen = |text, mid| resumed.ahead.has_seen(&entry(text, 0, mid), 0);
+    assert!(!has_seen("a.2", None));
+    assert!(has_seen("a.3", Some("n")));
+    assert!(
+        !has_seen("a.4", Some("m")),
+        "known here: no entry comes of it"
+    );
+    assert!(has_seen("d.5", None), "and d.4 may come yet");
+    assert!(resumed.ahead.mids.is_empty());
+    assert!(resumed.ahead.has_seen(&entry("d.4", 0, None), 5));
+    assert!(!resumed.ahead.has_seen(&entry("d.6", 0, None), 6));
+    assert!(resumed.ahead.is_empty());
 }

@@ -133,7 +133,7 @@ impl Chain<'_> {
         for segment in &self.segments {
             once(segment.shown.iter().copied(), self.person, verdict);
         }
-        self.once_over_all(known, verdict);
+        self.once_over_all(verdict);
         self.order(verdict);
         self.was_kept(evidence, known, verdict);
     }
@@ -176,8 +176,8 @@ impl Chain<'_> {
         })
     }
 
-    /// No id on two connections, and a mid only if it was sent more than once.
-    fn once_over_all(&self, known: &Known<'_>, verdict: &mut Verdict) {
+    /// No id and no mid on two connections.
+    fn once_over_all(&self, verdict: &mut Verdict) {
         let mut ids = HashMap::new();
         let mut mids = HashMap::new();
         for (number, segment) in self.segments.iter().enumerate() {
@@ -191,11 +191,8 @@ impl Chain<'_> {
                 let Some(mid) = &message.mid else { continue };
                 let before = mids.insert(mid, number);
                 if before.is_some_and(|before| before != number) {
-                    verdict.shown_again += 1;
-                    if !known.was_retried(mid) {
-                        let text = format!("{}: again by mid {message:?}", self.person);
-                        verdict.fault(Kind::Doubled, text);
-                    }
+                    let text = format!("{}: again by mid {message:?}", self.person);
+                    verdict.fault(Kind::Doubled, text);
                 }
             }
         }
