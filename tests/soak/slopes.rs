@@ -2,10 +2,11 @@
 
 use tokio::time::{Duration, Instant};
 
-/// A shorter life says nothing: caches fill, and history, until retention trims it.
-const WATCHED_MIN: Duration = Duration::from_secs(600);
-/// The first minutes of a life are not fitted.
-const WARM_UP: Duration = Duration::from_secs(180);
+/// A shorter life says nothing.
+const WATCHED_MIN: Duration = Duration::from_secs(1200);
+/// The first minutes of a life are not fitted: history fills until retention trims it, and the mids
+/// of what it trimmed are kept for five minutes more.
+const WARM_UP: Duration = Duration::from_secs(600);
 /// How much of the scatter a line must explain to be called a slope.
 const FIT_MIN: f64 = 0.5;
 const DAY: f64 = 86_400.0;
