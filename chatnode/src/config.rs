@@ -98,7 +98,7 @@ pub struct Config {
     pub data_messages: u64,
 
     /// Bytes that the history in --data may take, its index for search included; the oldest
-    /// messages are removed. 0 is no limit, else at least 16777216 (16 MiB).
+    /// messages are removed. Some 20 MB of log that was not copied into it yet come on top. 0 is no limit, else at least 16777216 (16 MiB).
     #[arg(
         long,
         env = "CHATNODE_DATA_BYTES",

@@ -105,6 +105,11 @@ pub enum OpenError {
     /// There is a file of that name.
     #[error("--data {0}: this is not a folder; choose another name")]
     NotAFolder(PathBuf),
+    /// The folder in which it would be is not there.
+    #[error(
+        "--data {0}: the folder in which this is to be does not exist; make it, or choose another name"
+    )]
+    NoParent(PathBuf),
     /// The folder, or a file in it, cannot be made or written.
     #[error("--data {path}: {source}; make it writable for this user, or choose another folder")]
     Unwritable {

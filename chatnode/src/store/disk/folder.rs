@@ -122,39 +122,41 @@ impl Folder {
 
     /// An error of the system at this folder.
     pub(super) fn fault(&self, source: io::Error) -> OpenError {
-        match source.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::Unwritable {
-                path: self.dir.clone(),
-                source,
-            },
-            _ => OpenError::Io {
-                path: self.dir.clone(),
-                message: source.to_string(),
-            },
+        fault(&self.dir, source)
+    }
+}
+
+fn fault(dir: &Path, source: io::Error) -> OpenError {
+    let path = dir.to_owned();
+    match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            OpenError::Unwritable { path, source }
         }
+        ErrorKind::NotFound => OpenError::NoParent(path),
+        _ => OpenError::Io {
+            path,
+            message: source.to_string(),
+        },
     }
 }
 
 /// Makes a folder that is not there, and locks it.
 fn lock(dir: &Path) -> Result<File, OpenError> {
-    let unwritable = |source| OpenError::Unwritable {
-        path: dir.to_owned(),
-        source,
-    };
+    let fault = |source| fault(dir, source);
     match builder().create(dir) {
-        Ok(()) => sync(dir.parent().unwrap_or(dir)).map_err(unwritable)?,
+        Ok(()) => sync(dir.parent().unwrap_or(dir)).map_err(fault)?,
         Err(why) if why.kind() == ErrorKind::AlreadyExists && dir.is_dir() => {}
         Err(why) if why.kind() == ErrorKind::AlreadyExists => {
             return Err(OpenError::NotAFolder(dir.to_owned()));
         }
-        Err(why) => return Err(unwritable(why)),
+        Err(why) => return Err(fault(why)),
     }
     let lock = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(dir.join("history.lock"))
-        .map_err(unwritable)?;
+        .map_err(fault)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),

@@ -37,7 +37,7 @@ async fn a_folder_is_made_if_its_parent_is_there() {
     drop(disk::open(options(&inside)).unwrap());
     assert!(inside.join("history.db").exists());
     let why = refused(&dir.path().join("no/data"));
-    assert!(matches!(why, OpenError::Unwritable { .. }), "{why}");
+    assert!(matches!(why, OpenError::NoParent(_)), "{why}");
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
     let why = refused(&file);
