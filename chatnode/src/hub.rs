@@ -367,7 +367,6 @@ impl Node {
         answer: Answer,
         now: Now,
     ) {
-        self.counters.said += 1;
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         if !matches!(answer, Answer::Nobody) {

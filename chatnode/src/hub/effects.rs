@@ -67,6 +67,7 @@ impl Node {
     }
 
     fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, now: Now) {
+        self.counters.said += 1;
         if self.settings.publish_plain
             && !self.outbox.from_plain
             && entry.room.as_str() == PLAIN_ROOM
