@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::harness::load::text_of;
-use crate::harness::wire::Sent;
+use crate::harness::wire::{NEWEST_MIDS, Sent};
 use crate::harness::{
     Client, Cluster, Duration, Expect, Habits, Node, Outcome, PATIENCE, Pace, Recorder, Roamer,
     histories, say,
@@ -221,7 +221,7 @@ async fn a_mid_outlives_its_message_on_every_node() -> Outcome {
 #[tokio::test]
 async fn a_retry_of_what_died_with_its_node_is_not_shown_again() -> Outcome {
     let mut lone = Cluster::with(1, &[]).await?;
-    let cluster = Cluster::with(1, &[]).await?;
+    let cluster = Cluster::with(1, &["--rate-limit", "0"]).await?;
     let node = &cluster.nodes[0];
     let recorder = Recorder::new();
     let said: Vec<Value> = ["before", "after"]
@@ -241,13 +241,23 @@ async fn a_retry_of_what_died_with_its_node_is_not_shown_again() -> Outcome {
     sender.send_with(said[0].clone()).await?;
     let joined = reader.resume(node).await?;
     assert_eq!((joined.recovered, joined.messages.len()), (Some(true), 0));
+    assert_eq!(joined.unknown, ["mid after"]);
     let since = forgetful.resume_without_mids(node).await?;
     assert_eq!(since.messages.len(), 1, "it did not say what it had seen");
+
+    // It sees more than it can name, and moves once more.
+    for number in 0..NEWEST_MIDS {
+        sender.send("tea", &number.to_string()).await?;
+    }
+    reader.shown(2 + NEWEST_MIDS, PATIENCE).await?;
+    let joined = reader.resume(node).await?;
+    assert_eq!(joined.unknown, ["mid after"]);
     sender.send_with(said[1].clone()).await?;
     sender.send("tea", "fence").await?;
-    reader.shown(3, PATIENCE).await?;
-    forgetful.shown(5, PATIENCE).await?;
-    let texts: Vec<_> = reader.stream().iter().map(|m| m.text.clone()).collect();
-    assert_eq!(texts, ["before", "after", "fence"]);
+    reader.shown(3 + NEWEST_MIDS, PATIENCE).await?;
+    forgetful.shown(5 + NEWEST_MIDS, PATIENCE).await?;
+    let texts: HashSet<_> = reader.stream().iter().map(|m| m.text.clone()).collect();
+    assert_eq!(texts.len(), 3 + NEWEST_MIDS);
+    assert_eq!(reader.stream().len(), 3 + NEWEST_MIDS);
     Ok(())
 }

@@ -28,7 +28,7 @@ pub const RESUME_BYTES_MAX: usize = 4 << 20;
 pub const AHEAD_ORIGINS_MAX: usize = 256;
 
 /// Mids that a client names of what it has seen, at the most.
-pub const SEEN_MIDS_MAX: usize = 256;
+pub const SEEN_MIDS_MAX: usize = 512;
 
 /// What a client has seen of a room before this node: not to be delivered to it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The verbs of `chat.v1` that bring messages: entering a room, paging back, searching. On a node
 //! with a disk they may have to wait for it.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -25,6 +27,9 @@ struct Joined<'a> {
     messages: Box<RawValue>,
     members: Vec<UserName>,
     count: usize,
+    /// Of the mids that the client named, those that this node does not know.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    unknown: &'a BTreeSet<Mid>,
 }
 
 /// A page of history, as `history` and the HTTP API answer it.
@@ -109,6 +114,7 @@ impl Node {
             messages: protocol::entries(resumed.entries.iter().map(|entry| &**entry)),
             members: self.replica.members().list(&room),
             count: self.replica.members().count(&room),
+            unknown: &resumed.ahead.mids,
         };
         self.answer(id, rid, "join", &joined, true);
         for (origin, span) in &resumed.gaps {

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::cluster::Node;
 use super::eventually::{eventually, holds};
 use super::recorder::Recorder;
-use super::wire::{Joined, Msg, Position};
+use super::wire::{Joined, Msg, NEWEST_MIDS, Position};
 
 /// Reads a room, keeps its position as the contract asks of a client, and goes on elsewhere. All
 /// of its connections are on the record of the test, by its name.
@@ -23,6 +23,8 @@ pub(crate) struct Reader {
     /// All messages in the order in which they were shown, over all connections.
     stream: Vec<Msg>,
     position: Position,
+    /// Mids that it named when it joined last, and the node did not know.
+    unknown: Vec<String>,
 }
 
 impl Reader {
@@ -53,6 +55,7 @@ impl Reader {
             taken: 0,
             stream: Vec::new(),
             position: Position::parse(&joined.at)?,
+            unknown: Vec::new(),
         })
     }
 
@@ -101,7 +104,8 @@ impl Reader {
         let client = self.recorder.client(node, &self.name).await?;
         let since = self.position.ids();
         let shown = self.stream.iter().filter(|_| names_mids);
-        let mids = Msg::newest_mids(shown);
+        let mut mids = self.unknown.clone();
+        mids.extend(Msg::newest_mids(shown));
         let joined = client
             .join_with(json!({ "room": self.room, "since": since, "mids": mids, "history": 50 }))
             .await
@@ -111,6 +115,8 @@ impl Reader {
             self.stream.push(message.clone());
         }
         self.position.merge(&Position::parse(&joined.at)?);
+        self.unknown = joined.unknown.clone();
+        self.unknown.truncate(NEWEST_MIDS);
         self.client = client;
         self.taken = 0;
         Ok(joined)

@@ -18,7 +18,7 @@ use super::client::Client;
 use super::cluster::Node;
 use super::load::text_of;
 use super::recorder::Recorder;
-use super::wire::{Joined, Msg, Position, Refused, SEEN_MIDS_MAX};
+use super::wire::{Joined, Msg, NEWEST_MIDS, Position, Refused};
 use super::{PATIENCE, spawn};
 
 /// The contract: the longest pause before a first dial, which doubles
@@ -129,6 +129,7 @@ impl Roamer {
             attempt: 0,
             position: None,
             mids: Vec::new(),
+            unknown: Vec::new(),
             pending: BTreeMap::new(),
             next: 0,
             talks: hears,
@@ -238,6 +239,8 @@ struct Walk {
     position: Option<Position>,
     /// Of the newest messages that it was shown.
     mids: Vec<String>,
+    /// Of those that it named last, what the node did not know.
+    unknown: Vec<String>,
     /// Bodies of sends without an answer, in the order in which they were said.
     pending: BTreeMap<u64, Value>,
     next: u64,
@@ -315,10 +318,12 @@ impl Walk {
         let mut body = json!({ "room": self.habits.room, "history": 0 });
         if let Some(position) = &self.position {
             body["since"] = json!(position.ids());
-            body["mids"] = json!(self.mids);
+            body["mids"] = json!([&self.unknown[..], &self.mids[..]].concat());
         }
         let joined: Joined = client.join_with(body).await?;
         self.note(Msg::newest_mids(joined.messages.iter()));
+        self.unknown.clone_from(&joined.unknown);
+        self.unknown.truncate(NEWEST_MIDS);
         let position = self.position.get_or_insert_default();
         position.merge(&Position::parse(&joined.at)?);
         for message in &joined.messages {
@@ -330,7 +335,7 @@ impl Walk {
     /// Messages of these mids were shown, the newest first.
     fn note(&mut self, newest: Vec<String>) {
         self.mids.splice(0..0, newest);
-        self.mids.truncate(SEEN_MIDS_MAX);
+        self.mids.truncate(NEWEST_MIDS);
     }
 
     fn learn(&mut self, nodes: &Value) {

@@ -6,8 +6,8 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// Mids that a join may name at the most.
-pub(crate) const SEEN_MIDS_MAX: usize = 256;
+/// Mids of the newest messages that a client names when it joins.
+pub(crate) const NEWEST_MIDS: usize = 256;
 
 /// A message as clients get it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,10 +21,10 @@ pub(crate) struct Msg {
 }
 
 impl Msg {
-    /// The mids of the newest messages that were shown, as many as a join may name.
+    /// The mids of the newest messages that were shown, as many as a join names.
     pub(crate) fn newest_mids<'a>(shown: impl DoubleEndedIterator<Item = &'a Self>) -> Vec<String> {
         let newest = shown.rev().filter_map(|message| message.mid.clone());
-        newest.take(SEEN_MIDS_MAX).collect()
+        newest.take(NEWEST_MIDS).collect()
     }
 
     /// The origin in its id.
@@ -55,6 +55,9 @@ pub(crate) struct Joined {
     pub(crate) messages: Vec<Msg>,
     pub(crate) members: Vec<String>,
     pub(crate) count: u64,
+    /// Of the mids that the join named, those that the node does not know.
+    #[serde(default)]
+    pub(crate) unknown: Vec<String>,
 }
 
 /// The reply to a send.
