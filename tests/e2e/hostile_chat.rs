@@ -161,6 +161,19 @@ async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
             "{since}: {error}"
         );
     }
+    let too_many: Vec<_> = (0..513).map(|count| count.to_string()).collect();
+    let long = "m".repeat(65);
+    for (mids, code) in [
+        (json!(too_many), "bad_request"),
+        (json!([""]), "mid_invalid"),
+        (json!([long]), "mid_invalid"),
+        (json!("x"), "bad_request"),
+        (json!([7]), "bad_request"),
+    ] {
+        let body = json!({ "room": "tea", "since": [], "mids": mids });
+        let error = client.refusal("join", body).await?;
+        assert_eq!(error.code, code, "{mids}");
+    }
     // More of this node's own log than there is cannot have been seen. Of another origin it can:
     // its entries may have died with it, and then nothing is missed.
     let unknown = [
