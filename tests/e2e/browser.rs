@@ -2,20 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::browser::Browser;
+use crate::harness::browser::{Browser, CONNECTED};
 use crate::harness::{
     Client, Cluster, Instant, Node, Outcome, PATIENCE, Registry, linked, say, secs,
 };
-
-/// The states in which the page is connected.
-const CONNECTED: &[&str] = &["connected", "resumed"];
-
-async fn person(node: &Node, name: &str) -> anyhow::Result<Browser> {
-    let browser = Browser::open(&node.http).await?;
-    browser.status(CONNECTED, PATIENCE).await?;
-    browser.take_name(name).await?;
-    Ok(browser)
-}
 
 async fn once(browser: &Browser, texts: &[&str]) -> anyhow::Result<()> {
     let transcript = browser.transcript().await?;
@@ -39,8 +29,8 @@ async fn once(browser: &Browser, texts: &[&str]) -> anyhow::Result<()> {
 async fn two_browsers_chat_and_one_that_loses_its_node_goes_on_at_another() -> Outcome {
     let mut cluster = Cluster::start(2).await?;
     let (ada, bob) = tokio::join!(
-        person(&cluster.nodes[0], "ada"),
-        person(&cluster.nodes[1], "bob")
+        Browser::person(&cluster.nodes[0], "ada"),
+        Browser::person(&cluster.nodes[1], "bob")
     );
     let (ada, bob) = (ada?, bob?);
     ada.say("hello from ada").await?;
@@ -84,7 +74,7 @@ async fn two_browsers_chat_and_one_that_loses_its_node_goes_on_at_another() -> O
 async fn markup_in_texts_and_names_is_shown_as_text() -> Outcome {
     let cluster = Cluster::start(1).await?;
     let node = &cluster.nodes[0];
-    let browser = person(node, "ada").await?;
+    let browser = Browser::person(node, "ada").await?;
     let attacker = Client::joined(node, "<img src=x onerror=hit=1>", "lobby").await?;
     let texts = [
         "<img src=x onerror=\"window.hit=1\">",
@@ -123,7 +113,7 @@ async fn markup_in_texts_and_names_is_shown_as_text() -> Outcome {
 async fn what_is_typed_while_offline_is_delivered_once_after_the_return() -> Outcome {
     let registry = Registry::start().await?;
     let mut node = Node::start(["--registry", &registry.url]).await?;
-    let ada = person(&node, "ada").await?;
+    let ada = Browser::person(&node, "ada").await?;
     ada.say("before").await?;
     ada.shows("before", PATIENCE).await?;
     node.process.kill().await?;
@@ -211,7 +201,7 @@ async fn a_page_may_speak_to_every_node_of_its_mesh_and_a_foreign_page_to_none()
 #[tokio::test]
 async fn the_page_shows_rooms_members_and_who_is_typing() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let browser = person(&cluster.nodes[0], "ada").await?;
+    let browser = Browser::person(&cluster.nodes[0], "ada").await?;
     let bob = Client::joined(&cluster.nodes[1], "bob", "lobby").await?;
     let shows = async |id: &str, text: &str| {
         crate::harness::eventually(PATIENCE, &format!("#{id} shows {text:?}"), async || {

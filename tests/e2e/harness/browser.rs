@@ -1,4 +1,12 @@
 //! A real browser without a screen, and the page as a person uses it.
+//!
+//! Each has a profile of its own. Beside what WebDriver can do, `devtools.rs` emulates screens,
+//! schemes and networks and collects what the browser complains of, `tap.rs` stands between the
+//! page and its socket, and `axe.rs` runs the rules of accessibility.
+
+mod axe;
+mod devtools;
+mod tap;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,14 +14,23 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver, WebElement};
+use thirtyfour::{
+    By, ChromiumLikeCapabilities as _, DesiredCapabilities, Key, LoggingPrefsLogLevel, TypingData,
+    WebDriver, WebElement,
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Duration, timeout};
 
+pub(crate) use devtools::Screen;
+
 use super::PATIENCE;
+use super::cluster::Node;
 use super::eventually::eventually;
-use super::tools::installed;
+use super::tools::{free_port, installed};
+
+/// The states of `#status` in which the page is connected.
+pub(crate) const CONNECTED: &[&str] = &["connected", "resumed"];
 
 /// A message as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +55,33 @@ impl Browser {
     /// # Errors
     /// It is not installed, or does not start.
     pub(crate) async fn open(url: &str) -> Result<Self> {
+        let browser = Self::start().await?;
+        browser.driver.goto(url).await?;
+        Ok(browser)
+    }
+
+    /// Starts a browser of its own, and the page of this node in it under this name, connected.
+    ///
+    /// # Errors
+    /// It does not start, or the page does not connect.
+    pub(crate) async fn person(node: &Node, name: &str) -> Result<Self> {
+        let browser = Self::open(&node.http).await?;
+        browser.status(CONNECTED, PATIENCE).await?;
+        browser.take_name(name).await?;
+        Ok(browser)
+    }
+
+    /// Starts a browser of its own, with an empty page.
+    ///
+    /// # Errors
+    /// It is not installed, or does not start.
+    pub(crate) async fn start() -> Result<Self> {
         let chromium = installed("chromium")?;
+        // Asked for any port, it takes one that may be taken in the other family of addresses, and
+        // ends.
+        let port = free_port()?;
         let mut chromedriver = Command::new(installed("chromedriver")?)
-            .arg("--port=0")
+            .arg(format!("--port={port}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -48,16 +89,18 @@ impl Browser {
             .spawn()?;
         let output = chromedriver.stdout.take().context("the output is a pipe")?;
         let mut lines = BufReader::new(output).lines();
-        let port = timeout(PATIENCE, async {
+        timeout(PATIENCE, async {
+            let mut said = Vec::new();
             while let Some(line) = lines.next_line().await? {
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return Ok(port.trim_end_matches('.').to_owned());
+                if line.contains("started successfully on port") {
+                    return Ok(());
                 }
+                said.push(line);
             }
-            anyhow::bail!("chromedriver ended without a port")
+            anyhow::bail!("chromedriver ended: {said:?}")
         })
         .await
-        .context("chromedriver names no port")??;
+        .context("chromedriver does not start")??;
         let profile = tempfile::tempdir()?;
         let mut wishes = DesiredCapabilities::chrome();
         wishes.set_binary(chromium.to_str().context("a path of text")?)?;
@@ -76,14 +119,16 @@ impl Browser {
         ] {
             wishes.add_arg(flag)?;
         }
+        // What the browser complains of, and what it asks of the network: see `devtools.rs`.
+        for kind in ["browser", "performance"] {
+            wishes.set_logging_prefs(kind, LoggingPrefsLogLevel::All)?;
+        }
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wishes).await?;
-        let browser = Self {
+        Ok(Self {
             driver,
             _chromedriver: chromedriver,
             profile,
-        };
-        browser.driver.goto(url).await?;
-        Ok(browser)
+        })
     }
 
     /// The element with this id.
@@ -134,6 +179,38 @@ impl Browser {
         self.element("compose").await?.send_keys(text).await?;
         self.element("send").await?.click().await?;
         Ok(())
+    }
+
+    /// Presses these keys, one after the other, wherever the focus is.
+    ///
+    /// # Errors
+    /// The browser is gone.
+    pub(crate) async fn keys(&self, keys: impl Into<TypingData>) -> Result<()> {
+        let chain = self.driver.action_chain();
+        Ok(chain.send_keys(keys).perform().await?)
+    }
+
+    /// Goes backwards in the order of focus.
+    ///
+    /// # Errors
+    /// The browser is gone.
+    pub(crate) async fn back_tab(&self) -> Result<()> {
+        let chain = self.driver.action_chain();
+        let chain = chain.key_down(Key::Shift).send_keys(Key::Tab);
+        Ok(chain.key_up(Key::Shift).perform().await?)
+    }
+
+    /// Waits until an expression of JavaScript is true in the page.
+    ///
+    /// # Errors
+    /// Not in time; the text has its last value.
+    pub(crate) async fn holds(&self, expression: &str, within: Duration) -> Result<()> {
+        eventually(within, &format!("in the page {expression}"), async || {
+            let value = self.script(&format!("return {expression}")).await?;
+            ensure!(value == true, "it is {value}");
+            Ok(())
+        })
+        .await
     }
 
     /// The messages that the page shows, in order.
