@@ -104,8 +104,10 @@ export class Scroller {
     if (!state || !room) return;
     if (quiet) transcript.setAttribute('aria-live', 'off');
     const anchor = this.atEnd ? null : this.#anchor();
+    const span = spanOf(room.items, this.from);
+    for (const item of room.items.slice(span.start, span.end)) if (item.kind === 'message') this.known.add(fold(item.from));
     drawRows(messages, rows(room, state.outbox, {
-      ...spanOf(room.items, this.from), name: state.name, known: this.known, open: this.open, whole: this.whole, found: this.found,
+      ...span, name: state.name, known: this.known, open: this.open, whole: this.whole, found: this.found,
     }));
     this.#rove(null);
     if (anchor?.node.isConnected) scroller.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
