@@ -6,7 +6,7 @@
 export class Claims {
   /**
    * @param {LockManager | undefined} locks
-   * @param {() => void} changed  called when a message became this tab's to send
+   * @param {(mid: string) => void} changed  called when a message became this tab's to send
    */
   constructor(locks, changed) {
     this.locks = locks;
@@ -50,13 +50,13 @@ export class Claims {
       claim.release = () => resolve();
       if (this.claims.get(mid) !== claim) resolve();
       claim.held = true;
-      this.changed();
+      this.changed(mid);
     });
     // Given up is no failure. Anything else means that there are no locks here, and then everybody may send.
     locks.request(`chatmesh.out.${mid}`, { signal: claim.stop.signal }, hold).catch(() => {
       if (claim.stop.signal.aborted) return;
       claim.held = true;
-      this.changed();
+      this.changed(mid);
     });
   }
 }

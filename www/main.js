@@ -96,7 +96,17 @@ const connection = new Connection({
   onReady: () => sender.pump(),
 });
 
-const claims = new Claims(navigator.locks, () => sender.pump());
+/** Mids of what was written in this tab. */
+const written = new Set();
+
+// Asked once for nothing, for the first question may take a browser long.
+navigator.locks?.query().catch(() => {});
+
+const claims = new Claims(navigator.locks, (mid) => {
+  // The lock of what another tab wrote comes free when it is sent, too.
+  if (!written.has(mid) && !keeper.waits(mid)) dispatch({ type: 'discard', mid });
+  else sender.pump();
+});
 
 const sender = new Sender({
   outbox: () => state.outbox.filter((pending) => claims.has(pending.mid)),
@@ -124,7 +134,11 @@ const view = new View(document, {
   },
   send(text) {
     typedAt = -Infinity;
-    dispatch({ type: 'send', room: state.current, mid: newMid(), text, at: Date.now() });
+    const mid = newMid();
+    written.add(mid);
+    // Before other tabs can know of it, or one of them might be quicker.
+    claims.keep([...state.outbox.map((pending) => pending.mid), mid]);
+    dispatch({ type: 'send', room: state.current, mid, text, at: Date.now() });
   },
   draft(text) {
     dispatch({ type: 'draft', room: state.current, text });

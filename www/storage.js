@@ -57,6 +57,14 @@ export class Keeper {
     return found.sort((a, b) => a.at - b.at || a.order - b.order).map(({ order: _, ...pending }) => pending);
   }
 
+  /**
+   * @param {string} mid
+   * @returns {boolean} whether it is kept as unsent
+   */
+  waits(mid) {
+    return this.#read(`out.${mid}`) !== null;
+  }
+
   /** @returns {Map<string, {ts: number, origin: string}>} up to where each room was read */
   readTo() {
     const places = new Map();

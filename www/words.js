@@ -28,8 +28,9 @@ import { EMOJI } from './emoji.js';
 const NAME_MAX = 64;
 const FENCE = '```';
 // All that can begin something other than text. Control characters but tab and line feed, and those that turn the
-// direction of what comes after them, are shown by a symbol.
-const SPECIAL = /https?:\/\/|\*\*|[*_`@:]|[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]/gi;
+// direction of what comes after them, are shown by a symbol; so is what is heaped on a letter beyond four marks, for it
+// would be drawn over the lines above.
+const SPECIAL = /https?:\/\/|\*\*|[*_`@:]|[\u0000-\u0008\u000B-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]|(?<=\p{M}{4})\p{M}+/giu;
 const ADDRESS = /https?:\/\/[^\s<>"'`\u0000-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]{2,2000}/iy;
 const SHORTCODE = /:([a-z0-9_+-]{1,32}):/y;
 const WORD = /[\p{L}\p{N}_]/u;
@@ -179,7 +180,7 @@ function inline(text, who, out) {
     if (start > at) frames.push({ kind: 'text', text: text.slice(at, start) });
     const mark = special[0];
     const before = start > 0 ? text[start - 1] : ' ';
-    const token = whole(text, start, before, who);
+    const token = whole(text, start, mark, before, who);
     if (token) {
       frames.push(token.token);
       at = start + token.length;
@@ -201,11 +202,12 @@ function inline(text, who, out) {
  * What begins at this place and is whole in itself.
  * @param {string} text
  * @param {number} start
+ * @param {string} mark   what was found there
  * @param {string} before the character in front of it
  * @param {Who} who
  * @returns {{token: Token, length: number} | null}
  */
-function whole(text, start, before, who) {
+function whole(text, start, mark, before, who) {
   const first = text[start];
   if (first === '`') return code(text, start);
   if (first === '@') return WORD.test(before) ? null : mention(text, start, who);
@@ -219,8 +221,10 @@ function whole(text, start, before, who) {
   if (first === 'h' || first === 'H') return WORD.test(before) ? null : link(text, start);
   const number = first.charCodeAt(0);
   if (number === 0x2A || number === 0x5F) return null;
-  const symbol = number < 0x20 ? String.fromCharCode(0x2400 + number) : number === 0x7F ? '\u2421' : '\uFFFD';
-  return { token: { kind: 'odd', text: symbol, code: `U+${number.toString(16).toUpperCase().padStart(4, '0')}` }, length: 1 };
+  if (/\p{M}/u.test(mark)) return { token: { kind: 'odd', text: '⋯', code: `${Array.from(mark).length} more marks` }, length: mark.length };
+  const name = `U+${number.toString(16).toUpperCase().padStart(4, '0')}`;
+  const symbol = number < 0x20 ? String.fromCharCode(0x2400 + number) : number === 0x7F ? '\u2421' : name;
+  return { token: { kind: 'odd', text: symbol, code: name }, length: 1 };
 }
 
 /**
