@@ -293,6 +293,7 @@ export class Scroller {
     else if (action === 'bridge') this.on.bridge();
     else if (id && action === 'details') this.open = this.open === id ? '' : id;
     else if (id && action === 'unfold' && !this.whole.delete(id)) this.whole.add(id);
+    if (action === 'details') this.#rove(event.target.closest('.when'));
     if (action === 'details' || action === 'unfold') this.#redraw(true);
   }
 

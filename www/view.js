@@ -53,7 +53,7 @@ export class View {
         on.send(text);
       },
       resized: () => this.scroller.settle(),
-      members: () => this.state?.rooms.get(this.state.current)?.members ?? [],
+      members: () => this.#people(),
       page: (pages) => this.scroller.page(pages),
       announce: (text) => this.announce(text),
     });
@@ -85,6 +85,13 @@ export class View {
       if (this.document.activeElement !== this.ui.name) this.ui.name.value = state.name;
       fillAvatar(this.ui['my-avatar'], state.name);
     }
+  }
+
+  /** @returns {string[]} who can be spoken to in the room shown: who is there, and who spoke lately */
+  #people() {
+    const room = this.state?.rooms.get(this.state.current);
+    const spoke = (room?.items ?? []).slice(-200).flatMap((item) => (item.kind === 'message' ? [item.from] : []));
+    return [...new Set([...(room?.members ?? []), ...spoke.reverse()])].filter((name) => name !== this.state?.name);
   }
 
   /** Says a thing to screen readers. */
