@@ -70,7 +70,8 @@ export class Scroller {
     this.state = state;
     const room = /** @type {Room} */ (state.rooms.get(state.current));
     const old = before?.rooms.get(room.name);
-    const switched = before?.current !== state.current;
+    // Messages come into an empty room with an unread line: as good as coming to it anew.
+    const switched = before?.current !== state.current || (old?.items.length === 0 && room.unreadFrom !== null);
     const sending = state.outbox.length > (before?.outbox.length ?? 0) && !switched;
     if (old?.members !== room.members) for (const name of room.members) this.known.add(fold(name));
     this.#edges(room);
