@@ -323,11 +323,12 @@ export class Connection {
     }
     if (wasUp) this.nodes.plan({ again });
     const wait = backoffMs(this.attempt, this.options.random);
+    const at = this.options.now();
     this.attempt += 1;
     this.retryTimer = this.options.setTimeout(() => this.#dial(), wait);
     this.options.emit({
       type: 'link', status: this.options.online() ? 'reconnecting' : 'offline', node: this.nodes.current,
-      reason: why, retryAt: this.options.now() + wait, attempt: this.attempt,
+      reason: why, at, retryAt: at + wait, attempt: this.attempt,
     });
   }
 

@@ -192,14 +192,14 @@ function notify(state, name, kind, more = {}) {
 /** @type {Record<string, (state: State, event: any) => State>} */
 const HANDLERS = {
   /** The connection's condition changed. */
-  link(state, { status, node = '', name = '', reason = '', retryAt = 0 }) {
+  link(state, { status, node = '', name = '', reason = '', at = 0, retryAt = 0 }) {
     const link = { status, node, name, reason: reason || (status === 'connecting' ? state.link.reason : ''), retryAt };
     if (status === 'connected' || status === 'resumed') return { ...state, link };
     // Who is there, and who types, is hearsay without a connection.
     const rooms = new Map(Array.from(state.rooms, ([key, room]) => [
       key, room.state === 'refused' ? room : { ...room, state: /** @type {const} */ ('joining'), typing: new Map() },
     ]));
-    return { ...state, link, rooms };
+    return { ...state, link, rooms, now: Math.max(state.now, at) };
   },
 
   welcome(state, { name, limits, nodes }) {

@@ -135,3 +135,8 @@ test('a resume names the mids of the newest messages shown, and a first join non
   it.socket.welcome(B);
   assert.deepEqual(it.socket.bodies('join')[0].mids, [`mid-${A}.1`]);
 });
+
+test('the wait until the next try is counted from the moment of the loss', () => {
+  const state = run(start(), { type: 'tick', now: 1_000 }, { type: 'link', status: 'reconnecting', at: 60_000, retryAt: 60_400 });
+  assert.deepEqual([state.now, state.link.retryAt], [60_000, 60_400]);
+});
