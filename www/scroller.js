@@ -93,6 +93,7 @@ export class Scroller {
       if (switched) this.#arrive(room);
       this.#jump();
       this.#fill(room);
+      this.#near(room);
     }
     this.#seek(state, room);
   }
@@ -234,8 +235,7 @@ export class Scroller {
     const room = this.state?.rooms.get(this.state.current);
     if (!room) return;
     const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-    const { start, end } = spanOf(room.items, this.from);
-    this.atEnd = below < AT_END_PX && end === room.items.length;
+    this.atEnd = below < AT_END_PX && spanOf(room.items, this.from).end === room.items.length;
     if (this.atEnd) {
       this.places.delete(room.name);
     } else {
@@ -243,9 +243,22 @@ export class Scroller {
       this.places.set(room.name, { top: scroller.scrollTop, from: this.from });
     }
     this.#jump();
-    if (!this.atEnd && below < NEAR_PX && end < room.items.length) this.#slide(room, STEP);
-    else if (!this.atEnd && scroller.scrollTop < NEAR_PX && start > 0) this.#slide(room, -STEP);
-    else if (!this.atEnd && scroller.scrollTop < NEAR_PX) this.on.older();
+    this.#near(room);
+  }
+
+  /**
+   * Brings more into the document when one is near to an edge of it. Also to be looked at when messages came: who is
+   * at the very top cannot scroll, and so could not ask.
+   * @param {Room} room
+   */
+  #near(room) {
+    if (this.atEnd) return;
+    const { scroller } = this.ui;
+    const { start, end } = spanOf(room.items, this.from);
+    const below = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    if (below < NEAR_PX && end < room.items.length) this.#slide(room, STEP);
+    else if (scroller.scrollTop < NEAR_PX && start > 0) this.#slide(room, -STEP);
+    else if (scroller.scrollTop < NEAR_PX) this.on.older();
   }
 
   /**
