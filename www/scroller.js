@@ -12,6 +12,10 @@ const AT_END_PX = 60;
 /** Nearer to an edge of what is in the document than this asks for more. */
 const NEAR_PX = 400;
 const FOUND_MS = 4_000;
+/** More messages than this in so short a time are counted to a screen reader, not read out. */
+const FLOOD = 6;
+const FLOOD_MS = 4_000;
+const CALM_MS = 1_500;
 
 /** @typedef {import('./state.js').State} State */
 /** @typedef {import('./room.js').Room} Room */
@@ -20,10 +24,16 @@ export class Scroller {
   /**
    * @param {Record<string, any>} ui  elements by id
    * @param {import('./view.js').Actions} on
+   * @param {(text: string) => void} announce  says a thing to screen readers
    */
-  constructor(ui, on) {
+  constructor(ui, on, announce) {
     this.ui = ui;
     this.on = on;
+    this.announce = announce;
+    /** @type {number[]} when the last messages came */
+    this.came = [];
+    this.unsaid = 0;
+    this.calmTimer = 0;
     /** @type {State | null} */
     this.state = null;
     this.atEnd = true;
@@ -88,7 +98,7 @@ export class Scroller {
         if (more > 0 && room.older === old?.older) this.newBelow += more;
       }
       // A whole room put in, or the past put before the present, is not news to be read out; nor is who comes and goes.
-      const quiet = switched || old?.older === 'loading' || (old?.items.length ?? 0) === 0 || (more <= 0 && !sending);
+      const quiet = switched || old?.older === 'loading' || (old?.items.length ?? 0) === 0 || (more <= 0 && !sending) || this.#flood(more);
       this.#redraw(quiet);
       if (switched) this.#arrive(room);
       this.#jump();
@@ -96,6 +106,24 @@ export class Scroller {
       this.#near(room);
     }
     this.#seek(state, room);
+  }
+
+  /**
+   * Read out one by one, a burst would drown all else for minutes: how many they were is said when it is over.
+   * @param {number} more  messages that came
+   * @returns {boolean} whether they are too many
+   */
+  #flood(more) {
+    const now = performance.now();
+    this.came = [...this.came.filter((at) => now - at < FLOOD_MS), ...Array(Math.max(0, Math.min(more, FLOOD + 1))).fill(now)];
+    if (this.came.length <= FLOOD) return false;
+    this.unsaid += more;
+    clearTimeout(this.calmTimer);
+    this.calmTimer = setTimeout(() => {
+      this.announce(`${this.unsaid} new messages`);
+      this.unsaid = 0;
+    }, CALM_MS);
+    return true;
   }
 
   /** @param {boolean} quiet whether what is new is not to be read out */

@@ -9,6 +9,8 @@ import { place } from './messages.js';
 /** Items in the document, and by how many the span moves. */
 export const SPAN = 500;
 export const STEP = 200;
+/** At the end the span moves on only so often, or each new message would push out an old one and move all. */
+const SLACK = 50;
 
 /** @typedef {{ts: number, origin: string, id: string} | null} From  the first item of the span; null: the span ends at the newest */
 
@@ -19,8 +21,8 @@ export const STEP = 200;
  */
 export function spanOf(items, from) {
   const last = Math.max(0, items.length - SPAN);
-  const start = from === null ? last : Math.min(place(items, from), last);
-  return { start, end: Math.min(items.length, start + SPAN) };
+  const start = from === null ? last - (last % SLACK) : Math.min(place(items, from), last);
+  return { start, end: from === null ? items.length : Math.min(items.length, start + SPAN) };
 }
 
 /**

@@ -43,7 +43,7 @@ export class View {
     /** @type {import('./state.js').State | null} */
     this.state = null;
     this.said = '';
-    this.scroller = new Scroller(this.ui, on);
+    this.scroller = new Scroller(this.ui, on, (text) => this.announce(text));
     this.search = new Search(document, on);
     this.drawers = new Drawers(document);
     this.composer = new Composer(document, {
