@@ -164,7 +164,7 @@ function messageParts() {
   when.dataset.action = 'details';
   when.tabIndex = -1;
   when.append(element('time'));
-  meta.append(element('span', 'late', 'came late'), when, element('span', 'state'));
+  meta.append(element('span', 'late'), when, element('span', 'state'));
   bubble.append(head, text, meta);
   const avatar = element('span', 'avatar');
   avatar.setAttribute('aria-hidden', 'true');
@@ -198,7 +198,7 @@ function fillMessage(node, data) {
   time.dateTime = date.toISOString();
   time.title = exactFormat.format(date);
   find('.when').setAttribute('aria-expanded', String(data.open));
-  find('.late').hidden = !data.late;
+  find('.late').textContent = data.late ? 'came late' : '';
   const state = find('.state');
   state.textContent = stateText(data.state, data.copies);
   state.title = state.textContent;
