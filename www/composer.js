@@ -1,4 +1,5 @@
 /** The field in which messages are written. */
+import { Completer } from './completer.js';
 import { setText } from './dom.js';
 import { byteLength } from './wire.js';
 
@@ -7,7 +8,8 @@ const HEIGHT_MAX_PX = 200;
 export class Composer {
   /**
    * @param {Document} document
-   * @param {{draft: (text: string) => void, send: (text: string) => void, resized: () => void}} on
+   * @param {{draft: (text: string) => void, send: (text: string) => void, resized: () => void, members: () => readonly string[],
+   *   page: (pages: number) => void, announce: (text: string) => void}} on
    */
   constructor(document, on) {
     this.on = on;
@@ -15,7 +17,21 @@ export class Composer {
     this.button = /** @type {HTMLButtonElement} */ (document.getElementById('send'));
     this.note = /** @type {HTMLElement} */ (document.getElementById('compose-note'));
     this.limit = Infinity;
+    this.completer = new Completer(document, this.field, {
+      members: on.members,
+      announce: on.announce,
+      changed: () => {
+        on.draft(this.field.value);
+        this.#measure();
+      },
+    });
     this.field.addEventListener('keydown', (event) => {
+      if (this.completer.key(event)) return;
+      // In a field that does not scroll these keys would do nothing.
+      if ((event.key === 'PageUp' || event.key === 'PageDown') && this.field.scrollHeight <= this.field.clientHeight) {
+        event.preventDefault();
+        on.page(event.key === 'PageUp' ? -1 : 1);
+      }
       // Enter that ends a composition (of Japanese, say) is not meant for us.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -50,6 +66,7 @@ export class Composer {
   }
 
   #send() {
+    this.completer.close();
     this.#measure();
     if (!this.button.disabled) {
       const text = this.field.value;

@@ -36,6 +36,7 @@ const HISTORY_PAGE = 50;
  * @property {() => string} name                        the name to greet with
  * @property {() => readonly string[]} rooms            the rooms to be in
  * @property {(room: string) => string[] | undefined} since  the position in a room, undefined if never joined
+ * @property {(room: string) => string[]} [mids]        mids of the messages shown last in a room
  * @property {(event: any) => void} emit                takes events for the reducer
  * @property {() => void} [onReady]                     called when something can be sent (again)
  * @property {any} [WebSocket]
@@ -57,6 +58,7 @@ export class Connection {
       clearTimeout: (/** @type {any} */ timer) => clearTimeout(timer),
       online: () => globalThis.navigator?.onLine !== false,
       onReady: () => {},
+      mids: () => [],
       ...options,
     };
     this.nodes = new Nodes(options.home, this.options.random);
@@ -125,7 +127,8 @@ export class Connection {
     if (!this.greeted || this.joined.has(room) || this.joining.has(room)) return;
     this.joining.add(room);
     const since = this.options.since(room);
-    const body = { room, history: HISTORY_PAGE, ...(since ? { since } : {}) };
+    const mids = since ? this.options.mids(room) : [];
+    const body = { room, history: HISTORY_PAGE, ...(since ? { since } : {}), ...(mids.length > 0 ? { mids } : {}) };
     const socket = this.socket;
     this.request('join', body, (fault, reply) => {
       if (socket !== this.socket) return;
@@ -320,11 +323,12 @@ export class Connection {
     }
     if (wasUp) this.nodes.plan({ again });
     const wait = backoffMs(this.attempt, this.options.random);
+    const at = this.options.now();
     this.attempt += 1;
     this.retryTimer = this.options.setTimeout(() => this.#dial(), wait);
     this.options.emit({
       type: 'link', status: this.options.online() ? 'reconnecting' : 'offline', node: this.nodes.current,
-      reason: why, retryAt: this.options.now() + wait, attempt: this.attempt,
+      reason: why, at, retryAt: at + wait, attempt: this.attempt,
     });
   }
 

@@ -17,16 +17,21 @@ import { parseId } from './wire.js';
  * @property {string} text
  * @property {boolean} own     whether this browser sent it
  * @property {number} copies   how many other nodes are known to hold it
+ * @property {boolean} late    whether it came after messages that stand well behind it
  */
 
 /**
- * Something the page itself says in the transcript: a hole, or a place where messages may be missing.
+ * Something the page itself says in the transcript: a hole, a place where messages may be missing, who came and left.
  * @typedef {object} Notice
- * @property {'gap' | 'missing'} kind
+ * @property {'gap' | 'missing' | 'people'} kind
  * @property {string} id
  * @property {string} origin   sorts after every node's origin
  * @property {number} ts
- * @property {number} lost     how many messages, 0 if unknown
+ * @property {number} lost     of a gap: how many messages, 0 if unknown
+ * @property {{origin: string, after: number, through: number, found: readonly number[]} | null} hole  of a gap
+ * @property {boolean} loading of a place where messages may be missing: whether they are being asked for
+ * @property {readonly string[]} came
+ * @property {readonly string[]} left
  */
 
 /** @typedef {Message | Notice} Item */
@@ -58,19 +63,27 @@ export function readMessage(wire, mine) {
   const mid = typeof wire.mid === 'string' ? wire.mid : '';
   return {
     kind: 'message', id: wire.id, origin: id.origin, ts: wire.ts, mid,
-    from: wire.from, text: wire.text, own: mine.has(mid), copies: 0,
+    from: wire.from, text: wire.text, own: mine.has(mid), copies: 0, late: false,
   };
 }
 
 /**
- * @param {'gap' | 'missing'} kind
+ * @param {string} id
+ * @returns {{origin: string, seq: number}} of an id that was checked
+ */
+export function parsePlace(id) {
+  return parseId(id) ?? { origin: '', seq: 0 };
+}
+
+/**
+ * @param {Notice['kind']} kind
  * @param {number} number  makes its id; unique in the state
  * @param {number} ts      of the message it stands behind
- * @param {number} lost
+ * @param {Partial<Notice>} [more]
  * @returns {Notice}
  */
-export function makeNotice(kind, number, ts, lost) {
-  return { kind, id: `!${number}`, origin: NOTICE_ORIGIN, ts, lost };
+export function makeNotice(kind, number, ts, more = {}) {
+  return { lost: 0, hole: null, loading: false, came: [], left: [], ...more, kind, id: `!${number}`, origin: NOTICE_ORIGIN, ts };
 }
 
 /**
@@ -79,7 +92,7 @@ export function makeNotice(kind, number, ts, lost) {
  * @param {{ts: number, origin: string, id?: string}} item
  * @returns {number}
  */
-function place(list, item) {
+export function place(list, item) {
   let low = 0;
   let high = list.length;
   // Nearly everything is newest: look there first.
@@ -131,7 +144,7 @@ export function merge(list, items) {
     if (compare(other, item) < 0) continue;
     copy ??= list.slice();
     copy.splice(twin, 1);
-    copy.splice(place(copy, item), 0, { .../** @type {Message} */ (item), copies: other.copies });
+    copy.splice(place(copy, item), 0, { .../** @type {Message} */ (item), copies: other.copies, late: other.late });
   }
   return { list: copy ?? list, added };
 }

@@ -1,13 +1,16 @@
 /**
  * One room as the page knows it, and the ways in which it changes. Pure; used by the reducer in state.js only.
  */
-import { advance, compare, makeNotice, merge } from './messages.js';
+import { advance, compare, merge } from './messages.js';
+import { mentions } from './words.js';
 
 /** Messages kept per room, and how many more may be read back before that ends. */
 export const KEEP = 5_000;
 export const KEEP_READING = 10_000;
 /** Somebody who was typing and is not heard of again has stopped. */
 export const TYPING_MS = 6_000;
+/** A message that stands so far behind the newest, microseconds, came late; less is the way of two nodes. */
+export const LATE_US = 2_000_000;
 /** Names shown of a room; the count is true whatever their number. */
 export const MEMBERS_SHOWN = 500;
 
@@ -24,19 +27,23 @@ export const MEMBERS_SHOWN = 500;
  * @property {number} count
  * @property {ReadonlyMap<string, number>} typing    when each one's typing ends, ms
  * @property {number} unread
+ * @property {number} mentions           how many of the unread speak to us
  * @property {{ts: number, origin: string} | null} unreadFrom  the first unread message
+ * @property {{ts: number, origin: string} | null} readTo  the newest message that was read, here or in another tab
+ * @property {number} holes              how many gaps among the items may still be filled
  * @property {string} draft
  */
 
 /**
  * @param {string} name
  * @param {string} draft
+ * @param {{ts: number, origin: string} | null} [readTo]
  * @returns {Room} not yet joined
  */
-export function newRoom(name, draft) {
+export function newRoom(name, draft, readTo = null) {
   return {
     name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', members: [],
-    count: 0, typing: new Map(), unread: 0, unreadFrom: null, draft,
+    count: 0, typing: new Map(), unread: 0, mentions: 0, unreadFrom: null, readTo, holes: 0, draft,
   };
 }
 
@@ -44,58 +51,106 @@ export function newRoom(name, draft) {
  * Puts messages where they belong, and counts what is unread.
  * @param {Room} room
  * @param {readonly import('./messages.js').Message[]} messages
- * @param {{live: boolean, seen: boolean}} how  `live`: new, as against read back from the past; `seen`: a person
- *   can be looking at the room
+ * @param {{live: boolean, seen: boolean, name: string}} how  `live`: new, as against read back from the past; `seen`: a
+ *   person can be looking at the room; `name`: ours
  * @returns {Room} the same object if nothing changed
  */
-export function take(room, messages, { live, seen }) {
-  const { list, added } = merge(room.items, messages);
+export function take(room, messages, { live, seen, name }) {
+  const newest = room.items.findLast((item) => item.kind === 'message');
+  const marked = live && newest ? messages.map((message) => (isLate(message, newest) ? { ...message, late: true } : message)) : messages;
+  const { list, added } = merge(room.items, marked);
   const position = live ? advance(room.position, messages.map((message) => message.id)) : room.position;
   if (list === room.items && position === room.position) return room;
   const next = { ...room, items: list, position };
   if (!live) return next;
-  const fresh = added.filter((item) => item.kind === 'message' && !item.own);
+  const fresh = others(added);
   next.typing = withoutTyping(room.typing, messages.map((message) => message.from));
-  if (fresh.length > 0 && !seen) {
+  if (seen) return trim(room.older === 'unknown' ? next : { ...next, readTo: newestPlace(next) });
+  if (fresh.length > 0) {
     next.unread = room.unread + fresh.length;
+    next.mentions = room.mentions + fresh.filter((message) => mentions(message.text, name)).length;
     if (room.unread === 0) next.unreadFrom = fresh.reduce((first, item) => (compare(item, first) < 0 ? item : first));
   }
   return trim(next);
 }
 
 /**
- * Puts a notice behind the newest message.
+ * @param {import('./messages.js').Message} message
+ * @param {import('./messages.js').Item} newest
+ * @returns {boolean}
+ */
+function isLate(message, newest) {
+  return !message.own && newest.ts - message.ts > LATE_US;
+}
+
+/**
+ * @param {readonly import('./messages.js').Item[]} items
+ * @returns {import('./messages.js').Message[]} what others said
+ */
+function others(items) {
+  return /** @type {import('./messages.js').Message[]} */ (items.filter((item) => item.kind === 'message' && !item.own));
+}
+
+/**
  * @param {Room} room
- * @param {'gap' | 'missing'} kind
- * @param {number} number
- * @param {number} lost
+ * @returns {{ts: number, origin: string} | null}
+ */
+function newestPlace(room) {
+  const last = room.items.findLast((item) => item.kind === 'message');
+  if (!last) return room.readTo;
+  return room.readTo && compare(room.readTo, last) >= 0 ? room.readTo : { ts: last.ts, origin: last.origin };
+}
+
+/**
+ * Counts anew what is unread: all that stands behind what was read.
+ * @param {Room} room
+ * @param {string} name  ours
  * @returns {Room}
  */
-export function mark(room, kind, number, lost) {
-  const last = room.items[room.items.length - 1];
-  return { ...room, items: merge(room.items, [makeNotice(kind, number, last?.ts ?? 0, lost)]).list };
+function recount(room, name) {
+  const { readTo } = room;
+  const unread = readTo ? others(room.items).filter((message) => compare(message, readTo) > 0) : [];
+  return {
+    ...room, unread: unread.length, unreadFrom: unread[0] ?? null,
+    mentions: unread.filter((message) => mentions(message.text, name)).length,
+  };
+}
+
+/**
+ * Another tab showed the room to the person.
+ * @param {Room} room
+ * @param {{ts: number, origin: string}} place
+ * @param {string} name  ours
+ * @returns {Room}
+ */
+export function readElsewhere(room, place, name) {
+  if (room.readTo && compare(room.readTo, place) >= 0) return room;
+  const next = { ...room, readTo: place };
+  return room.unread === 0 ? next : recount(next, name);
 }
 
 /**
  * Joined: all but the messages of a node's answer, which `take` has taken.
  * @param {Room} room
  * @param {any} reply
- * @param {{resumed: boolean, lossy: boolean}} how  `lossy`: the node could not replay all that was missed
+ * @param {{resumed: boolean, lossy: boolean, seen: boolean, name: string}} how  `lossy`: the node could not replay all
+ *   that was missed; `seen`, `name` as in `take`
  * @returns {Room}
  */
-export function settle(room, reply, { resumed, lossy }) {
+export function settle(room, reply, { resumed, lossy, seen, name }) {
   const at = Array.isArray(reply.at) ? reply.at : [];
   const members = memberList(Array.isArray(reply.members) ? reply.members : []);
-  return {
-    ...room, state: 'joined', reason: '',
+  // What was said before one came is not unread; but what was said since the last visit is.
+  const counted = resumed ? room : recount(room, name);
+  const settled = {
+    ...counted, state: /** @type {const} */ ('joined'), reason: '',
     // After a loss only what this node knows counts. To go on naming an origin that nobody has any more would
     // make every later return look like a loss.
     position: advance(lossy ? known(room.position, [at, reply.messages]) : room.position, at),
-    older: room.older === 'unknown' || room.older === 'loading' ? 'some' : room.older,
+    older: room.older === 'unknown' || room.older === 'loading' ? /** @type {const} */ ('some') : room.older,
     members, count: Number.isFinite(reply.count) ? reply.count : members.length,
-    // What was said before one came is not unread.
-    unread: resumed ? room.unread : 0, unreadFrom: resumed ? room.unreadFrom : null,
   };
+  return seen ? read(settled) : settled;
 }
 
 /**
@@ -157,5 +212,7 @@ export function memberList(names) {
  * @returns {Room} with all of it read
  */
 export function read(room) {
-  return room.unread === 0 ? room : { ...room, unread: 0 };
+  // Before the room is joined nobody can have read it.
+  const readTo = room.older === 'unknown' ? room.readTo : newestPlace(room);
+  return room.unread === 0 && readTo === room.readTo ? room : { ...room, unread: 0, mentions: 0, readTo };
 }

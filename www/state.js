@@ -4,7 +4,8 @@
  * object is the same, and need not be drawn again.
  */
 import { merge, positionIds, readMessage } from './messages.js';
-import { TYPING_MS, mark, memberList, newRoom, prepend, read, settle, take, withoutTyping } from './room.js';
+import { bridge, fillHoles, mark, people } from './notices.js';
+import { TYPING_MS, memberList, newRoom, prepend, read, readElsewhere, settle, take, withoutTyping } from './room.js';
 import { DEFAULT_LIMITS } from './wire.js';
 
 /**
@@ -36,9 +37,11 @@ import { DEFAULT_LIMITS } from './wire.js';
  * @property {Record<string, number>} limits
  * @property {ReadonlyMap<string, Room>} rooms  in the order they were joined
  * @property {string} current                   the room shown
+ * @property {{id: string, state: 'sought' | 'lost'} | null} target  a message of it that is to be shown
  * @property {boolean} attentive                whether a person can be looking at the page
  * @property {readonly Pending[]} outbox        oldest first
  * @property {ReadonlySet<string>} mine         mids that this browser made
+ * @property {readonly string[]} former         names that we had on this page
  * @property {number} notices                   how many were ever made
  * @property {number} now                       ms, as of the last tick
  */
@@ -51,9 +54,10 @@ import { DEFAULT_LIMITS } from './wire.js';
  * @param {readonly Pending[]} [from.outbox]
  * @param {Iterable<string>} [from.mine]
  * @param {ReadonlyMap<string, string>} [from.drafts]
+ * @param {ReadonlyMap<string, {ts: number, origin: string}>} [from.readTo]
  * @returns {State}
  */
-export function initialState({ name, rooms, current, outbox = [], mine = [], drafts = new Map() }) {
+export function initialState({ name, rooms, current, outbox = [], mine = [], drafts = new Map(), readTo = new Map() }) {
   // A room with something unsent in it is a room one is in, or it would never be sent.
   const names = new Set([...rooms, current, ...outbox.map((pending) => pending.room)]);
   return {
@@ -61,11 +65,13 @@ export function initialState({ name, rooms, current, outbox = [], mine = [], dra
     link: { status: 'connecting', node: '', name: '', reason: '', retryAt: 0 },
     nodes: [],
     limits: DEFAULT_LIMITS,
-    rooms: new Map(Array.from(names, (room) => [room, newRoom(room, drafts.get(room) ?? '')])),
+    rooms: new Map(Array.from(names, (room) => [room, newRoom(room, drafts.get(room) ?? '', readTo.get(room) ?? null)])),
     current,
+    target: null,
     attentive: true,
     outbox,
     mine: new Set([...mine, ...outbox.map((pending) => pending.mid)]),
+    former: [],
     notices: 0,
     now: 0,
   };
@@ -82,6 +88,24 @@ export function since(state, room) {
   return held && held.older !== 'unknown' ? positionIds(held.position) : undefined;
 }
 
+/** The most mids that a node takes. */
+const MIDS_MAX = 256;
+
+/**
+ * @param {State} state
+ * @param {string} room
+ * @returns {string[]} mids of the newest messages shown, so that a node need not show them again under another id
+ */
+export function shownMids(state, room) {
+  const mids = [];
+  const items = state.rooms.get(room)?.items ?? [];
+  for (let at = items.length - 1; at >= 0 && mids.length < MIDS_MAX; at -= 1) {
+    const item = items[at];
+    if (item.kind === 'message' && item.mid !== '') mids.push(item.mid);
+  }
+  return mids.reverse();
+}
+
 /**
  * @param {State} state
  * @returns {number} unread messages in all rooms
@@ -89,6 +113,16 @@ export function since(state, room) {
 export function unreadTotal(state) {
   let total = 0;
   for (const room of state.rooms.values()) total += room.unread;
+  return total;
+}
+
+/**
+ * @param {State} state
+ * @returns {number} how many of them speak to us
+ */
+export function mentionTotal(state) {
+  let total = 0;
+  for (const room of state.rooms.values()) total += room.mentions;
   return total;
 }
 
@@ -128,33 +162,44 @@ function receive(state, name, wires, { live }) {
   const mids = new Set(messages.map((message) => message.mid));
   const outbox = state.outbox.filter((pending) => !mids.has(pending.mid));
   const settled = outbox.length === state.outbox.length ? state : { ...state, outbox };
-  const seen = state.attentive && state.current === name;
-  return changeRoom(settled, name, (room) => take(room, messages, { live, seen }));
+  const next = changeRoom(settled, name, (room) => take(room, messages, { live, seen: isSeen(state, name), name: state.name }));
+  let filled = next;
+  for (const room of next.rooms.values()) filled = changeRoom(filled, room.name, (held) => fillHoles(held, messages));
+  return filled;
+}
+
+/**
+ * @param {State} state
+ * @param {string} name
+ * @returns {boolean} whether a person can be looking at the room
+ */
+function isSeen(state, name) {
+  return state.attentive && state.current === name;
 }
 
 /**
  * @param {State} state
  * @param {string} name
  * @param {'gap' | 'missing'} kind
- * @param {number} lost
+ * @param {Partial<import('./messages.js').Notice>} [more]
  * @returns {State} with a notice behind the newest message of the room
  */
-function notify(state, name, kind, lost) {
+function notify(state, name, kind, more = {}) {
   const number = state.notices + 1;
-  return changeRoom({ ...state, notices: number }, name, (room) => mark(room, kind, number, lost));
+  return changeRoom({ ...state, notices: number }, name, (room) => mark(room, kind, number, more));
 }
 
 /** @type {Record<string, (state: State, event: any) => State>} */
 const HANDLERS = {
   /** The connection's condition changed. */
-  link(state, { status, node = '', name = '', reason = '', retryAt = 0 }) {
+  link(state, { status, node = '', name = '', reason = '', at = 0, retryAt = 0 }) {
     const link = { status, node, name, reason: reason || (status === 'connecting' ? state.link.reason : ''), retryAt };
     if (status === 'connected' || status === 'resumed') return { ...state, link };
     // Who is there, and who types, is hearsay without a connection.
     const rooms = new Map(Array.from(state.rooms, ([key, room]) => [
       key, room.state === 'refused' ? room : { ...room, state: /** @type {const} */ ('joining'), typing: new Map() },
     ]));
-    return { ...state, link, rooms };
+    return { ...state, link, rooms, now: Math.max(state.now, at) };
   },
 
   welcome(state, { name, limits, nodes }) {
@@ -170,7 +215,7 @@ const HANDLERS = {
   },
 
   rename(state, { name }) {
-    return state.name === name ? state : { ...state, name };
+    return state.name === name ? state : { ...state, name, former: [...state.former.slice(-20), state.name] };
   },
 
   /** A person wants to be in a room, and to see it. */
@@ -180,7 +225,22 @@ const HANDLERS = {
     if (left && left.name !== room && left.unreadFrom) rooms.set(left.name, { ...left, unreadFrom: null });
     const there = rooms.get(room) ?? newRoom(room, '');
     rooms.set(room, read(there.state === 'refused' ? { ...there, state: 'joining', reason: '' } : there));
-    return { ...state, rooms, current: room };
+    return { ...state, rooms, current: room, target: state.current === room ? state.target : null };
+  },
+
+  /** A person wants to see a message: it is read back to, if need be. */
+  seek(state, { room, id }) {
+    return { ...HANDLERS.open(state, { room }), target: { id, state: 'sought' } };
+  },
+
+  /** There is no such message, or none that can be reached. */
+  'seek-failed'(state) {
+    return state.target?.state === 'sought' ? { ...state, target: { ...state.target, state: 'lost' } } : state;
+  },
+
+  /** The message sought is in view, or it was told that it is not there. */
+  arrived(state) {
+    return state.target === null ? state : { ...state, target: null };
   },
 
   leave(state, { room }) {
@@ -189,7 +249,7 @@ const HANDLERS = {
     rooms.delete(room);
     const outbox = state.outbox.filter((pending) => pending.room !== room);
     const current = state.current === room ? /** @type {string} */ (rooms.keys().next().value) : state.current;
-    return { ...state, current, outbox, rooms: rooms.set(current, read(/** @type {Room} */ (rooms.get(current)))) };
+    return { ...state, current, outbox, target: null, rooms: rooms.set(current, read(/** @type {Room} */ (rooms.get(current)))) };
   },
 
   /** A node answered our join: what was missed, or the newest page; from here on the stream has no hole. */
@@ -197,10 +257,10 @@ const HANDLERS = {
     const held = state.rooms.get(name);
     if (!held) return state;
     const lossy = resumed && reply.recovered === false;
-    const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing', 0) : state;
+    const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing') : state;
     const wires = Array.isArray(reply.messages) ? reply.messages : [];
     const received = receive(marked, name, wires, { live: true });
-    return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy }));
+    return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy, seen: isSeen(state, name), name: state.name }));
   },
 
   'join-failed'(state, { room, fault }) {
@@ -233,14 +293,38 @@ const HANDLERS = {
     return changeRoom(state, room, (held) => (held.older === 'loading' ? { ...held, older: 'some' } : held));
   },
 
-  gap(state, { room, after, through }) {
+  /** What was missed is asked for, a page at a time, from its newer end. */
+  'bridge-asked'(state, { room, notice }) {
+    return changeNotice(state, room, notice, true);
+  },
+
+  bridge(state, { room: name, notice, messages, more }) {
+    const wires = Array.isArray(messages) ? messages : [];
+    const page = wires.map((wire) => readMessage(wire, state.mine)).filter((message) => message !== null);
+    return changeRoom(receive(state, name, wires, { live: false }), name, (room) => bridge(room, notice, page, more !== false));
+  },
+
+  'bridge-failed'(state, { room, notice }) {
+    return changeNotice(state, room, notice, false);
+  },
+
+  gap(state, { room, origin, after, through }) {
+    if (!state.rooms.has(room)) return state;
     const lost = Number.isFinite(through - after) ? Math.max(through - after, 0) : 0;
-    return state.rooms.has(room) ? notify(state, room, 'gap', lost) : state;
+    const hole = lost > 0 && typeof origin === 'string' ? { origin, after, through, found: [] } : null;
+    return notify(state, room, 'gap', { lost, hole });
   },
 
   members(state, { room, joined = [], left = [], count }) {
-    return changeRoom(state, room, (held) => {
+    const ours = new Set([state.name, ...state.former]);
+    const number = state.notices + 1;
+    return changeRoom({ ...state, notices: number }, room, (before) => {
       const gone = new Set(left);
+      const there = new Set(before.members);
+      const held = people(before, {
+        came: joined.filter((/** @type {string} */ name) => !there.has(name) && !ours.has(name)),
+        left: left.filter((/** @type {string} */ name) => there.has(name) && !ours.has(name)), number, count,
+      });
       const names = memberList([...held.members.filter((name) => !gone.has(name)), ...joined]);
       return {
         ...held, members: names, count: Number.isFinite(count) ? count : names.length,
@@ -307,6 +391,34 @@ const HANDLERS = {
     return changePending(state, mid, (pending) => ({ ...pending, state: 'sending', reason: '' }));
   },
 
+  /** Another tab has something to send; this one shows it too, and sends it if the other is closed. */
+  adopt(state, { pending }) {
+    const held = state.outbox.find((other) => other.mid === pending.mid);
+    if (held && held.state === pending.state && held.reason === pending.reason) return state;
+    if (held) return changePending(state, pending.mid, (other) => ({ ...other, state: pending.state, reason: pending.reason }));
+    const shown = state.rooms.get(pending.room)?.items.some((item) => item.kind === 'message' && item.mid === pending.mid);
+    const next = HANDLERS.mine(state, { mids: [pending.mid] });
+    return shown || !state.rooms.has(pending.room) ? next : { ...next, outbox: [...next.outbox, pending] };
+  },
+
+  /** Other tabs sent these: they are our own as well. */
+  mine(state, { mids }) {
+    const fresh = new Set(mids.filter((/** @type {string} */ mid) => !state.mine.has(mid)));
+    if (fresh.size === 0) return state;
+    let next = { ...state, mine: new Set([...state.mine, ...fresh]) };
+    for (const room of state.rooms.values()) {
+      if (!room.items.some((item) => item.kind === 'message' && fresh.has(item.mid))) continue;
+      const items = room.items.map((item) => (item.kind === 'message' && fresh.has(item.mid) ? { ...item, own: true } : item));
+      next = changeRoom(next, room.name, (held) => ({ ...held, items }));
+    }
+    return next;
+  },
+
+  /** Another tab showed a room to the person. */
+  'read-elsewhere'(state, { room, place }) {
+    return changeRoom(state, room, (held) => readElsewhere(held, place, state.name));
+  },
+
   /** It need not be sent: thrown away by a person, or settled by another tab. */
   discard(state, { mid }) {
     const outbox = state.outbox.filter((pending) => pending.mid !== mid);
@@ -329,4 +441,17 @@ const HANDLERS = {
 function changePending(state, mid, change) {
   if (!state.outbox.some((pending) => pending.mid === mid)) return state;
   return { ...state, outbox: state.outbox.map((pending) => (pending.mid === mid ? change(pending) : pending)) };
+}
+
+/**
+ * @param {State} state
+ * @param {string} room
+ * @param {string} id
+ * @param {boolean} loading
+ * @returns {State}
+ */
+function changeNotice(state, room, id, loading) {
+  return changeRoom(state, room, (held) => ({
+    ...held, items: held.items.map((item) => (item.id === id && item.kind !== 'message' ? { ...item, loading } : item)),
+  }));
 }

@@ -8,6 +8,7 @@
 
 const PREFIX = 'chatmesh.';
 const OUT = `${PREFIX}out.`;
+const READ = `${PREFIX}read.`;
 const MINE_MAX = 500;
 
 /** @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem' | 'key' | 'length'>} StorageLike */
@@ -50,14 +51,29 @@ export class Keeper {
       const key = this.storage?.key(index);
       if (!key?.startsWith(OUT)) continue;
       const value = this.#read(key.slice(PREFIX.length));
-      if (typeof value?.mid !== 'string' || typeof value.room !== 'string' || typeof value.text !== 'string') continue;
-      found.push({
-        mid: value.mid, room: value.room, text: value.text, at: Number(value.at) || 0, order: Number(value.order) || 0,
-        state: value.state === 'failed' ? /** @type {const} */ ('failed') : /** @type {const} */ ('sending'),
-        reason: typeof value.reason === 'string' ? value.reason : '',
-      });
+      const pending = pendingOf(value);
+      if (pending) found.push({ ...pending, order: Number(value.order) || 0 });
     }
     return found.sort((a, b) => a.at - b.at || a.order - b.order).map(({ order: _, ...pending }) => pending);
+  }
+
+  /**
+   * @param {string} mid
+   * @returns {boolean} whether it is kept as unsent
+   */
+  waits(mid) {
+    return this.#read(`out.${mid}`) !== null;
+  }
+
+  /** @returns {Map<string, {ts: number, origin: string}>} up to where each room was read */
+  readTo() {
+    const places = new Map();
+    for (let index = 0; index < (this.storage?.length ?? 0); index += 1) {
+      const key = this.storage?.key(index);
+      const place = key?.startsWith(READ) ? placeOf(this.#read(key.slice(PREFIX.length))) : null;
+      if (key && place) places.set(key.slice(READ.length), place);
+    }
+    return places;
   }
 
   /**
@@ -74,6 +90,13 @@ export class Keeper {
     if (before?.rooms === after.rooms) return;
     const names = [...after.rooms.keys()];
     if (!before || names.join('\n') !== [...before.rooms.keys()].join('\n')) this.#write('rooms', names);
+    for (const room of after.rooms.values()) {
+      const was = before?.rooms.get(room.name)?.readTo;
+      const stored = room.readTo && was !== room.readTo ? placeOf(this.#read(`read.${room.name}`)) : null;
+      if (room.readTo && was !== room.readTo && (!stored || stored.ts < room.readTo.ts)) {
+        this.#write(`read.${room.name}`, [room.readTo.ts, room.readTo.origin]);
+      }
+    }
     const changed = [...after.rooms.values()].some((room) => before?.rooms.get(room.name)?.draft !== room.draft);
     if (changed) {
       this.#write('drafts', [...after.rooms.values()].filter((room) => room.draft !== '').map((room) => [room.name, room.draft]));
@@ -81,12 +104,28 @@ export class Keeper {
   }
 
   /**
-   * The mid of an unsent message that another tab settled, as told by a `storage` event.
+   * What another tab did, as told by a `storage` event: an event for the reducer, or null.
    * @param {{key: string | null, newValue: string | null}} event
-   * @returns {string | null}
+   * @returns {any}
    */
-  static settledElsewhere({ key, newValue }) {
-    return key?.startsWith(OUT) && newValue === null ? key.slice(OUT.length) : null;
+  static doneElsewhere({ key, newValue }) {
+    if (key?.startsWith(OUT) && newValue === null) return { type: 'discard', mid: key.slice(OUT.length) };
+    let value;
+    try {
+      value = JSON.parse(newValue ?? 'null');
+    } catch {
+      return null;
+    }
+    if (key?.startsWith(OUT)) {
+      const pending = pendingOf(value);
+      return pending && { type: 'adopt', pending };
+    }
+    if (key?.startsWith(READ)) {
+      const place = placeOf(value);
+      return place && { type: 'read-elsewhere', room: key.slice(READ.length), place };
+    }
+    if (key === `${PREFIX}mine`) return Array.isArray(value) ? { type: 'mine', mids: value.filter((mid) => typeof mid === 'string') } : null;
+    return key === `${PREFIX}name` && typeof value === 'string' && value !== '' ? { type: 'rename', name: value } : null;
   }
 
   /**
@@ -101,6 +140,9 @@ export class Keeper {
     }
     // Two messages of one millisecond keep their order by their place in the list.
     after.forEach((pending, order) => {
+      const stored = had.has(pending) ? null : pendingOf(this.#read(`out.${pending.mid}`));
+      // What another tab wrote just so is not written again, or it might outlive its sending.
+      if (stored?.state === pending.state && stored.reason === pending.reason) return;
       if (!had.has(pending)) this.#write(`out.${pending.mid}`, { ...pending, order });
     });
   }
@@ -129,4 +171,25 @@ export class Keeper {
       // Not kept, as said above.
     }
   }
+}
+
+/**
+ * @param {any} value  as stored
+ * @returns {import('./state.js').Pending | null}
+ */
+function pendingOf(value) {
+  if (typeof value?.mid !== 'string' || typeof value.room !== 'string' || typeof value.text !== 'string') return null;
+  return {
+    mid: value.mid, room: value.room, text: value.text, at: Number(value.at) || 0,
+    state: value.state === 'failed' ? 'failed' : 'sending',
+    reason: typeof value.reason === 'string' ? value.reason : '',
+  };
+}
+
+/**
+ * @param {any} value  as stored
+ * @returns {{ts: number, origin: string} | null}
+ */
+function placeOf(value) {
+  return Array.isArray(value) && Number.isFinite(value[0]) && typeof value[1] === 'string' ? { ts: value[0], origin: value[1] } : null;
 }

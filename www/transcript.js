@@ -1,25 +1,26 @@
 /**
  * Draws the messages of one room: nodes are keyed, so that what is there already stays, is not announced twice by
- * a screen reader, and keeps its selection. All text goes in by `textContent`; links are made of checked http(s)
- * addresses only.
+ * a screen reader, and keeps its selection. All text goes in by `textContent`.
  */
+import { writeAddress } from './address.js';
 import { element, keyed } from './dom.js';
 import { hue, initials } from './names.js';
+import { fillWords } from './wording.js';
+import { isLong } from './words.js';
 
 /** Messages of one sender stand under one name if they are no further apart. */
 const GROUP_MS = 5 * 60_000;
-const URLS = /https?:\/\/[^\s<>"']{2,2000}/g;
 
 /**
  * @typedef {object} Row  one line of the transcript, as drawn
  * @property {string} key
- * @property {'message' | 'notice' | 'day' | 'unread'} kind
+ * @property {'message' | 'notice' | 'people' | 'day' | 'unread'} kind
  * @property {string} look  equal looks are drawn alike: only a changed one is drawn again
  * @property {any} data
  */
 
 const timeFormat = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const exactFormat = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
+const exactFormat = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
 const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });
 const dayKeyFormat = new Intl.DateTimeFormat('en-CA', { year: 'numeric', month: '2-digit', day: '2-digit' });
 
@@ -39,13 +40,24 @@ const dayOf = (() => {
 })();
 
 /**
+ * @typedef {object} Shown  what part of a room is drawn, and how
+ * @property {number} start    the first of its items
+ * @property {number} end      behind the last of its items
+ * @property {string} name     ours
+ * @property {ReadonlySet<string>} known  names that can be mentioned
+ * @property {string} open     id of the message whose details are shown, or ''
+ * @property {ReadonlySet<string>} whole  ids of long messages that are shown whole
+ * @property {string} found    id of the message that was sought, or ''
+ */
+
+/**
  * What is to be seen of a room, from top to bottom.
  * @param {import('./state.js').Room} room
  * @param {readonly import('./state.js').Pending[]} outbox
- * @param {string} name ours
+ * @param {Shown} shown
  * @returns {Row[]}
  */
-export function rows(room, outbox, name) {
+export function rows(room, outbox, { start, end, name, known, open, whole, found }) {
   /** @type {Row[]} */
   const list = [];
   let day = '';
@@ -53,11 +65,12 @@ export function rows(room, outbox, name) {
   let at = 0;
   let unread = room.unreadFrom;
   let lastOwn = '';
-  const outgoing = outbox.filter((pending) => pending.room === room.name);
+  const outgoing = end < room.items.length ? [] : outbox.filter((pending) => pending.room === room.name);
   if (outgoing.length === 0) {
     const last = room.items.findLast((item) => item.kind === 'message');
     if (last?.kind === 'message' && last.own) lastOwn = last.id;
   }
+  const who = { own: name, known };
   const heading = (/** @type {number} */ ms) => {
     const today = dayOf(ms);
     if (today === day) return;
@@ -71,9 +84,13 @@ export function rows(room, outbox, name) {
     at = ms;
     return same;
   };
-  for (const item of room.items) {
+  for (const item of room.items.slice(start, end)) {
+    if (item.kind === 'people') {
+      list.push({ key: item.id, kind: 'people', look: `${item.came.join('\n')}|${item.left.join('\n')}`, data: item });
+      continue;
+    }
     if (item.kind !== 'message') {
-      list.push({ key: item.id, kind: 'notice', look: `${item.kind}${item.lost}`, data: item });
+      list.push({ key: item.id, kind: 'notice', look: `${item.kind}${item.lost}${item.loading}`, data: item });
       from = '';
       continue;
     }
@@ -90,8 +107,12 @@ export function rows(room, outbox, name) {
     list.push({
       // One key from the moment of sending on, so that a settled message is the same node.
       key: item.mid ? `m ${item.mid}` : item.id, kind: 'message',
-      look: `${item.id}|${together}|${state}${item.copies}|${latest}|${item.own}|${item.from}|${item.text}`,
-      data: { ...item, ms, together, state, latest, reason: '' },
+      look: `${item.id}|${together}|${state}${item.copies}|${latest}|${item.own}|${item.late}|${item.id === open}|${whole.has(item.id)}|${
+        item.id === found}|${name}|${item.from}|${item.text}`,
+      data: {
+        ...item, ms, together, state, latest, reason: '', room: room.name, who,
+        open: item.id === open, whole: whole.has(item.id), found: item.id === found,
+      },
     });
   }
   for (const pending of outgoing) {
@@ -102,7 +123,8 @@ export function rows(room, outbox, name) {
       look: `|${together}|${pending.state}|${pending.reason}|${name}|${pending.text}`,
       data: {
         id: '', mid: pending.mid, from: name, text: pending.text, ms: pending.at, own: true, together, latest: true,
-        state: pending.state, copies: 0, reason: pending.reason,
+        state: pending.state, copies: 0, reason: pending.reason, late: false, room: room.name, who,
+        open: false, whole: false, found: false,
       },
     });
   }
@@ -119,35 +141,6 @@ export function fillAvatar(node, name) {
 }
 
 /**
- * Text with its http and https addresses as links, and all else as it is.
- * @param {HTMLElement} parent
- * @param {string} text
- */
-function fillText(parent, text) {
-  parent.replaceChildren();
-  let done = 0;
-  for (const match of text.matchAll(URLS)) {
-    // A sentence may end behind an address, or be in brackets.
-    const address = match[0].replace(/[.,;:!?)\]}]+$/, '');
-    let url;
-    try {
-      url = new URL(address);
-    } catch {
-      continue;
-    }
-    if (url.protocol !== 'http:' && url.protocol !== 'https:') continue;
-    parent.append(text.slice(done, match.index));
-    const link = /** @type {HTMLAnchorElement} */ (element('a', '', address));
-    link.href = url.href;
-    link.rel = 'noopener noreferrer nofollow';
-    link.target = '_blank';
-    parent.append(link);
-    done = match.index + address.length;
-  }
-  parent.append(text.slice(done));
-}
-
-/**
  * @param {string} state
  * @param {number} copies
  * @returns {string}
@@ -157,57 +150,111 @@ function stateText(state, copies) {
   return { sending: 'sending', sent: 'sent', failed: 'not sent' }[state] ?? '';
 }
 
+/** The parts of a message that is drawn for the first time. */
+function messageParts() {
+  const bubble = element('div', 'bubble');
+  const head = element('p', 'head');
+  head.append(element('bdi', 'from'));
+  const text = element('div', 'text');
+  text.dir = 'auto';
+  const meta = element('p', 'meta');
+  // One of these is in the order of focus; scroller.js moves it with the arrows.
+  const when = element('button', 'when');
+  when.setAttribute('type', 'button');
+  when.dataset.action = 'details';
+  when.tabIndex = -1;
+  when.append(element('time'));
+  meta.append(element('span', 'late'), when, element('span', 'state'));
+  bubble.append(head, text, meta);
+  const avatar = element('span', 'avatar');
+  avatar.setAttribute('aria-hidden', 'true');
+  return [avatar, bubble];
+}
+
 /**
  * @param {HTMLElement} node
  * @param {any} data
  */
 function fillMessage(node, data) {
-  node.className = `message${data.own ? ' own' : ''}${data.together ? ' together' : ''}${data.latest ? ' latest' : ''}`;
+  const flags = ['own', 'together', 'latest', 'found'].filter((flag) => data[flag]);
+  node.className = ['message', ...flags].join(' ');
   node.dataset.id = data.id;
   if (data.own) {
     node.dataset.mid = data.mid;
     node.dataset.state = data.state;
   }
-  if (!node.firstChild) {
-    const bubble = element('div', 'bubble');
-    const head = element('p', 'head');
-    head.append(element('bdi', 'from'));
-    const text = element('p', 'text');
-    text.dir = 'auto';
-    const meta = element('p', 'meta');
-    meta.append(element('time'), element('span', 'state'));
-    bubble.append(head, text, meta);
-    node.append(element('span', 'avatar'), bubble);
-    node.firstElementChild?.setAttribute('aria-hidden', 'true');
-  }
+  if (!node.firstChild) node.append(...messageParts());
   const find = (/** @type {string} */ selector) => /** @type {HTMLElement} */ (node.querySelector(selector));
   fillAvatar(find('.avatar'), data.from);
   find('.from').className = `from hue-${hue(data.from)}`;
   find('.from').textContent = data.from;
-  fillText(find('.text'), data.text);
+  const text = find('.text');
+  fillWords(text, data.text, data.who);
+  node.classList.toggle('to-me', !data.own && text.querySelector('.me') !== null);
+  text.classList.toggle('folded', isLong(data.text) && !data.whole);
   const time = /** @type {HTMLTimeElement} */ (find('time'));
   const date = new Date(data.ms);
   time.textContent = timeFormat.format(date);
   time.dateTime = date.toISOString();
-  time.title = data.id ? `${exactFormat.format(date)}\n${data.id}` : exactFormat.format(date);
+  time.title = exactFormat.format(date);
+  find('.when').setAttribute('aria-expanded', String(data.open));
+  find('.late').textContent = data.late ? 'came late' : '';
   const state = find('.state');
   state.textContent = stateText(data.state, data.copies);
   state.title = state.textContent;
   const failed = data.state === 'failed';
-  let actions = node.querySelector('.actions');
-  if (failed && !actions) {
-    actions = element('p', 'actions');
-    for (const [action, label] of [['retry', 'Try again'], ['discard', 'Discard']]) {
-      const button = element('button', 'small', label);
-      button.setAttribute('type', 'button');
-      button.dataset.action = action;
-      actions.append(button);
-    }
-    actions.prepend(element('span', 'why'));
-    find('.bubble').append(actions);
-  }
-  if (!failed) actions?.remove();
-  else if (actions) /** @type {HTMLElement} */ (actions.firstElementChild).textContent = data.reason;
+  node.querySelector('.details')?.remove();
+  part(node, '.details', data.open, () => details(data));
+  part(node, '.unfold', isLong(data.text), () => button('unfold small', 'unfold', ''));
+  if (isLong(data.text)) find('.unfold').textContent = data.whole ? 'Show less' : 'Show all of it';
+  part(node, '.actions', failed, () => {
+    const actions = element('p', 'actions');
+    actions.append(element('span', 'why'), button('small', 'retry', 'Try again'), button('small', 'discard', 'Discard'));
+    return actions;
+  });
+  if (failed) find('.why').textContent = data.reason;
+}
+
+/**
+ * Adds a part to a message's bubble, or takes it away.
+ * @param {HTMLElement} node
+ * @param {string} selector
+ * @param {boolean} wanted
+ * @param {() => HTMLElement} make
+ */
+function part(node, selector, wanted, make) {
+  const there = node.querySelector(selector);
+  if (!wanted) there?.remove();
+  else if (!there) node.querySelector('.bubble')?.append(make());
+}
+
+/**
+ * @param {string} className
+ * @param {string} action
+ * @param {string} label
+ * @returns {HTMLElement}
+ */
+function button(className, action, label) {
+  const node = element('button', className, label);
+  node.setAttribute('type', 'button');
+  node.dataset.action = action;
+  return node;
+}
+
+/**
+ * @param {any} data
+ * @returns {HTMLElement} the exact time, and what else is known of a message
+ */
+function details(data) {
+  const node = element('p', 'details');
+  const exact = element('span', 'exact', exactFormat.format(new Date(data.ms)));
+  const link = /** @type {HTMLAnchorElement} */ (element('a', '', 'Link to this message'));
+  link.href = writeAddress(data.room, data.id);
+  node.append(exact);
+  if (data.late) node.append(element('span', '', 'It came after messages that were said later.'));
+  if (data.state) node.append(element('span', '', `Here: ${stateText(data.state, data.copies)}.`));
+  node.append(link);
+  return node;
 }
 
 /**
@@ -219,6 +266,10 @@ function fillRow(node, row) {
   node.dataset.look = row.look;
   if (row.kind === 'message') {
     fillMessage(node, row.data);
+  } else if (row.kind === 'people') {
+    node.className = 'people-line';
+    node.replaceChildren(...sentenceOf(row.data.came, 'came'), row.data.came.length > 0 && row.data.left.length > 0 ? ', ' : '',
+      ...sentenceOf(row.data.left, 'left'));
   } else if (row.kind === 'day') {
     node.className = 'day';
     node.replaceChildren(element('span', '', dayFormat.format(row.data.ms)));
@@ -226,13 +277,36 @@ function fillRow(node, row) {
     node.className = 'unread';
     node.replaceChildren(element('span', '', 'New messages'));
   } else {
-    const { kind, lost } = row.data;
-    node.className = 'notice';
-    node.dataset.kind = kind;
-    const gap = lost > 0 ? `${lost} ${lost === 1 ? 'message is' : 'messages are'} lost here: no node has ${lost === 1 ? 'it' : 'them'} any more`
-      : 'Messages are lost here: no node has them any more';
-    node.replaceChildren(element('span', '', kind === 'gap' ? gap : 'Messages may be missing here'));
+    fillNotice(node, row.data);
   }
+}
+
+/**
+ * @param {readonly string[]} names
+ * @param {string} verb
+ * @returns {(Node | string)[]} such as "eve and bob came"
+ */
+function sentenceOf(names, verb) {
+  const shown = names.length > 5 ? names.slice(0, 4) : names;
+  const parts = shown.flatMap((name, index) => [
+    index === 0 ? '' : index === names.length - 1 ? ' and ' : ', ', element('bdi', '', name),
+  ]);
+  if (shown.length < names.length) parts.push(` and ${names.length - shown.length} more`);
+  return names.length === 0 ? [] : [...parts, ` ${verb}`];
+}
+
+/**
+ * @param {HTMLElement} node
+ * @param {import('./messages.js').Notice} notice
+ */
+function fillNotice(node, { kind, lost, loading }) {
+  node.className = 'notice';
+  node.dataset.kind = kind;
+  const gap = lost > 0 ? `Up to ${lost} ${lost === 1 ? 'message is' : 'messages are'} lost here: no node has ${lost === 1 ? 'it' : 'them'} any more`
+    : 'Messages are lost here: no node has them any more';
+  const missing = loading ? 'Looking for what was said meanwhile…' : 'Messages may be missing here';
+  node.replaceChildren(element('span', '', kind === 'gap' ? gap : missing));
+  if (kind === 'missing' && !loading) node.firstElementChild?.append(' ', button('small', 'bridge', 'Look for them'));
 }
 
 /**

@@ -6,13 +6,10 @@
 import { Composer } from './composer.js';
 import { element, keyed, setText } from './dom.js';
 import { Drawers } from './drawers.js';
-import { unreadTotal } from './state.js';
-import { drawRows, fillAvatar, rows } from './transcript.js';
-
-/** Nearer to the end than this is at the end: new messages scroll in by themselves. */
-const AT_END_PX = 60;
-/** Nearer to the top than this asks for older messages. */
-const NEAR_TOP_PX = 160;
+import { Scroller } from './scroller.js';
+import { Search } from './search.js';
+import { mentionTotal, unreadTotal } from './state.js';
+import { fillAvatar } from './transcript.js';
 
 /**
  * @typedef {object} Actions
@@ -26,6 +23,10 @@ const NEAR_TOP_PX = 160;
  * @property {() => void} reconnect
  * @property {(mid: string) => void} retry
  * @property {(mid: string) => void} discard
+ * @property {() => void} bridge                  look for what may be missing in the room shown
+ * @property {(id: string) => void} seek          show this message of the room shown
+ * @property {() => void} arrived                 it is shown
+ * @property {(query: string, before: string | null, done: (fault: any, reply?: any) => void) => void} search
  */
 
 export class View {
@@ -41,23 +42,20 @@ export class View {
     }));
     /** @type {import('./state.js').State | null} */
     this.state = null;
-    this.atEnd = true;
-    /** Where each room was left, so that one comes back to the same place. */
-    this.places = new Map();
     this.said = '';
-    this.newBelow = 0;
-    /** Where the past was last asked for without a person's doing: asked once only. */
-    this.askedAt = '';
+    this.scroller = new Scroller(this.ui, on, (text) => this.announce(text));
+    this.search = new Search(document, on);
     this.drawers = new Drawers(document);
     this.composer = new Composer(document, {
       draft: on.draft,
       send: (text) => {
-        this.atEnd = true;
+        this.scroller.toEnd();
         on.send(text);
       },
-      resized: () => {
-        if (this.atEnd) this.ui.scroller.scrollTop = this.ui.scroller.scrollHeight;
-      },
+      resized: () => this.scroller.settle(),
+      members: () => this.#people(),
+      page: (pages) => this.scroller.page(pages),
+      announce: (text) => this.announce(text),
     });
     this.#listen();
   }
@@ -69,17 +67,31 @@ export class View {
     this.state = state;
     const room = /** @type {import('./state.js').Room} */ (state.rooms.get(state.current));
     const total = unreadTotal(state);
-    this.document.title = `${total > 0 ? `(${total}) ` : ''}#${room.name} · chatmesh`;
+    const calls = mentionTotal(state);
+    const news = [calls > 0 ? `@${calls}` : '', total > 0 ? String(total) : ''].filter((part) => part !== '').join(' · ');
+    this.document.title = `${news === '' ? '' : `(${news}) `}#${room.name} · chatmesh`;
     this.#status(state);
     this.#rooms(state, total);
     this.#members(state, room);
     this.#typing(room);
-    this.#transcript(state, before, room);
+    this.scroller.render(state, before);
+    this.search.render(room.name);
+    if (state.target?.state === 'lost') {
+      this.announce('That message cannot be found.');
+      this.on.arrived();
+    }
     this.composer.render(room, before?.rooms.get(room.name), before?.current !== state.current, state.limits.text);
     if (before?.name !== state.name) {
       if (this.document.activeElement !== this.ui.name) this.ui.name.value = state.name;
       fillAvatar(this.ui['my-avatar'], state.name);
     }
+  }
+
+  /** @returns {string[]} who can be spoken to in the room shown: who is there, and who spoke lately */
+  #people() {
+    const room = this.state?.rooms.get(this.state.current);
+    const spoke = (room?.items ?? []).slice(-200).flatMap((item) => (item.kind === 'message' ? [item.from] : []));
+    return [...new Set([...(room?.members ?? []), ...spoke.reverse()])].filter((name) => name !== this.state?.name);
   }
 
   /** Says a thing to screen readers. */
@@ -127,7 +139,7 @@ export class View {
       if (!node.firstChild) {
         const open = element('button', 'room');
         open.dataset.room = room.name;
-        open.append(element('span', 'hash', '#'), element('bdi', 'room-label', room.name), element('span', 'count'));
+        open.append(element('span', 'hash', '#'), element('bdi', 'room-label', room.name), element('span', 'calls'), element('span', 'count'));
         open.firstElementChild?.setAttribute('aria-hidden', 'true');
         const leave = element('button', 'icon leave', '×');
         leave.dataset.leave = room.name;
@@ -140,8 +152,11 @@ export class View {
       else open.removeAttribute('aria-current');
       const unread = room.state === 'refused' ? '!' : room.unread > 999 ? '999+' : room.unread > 0 ? String(room.unread) : '';
       setText(/** @type {HTMLElement} */ (open.lastElementChild), unread);
+      const calls = room.mentions > 99 ? '@99+' : room.mentions > 0 ? `@${room.mentions}` : '';
+      setText(/** @type {HTMLElement} */ (open.querySelector('.calls')), calls);
       open.classList.toggle('has-unread', unread !== '');
-      const label = room.state === 'refused' ? `${room.name}, refused: ${room.reason}` : `${room.name}${unread ? `, ${unread} unread` : ''}`;
+      const label = room.state === 'refused' ? `${room.name}, refused: ${room.reason}`
+        : `${room.name}${unread ? `, ${unread} unread` : ''}${calls ? `, ${room.mentions} for you` : ''}`;
       open.setAttribute('aria-label', label);
       leave.hidden = state.rooms.size === 1;
     });
@@ -190,111 +205,6 @@ export class View {
     }
   }
 
-  /**
-   * @param {import('./state.js').State} state
-   * @param {import('./state.js').State | null} before
-   * @param {import('./state.js').Room} room
-   */
-  #transcript(state, before, room) {
-    const old = before?.rooms.get(room.name);
-    const switched = before?.current !== state.current;
-    const same = !switched && old?.items === room.items && before?.outbox === state.outbox
-      && old?.unreadFrom === room.unreadFrom && before?.name === state.name && before?.mine === state.mine;
-    this.#edges(room);
-    if (same) return;
-    const { scroller, transcript, messages } = this.ui;
-    const sending = state.outbox.length > (before?.outbox.length ?? 0) && !switched;
-    if (sending) this.atEnd = true;
-    if (switched) this.newBelow = 0;
-    else if (!this.atEnd && room.items.length > (old?.items.length ?? 0) && room.older === old?.older) {
-      this.newBelow += room.items.length - (old?.items.length ?? 0);
-    }
-    // A whole room put in, or the past put before the present, is not news to be read out.
-    const quiet = switched || old?.older === 'loading' || (old?.items.length ?? 0) === 0;
-    transcript.setAttribute('aria-live', quiet ? 'off' : 'polite');
-    const anchor = this.atEnd || switched ? null : this.#anchor();
-    drawRows(messages, rows(room, state.outbox, state.name));
-    if (switched) {
-      const place = this.places.get(room.name);
-      const unread = transcript.querySelector('.unread');
-      this.atEnd = place === undefined && !unread;
-      if (unread) unread.scrollIntoView({ block: 'center' });
-      else scroller.scrollTop = place ?? scroller.scrollHeight;
-      this.#scrolled();
-    } else if (anchor) {
-      scroller.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
-    } else {
-      scroller.scrollTop = scroller.scrollHeight;
-    }
-    this.#jump();
-    this.#fill(room);
-    if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
-  }
-
-  /**
-   * What is above the first message, and what is said when there is none.
-   * @param {import('./state.js').Room} room
-   */
-  #edges(room) {
-    const { older, beginning, empty } = this.ui;
-    const none = room.items.length === 0;
-    const nothing = none && !this.state?.outbox.some((pending) => pending.room === room.name);
-    older.hidden = none || !(room.older === 'some' || room.older === 'loading');
-    older.disabled = room.older === 'loading';
-    setText(older, room.older === 'loading' ? 'Loading…' : 'Load older messages');
-    beginning.hidden = none || !(room.older === 'none' || room.older === 'full');
-    setText(beginning, room.older === 'full' ? 'More was said before this; it is too much to show here.' : `This is where #${room.name} begins.`);
-    empty.hidden = !nothing || room.state === 'joining';
-    if (room.state === 'refused') setText(empty, `This room cannot be joined: ${room.reason}`);
-    else if (!empty.hidden) setText(empty, 'Nothing has been said here yet. Say the first word.');
-  }
-
-  /**
-   * @returns {{node: Element, top: number} | null} the first message in view and where it is, so that it can stay
-   */
-  #anchor() {
-    const edge = this.ui.scroller.getBoundingClientRect().top;
-    const nodes = this.ui.messages.children;
-    let low = 0;
-    let high = nodes.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (nodes[middle].getBoundingClientRect().bottom <= edge) low = middle + 1;
-      else high = middle;
-    }
-    // Day lines may go when older messages come before them; messages stay.
-    while (low < nodes.length && !nodes[low].classList.contains('message')) low += 1;
-    return low < nodes.length ? { node: nodes[low], top: nodes[low].getBoundingClientRect().top } : null;
-  }
-
-  /**
-   * Asks for the past while there is room for it on the screen; nobody can scroll up in what does not scroll.
-   * @param {import('./state.js').Room} room
-   */
-  #fill(room) {
-    const { scroller } = this.ui;
-    const at = `${room.name} ${room.items[0]?.id}`;
-    if (room.older !== 'some' || room.state !== 'joined' || at === this.askedAt || scroller.scrollHeight > scroller.clientHeight) return;
-    this.askedAt = at;
-    this.on.older();
-  }
-
-  #jump() {
-    if (this.atEnd) this.newBelow = 0;
-    this.ui.jump.hidden = this.atEnd;
-    setText(this.ui['jump-text'], this.newBelow > 0 ? `${this.newBelow} new below` : 'Newest messages');
-  }
-
-  #scrolled() {
-    const { scroller } = this.ui;
-    this.atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END_PX;
-    if (this.state) {
-      if (this.atEnd) this.places.delete(this.state.current);
-      else this.places.set(this.state.current, scroller.scrollTop);
-    }
-    this.#jump();
-  }
-
   #listen() {
     const { ui, on, document } = this;
     ui.skip.addEventListener('click', (/** @type {Event} */ event) => {
@@ -332,30 +242,19 @@ export class View {
         this.drawers.show(null);
       }
     });
-    ui.transcript.addEventListener('click', (/** @type {any} */ event) => {
-      const action = event.target.closest('[data-action]')?.dataset.action;
-      const mid = event.target.closest('.message')?.dataset.mid;
-      if (mid && action === 'retry') on.retry(mid);
-      if (mid && action === 'discard') on.discard(mid);
-    });
-    ui.scroller.addEventListener('scroll', () => {
-      this.#scrolled();
-      if (ui.scroller.scrollTop < NEAR_TOP_PX && !this.atEnd) on.older();
-    }, { passive: true });
-    ui.older.addEventListener('click', () => {
-      // One who asks to see the past stays where they are.
-      this.atEnd = false;
-      on.older();
-    });
-    ui.jump.addEventListener('click', () => {
-      ui.scroller.scrollTop = ui.scroller.scrollHeight;
-      ui.compose.focus();
-    });
     ui.retry.addEventListener('click', () => on.reconnect());
-    // A keyboard that opens, or a turned screen, must not hide the newest message.
-    new ResizeObserver(() => {
-      if (this.atEnd) ui.scroller.scrollTop = ui.scroller.scrollHeight;
-    }).observe(ui.scroller);
+    document.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
+      const writing = /** @type {HTMLElement} */ (event.target).matches?.('input, textarea, select');
+      const modified = event.ctrlKey || event.metaKey;
+      if ((modified && !event.altKey && !event.shiftKey && event.key.toLowerCase() === 'k') || (event.key === '/' && !modified && !event.altKey && !writing)) {
+        event.preventDefault();
+        this.search.show();
+      } else if (event.key === 'Escape' && !event.defaultPrevented && !event.isComposing && this.ui.shade.hidden && !this.ui.search.open) {
+        this.scroller.toEnd();
+        ui.compose.focus();
+      }
+    });
+    ui['search-open'].addEventListener('click', () => this.search.show());
   }
 }
 

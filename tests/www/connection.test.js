@@ -150,7 +150,9 @@ test('a resume tells the highest seen of each origin, wherever it goes', () => {
   it.socket.end(1012);
   it.clock.pass(600);
   it.socket.welcome(B);
-  assert.deepEqual(it.socket.bodies('join'), [{ room: 'lobby', history: 50, since: [`${A}.42`, `${B}.8`] }]);
+  assert.deepEqual(it.socket.bodies('join'), [
+    { room: 'lobby', history: 50, since: [`${A}.42`, `${B}.8`], mids: [`mid-${A}.42`, `mid-${B}.8`] },
+  ]);
   it.socket.answer('join', { room: 'lobby', recovered: true, at: [`${A}.43`, `${B}.8`], messages: [message(`${A}.43`, 3)], members: [], count: 0 });
   assert.equal(it.link().status, 'resumed');
   assert.deepEqual(it.state.rooms.get('lobby').items.map((item) => item.id), [`${A}.42`, `${B}.8`, `${A}.43`]);

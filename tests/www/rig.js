@@ -2,7 +2,7 @@
 import { Connection } from '../../www/connection.js';
 import { Nodes } from '../../www/nodes.js';
 import { Sender } from '../../www/sender.js';
-import { initialState, reduce, since } from '../../www/state.js';
+import { initialState, reduce, shownMids, since } from '../../www/state.js';
 import { Keeper } from '../../www/storage.js';
 import { Clock, FakeStorage, socketClass } from './fakes.js';
 
@@ -44,6 +44,7 @@ export function page({ rooms = ['lobby'], random = () => 0.5, storage = null, ho
   const timers = { now: clock.now, setTimeout: clock.setTimeout, clearTimeout: clock.clearTimeout };
   self.connection = new Connection({
     home, name: () => self.state.name, rooms: () => [...self.state.rooms.keys()], since: (room) => since(self.state, room),
+    mids: (room) => shownMids(self.state, room),
     emit: self.dispatch, onReady: () => self.sender.pump(), WebSocket: Socket, random, online, ...timers,
   });
   self.sender = new Sender({

@@ -121,9 +121,20 @@ test('two tabs share the store and do not erase each other\'s messages', () => {
   assert.deepEqual(['m1', 'm2'].map((mid) => mine.has(mid)), [true, true]);
   one.send('m3');
   assert.deepEqual(new Keeper(storage).mine().sort(), ['m1', 'm2', 'm3'], 'nor what they know to be own');
-  assert.equal(Keeper.settledElsewhere({ key: 'chatmesh.out.m1', newValue: null }), 'm1');
-  assert.equal(Keeper.settledElsewhere({ key: 'chatmesh.out.m1', newValue: '{}' }), null);
-  assert.equal(Keeper.settledElsewhere({ key: 'other', newValue: null }), null);
+});
+
+test('what another tab does is told by the store', () => {
+  const told = (key, value) => Keeper.doneElsewhere({ key, newValue: value === null ? null : JSON.stringify(value) });
+  assert.deepEqual(told('chatmesh.out.m1', null), { type: 'discard', mid: 'm1' });
+  const pending = { mid: 'm1', room: 'lobby', text: 'x', at: 1, state: 'sending', reason: '' };
+  assert.deepEqual(told('chatmesh.out.m1', { ...pending, order: 3 }), { type: 'adopt', pending });
+  assert.deepEqual(told('chatmesh.read.lobby', [5, A]), { type: 'read-elsewhere', room: 'lobby', place: { ts: 5, origin: A } });
+  assert.deepEqual(told('chatmesh.mine', ['a', 7]), { type: 'mine', mids: ['a'] });
+  assert.deepEqual(told('chatmesh.name', 'eve'), { type: 'rename', name: 'eve' });
+  for (const [key, value] of [['other', null], [null, null], ['chatmesh.out.m1', {}], ['chatmesh.name', 5], ['chatmesh.read.x', 'y'], ['chatmesh.mine', 1]]) {
+    assert.equal(told(key, value), null, String(key));
+  }
+  assert.equal(Keeper.doneElsewhere({ key: 'chatmesh.name', newValue: '{oops' }), null);
 });
 
 test('a store full of nonsense, or none, is an empty store', () => {
