@@ -113,7 +113,8 @@ document.addEventListener('visibilitychange', () => {
   tick();
 });
 addEventListener('online', () => poll.wake(clock()));
-new ResizeObserver(() => draw(clock())).observe(find('picture'));
+// Not within the observer's turn: what is drawn may change sizes.
+new ResizeObserver(() => requestAnimationFrame(() => draw(clock()))).observe(find('picture'));
 find('close').addEventListener('click', () => {
   const origin = chosen;
   chosen = null;

@@ -232,10 +232,12 @@ function moves(timeline, before, after, now) {
     }
     return { ...move, gained, left };
   });
-  const earlier = timeline.crowd[0]?.clients ?? clientsOf(before);
+  const counts = (/** @type {string} */ origin) => timeline.crowd.map(({ clients }) => clients.get(origin) ?? 0);
   for (const node of after.nodes) {
     const old = was.get(node.origin);
-    const left = earlier.get(node.origin) ?? 0;
+    const left = Math.max(0, ...counts(node.origin));
+    // A node that came meanwhile began with none.
+    const earlier = new Map(after.nodes.map(({ origin }) => [origin, Math.min(...counts(origin))]));
     if (node.status === 'dead' && old && old.status !== 'dead' && left > 0) {
       next.push({ until: now + MOVE_MS, left, before: earlier, gained: new Map() });
     }
