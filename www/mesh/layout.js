@@ -16,7 +16,7 @@ const MARGIN = 12;
  */
 export function place(count, width, height) {
   const middle = { x: width / 2, y: height / 2 };
-  const widest = Math.min(RADIUS_MAX, Math.min(width, height) / 8);
+  const widest = Math.min(RADIUS_MAX, Math.min(width, height) / 10);
   if (count <= 1) return { radius: Math.max(RADIUS_MIN, widest), points: count === 1 ? [middle] : [] };
   const rim = (/** @type {number} */ radius) => {
     const b = Math.max(1, height / 2 - radius - MARGIN);

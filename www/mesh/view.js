@@ -124,7 +124,7 @@ export class View {
     group.setAttribute('tabindex', '0');
     group.setAttribute('role', 'button');
     const inner = svg('g', 'inner');
-    inner.append(svg('circle', 'halo'), svg('circle', 'body'), svg('text', 'name'), svg('text', 'clients'), svg('path', 'cross'));
+    inner.append(svg('circle', 'halo'), svg('circle', 'body'), svg('path', 'cross'), svg('text', 'name'), svg('text', 'clients'));
     group.append(inner);
     this.nodeLayer.append(group);
     this.nodes.set(origin, group);
@@ -184,13 +184,13 @@ function drawNode(group, node, point, radius, chosen) {
   set(group, 'data-status', node.status);
   set(group, 'aria-pressed', String(chosen));
   set(group, 'transform', `translate(${point.x.toFixed(1)} ${point.y.toFixed(1)})`);
-  const [halo, body, name, clients, crossed] = /** @type {SVGElement[]} */ ([...group.children[0].children]);
+  const [halo, body, crossed, name, clients] = /** @type {SVGElement[]} */ ([...group.children[0].children]);
   set(halo, 'r', (radius + 4).toFixed(1));
   set(body, 'r', radius.toFixed(1));
   const roomy = radius >= 24;
   const letters = Array.from(node.name);
   write(name, letters.length > 6 ? `${letters.slice(0, 5).join('')}…` : node.name);
-  set(name, 'y', roomy ? '-5' : '0');
+  set(name, 'y', roomy && node.answer ? '-5' : '0');
   set(name, 'font-size', String(Math.round(Math.max(9, Math.min(15, (radius * 2.9) / Math.max(4, Math.min(6, letters.length)))))));
   write(clients, roomy && node.answer ? `${node.answer.clients} ☺` : '');
   set(clients, 'y', '12');
