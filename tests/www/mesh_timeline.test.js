@@ -21,6 +21,14 @@ test('the first picture is told in one line', () => {
   assert.deepEqual(events([]), ['watching 3 nodes']);
 });
 
+test('whom the page gets to know while it opens did not join, and changed no registry', () => {
+  const down = { registries: [{ url: 'http://127.0.0.1:7000', state: 'down' }] };
+  const first = told(newWorld(urlOf(A)), START, body(A, [B, C]));
+  assert.deepEqual(events([[250, body(B, [A, C])], [500, body(C, [A, B], down)], [750, body(A, [B, C])]], first), ['watching 3 nodes']);
+  assert.deepEqual(events([[1000, body(A, [B, C])], [2000, body(A, [B, C])], [3000, body(A, [B, C])]], first), ['watching 3 nodes'], 'others that cannot be read are not waited for');
+  assert.deepEqual(events([[500, body(A, [B, C, D]), body(D, [A, B, C], down)]]).slice(1), ['node dddd joined']);
+});
+
 test('a node that dies is one event, not one for each of its links', () => {
   const without = [body(A, [B, row(C, { state: 'dialing' })]), body(B, [A, row(C, { state: 'dialing' })])];
   const told = events([[500, ...without], [1000, ...without, C], [2000, ...without], [3000, ...without], [4000, ...without]]);

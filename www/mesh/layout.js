@@ -1,6 +1,8 @@
 /** Where nodes stand in the picture, and how the lines between them run. Pure. */
 
-const RADIUS_MAX = 34;
+const RADIUS_MAX = 44;
+/** Larger only where the box is huge. */
+const RADIUS_USUAL = 34;
 const RADIUS_MIN = 13;
 /** Room around the nodes, for their rings and marks. */
 const MARGIN = 12;
@@ -16,7 +18,8 @@ const MARGIN = 12;
  */
 export function place(count, width, height) {
   const middle = { x: width / 2, y: height / 2 };
-  const widest = Math.min(RADIUS_MAX, Math.min(width, height) / 10);
+  const short = Math.min(width, height);
+  const widest = Math.min(RADIUS_MAX, Math.max(short / 20, Math.min(RADIUS_USUAL, short / 10)));
   if (count <= 1) return { radius: Math.max(RADIUS_MIN, widest), points: count === 1 ? [middle] : [] };
   const rim = (/** @type {number} */ radius) => {
     const b = Math.max(1, height / 2 - radius - MARGIN);

@@ -8,6 +8,8 @@ const SETTLE_MS = 1_500;
 const MOVE_MS = 15_000;
 /** Clients are counted from this long before a death is noticed: some move faster than the page looks. */
 const LOOK_BACK_MS = 4_000;
+/** The first picture waits so long for all who live to answer: whom the page gets to know only then did not join. */
+const FIRST_MS = 2_500;
 /** Something is read out so often at the most, and so many events of it in full. */
 export const ANNOUNCE_MS = 4_000;
 const ANNOUNCE_MAX = 3;
@@ -27,6 +29,7 @@ const ANNOUNCE_MAX = 3;
 
 /**
  * @typedef {object} Timeline
+ * @property {number | null} since when anybody answered first
  * @property {Picture | null} last the picture that was compared last, of those in which anybody answered
  * @property {Happening[]} events newest last
  * @property {number} ids
@@ -39,7 +42,7 @@ const ANNOUNCE_MAX = 3;
 
 /** @returns {Timeline} */
 export function newTimeline() {
-  return { last: null, events: [], ids: 0, settling: new Map(), crowd: [], moves: [] };
+  return { since: null, last: null, events: [], ids: 0, settling: new Map(), crowd: [], moves: [] };
 }
 
 /**
@@ -55,6 +58,9 @@ export function compare(timeline, after, now) {
   // What nobody tells has not happened: while no node answers nothing is compared.
   if (after.blind) return timeline;
   if (!before) {
+    const since = timeline.since ?? now;
+    const known = after.nodes.every((node) => node.answer || !node.alive);
+    if (!known && now - since < FIRST_MS) return { ...timeline, since };
     const alive = after.nodes.filter((node) => node.alive).length;
     found.push(['plain', [`watching ${several(alive, 'node')}`]]);
     return append({ ...timeline, last: after, crowd: crowdOf(timeline, after, now) }, found, now);
@@ -163,14 +169,18 @@ function repairs(before, after) {
 function registries(before, after) {
   /** @type {[Kind, Happening['parts']][]} */
   const found = [];
-  const word = (/** @type {Picture['registries'][number] | undefined} */ it) => {
-    if (!it || it.up.length + it.down.length === 0) return '';
-    if (it.down.length === 0) return 'up';
-    return it.up.length === 0 ? 'down' : 'down for some';
+  const word = (/** @type {number} */ up, /** @type {number} */ down) => {
+    if (up + down === 0) return '';
+    if (down === 0) return 'up';
+    return up === 0 ? 'down' : 'down for some';
   };
   for (const registry of after.registries) {
-    const was = word(before.registries.find((it) => it.url === registry.url));
-    const is = word(registry);
+    const old = before.registries.find((it) => it.url === registry.url);
+    // A node that came or went changes who speaks, and not the registry.
+    const both = [...registry.up, ...registry.down].filter((it) => old?.up.includes(it) || old?.down.includes(it));
+    const count = (/** @type {string[] | undefined} */ list) => both.filter((it) => list?.includes(it)).length;
+    const was = word(count(old?.up), count(old?.down));
+    const is = word(count(registry.up), count(registry.down));
     if (was !== '' && is !== '' && was !== is) found.push([is === 'up' ? 'good' : 'warn', ['registry ', { name: registry.url }, ` is ${is}`]]);
   }
   return found;

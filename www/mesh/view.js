@@ -191,7 +191,7 @@ function drawNode(group, node, point, radius, chosen) {
   const letters = Array.from(node.name);
   write(name, letters.length > 6 ? `${letters.slice(0, 5).join('')}…` : node.name);
   set(name, 'y', roomy && node.answer ? '-5' : '0');
-  set(name, 'font-size', String(Math.round(Math.max(9, Math.min(15, (radius * 2.9) / Math.max(4, Math.min(6, letters.length)))))));
+  set(name, 'font-size', String(Math.round(Math.max(9, Math.min(radius * 0.44, (radius * 2.9) / Math.max(4, Math.min(6, letters.length)))))));
   write(clients, roomy && node.answer ? `${node.answer.clients} ☺` : '');
   set(clients, 'y', '12');
   const far = radius * 0.7;
