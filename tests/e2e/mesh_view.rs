@@ -200,3 +200,59 @@ async fn a_one_way_break_is_seen_as_one() -> Outcome {
     .await?;
     Ok(())
 }
+
+/// Goal: the page is for everybody: a node is chosen by keyboard and told in words, focus comes
+/// back when its details close, and on a narrow screen nothing but the tables scrolls sideways.
+/// Method: two nodes; keys alone; the window as narrow as phones are; measure the document.
+#[tokio::test]
+async fn the_mesh_view_is_used_by_keyboard_and_fits_a_narrow_screen() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let (one, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let browser = operator(one).await?;
+    shows(&browser, "both nodes", PATIENCE, |seen| {
+        whole(seen, &[one, other])
+    })
+    .await?;
+    let node = format!("#picture g.node[data-origin='{}']", other.origin);
+    browser
+        .script(&format!("document.querySelector(\"{node}\").focus()"))
+        .await?;
+    let label = browser
+        .script("return document.activeElement.getAttribute('aria-label')")
+        .await?;
+    let told = format!(
+        "Node {}, alive, hears 1 and is heard by 1 of 1 others",
+        &other.origin[..4]
+    );
+    assert_eq!(label, told.as_str());
+    browser
+        .driver
+        .active_element()
+        .await?
+        .send_keys("\u{E007}")
+        .await?;
+    let details = browser.element("details").await?.text().await?;
+    for part in [&*other.origin, &*other.http, "1 of 1", "from ", "to "] {
+        assert!(details.contains(part), "no {part:?} in {details:?}");
+    }
+    browser
+        .element("close")
+        .await?
+        .send_keys("\u{E007}")
+        .await?;
+    let focused = browser
+        .script("return [document.getElementById('details').hidden, document.activeElement.dataset.origin]")
+        .await?;
+    assert_eq!(focused, serde_json::json!([true, other.origin]));
+    browser.driver.set_window_rect(0, 0, 320, 800).await?;
+    // A window has its own least width: a frame can be as narrow as a phone.
+    let wide = browser
+        .script(
+            "document.documentElement.style.width = '320px'; \
+             return [...document.querySelectorAll('body, header, main, section, #picture')] \
+               .filter(it => it.getBoundingClientRect().right > 320.5).map(it => it.id || it.tagName)",
+        )
+        .await?;
+    assert_eq!(wide, serde_json::json!([]));
+    Ok(())
+}
