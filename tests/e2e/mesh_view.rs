@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::harness::apart::Proxied;
 use crate::harness::browser::Browser;
@@ -202,8 +203,8 @@ async fn a_one_way_break_is_seen_as_one() -> Outcome {
 }
 
 /// Goal: the page is for everybody: a node is chosen by keyboard and told in words, focus comes
-/// back when its details close, and on a narrow screen nothing but the tables scrolls sideways.
-/// Method: two nodes; keys alone; the window as narrow as phones are; measure the document.
+/// back when its details close; and on a narrow screen nothing but the tables scrolls sideways.
+/// Method: two nodes; keys alone; a window of 320 px; measure the document.
 #[tokio::test]
 async fn the_mesh_view_is_used_by_keyboard_and_fits_a_narrow_screen() -> Outcome {
     let cluster = Cluster::start(2).await?;
@@ -243,16 +244,66 @@ async fn the_mesh_view_is_used_by_keyboard_and_fits_a_narrow_screen() -> Outcome
     let focused = browser
         .script("return [document.getElementById('details').hidden, document.activeElement.dataset.origin]")
         .await?;
-    assert_eq!(focused, serde_json::json!([true, other.origin]));
+    assert_eq!(focused, json!([true, other.origin]));
     browser.driver.set_window_rect(0, 0, 320, 800).await?;
-    // A window has its own least width: a frame can be as narrow as a phone.
-    let wide = browser
+    eventually(PATIENCE, "the window is narrow", async || {
+        let width = browser.script("return innerWidth").await?;
+        anyhow::ensure!(width.as_u64() <= Some(320), "{width}");
+        Ok(())
+    })
+    .await?;
+    let over = browser
         .script(
-            "document.documentElement.style.width = '320px'; \
-             return [...document.querySelectorAll('body, header, main, section, #picture')] \
-               .filter(it => it.getBoundingClientRect().right > 320.5).map(it => it.id || it.tagName)",
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth",
         )
         .await?;
-    assert_eq!(wide, serde_json::json!([]));
+    assert_eq!(over, 0, "it scrolls sideways");
+    Ok(())
+}
+
+/// Goal: a page that nobody sees asks nobody, and shows the present when it is looked at again.
+/// Method: each request of the page is noted with whether it was hidden; another tab covers it
+/// until that one has seen a node die; then back.
+#[tokio::test]
+async fn a_hidden_mesh_view_asks_nobody_and_catches_up_when_seen() -> Outcome {
+    let mut cluster = Cluster::start(3).await?;
+    let browser = operator(&cluster.nodes[0]).await?;
+    let all: Vec<_> = cluster.nodes.iter().collect();
+    shows(&browser, "all hear all", PATIENCE, |seen| whole(seen, &all)).await?;
+    let noted = "const ask = window.fetch; window.asked = []; \
+        window.fetch = (...all) => { asked.push(document.hidden); return ask(...all); }; \
+        window.hidings = 0; \
+        document.addEventListener('visibilitychange', () => { hidings += document.hidden ? 1 : 0; })";
+    browser.script(noted).await?;
+    eventually(PATIENCE, "it asks", async || {
+        let asked = browser.script("return asked.length").await?;
+        anyhow::ensure!(asked.as_u64() > Some(3), "{asked}");
+        Ok(())
+    })
+    .await?;
+    let covered = browser.driver.window().await?;
+    let cover = browser.driver.new_tab().await?;
+    browser.driver.switch_to_window(cover).await?;
+    browser
+        .driver
+        .goto(&format!("{}/mesh", cluster.nodes[1].http))
+        .await?;
+    shows(&browser, "the other tab too", PATIENCE, |seen| {
+        whole(seen, &all)
+    })
+    .await?;
+    cluster.nodes[2].process.kill().await?;
+    let third = cluster.nodes[2].origin.clone();
+    let dead = |seen: &Seen| seen.nodes.get(&third).map(String::as_str) == Some("dead");
+    shows(&browser, "it died in the other tab", PATIENCE, dead).await?;
+    browser.driver.switch_to_window(covered).await?;
+    shows(&browser, "it died here too", PATIENCE, dead).await?;
+    let noted = browser.script("return [hidings, asked]").await?;
+    assert!(noted[0].as_u64() >= Some(1), "it was never hidden: {noted}");
+    let hidden = noted[1].as_array().unwrap();
+    assert!(
+        hidden.iter().all(|hidden| *hidden == false),
+        "it asked while hidden: {noted}"
+    );
     Ok(())
 }
