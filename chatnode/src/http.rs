@@ -41,6 +41,9 @@ const ROOM_DEFAULT: &str = "lobby";
 /// When to try again, if this node is going away: others take clients now, and it may come back.
 const STOPPING_RETRY: Duration = Duration::from_secs(2);
 
+/// What pages of other nodes may read here: the mesh view puts together what each node says.
+const SHARED: &str = "/api/mesh";
+
 /// When to try again where there is no room.
 const FULL_RETRY: Duration = Duration::from_secs(2);
 
@@ -94,10 +97,16 @@ impl Front {
                 Err(response) => *response,
             };
         }
-        match self.router.oneshot(request).await {
+        let shared = path == SHARED && assets::is_read(request.method());
+        let reader = shared.then(|| self.page_that_asks(request.headers(), connection.local));
+        let mut response = match self.router.oneshot(request).await {
             Ok(response) => as_problem(response),
             Err(never) => match never {},
+        };
+        if let Some(reader) = reader {
+            share(&mut response, reader);
         }
+        response
     }
 
     /// A page of another site may make a browser believe that its name is this node (DNS
@@ -193,15 +202,8 @@ impl Front {
     /// which was seen alive (a page outlives the node that served it), or an allowed one;
     /// what says nothing is no browser.
     fn check_origin(&self, headers: &HeaderMap, local: SocketAddr) -> Result<(), Problem> {
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else {
-            return Ok(());
-        };
-        let allowed = origins.next().is_none()
-            && origin
-                .to_str()
-                .is_ok_and(|origin| self.is_known_origin(origin, local));
-        if allowed {
+        let is_browser = headers.contains_key(header::ORIGIN);
+        if !is_browser || self.page_that_asks(headers, local).is_some() {
             return Ok(());
         }
         Err(Problem::new(
@@ -209,6 +211,17 @@ impl Front {
             "origin_not_allowed",
             "pages of that origin may not use this node; --allow-origin allows them",
         ))
+    }
+
+    /// The origin of the page that asks, if pages of that origin may use this node.
+    fn page_that_asks(&self, headers: &HeaderMap, local: SocketAddr) -> Option<HeaderValue> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let origin = origins.next()?;
+        let known = origins.next().is_none()
+            && origin
+                .to_str()
+                .is_ok_and(|origin| self.is_known_origin(origin, local));
+        known.then(|| origin.clone())
     }
 
     fn is_known_origin(&self, origin: &str, local: SocketAddr) -> bool {
@@ -293,6 +306,15 @@ fn stopping() -> Problem {
 fn full() -> Problem {
     Problem::unavailable("overloaded", "this node has no room for more clients")
         .retry_after(FULL_RETRY)
+}
+
+/// Lets the page that asks read the answer, and keeps caches from giving it to another.
+fn share(response: &mut Response, reader: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(reader) = reader {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, reader);
+    }
 }
 
 fn method_not_allowed(allow: &'static str) -> Response {

@@ -53,6 +53,9 @@ async fn every_path_answers_in_its_form() -> Outcome {
         "position",
         "clients",
         "rooms",
+        "version",
+        "uptime_ms",
+        "counts",
     ] {
         assert!(!mesh[field].is_null(), "no {field} in {mesh}");
     }

@@ -27,6 +27,7 @@ mod hostile_ws;
 mod kills;
 mod limits;
 mod members;
+mod mesh_view;
 mod page_hostile;
 mod page_keys;
 mod page_looks;

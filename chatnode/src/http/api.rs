@@ -294,8 +294,23 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             "storage": storage_row(node),
             "clients": node.fanout.len() + node.events.count(),
             "rooms": node.replica.members().rooms().count(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_ms": u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX),
+            "counts": counts_row(node),
         })
     }))
+}
+
+/// What happened since the start, so that two reads make a rate.
+fn counts_row(node: &Node) -> serde_json::Value {
+    let counts = node.replica.counts();
+    json!({
+        "said": node.counters.said,
+        "deliveries": node.fanout.deliveries,
+        "gaps": counts.gaps,
+        "repaired": counts.repaired,
+        "lost": counts.lost,
+    })
 }
 
 /// Where history is kept, and how that is.

@@ -17,11 +17,28 @@ use super::{method_not_allowed, nothing_here};
 #[folder = "../www"]
 struct Page;
 
-/// What the embedded page may do: run its own scripts and style, and talk to any node of the mesh,
-/// which are other origins, some to come.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
-     style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; base-uri 'none'; \
-     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+/// What an embedded page may do: run its own scripts and style, and talk to any node of the mesh,
+/// which are other origins, some to come, in the one way that it needs.
+macro_rules! policy {
+    ($nodes:literal) => {
+        concat!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; ",
+            "connect-src 'self' ",
+            $nodes,
+            "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; ",
+            "require-trusted-types-for 'script'"
+        )
+    };
+}
+
+/// The chat opens WebSockets.
+const CHAT_POLICY: &str = policy!("ws: wss:");
+/// The mesh view reads `/api/mesh`.
+const MESH_POLICY: &str = policy!("http: https:");
+
+/// The mesh view has a name without an ending; its parts lie in the folder beside it.
+const MESH_VIEW: &str = "/mesh";
+const MESH_FILE: &str = "/mesh.html";
 
 /// What takes files.
 const READS: &str = "GET, HEAD";
@@ -40,7 +57,10 @@ pub fn embedded() -> Router {
 /// Serves a folder.
 pub fn folder(dir: &Path) -> Router {
     let files = ServeDir::new(dir);
-    Router::new().fallback(|request: Request| async move {
+    Router::new().fallback(|mut request: Request| async move {
+        if request.uri().path() == MESH_VIEW {
+            *request.uri_mut() = Uri::from_static(MESH_FILE);
+        }
         let reads = is_read(request.method());
         let request = if reads {
             request
@@ -59,16 +79,21 @@ pub fn folder(dir: &Path) -> Router {
     })
 }
 
-fn is_read(method: &Method) -> bool {
+pub(super) fn is_read(method: &Method) -> bool {
     *method == Method::GET || *method == Method::HEAD
 }
 
 fn file(path: &str) -> Option<Response> {
-    let path = match path.trim_start_matches('/') {
-        "" => "index.html",
+    let path = match path {
+        "/" => "/index.html",
+        MESH_VIEW => MESH_FILE,
         path => path,
     };
-    let file = Page::get(path)?;
+    let file = Page::get(path.trim_start_matches('/'))?;
+    let policy = match path {
+        MESH_FILE => MESH_POLICY,
+        _ => CHAT_POLICY,
+    };
     let kind = match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
@@ -80,7 +105,7 @@ fn file(path: &str) -> Option<Response> {
     let mut response = Response::new(Body::from(file.data));
     let headers = [
         (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-cache"),

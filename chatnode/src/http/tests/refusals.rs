@@ -12,7 +12,8 @@ const CASES: &[Case] = &[
     ("POST", "/nope", 404, "not_found", ""),
     ("DELETE", "/api", 404, "not_found", ""),
     ("PUT", "/api/rooms/tea", 404, "not_found", ""),
-    ("GET", "/mesh", 404, "not_found", ""),
+    ("GET", "/mesh/nope", 404, "not_found", ""),
+    ("POST", "/mesh", 405, "method_not_allowed", "GET, HEAD"),
     ("POST", "/", 405, "method_not_allowed", "GET, HEAD"),
     ("DELETE", "/main.js", 405, "method_not_allowed", "GET, HEAD"),
     ("PUT", "/ws", 405, "method_not_allowed", "GET"),
@@ -225,6 +226,104 @@ async fn who_may_not_come_in_is_told_so() {
         let asked = f.request(Method::GET, "/mesh/members").header(header, "x");
         let asked = asked.send().await.unwrap();
         assert_problem(header, asked, 403, "nodes_only").await;
+    }
+}
+
+/// What an answer lets pages of other origins do with it.
+fn shared(answer: &reqwest::Response) -> (Option<&str>, Option<&str>) {
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .map(|text| text.to_str().unwrap())
+    };
+    (header("access-control-allow-origin"), header("vary"))
+}
+
+#[tokio::test]
+async fn what_the_mesh_is_like_is_read_by_pages_that_may_come_in_and_by_no_other() {
+    let f = Fixture::new(&PLAIN);
+    f.hub
+        .with(|node, _| node.remember(["http://127.0.0.1:9".to_owned()]));
+    let own = format!("http://{}", f.addr);
+    for (origin, may) in [
+        (&*own, true),
+        ("http://127.0.0.1:9", true),
+        ("http://localhost:9", true),
+        ("https://allowed.example", true),
+        ("http://127.0.0.1:10", false),
+        ("http://allowed.example", false),
+        ("https://allowed.example.evil.example", false),
+        ("http://evil.example", false),
+        ("null", false),
+        ("*", false),
+        ("", false),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let asked = f.request(method, "/api/mesh").header("origin", origin);
+            let answer = asked.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{origin}");
+            let expected = (may.then_some(origin), Some("Origin"));
+            assert_eq!(shared(&answer), expected, "{origin}");
+            let secrets = "access-control-allow-credentials";
+            assert!(!answer.headers().contains_key(secrets), "{origin}");
+        }
+    }
+    assert_eq!(
+        shared(&f.get("/api/mesh").await),
+        (None, Some("Origin")),
+        "nobody's page"
+    );
+    let two = f.request(Method::GET, "/api/mesh").header("origin", &own);
+    let two = two.header("origin", &own).send().await.unwrap();
+    assert_eq!(shared(&two).0, None, "two origins are none");
+    for (method, path) in [
+        (Method::POST, "/api/mesh"),
+        (Method::OPTIONS, "/api/mesh"),
+        (Method::GET, "/api/rooms"),
+        (Method::GET, ROOM),
+        (Method::GET, "/mesh/members"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/mesh"),
+        (Method::GET, "/"),
+    ] {
+        let what = format!("{method} {path}");
+        let asked = f.request(method, path).header("origin", &own);
+        assert_eq!(shared(&asked.send().await.unwrap()).0, None, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn each_page_may_speak_to_other_nodes_in_the_one_way_that_it_needs() {
+    let f = Fixture::new(&PLAIN);
+    for (path, kind, nodes) in [
+        ("/", "text/html", "ws: wss:"),
+        ("/index.html", "text/html", "ws: wss:"),
+        ("/mesh", "text/html", "http: https:"),
+        ("/mesh.html", "text/html", "http: https:"),
+        ("/mesh.css", "text/css", "ws: wss:"),
+        ("/mesh/main.js", "text/javascript", "ws: wss:"),
+    ] {
+        let answer = f.get(path).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let header = |name| answer.headers()[name].to_str().unwrap();
+        assert!(header("content-type").starts_with(kind), "{path}");
+        let policy = header("content-security-policy");
+        let connect = format!("; connect-src 'self' {nodes}; ");
+        assert!(policy.contains(&connect), "{path}: {policy}");
+        for rule in [
+            "default-src 'none'; script-src 'self'; style-src 'self'; ",
+            "frame-ancestors 'none'; require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+    }
+    let own = Fixture::new(&Options {
+        www: Some("../www"),
+        ..PLAIN
+    });
+    for path in ["/mesh", "/mesh/main.js"] {
+        assert_eq!(own.get(path).await.status(), 200, "{path}");
     }
 }
 
