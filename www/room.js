@@ -23,6 +23,7 @@ export const MEMBERS_SHOWN = 500;
  * @property {readonly import('./messages.js').Item[]} items  sorted
  * @property {number} keep               how many items are kept
  * @property {'unknown' | 'some' | 'loading' | 'none' | 'full'} older  what is known of the time before them
+ * @property {readonly string[]} unknown  mids of messages shown that the node did not know when it was joined last
  * @property {readonly string[]} members sorted
  * @property {number} count
  * @property {ReadonlyMap<string, number>} typing    when each one's typing ends, ms
@@ -42,7 +43,7 @@ export const MEMBERS_SHOWN = 500;
  */
 export function newRoom(name, draft, readTo = null) {
   return {
-    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', members: [],
+    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', unknown: [], members: [],
     count: 0, typing: new Map(), unread: 0, mentions: 0, unreadFrom: null, readTo, holes: 0, draft,
   };
 }
@@ -148,6 +149,7 @@ export function settle(room, reply, { resumed, lossy, seen, name }) {
     // make every later return look like a loss.
     position: advance(lossy ? known(room.position, [at, reply.messages]) : room.position, at),
     older: room.older === 'unknown' || room.older === 'loading' ? /** @type {const} */ ('some') : room.older,
+    unknown: Array.isArray(reply.unknown) ? reply.unknown.filter((mid) => typeof mid === 'string') : [],
     members, count: Number.isFinite(reply.count) ? reply.count : members.length,
   };
   return seen ? read(settled) : settled;

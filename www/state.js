@@ -6,7 +6,7 @@
 import { merge, positionIds, readMessage } from './messages.js';
 import { bridge, fillHoles, mark, people } from './notices.js';
 import { TYPING_MS, memberList, newRoom, prepend, read, readElsewhere, settle, take, withoutTyping } from './room.js';
-import { DEFAULT_LIMITS } from './wire.js';
+import { DEFAULT_LIMITS, byteLength } from './wire.js';
 
 /**
  * @typedef {object} Pending  a message that no node has acknowledged
@@ -88,22 +88,28 @@ export function since(state, room) {
   return held && held.older !== 'unknown' ? positionIds(held.position) : undefined;
 }
 
-/** The most mids that a node takes. */
+/** Mids of the newest messages that a join names, and of those that no node has known yet. */
 const MIDS_MAX = 256;
+/** Bytes of mids in a join: others choose theirs, and a frame must hold them all. */
+const MIDS_BYTES_MAX = 24 << 10;
 
 /**
  * @param {State} state
  * @param {string} room
- * @returns {string[]} mids of the newest messages shown, so that a node need not show them again under another id
+ * @returns {string[]} mids of messages shown, so that a node need not show them again under another id: those that
+ *   the last one did not know, and the newest
  */
 export function shownMids(state, room) {
-  const mids = [];
-  const items = state.rooms.get(room)?.items ?? [];
-  for (let at = items.length - 1; at >= 0 && mids.length < MIDS_MAX; at -= 1) {
-    const item = items[at];
-    if (item.kind === 'message' && item.mid !== '') mids.push(item.mid);
+  const held = state.rooms.get(room);
+  if (!held) return [];
+  const mids = new Set(held.unknown.slice(0, MIDS_MAX));
+  const most = mids.size + MIDS_MAX;
+  for (let at = held.items.length - 1; at >= 0 && mids.size < most; at -= 1) {
+    const item = held.items[at];
+    if (item.kind === 'message' && item.mid !== '') mids.add(item.mid);
   }
-  return mids.reverse();
+  let left = MIDS_BYTES_MAX;
+  return [...mids].filter((mid) => (left -= byteLength(mid) + 3) >= 0);
 }
 
 /**

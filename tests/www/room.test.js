@@ -126,7 +126,12 @@ test('a message that is sought is a target until it is reached, told lost, or an
 test('a resume names the mids of the newest messages shown, and a first join none', () => {
   const many = Array.from({ length: 300 }, (_, i) => message(`${A}.${i + 1}`, i + 1));
   const mids = shownMids(run(start(), joined(), push(...many)), 'lobby');
-  assert.deepEqual([mids.length, mids[0], mids.at(-1)], [256, `mid-${A}.45`, `mid-${A}.300`]);
+  assert.deepEqual([mids.length, mids[0], mids.at(-1)], [256, `mid-${A}.300`, `mid-${A}.45`]);
+  const unknown = shownMids(run(start(), joined({ unknown: ['lost', 7] }), push(...many)), 'lobby');
+  assert.deepEqual([unknown.length, unknown[0], unknown.at(-1)], [257, 'lost', `mid-${A}.45`], 'and those that no node knows');
+  const long = many.map((item, i) => ({ ...item, mid: `${i}`.padEnd(64, '\u{1F600}') }));
+  const few = shownMids(run(start(), joined(), push(...long)), 'lobby');
+  assert.ok(few.length > 50 && few.join('').length < 64 << 10, 'no more than a frame holds');
   const it = page();
   it.up(A, undefined, { messages: [message(`${A}.1`, 1)] });
   assert.equal('mids' in it.socket.bodies('join')[0], false);
