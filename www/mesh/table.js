@@ -9,7 +9,7 @@ import { duration, linkText, perSecond, size, statusText, whole } from './words.
 
 const NONE = '–';
 
-/** @type {[string, (node: MeshNode, about: {heard: Link[], picture: Picture}) => string][]} what is said of a node */
+/** @type {[string, (node: MeshNode, about: {heard: Link[]}) => string][]} what is said of a node */
 const COLUMNS = [
   ['State', (node) => statusText(node)],
   ['Hears', (node, { heard }) => (node.alive && heard.length > 0 ? `${heard.filter((link) => link.state === 'up').length} of ${heard.length}` : NONE)],
@@ -107,7 +107,7 @@ export function drawNodes(table, picture) {
   grid(table, picture.nodes, COLUMNS.map(([title]) => title)).forEach((cells, place) => {
     const node = picture.nodes[place];
     const heard = picture.links.filter((link) => link.hearer === node.origin && living.has(link.speaker));
-    COLUMNS.forEach(([, text], column) => setText(cells[column], text(node, { heard, picture })));
+    COLUMNS.forEach(([, text], column) => setText(cells[column], text(node, { heard })));
   });
 }
 
@@ -150,7 +150,8 @@ export function drawDetails(panel, picture, chosen) {
   const [title, facts, list] = /** @type {HTMLElement[]} */ ([...panel.querySelectorAll('[data-part]')]);
   writeName(title, node.name);
   const heard = picture.links.filter((link) => link.hearer === node.origin);
-  const rows = [['Origin', node.origin], ['Address', node.url || NONE], ...COLUMNS.map(([name, text]) => [name, text(node, { heard, picture })])];
+  const told = COLUMNS.map(([name, text]) => [name, text(node, { heard })]);
+  const rows = [['Origin', node.origin], ['Address', node.url], ...told].filter(([, value]) => value !== '' && value !== NONE);
   const lines = children(facts, 'div', rows.length);
   rows.forEach(([name, value], place) => {
     children(lines[place], 'dt', 1);

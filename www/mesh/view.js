@@ -76,7 +76,7 @@ export class View {
     const { radius, points } = place(picture.nodes.length, width, height);
     const at = new Map(picture.nodes.map((node, index) => [node.origin, points[index]]));
     const dots = picture.nodes.length <= FLOW_NODES_MAX;
-    this.root.classList.toggle('has-choice', chosen !== null && at.has(chosen));
+    this.root.classList.toggle('has-choice', picture.links.some((link) => link.speaker === chosen || link.hearer === chosen));
     this.root.classList.toggle('blind', picture.blind);
     const names = new Map(picture.nodes.map((node) => [node.origin, node.name]));
     const keys = new Set(picture.links.map((link) => link.key));
