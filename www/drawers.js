@@ -21,7 +21,9 @@ export class Drawers {
     }
     this.shade.addEventListener('click', () => this.show(null));
     document.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape' && !this.shade.hidden) this.show(null);
+      if (event.key !== 'Escape' || this.shade.hidden) return;
+      event.preventDefault(); // It means nothing else then.
+      this.show(null);
     });
     this.show(null);
   }

@@ -130,7 +130,7 @@ const view = new View(document, {
   rename(typed) {
     const name = cleanName(typed);
     if (name && name !== state.name) dispatch({ type: 'rename', name });
-    return name !== null;
+    return name;
   },
   send(text) {
     typedAt = -Infinity;

@@ -84,10 +84,10 @@ export class Scroller {
     const switched = before?.current !== state.current || (old?.items.length === 0 && room.unreadFrom !== null);
     const sending = state.outbox.length > (before?.outbox.length ?? 0) && !switched;
     if (old?.members !== room.members) for (const name of room.members) this.known.add(fold(name));
-    this.#edges(room);
     const same = !switched && old?.items === room.items && before?.outbox === state.outbox && old?.unreadFrom === room.unreadFrom
       && before?.name === state.name;
-    if (!same) {
+    if (same) this.#hold(() => this.#edges(room));
+    else {
       const count = (/** @type {Room | undefined} */ of) => of?.items.filter((item) => item.kind === 'message').length ?? 0;
       const more = old?.items === room.items ? 0 : count(room) - count(old);
       if (sending) this.atEnd = true;
@@ -128,21 +128,33 @@ export class Scroller {
 
   /** @param {boolean} quiet whether what is new is not to be read out */
   #redraw(quiet) {
-    const { scroller, transcript, messages } = this.ui;
+    const { transcript, messages } = this.ui;
     const { state } = this;
     const room = state?.rooms.get(state.current);
     if (!state || !room) return;
     if (quiet) transcript.setAttribute('aria-live', 'off');
-    const anchor = this.atEnd ? null : this.#anchor();
     const span = spanOf(room.items, this.from);
     for (const item of room.items.slice(span.start, span.end)) if (item.kind === 'message') this.known.add(fold(item.from));
-    drawRows(messages, rows(room, state.outbox, {
-      ...span, name: state.name, known: this.known, open: this.open, whole: this.whole, found: this.found,
-    }));
-    this.#rove(null);
+    this.#hold(() => {
+      this.#edges(room);
+      drawRows(messages, rows(room, state.outbox, {
+        ...span, name: state.name, known: this.known, open: this.open, whole: this.whole, found: this.found,
+      }));
+      this.#rove(null);
+    });
+    if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
+  }
+
+  /**
+   * Changes what is in the document, and keeps what is being read, or the end, where it is.
+   * @param {() => void} change
+   */
+  #hold(change) {
+    const { scroller } = this.ui;
+    const anchor = this.atEnd ? null : this.#anchor();
+    change();
     if (anchor?.node.isConnected) scroller.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
     else if (!anchor) scroller.scrollTop = scroller.scrollHeight;
-    if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
   }
 
   /**
@@ -166,7 +178,6 @@ export class Scroller {
     if (line) line.scrollIntoView({ block: 'center' });
     else scroller.scrollTop = this.entered?.place?.top ?? scroller.scrollHeight;
     this.#scrolled();
-    this.#edges(room);
   }
 
   /**
@@ -296,7 +307,6 @@ export class Scroller {
   #slide(room, by) {
     this.from = moved(room.items, this.from, by);
     this.#redraw(true);
-    this.#edges(room);
   }
 
   /**

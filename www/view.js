@@ -16,7 +16,7 @@ import { fillAvatar } from './transcript.js';
  * @property {(room: string) => void} open
  * @property {(room: string) => void} leave
  * @property {(typed: string) => boolean} join    false if no room can be called that
- * @property {(typed: string) => boolean} rename  false if nobody can be called that
+ * @property {(typed: string) => string | null} rename  the name taken, null if nobody can be called that
  * @property {(text: string) => void} send
  * @property {(text: string) => void} draft
  * @property {() => void} older
@@ -139,8 +139,8 @@ export class View {
       if (!node.firstChild) {
         const open = element('button', 'room');
         open.dataset.room = room.name;
-        open.append(element('span', 'hash', '#'), element('bdi', 'room-label', room.name), element('span', 'calls'), element('span', 'count'));
-        open.firstElementChild?.setAttribute('aria-hidden', 'true');
+        open.append(element('span', 'hash', '#'), element('bdi', 'room-label', room.name), element('span', 'calls'), element('span', 'count'), element('span', 'hidden'));
+        for (const shown of open.querySelectorAll('.hash, .calls, .count')) shown.setAttribute('aria-hidden', 'true');
         const leave = element('button', 'icon leave', '×');
         leave.dataset.leave = room.name;
         leave.setAttribute('aria-label', `Leave ${room.name}`);
@@ -151,13 +151,13 @@ export class View {
       if (room.name === state.current) open.setAttribute('aria-current', 'true');
       else open.removeAttribute('aria-current');
       const unread = room.state === 'refused' ? '!' : room.unread > 999 ? '999+' : room.unread > 0 ? String(room.unread) : '';
-      setText(/** @type {HTMLElement} */ (open.lastElementChild), unread);
+      setText(/** @type {HTMLElement} */ (open.querySelector('.count')), unread);
       const calls = room.mentions > 99 ? '@99+' : room.mentions > 0 ? `@${room.mentions}` : '';
       setText(/** @type {HTMLElement} */ (open.querySelector('.calls')), calls);
       open.classList.toggle('has-unread', unread !== '');
-      const label = room.state === 'refused' ? `${room.name}, refused: ${room.reason}`
-        : `${room.name}${unread ? `, ${unread} unread` : ''}${calls ? `, ${room.mentions} for you` : ''}`;
-      open.setAttribute('aria-label', label);
+      const heard = room.state === 'refused' ? `, refused: ${room.reason}`
+        : `${unread ? `, ${unread} unread` : ''}${calls ? `, ${room.mentions} for you` : ''}`;
+      setText(/** @type {HTMLElement} */ (open.lastElementChild), heard);
       leave.hidden = state.rooms.size === 1;
     });
   }
@@ -223,9 +223,9 @@ export class View {
     });
     const rename = () => {
       if (ui.name.value === this.state?.name) return;
-      const ok = on.rename(ui.name.value);
-      setText(ui['name-error'], ok ? '' : 'A name has 1 to 32 visible characters.');
-      if (ok && this.state) ui.name.value = this.state.name;
+      const name = on.rename(ui.name.value);
+      setText(ui['name-error'], name !== null ? '' : 'A name has 1 to 32 visible characters.');
+      if (name !== null) ui.name.value = name;
     };
     ui['name-form'].addEventListener('submit', (/** @type {Event} */ event) => {
       event.preventDefault();
