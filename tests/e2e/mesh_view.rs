@@ -219,7 +219,7 @@ async fn the_mesh_view_is_used_by_keyboard_and_fits_a_narrow_screen() -> Outcome
         .script(&format!("document.querySelector(\"{node}\").focus()"))
         .await?;
     let label = browser
-        .script("return document.activeElement.getAttribute('aria-label')")
+        .script("return document.activeElement.querySelector('title')?.textContent")
         .await?;
     let told = format!(
         "Node {}, alive, hears 1 and is heard by 1 of 1 others",

@@ -80,7 +80,7 @@ async fn settled(
     state: &str,
     faults: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let width = format!("document.documentElement.clientWidth === {}", screen.width);
+    let width = format!("window.innerWidth === {}", screen.width);
     browser.holds(&width, PATIENCE).await?;
     let moving = "document.getAnimations().filter(one => one.playState === 'running')\
                   .map(one => one.effect.target.id || one.effect.target.className)";
@@ -219,5 +219,45 @@ async fn the_main_states_break_no_rule_of_accessibility_and_are_pictured() -> Ou
     browser
         .no_complaints(&["WebSocket connection to", "net::ERR_CONNECTION_REFUSED"])
         .await?;
+    Ok(())
+}
+
+/// Goal: the same of the mesh view, with a node that has just been killed. Method: five nodes that
+/// talk, one is killed; its death is on the pictures.
+#[tokio::test]
+async fn the_mesh_view_breaks_no_rule_of_accessibility_and_is_pictured() -> Outcome {
+    let mut cluster = Cluster::with(5, &["--rate-limit", "0"]).await?;
+    let browser = Browser::open(&format!("{}/mesh", cluster.nodes[0].http)).await?;
+    let talk = async |from: usize, name: &str| -> anyhow::Result<Client> {
+        let client = Client::joined(&cluster.nodes[from], name, "lobby").await?;
+        for number in 0..60 {
+            client.send("lobby", &number.to_string()).await?;
+        }
+        Ok(client)
+    };
+    let mut people = Vec::new();
+    for (place, name) in ["ada", "bob", "eve", "lin", "mira"].into_iter().enumerate() {
+        people.push(talk(place, name).await?);
+    }
+    browser
+        .holds(
+            "document.querySelectorAll('#picture g.link[data-state=up]').length === 20",
+            PATIENCE,
+        )
+        .await?;
+    let dead = cluster.nodes[4].origin.clone();
+    cluster.nodes[4].process.kill().await?;
+    browser
+        .holds(
+            &format!(
+                "document.querySelector('#picture g.node[data-origin=\"{dead}\"]')\
+                 ?.dataset.status === 'dead'"
+            ),
+            PATIENCE,
+        )
+        .await?;
+    let mut faults = Vec::new();
+    look(&browser, "mesh", &mut faults).await?;
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
     Ok(())
 }

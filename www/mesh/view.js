@@ -92,7 +92,7 @@ export class View {
     for (const node of picture.nodes) {
       const group = this.nodes.get(node.origin) ?? this.#newNode(node.origin);
       drawNode(group, node, /** @type {any} */ (at.get(node.origin)), radius, node.origin === chosen);
-      set(group, 'aria-label', spoken(node, picture, byKey));
+      write(/** @type {SVGElement} */ (group.firstChild), spoken(node, picture, byKey));
     }
     // Focus goes around the ring in its order.
     const order = picture.nodes.map((node) => /** @type {SVGElement} */ (this.nodes.get(node.origin)));
@@ -124,8 +124,10 @@ export class View {
     group.setAttribute('tabindex', '0');
     group.setAttribute('role', 'button');
     const inner = svg('g', 'inner');
+    // What is heard is the title, in whole words.
+    inner.setAttribute('aria-hidden', 'true');
     inner.append(svg('circle', 'halo'), svg('circle', 'body'), svg('path', 'cross'), svg('text', 'name'), svg('text', 'clients'));
-    group.append(inner);
+    group.append(svg('title'), inner);
     this.nodeLayer.append(group);
     this.nodes.set(origin, group);
     return group;
@@ -184,7 +186,7 @@ function drawNode(group, node, point, radius, chosen) {
   set(group, 'data-status', node.status);
   set(group, 'aria-pressed', String(chosen));
   set(group, 'transform', `translate(${point.x.toFixed(1)} ${point.y.toFixed(1)})`);
-  const [halo, body, crossed, name, clients] = /** @type {SVGElement[]} */ ([...group.children[0].children]);
+  const [halo, body, crossed, name, clients] = /** @type {SVGElement[]} */ ([...group.children[1].children]);
   set(halo, 'r', (radius + 4).toFixed(1));
   set(body, 'r', radius.toFixed(1));
   const roomy = radius >= 24;
