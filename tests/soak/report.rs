@@ -246,7 +246,7 @@ impl Report {
         }
     }
 
-    /// A line for each place; a slope that would double something within a day is a fault.
+    /// A line for each place; a peak that goes on rising is a fault.
     fn slopes(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut sums = self.sums.borrow_mut();
@@ -263,21 +263,16 @@ impl Report {
                 continue;
             };
             let grown = |line: &Line, unit: f64| {
-                let flag = if line.doubles_in_a_day() {
-                    " DOUBLES"
-                } else {
-                    ""
-                };
                 let (last, hourly) = (line.last / unit, line.slope * 3600.0 / unit);
-                format!("{last:.1} {hourly:+.2} an hour (fit {:.2}){flag}", line.fit)
+                format!("{last:.1} {hourly:+.2} an hour (fit {:.2})", line.fit)
             };
             let text = format!(
                 "  node {place}: {seconds} s, {} MiB, {} files",
                 grown(&memory, f64::from(1 << 20)),
                 grown(&files, 1.0)
             );
-            if memory.doubles_in_a_day() || files.doubles_in_a_day() {
-                grows.push(format!("would double within a day:{text}"));
+            if life.grows() {
+                grows.push(format!("its peak goes on rising:{text}"));
             }
             lines.push(text);
         }

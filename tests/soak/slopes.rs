@@ -7,9 +7,11 @@ const WATCHED_MIN: Duration = Duration::from_secs(1200);
 /// The first minutes of a life are not fitted: history fills until retention trims it, and the mids
 /// of what it trimmed are kept for five minutes more.
 const WARM_UP: Duration = Duration::from_secs(600);
-/// How much of the scatter a line must explain to be called a slope.
-const FIT_MIN: f64 = 0.5;
-const DAY: f64 = 86_400.0;
+/// The peak of the second half of what is fitted may exceed that of the first by so much. The rate is
+/// another in each round, and mids are kept by time, so that a line alone would tell of the dice.
+const PEAK_GROWTH_MAX: f64 = 1.1;
+/// And by so many descriptors, of which a node alone has few.
+const FILES_SLACK: f64 = 16.0;
 
 /// One look at a process.
 #[derive(Debug, Clone, Copy)]
@@ -35,13 +37,6 @@ pub(crate) struct Line {
     pub(crate) fit: f64,
 }
 
-impl Line {
-    /// Whether it would double what there is within a day.
-    pub(crate) fn doubles_in_a_day(&self) -> bool {
-        self.fit >= FIT_MIN && self.slope * DAY > self.last
-    }
-}
-
 impl Life {
     /// How long it was watched.
     pub(crate) fn length(&self) -> Duration {
@@ -49,6 +44,26 @@ impl Life {
             (Some(first), Some(last)) => last.at - first.at,
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether the peak goes on rising when all is warm.
+    pub(crate) fn grows(&self) -> bool {
+        let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) else {
+            return false;
+        };
+        let begin = first.at + WARM_UP;
+        let Some(half) = (last.at.checked_duration_since(begin)).map(|warm| begin + warm / 2)
+        else {
+            return false;
+        };
+        let peak = |value: fn(&Sample) -> f64, late: bool| {
+            let part = self.samples.iter().filter(|sample| sample.at >= begin);
+            let part = part.filter(|sample| (sample.at >= half) == late);
+            part.map(value).fold(0.0, f64::max)
+        };
+        let memory = |late| peak(|sample| sample.memory, late);
+        let files = |late| peak(|sample| sample.files, late);
+        memory(true) > memory(false) * PEAK_GROWTH_MAX || files(true) > files(false) + FILES_SLACK
     }
 
     /// The lines of memory and of files, if it was watched for long enough.
