@@ -34,6 +34,7 @@ mod page_looks;
 mod page_moves;
 mod page_offline;
 mod page_reading;
+mod page_words;
 mod partition;
 mod peers;
 mod power;

@@ -195,9 +195,17 @@ impl Browser {
     /// # Errors
     /// The browser is gone.
     pub(crate) async fn back_tab(&self) -> Result<()> {
+        self.chord(Key::Shift, Key::Tab).await
+    }
+
+    /// Presses a key while another is held.
+    ///
+    /// # Errors
+    /// The browser is gone.
+    pub(crate) async fn chord(&self, held: Key, key: impl Into<TypingData>) -> Result<()> {
         let chain = self.driver.action_chain();
-        let chain = chain.key_down(Key::Shift).send_keys(Key::Tab);
-        Ok(chain.key_up(Key::Shift).perform().await?)
+        let chain = chain.key_down(held.clone()).send_keys(key);
+        Ok(chain.key_up(held).perform().await?)
     }
 
     /// Waits until an expression of JavaScript is true in the page.
