@@ -1,4 +1,4 @@
-/** A page without a view: connection, sender and state on fake sockets, for the tests. */
+/** A page without a view: connection, sender and state on fake sockets, for the tests; and events for its state. */
 import { Connection } from '../../www/connection.js';
 import { Nodes } from '../../www/nodes.js';
 import { Sender } from '../../www/sender.js';
@@ -11,6 +11,18 @@ export const OTHER = 'http://127.0.0.1:8081';
 export const THIRD = 'http://127.0.0.1:8082';
 export const A = 'aaaaaaaaaa';
 export const B = 'bbbbbbbbbb';
+
+/** A page in two rooms, joined to none yet. */
+export const start = (more = {}) => initialState({ name: 'ada', rooms: ['lobby', 'side'], current: 'lobby', ...more });
+/** What events make of a state. */
+export const run = (state, ...events) => events.reduce(reduce, state);
+/** Messages as they are pushed. */
+export const push = (...messages) => ({ type: 'messages', messages });
+/** A node's answer to a join of the lobby. */
+export const joined = (reply = {}, more = {}) => ({
+  type: 'joined', room: 'lobby', resumed: false,
+  reply: { recovered: true, at: [], messages: [], members: ['ada'], count: 1, ...reply }, ...more,
+});
 
 /** The page without its document: connection, sender and state, as main.js wires them. */
 export function page({ rooms = ['lobby'], random = () => 0.5, storage = null, home = HOME, online = () => true } = {}) {

@@ -3,19 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CROWD, missing } from '../../www/notices.js';
 import { LATE_US } from '../../www/room.js';
-import { initialState, mentionTotal, reduce, shownMids, unreadTotal } from '../../www/state.js';
+import { mentionTotal, shownMids, unreadTotal } from '../../www/state.js';
 import { message } from './fakes.js';
-import { page } from './rig.js';
+import { A, B, joined, page, push, run, start } from './rig.js';
 
-const A = 'aaaaaaaaaa';
-const B = 'bbbbbbbbbb';
-const start = (more = {}) => initialState({ name: 'ada', rooms: ['lobby', 'side'], current: 'lobby', ...more });
-const run = (state, ...events) => events.reduce(reduce, state);
-const push = (...messages) => ({ type: 'messages', messages });
-const joined = (reply = {}, more = {}) => ({
-  type: 'joined', room: 'lobby', resumed: false,
-  reply: { recovered: true, at: [], messages: [], members: ['ada'], count: 1, ...reply }, ...more,
-});
 const lobby = (state) => state.rooms.get('lobby');
 const kinds = (state) => lobby(state).items.map((item) => (item.kind === 'message' ? item.id : item.kind));
 

@@ -2,19 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { KEEP, TYPING_MS } from '../../www/room.js';
-import { initialState, reduce, since, unreadTotal } from '../../www/state.js';
+import { reduce, since, unreadTotal } from '../../www/state.js';
 import { message } from './fakes.js';
+import { A, B, joined, push, run, start } from './rig.js';
 
-const A = 'aaaaaaaaaa';
-const B = 'bbbbbbbbbb';
-
-const start = (more = {}) => initialState({ name: 'ada', rooms: ['lobby', 'side'], current: 'lobby', ...more });
-const run = (state, ...events) => events.reduce(reduce, state);
-const push = (...messages) => ({ type: 'messages', messages });
-const joined = (reply = {}, more = {}) => ({
-  type: 'joined', room: 'lobby', resumed: false,
-  reply: { recovered: true, at: [], messages: [], members: ['ada'], count: 1, ...reply }, ...more,
-});
 const send = (mid, text = 'hello', room = 'lobby') => ({ type: 'send', room, mid, text, at: 1 });
 const lobby = (state) => state.rooms.get('lobby');
 const ids = (state) => lobby(state).items.map((item) => item.id);
