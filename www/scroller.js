@@ -16,6 +16,8 @@ const FOUND_MS = 4_000;
 const FLOOD = 6;
 const FLOOD_MS = 4_000;
 const CALM_MS = 1_500;
+/** So long after a quiet change what comes is read out again: screen readers look at changes a little late. */
+const QUIET_MS = 300;
 
 /** @typedef {import('./state.js').State} State */
 /** @typedef {import('./room.js').Room} Room */
@@ -142,7 +144,7 @@ export class Scroller {
       }));
       this.#rove(null);
     });
-    if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), 300);
+    if (quiet) setTimeout(() => transcript.setAttribute('aria-live', 'polite'), QUIET_MS);
   }
 
   /**
