@@ -114,12 +114,7 @@ impl Lanes<'_> {
         registry.process.kill().await?;
         sleep(fault.lasts).await;
         let registry = Registry::on(registry.address()).await?;
-        let back = Instant::now();
-        let listed = self.fleet.is_listed(&registry, MENDED_WITHIN).await;
-        self.fleet.put_registry(registry);
-        listed?;
-        self.report.mended(fault.kind, back.elapsed());
-        Ok(())
+        self.registry_is_back(fault, registry).await
     }
 
     async fn stop_registry(&self, fault: &Fault) -> Result<()> {
@@ -127,6 +122,11 @@ impl Lanes<'_> {
         registry.process.freeze()?;
         sleep(fault.lasts).await;
         registry.process.thaw()?;
+        self.registry_is_back(fault, registry).await
+    }
+
+    /// A registry answers again: it must list all nodes that run.
+    async fn registry_is_back(&self, fault: &Fault, registry: Registry) -> Result<()> {
         let back = Instant::now();
         let listed = self.fleet.is_listed(&registry, MENDED_WITHIN).await;
         self.fleet.put_registry(registry);

@@ -27,7 +27,8 @@ pub(crate) struct Expect {
     pub(crate) holes: bool,
     /// The test made the bus lose frames: the nodes must have counted gaps and repairs.
     pub(crate) repaired: bool,
-    /// Retention may have trimmed what nodes count.
+    /// Retention may have trimmed what nodes count, or what one that came meanwhile could not read any
+    /// more: it announces and counts that.
     pub(crate) trimmed: bool,
 }
 
