@@ -14,18 +14,17 @@ mod rooms;
 mod tests;
 
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use registry::serve::Admission;
 use slab::Slab;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::task::AbortHandle;
 
 pub use self::backlog::{
     QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SLOW_FOR, STALLED_MAX,
 };
 pub use self::conn::Conn;
-use self::conn::Wrote;
 use self::rooms::Rooms;
 use crate::replica::entry::Entry;
 use crate::replica::names::RoomName;
@@ -42,7 +41,7 @@ pub const SLOW: Close = Close::new(
 );
 
 /// A connection; never the same again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     key: u32,
     serial: u32,
@@ -80,33 +79,18 @@ enum Part {
 /// All connections, and what the turn has for them.
 #[derive(Debug)]
 pub struct Fanout<S> {
+    /// Tells of sockets that can be read, or written to again.
+    readiness: Registry,
     conns: Slab<Conn<S>>,
     serial: u32,
     rooms: Rooms,
     touched: Vec<u32>,
     parts: Vec<(u32, Part)>,
     ended: Vec<(ConnId, Ended)>,
-    full: Vec<ConnId>,
     /// Messages written or queued, times clients.
     pub deliveries: u64,
     /// Connections closed as slow.
     pub slow: u64,
-}
-
-impl<S> Default for Fanout<S> {
-    fn default() -> Self {
-        Self {
-            conns: Slab::new(),
-            serial: 0,
-            rooms: Rooms::default(),
-            touched: Vec::new(),
-            parts: Vec::new(),
-            ended: Vec::new(),
-            full: Vec::new(),
-            deliveries: 0,
-            slow: 0,
-        }
-    }
 }
 
 fn narrow(key: usize) -> u32 {
@@ -114,19 +98,49 @@ fn narrow(key: usize) -> u32 {
 }
 
 impl<S> Fanout<S> {
-    /// Takes a connection's writing half.
-    pub fn adopt(&mut self, write: OwnedWriteHalf, style: Style, session: S) -> ConnId {
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let key = narrow(self.conns.insert(Conn::new(write, style, serial, session)));
-        ConnId { key, serial }
+    /// Nobody yet. Sockets will be registered here, each with its slot as the token.
+    pub fn new(readiness: Registry) -> Self {
+        Self {
+            readiness,
+            conns: Slab::new(),
+            serial: 0,
+            rooms: Rooms::default(),
+            touched: Vec::new(),
+            parts: Vec::new(),
+            ended: Vec::new(),
+            deliveries: 0,
+            slow: 0,
+        }
     }
 
-    /// Names the task that reads the connection, to be stopped when the connection ends.
-    pub fn set_reader(&mut self, id: ConnId, reader: AbortHandle) {
-        if let Some(conn) = self.get_mut(id) {
-            conn.reader = Some(reader);
-        }
+    /// Takes a connection, which must not block.
+    ///
+    /// # Errors
+    /// The kernel has no memory for watching one more.
+    pub fn adopt(
+        &mut self,
+        mut socket: TcpStream,
+        admission: Admission,
+        style: Style,
+        session: S,
+    ) -> io::Result<ConnId> {
+        let slot = self.conns.vacant_entry();
+        let key = narrow(slot.key());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.readiness
+            .register(&mut socket, Token(slot.key()), both)?;
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        slot.insert(Conn::new(socket, admission, style, serial, session));
+        Ok(ConnId { key, serial })
+    }
+
+    /// The connection that an event is about. It may be about one that has ended since, and then
+    /// concerns nobody or whoever has its slot now, who is read in vain.
+    pub fn at(&self, token: Token) -> Option<ConnId> {
+        let serial = self.conns.get(token.0)?.serial;
+        let key = narrow(token.0);
+        Some(ConnId { key, serial })
     }
 
     /// A connection, if it has not ended.
@@ -276,6 +290,12 @@ impl<S> Fanout<S> {
         }
     }
 
+    /// Whether a room has `chat.v1` clients.
+    pub fn is_pushed_to(&self, room: &RoomName) -> bool {
+        let index = self.rooms.index(room);
+        index.is_some_and(|index| self.has_audience(index, Style::Chat))
+    }
+
     /// Brings a push to all `chat.v1` clients of a room.
     pub fn push(&mut self, room: &RoomName, text: &str) {
         if let Some(index) = self.rooms.index(room)
@@ -344,9 +364,6 @@ impl<S> Fanout<S> {
         if conn.touched {
             self.touched.retain(|key| *key != id.key);
         }
-        if let Some(reader) = conn.reader {
-            reader.abort();
-        }
         Some(conn.session)
     }
 
@@ -359,11 +376,6 @@ impl<S> Fanout<S> {
     /// after.
     pub fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
         std::mem::take(&mut self.ended)
-    }
-
-    /// Connections that need [`Fanout::drain`] to be polled, since the last call.
-    pub fn take_full(&mut self) -> Vec<ConnId> {
-        std::mem::take(&mut self.full)
     }
 
     /// Writes to each client, once, all that the turn brought.
@@ -416,10 +428,8 @@ impl<S> Fanout<S> {
             });
         }
         self.deliveries += u64::from(messages);
-        match conn.write(&slices[..count], messages) {
-            Wrote::Fine => {}
-            Wrote::Full => self.full.push(id),
-            Wrote::Broken => return self.ended.push((id, Ended::Broken)),
+        if conn.write(&slices[..count], messages).is_err() {
+            return self.ended.push((id, Ended::Broken));
         }
         if conn.close_if_slow(now) {
             self.closed_as_slow(id);
@@ -438,13 +448,11 @@ impl<S> Fanout<S> {
         self.ended.push((id, Ended::Slow));
     }
 
-    /// Writes a backlog as the socket takes it; ready when nothing is left, or when the connection
-    /// has ended.
+    /// Writes of a backlog what the socket takes: it has room again.
     ///
     /// # Errors
     /// The socket's: the connection has ended.
-    pub fn drain(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut(id)
-            .map_or(Poll::Ready(Ok(())), |conn| conn.drain(cx))
+    pub fn drain(&mut self, id: ConnId) -> io::Result<()> {
+        self.get_mut(id).map_or(Ok(()), Conn::drain)
     }
 }

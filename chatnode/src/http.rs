@@ -25,10 +25,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use registry::problem::{Problem, ProblemCode};
 use registry::serve::Connection;
-use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 
 use self::names::WebOrigin;
@@ -91,7 +89,10 @@ impl Front {
         if path == "/ws" || (path == "/" && upgrade) {
             return match self.handshake(&request, connection.local, upgrade) {
                 Ok((response, plain)) => {
-                    self.upgrade(request, connection, plain);
+                    connection.take_over(|stream, begun, admission| async move {
+                        let hub = self.hub;
+                        hub.serve_websocket(stream, &begun, plain, admission).await;
+                    });
                     response
                 }
                 Err(response) => *response,
@@ -99,7 +100,8 @@ impl Front {
         }
         let shared = path == SHARED && assets::is_read(request.method());
         let reader = shared.then(|| self.page_that_asks(request.headers(), connection.local));
-        let mut response = match self.router.oneshot(request).await {
+        // Boxed: it is large, and the many that become a WebSocket have no use for it.
+        let mut response = match Box::pin(self.router.oneshot(request)).await {
             Ok(response) => as_problem(response),
             Err(never) => match never {},
         };
@@ -235,31 +237,6 @@ impl Front {
             || self
                 .hub
                 .look(|node| node.nodes_seen.iter().any(|url| origin.is(url)))
-    }
-
-    /// Takes the connection over once the response has been written.
-    fn upgrade(
-        &self,
-        mut request: axum::http::Request<Incoming>,
-        connection: Connection,
-        plain: Option<RoomName>,
-    ) {
-        let hub = self.hub.clone();
-        let upgraded = hyper::upgrade::on(&mut request);
-        self.hub.tasks().spawn(async move {
-            let upgraded = match upgraded.await {
-                Ok(upgraded) => upgraded,
-                Err(why) => return tracing::debug!("a client left during the handshake: {why}"),
-            };
-            match upgraded.downcast::<TokioIo<TcpStream>>() {
-                Ok(parts) => {
-                    let stream = parts.io.into_inner();
-                    hub.serve_websocket(stream, &parts.read_buf, plain, connection)
-                        .await;
-                }
-                Err(_) => tracing::error!("an upgraded connection is not the accepted socket"),
-            }
-        });
     }
 }
 

@@ -7,6 +7,7 @@
 //! peers is collected. The turn task (`turn.rs`), which stands in the run queue behind all that were ready
 //! before it, then publishes and writes it, once per client.
 
+mod clients;
 mod clock;
 pub(crate) mod disk;
 mod drain;
@@ -14,10 +15,10 @@ mod effects;
 pub(crate) mod events;
 pub(crate) mod fetches;
 pub(crate) mod mesh;
-mod reader;
 pub(crate) mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -106,8 +107,6 @@ pub(crate) enum Errand {
     FetchMembers(Origin, String),
     /// Say hello to whom a link was dialled.
     Hello(LinkId, String),
-    /// Write what a full socket did not take.
-    Drain(ConnId),
     /// Read from the disk what a client's request needs.
     Late(disk::Late),
     /// Search for a client.
@@ -163,6 +162,7 @@ pub struct Node {
     pub(crate) stopping: bool,
     /// Not to read the client that was just heard, for so long.
     pub(crate) pause: Option<Duration>,
+    reads: clients::Reads,
     pub(crate) errands: Vec<Errand>,
     pub(crate) clock: Clock,
     ready: watch::Sender<bool>,
@@ -217,8 +217,16 @@ pub struct Parts {
 }
 
 impl Hub {
-    /// A hub, and the commands for its bus.
-    pub fn new(parts: Parts, tasks: Tasks) -> (Self, mpsc::Receiver<BusCommand>) {
+    /// A hub, the poll of its clients' sockets for [`Hub::run_clients`], and the commands for its
+    /// bus.
+    ///
+    /// # Errors
+    /// The kernel gives no poll.
+    pub fn new(
+        parts: Parts,
+        tasks: Tasks,
+    ) -> io::Result<(Self, mio::Poll, mpsc::Receiver<BusCommand>)> {
+        let sockets = mio::Poll::new()?;
         let (bus, commands) = mpsc::channel(BUS_COMMANDS_MAX);
         let (ready_sender, ready) = watch::channel(false);
         let nodes = vec![parts.replica.identity().http.clone()];
@@ -230,7 +238,7 @@ impl Hub {
         let node = Node {
             settings: parts.settings,
             replica: parts.replica,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(sockets.registry().try_clone()?),
             links: parts.links,
             events: events::Events::default(),
             outbox: Outbox::default(),
@@ -242,6 +250,7 @@ impl Hub {
             view: View::default(),
             stopping: false,
             pause: None,
+            reads: clients::Reads::default(),
             errands: Vec::new(),
             clock: Clock::new(),
             ready: ready_sender,
@@ -265,12 +274,8 @@ impl Hub {
             http: parts.http,
             ready,
         };
-        (
-            Self {
-                shared: Arc::new(shared),
-            },
-            commands,
-        )
+        let shared = Arc::new(shared);
+        Ok((Self { shared }, sockets, commands))
     }
 
     /// Lends the node, then carries out what that brought.
@@ -295,7 +300,9 @@ impl Hub {
     /// Waits until this node takes clients. Cancel safe.
     pub async fn ready(&self) {
         // The sender lives in the node, so it outlives this.
-        let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;
+        if !*self.shared.ready.borrow() {
+            let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;
+        }
     }
 
     /// Says something for a client of the HTTP API.
@@ -433,7 +440,7 @@ impl Node {
 
     /// Whether the turn task must not sleep as long as it meant to.
     fn has_work(&self) -> bool {
-        let sooner = self.replica.deadline() < self.turn_due;
+        let sooner = self.replica.deadline().min(self.reads.due()) < self.turn_due;
         sooner || self.wants_disk() || self.fanout.has_output() || !self.outbox.is_empty()
     }
 

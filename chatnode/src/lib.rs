@@ -134,11 +134,6 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         "starting"
     );
 
-    if let Some((disk, loaded, _)) = &opened {
-        let (messages, bytes) = disk.size();
-        let (origins, in_memory) = (loaded.logs.len(), loaded.entries.len());
-        tracing::info!(messages, bytes, origins, in_memory, "history is on disk");
-    }
     let (kept, outcomes) = opened
         .map(|(disk, loaded, outcomes)| ((disk, loaded), outcomes))
         .unzip();
@@ -146,7 +141,8 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
     let places = Places::of(descriptors);
     let clients = places.clients;
     let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
-    let (hub, commands) = Hub::new(parts, tasks.clone());
+    let (hub, sockets, commands) =
+        Hub::new(parts, tasks.clone()).context("cannot watch clients")?;
     let membership = Membership::start(&checked.registries, &me, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
@@ -160,6 +156,7 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
     if let Some(outcomes) = outcomes {
         tasks.spawn_critical("disk", hub.clone().run_disk(outcomes));
     }
+    tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
     tasks.spawn_critical("turns", hub.clone().run_turns());
     tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
     tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
@@ -265,6 +262,9 @@ fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDisk>, F
     };
     let (disk, loaded, outcomes) =
         disk::open(options).map_err(|why| Failure::Config(why.to_string()))?;
+    let (messages, bytes) = disk.size();
+    let (origins, in_memory) = (loaded.logs.len(), loaded.entries.len());
+    tracing::info!(messages, bytes, origins, in_memory, "history is on disk");
     Ok(Some((disk, loaded, outcomes)))
 }
 

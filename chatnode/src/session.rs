@@ -42,43 +42,42 @@ pub const FLOODING: Close = Close::new(4004, "flooding: too many requests");
 /// This node is stopping.
 pub const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
 
-/// A token bucket: `per_second` over time, `at_once` at most.
-#[derive(Debug, Clone, Copy)]
+/// A token bucket, `per_second` over time and `at_once` at most, kept as the one number that it
+/// needs: when it would be full again (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
-    tokens: f32,
-    at: Duration,
+    /// In nanoseconds.
+    full_at: u64,
 }
 
 impl Bucket {
-    /// A full bucket.
-    pub fn full(at_once: f32, now: Duration) -> Self {
-        Self {
-            tokens: at_once,
-            at: now,
-        }
-    }
-
     /// Takes a token, or says how long until there is one.
     ///
     /// # Errors
     /// The time to wait.
     pub fn take(&mut self, per_second: f32, at_once: f32, now: Duration) -> Result<(), Duration> {
-        let passed = now.saturating_sub(self.at).as_secs_f32();
-        self.tokens = (self.tokens + passed * per_second).min(at_once);
-        self.at = now;
-        if self.tokens < 1.0 {
-            return Err(Duration::from_secs_f32((1.0 - self.tokens) / per_second));
+        let before = *self;
+        let wait = self.borrow(per_second, at_once, now);
+        if wait.is_zero() {
+            return Ok(());
         }
-        self.tokens -= 1.0;
-        Ok(())
+        *self = before;
+        Err(wait)
     }
 
     /// Takes a token that may not be there yet; how long until the debt is paid.
     pub fn borrow(&mut self, per_second: f32, at_once: f32, now: Duration) -> Duration {
-        let passed = now.saturating_sub(self.at).as_secs_f32();
-        self.tokens = (self.tokens + passed * per_second).min(at_once) - 1.0;
-        self.at = now;
-        Duration::from_secs_f32((-self.tokens).max(0.0) / per_second)
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a positive number of nanoseconds, at most days"
+        )]
+        let nanos = |seconds: f64| (seconds * 1e9) as u64;
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let each = 1.0 / f64::from(per_second);
+        self.full_at = self.full_at.max(now) + nanos(each);
+        let owed = self.full_at - now;
+        Duration::from_nanos(owed.saturating_sub(nanos(each * f64::from(at_once))))
     }
 }
 
@@ -114,7 +113,7 @@ pub enum Watch {
 
 impl Session {
     /// A session that begins now.
-    pub fn new(name: Option<UserName>, rate_limit: u32, now: Duration) -> Self {
+    pub fn new(name: Option<UserName>, now: Duration) -> Self {
         Self {
             name,
             rest: None,
@@ -124,9 +123,9 @@ impl Session {
             pinged: None,
             ponged: None,
             typed: None,
-            says: Bucket::full(at_once(rate_limit), now),
-            asks: Bucket::full(ASKS_AT_ONCE, now),
-            frames: Bucket::full(FRAMES_AT_ONCE, now),
+            says: Bucket::default(),
+            asks: Bucket::default(),
+            frames: Bucket::default(),
         }
     }
 
@@ -238,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_client_may_say_twice_the_rate_at_once_and_then_the_rate() {
-        let mut session = Session::new(None, 20, Duration::ZERO);
+        let mut session = Session::new(None, Duration::ZERO);
         let said = (0..100)
             .filter(|_| session.count_say(20, Duration::ZERO).is_ok())
             .count();
@@ -254,7 +253,7 @@ mod tests {
 
     #[test]
     fn two_ends_that_answer_answers_stop() {
-        let mut session = Session::new(None, 20, Duration::ZERO);
+        let mut session = Session::new(None, Duration::ZERO);
         assert!(session.answer_ping(Duration::from_secs(1)));
         assert!(!session.answer_ping(Duration::from_millis(1001)));
         assert!(session.answer_ping(Duration::from_millis(1200)));
@@ -263,7 +262,7 @@ mod tests {
     #[test]
     fn a_client_that_answers_pings_lives_whatever_it_answers_with() {
         let seconds = Duration::from_secs;
-        let mut session = Session::new(Some("ada".parse().unwrap()), 20, Duration::ZERO);
+        let mut session = Session::new(Some("ada".parse().unwrap()), Duration::ZERO);
         for period in 1..5 {
             let quiet = 26 * period;
             assert_eq!(session.watch(seconds(quiet - 1)), Watch::Ping, "{period}");
@@ -279,7 +278,7 @@ mod tests {
     #[test]
     fn silence_is_asked_about_once_and_then_is_death() {
         let name = Some("ada".parse().unwrap());
-        let mut session = Session::new(name, 20, Duration::ZERO);
+        let mut session = Session::new(name, Duration::ZERO);
         assert_eq!(session.watch(Duration::from_secs(24)), Watch::Fine);
         assert_eq!(session.watch(Duration::from_secs(25)), Watch::Ping);
         assert_eq!(session.watch(Duration::from_secs(26)), Watch::Fine);
@@ -288,7 +287,7 @@ mod tests {
             "it answers ours"
         );
         assert_eq!(session.watch(Duration::from_secs(35)), Watch::Close(SILENT));
-        let mut mute = Session::new(None, 20, Duration::ZERO);
+        let mut mute = Session::new(None, Duration::ZERO);
         assert_eq!(mute.watch(HELLO_MAX), Watch::Close(NO_HELLO));
     }
 }

@@ -1,16 +1,20 @@
 //! The HTTP/1.1 accept loop of both programs, with the limits that a server on a network needs.
 //!
 //! It is hyper's plain HTTP/1 connection, not hyper-util's automatic one, so that a service may
-//! take the connection over (`hyper::upgrade`) and get the very `TcpStream` back:
-//! `upgraded.downcast::<TokioIo<TcpStream>>()`. `axum::serve` would set no timer and no bounds.
+//! take the connection over ([`Connection::take_over`]) and get the very `TcpStream` back, without
+//! the task and the channel of `hyper::upgrade`. `axum::serve` would set no timer and no bounds.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::response::Response;
+use bytes::Bytes;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -59,26 +63,61 @@ impl Default for Limits {
 }
 
 /// Where a request came in; an extension of every request.
-///
-/// A service that takes the connection over keeps this for as long as it holds the socket: the
-/// connection then goes on counting against [`Limits::connections_max`].
 #[derive(Debug, Clone)]
 pub struct Connection {
     /// The other end.
     pub remote: SocketAddr,
     /// This end.
     pub local: SocketAddr,
-    _place: Option<Arc<OwnedSemaphorePermit>>,
+    admission: Admission,
+    taker: Arc<Mutex<Option<Taker>>>,
+}
+
+/// A connection's place among [`Limits::connections_max`]: taken until the last clone is dropped.
+/// The default counts against no limit.
+#[derive(Debug, Clone, Default)]
+pub struct Admission(
+    #[expect(dead_code, reason = "dropping it is its use")] Option<Arc<OwnedSemaphorePermit>>,
+);
+
+/// What goes on with a connection that leaves HTTP.
+struct Taker(Box<dyn FnOnce(TcpStream, Bytes) -> TakenOver + Send>);
+
+type TakenOver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for Taker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Taker")
+    }
 }
 
 impl Connection {
-    /// A connection that does not count against any limit, for tests.
-    pub fn new(remote: SocketAddr, local: SocketAddr) -> Self {
+    fn new(remote: SocketAddr, local: SocketAddr, admission: Admission) -> Self {
         Self {
             remote,
             local,
-            _place: None,
+            admission,
+            taker: Arc::default(),
         }
+    }
+
+    /// Takes the connection over, for a service that is about to answer 101: once the answer has
+    /// been written, `taker` gets the socket, what came behind the request, and the place that the
+    /// connection has, to be kept for as long as the socket is open.
+    pub fn take_over<F>(
+        &self,
+        taker: impl FnOnce(TcpStream, Bytes, Admission) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let admission = self.admission.clone();
+        let taker: Box<dyn FnOnce(TcpStream, Bytes) -> TakenOver + Send> =
+            Box::new(move |stream, begun| Box::pin(taker(stream, begun, admission)));
+        *self.taker() = Some(Taker(taker));
+    }
+
+    fn taker(&self) -> MutexGuard<'_, Option<Taker>> {
+        self.taker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,10 +160,13 @@ pub async fn serve<S>(
 ) -> anyhow::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
+    S: Clone + Send + Sync + Unpin + 'static,
     S::Future: Send + 'static,
 {
     let places = Arc::new(Semaphore::new(limits.connections_max));
+    // All connections have it, unless the listener takes those to any address.
+    let local = listener.local_addr().ok();
+    let local = local.filter(|local| !local.ip().is_unspecified());
     let stopping = tasks.stopping();
     let (mut full, mut failing) = (Seldom::default(), Seldom::default());
     loop {
@@ -135,7 +177,7 @@ where
         let accepted = tokio::select! {
             biased;
             () = stopping.cancelled() => return Ok(()),
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, local, &places) => accepted,
         };
         match accepted {
             Ok((stream, connection)) => {
@@ -178,6 +220,7 @@ impl Seldom {
 
 async fn accept(
     listener: &TcpListener,
+    local: Option<SocketAddr>,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, Connection)> {
     let place = Arc::clone(places)
@@ -185,17 +228,10 @@ async fn accept(
         .await
         .map_err(io::Error::other)?;
     let (stream, remote) = listener.accept().await?;
-    let local = stream
-        .local_addr()
-        .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
-    Ok((
-        stream,
-        Connection {
-            remote,
-            local,
-            _place: Some(Arc::new(place)),
-        },
-    ))
+    let unknown = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let local = local.unwrap_or_else(|| stream.local_addr().unwrap_or(unknown));
+    let admission = Admission(Some(Arc::new(place)));
+    Ok((stream, Connection::new(remote, local, admission)))
 }
 
 /// One connection, from accept to close or upgrade.
@@ -207,35 +243,45 @@ async fn converse<S>(
     limits: Limits,
 ) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
-    S: Clone + Send + 'static,
+    S: Clone + Send + Unpin + 'static,
     S::Future: Send + 'static,
 {
     let remote = connection.remote;
+    let said = connection.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        service.clone().oneshot(request)
+        request.extensions_mut().insert(said.clone());
+        Box::pin(service.clone().oneshot(request))
     });
-    let conversation = http1::Builder::new()
+    let mut conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_headers(limits.headers_max)
         .max_buf_size(limits.head_bytes_max)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut conversation = std::pin::pin!(conversation);
+        .serve_connection(TokioIo::new(stream), service);
     let stopping = tasks.stopping();
     let ended = tokio::select! {
-        ended = conversation.as_mut() => ended,
-        () = stopping.cancelled() => {
-            conversation.as_mut().graceful_shutdown();
-            match tokio::time::timeout(limits.stop_grace, conversation).await {
+        biased;
+        ended = poll_fn(|cx| conversation.poll_without_shutdown(cx)) => Some(ended),
+        () = stopping.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut conversation).graceful_shutdown();
+            let rest = poll_fn(|cx| conversation.poll_without_shutdown(cx));
+            match tokio::time::timeout(limits.stop_grace, rest).await {
                 Ok(ended) => ended,
                 Err(_) => return tracing::debug!(%remote, "cut at the stop"),
             }
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%remote, "connection ended: {error}");
+        return tracing::debug!(%remote, "connection ended: {error}");
+    }
+    let taker = connection.taker().take();
+    if let Some(Taker(taker)) = taker {
+        let parts = conversation.into_parts();
+        taker(parts.io.into_inner(), parts.read_buf).await;
     }
 }
 

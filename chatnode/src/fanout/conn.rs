@@ -1,18 +1,16 @@
-//! One client's connection: its socket's writing half, and what waits for it.
+//! One client's connection: its socket, and what waits for it.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::net::Shutdown;
 use std::time::Duration;
 
-use tokio::io::AsyncWrite as _;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::task::AbortHandle;
+use mio::net::TcpStream;
+use registry::serve::Admission;
 
 use super::backlog::Backlog;
 use super::rooms::Place;
 use super::{SLOW, Style};
-use crate::websocket::append_close;
+use crate::websocket::{Decoder, append_close};
 
 /// How long a closed connection may take to say goodbye.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
@@ -27,46 +25,44 @@ pub struct Conn<S> {
     pub(super) serial: u32,
     pub(super) style: Style,
     pub(super) touched: bool,
-    /// A task writes the backlog.
-    draining: bool,
+    /// It is not read for a while.
+    pub paused: bool,
     /// Nothing more may be written to it.
     closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
-    write: OwnedWriteHalf,
-    pub(super) reader: Option<AbortHandle>,
+    pub(super) socket: TcpStream,
+    /// What has come of a frame that is not whole yet.
+    pub decoder: Decoder,
     pub(super) private: Vec<u8>,
     pub(super) private_messages: u32,
     backlog: Option<Box<Backlog>>,
     pub(super) places: Vec<Place>,
-}
-
-/// How a write went.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wrote {
-    /// All is out, or waits behind what waited already.
-    Fine,
-    /// The socket took not all: somebody must [`Conn::drain`].
-    Full,
-    /// The socket failed.
-    Broken,
+    _admission: Admission,
 }
 
 impl<S> Conn<S> {
-    pub(super) fn new(write: OwnedWriteHalf, style: Style, serial: u32, session: S) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        admission: Admission,
+        style: Style,
+        serial: u32,
+        session: S,
+    ) -> Self {
         Self {
             session,
             serial,
             style,
             touched: false,
-            draining: false,
+            paused: false,
             closed_as_slow: false,
             closing: None,
-            write,
-            reader: None,
+            socket,
+            decoder: Decoder::default(),
             private: Vec::new(),
             private_messages: 0,
             backlog: None,
             places: Vec::new(),
+            _admission: admission,
         }
     }
 
@@ -84,10 +80,22 @@ impl<S> Conn<S> {
         self.closing.get_or_insert(now + CLOSING_MAX);
     }
 
-    /// Writes, or queues behind what waits.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], messages: u32) -> Wrote {
+    /// Reads what the socket has, into a buffer that is lent.
+    ///
+    /// # Errors
+    /// The socket's; `WouldBlock` if nothing is there.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(buffer)
+    }
+
+    /// Writes, or queues behind what waits: what the socket does not take now is written when it
+    /// has room ([`Conn::drain`]).
+    ///
+    /// # Errors
+    /// The socket's: the connection has ended.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], messages: u32) -> io::Result<()> {
         if self.closed_as_slow {
-            return Wrote::Fine;
+            return Ok(());
         }
         let waiting = self
             .backlog
@@ -98,34 +106,29 @@ impl<S> Conn<S> {
         } else {
             self.try_write(slices)
         };
+        let written = written?;
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        match written {
-            Ok(written) if written == total => {
-                self.backlog = None;
-                self.finish();
-                return Wrote::Fine;
-            }
-            Ok(written) => {
-                let backlog = self.backlog.get_or_insert_default();
-                backlog.queue(slices, written, messages);
-            }
-            Err(_) => return Wrote::Broken,
-        }
-        if std::mem::replace(&mut self.draining, true) {
-            Wrote::Fine
+        if written == total {
+            self.backlog = None;
+            self.finish();
         } else {
-            Wrote::Full
+            let backlog = self.backlog.get_or_insert_default();
+            backlog.queue(slices, written, messages);
         }
+        Ok(())
     }
 
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = match slices {
-            [slice] => self.write.try_write(slice),
-            slices => self.write.try_write_vectored(slices),
-        };
-        match written {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            written => written,
+    fn try_write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            let written = match slices {
+                [slice] => self.socket.write(slice),
+                slices => self.socket.write_vectored(slices),
+            };
+            match written {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                written => return written,
+            }
         }
     }
 
@@ -134,9 +137,8 @@ impl<S> Conn<S> {
     /// under way. Dropping the socket now would reset it, and the close frame could be lost.
     fn finish(&mut self) {
         if self.closing.is_some() {
-            let mut nobody = Context::from_waker(Waker::noop());
-            // Shutting a TCP socket down never waits; if it fails, the client has gone already.
-            let _ = Pin::new(&mut self.write).poll_shutdown(&mut nobody);
+            // If it fails, the client has gone already.
+            let _ = self.socket.shutdown(Shutdown::Write);
         }
     }
 
@@ -158,20 +160,25 @@ impl<S> Conn<S> {
         true
     }
 
-    /// Writes the backlog as the socket takes it.
-    pub(super) fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(backlog) = &mut self.backlog
-            && !backlog.is_empty()
-        {
-            let written = ready!(Pin::new(&mut self.write).poll_write(cx, backlog.front()))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    /// Writes of the backlog what the socket takes: it has room again.
+    ///
+    /// # Errors
+    /// The socket's: the connection has ended.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
+        let Some(backlog) = &mut self.backlog else {
+            return Ok(());
+        };
+        while !backlog.is_empty() {
+            match self.socket.write(backlog.front()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => backlog.drain(written),
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
             }
-            backlog.drain(written);
         }
         self.backlog = None;
-        self.draining = false;
         self.finish();
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 }

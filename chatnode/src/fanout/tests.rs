@@ -29,6 +29,12 @@ fn entry(origin: &str, seq: u64) -> Entry {
     )
 }
 
+/// A fan-out, and the poll that tells of its sockets.
+fn fanout() -> (Fanout<()>, mio::Poll) {
+    let poll = mio::Poll::new().unwrap();
+    (Fanout::new(poll.registry().try_clone().unwrap()), poll)
+}
+
 /// A connection of the fan-out, and the client's end of it.
 async fn client(fanout: &mut Fanout<()>, style: Style) -> (ConnId, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,11 +42,9 @@ async fn client(fanout: &mut Fanout<()>, style: Style) -> (ConnId, TcpStream) {
         .await
         .unwrap();
     let (served, _) = listener.accept().await.unwrap();
-    served.writable().await.unwrap();
-    let (read, write) = served.into_split();
-    // The reading half would be the reader task's; dropping it changes nothing for writing.
-    drop(read);
-    (fanout.adopt(write, style, ()), client)
+    let socket = mio::net::TcpStream::from_std(served.into_std().unwrap());
+    let admission = Admission::default();
+    (fanout.adopt(socket, admission, style, ()).unwrap(), client)
 }
 
 /// The payloads of the frames that a client gets, until `count` have come.
@@ -63,7 +67,7 @@ async fn frames(client: &mut TcpStream, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn who_enters_in_the_middle_of_a_turn_gets_what_comes_after() {
-    let mut fanout = Fanout::default();
+    let (mut fanout, _poll) = fanout();
     let (early, mut early_end) = client(&mut fanout, Style::Plain).await;
     let (late, mut late_end) = client(&mut fanout, Style::Plain).await;
     fanout.subscribe(early, &room(), Ahead::default());
@@ -85,7 +89,7 @@ async fn who_enters_in_the_middle_of_a_turn_gets_what_comes_after() {
 
 #[tokio::test]
 async fn a_reply_precedes_the_messages_of_its_turn() {
-    let mut fanout = Fanout::default();
+    let (mut fanout, _poll) = fanout();
     let (id, mut end) = client(&mut fanout, Style::Chat).await;
     fanout.subscribe(id, &room(), Ahead::default());
     fanout.deliver(&entry("aaaaaaaaaa", 1), 0);
@@ -104,7 +108,7 @@ async fn a_reply_precedes_the_messages_of_its_turn() {
 
 #[tokio::test]
 async fn what_a_client_has_seen_ahead_of_this_node_is_not_brought_again() {
-    let mut fanout = Fanout::default();
+    let (mut fanout, _poll) = fanout();
     let (id, mut end) = client(&mut fanout, Style::Plain).await;
     let ahead = Ahead {
         origins: BTreeMap::from([("aaaaaaaaaa".parse().unwrap(), 2)]),
@@ -130,7 +134,7 @@ async fn what_a_client_has_seen_ahead_of_this_node_is_not_brought_again() {
 
 #[tokio::test]
 async fn a_client_in_two_rooms_is_written_once_and_whoever_left_nothing() {
-    let mut fanout = Fanout::default();
+    let (mut fanout, _poll) = fanout();
     let (id, mut end) = client(&mut fanout, Style::Chat).await;
     let (gone, mut gone_end) = client(&mut fanout, Style::Chat).await;
     let other: RoomName = "other".parse().unwrap();
@@ -155,7 +159,7 @@ async fn a_client_in_two_rooms_is_written_once_and_whoever_left_nothing() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads() {
-    let mut fanout = Fanout::default();
+    let (mut fanout, mut poll) = fanout();
     let (id, mut end) = client(&mut fanout, Style::Plain).await;
     fanout.subscribe(id, &room(), Ahead::default());
     let text = "x".repeat(4000);
@@ -182,14 +186,23 @@ async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads
     }
     assert!(!fanout.is_open(id));
     assert_eq!(fanout.slow, 1);
-    let drained = std::future::poll_fn(|cx| fanout.drain(id, cx));
-    let read = async {
+    let mut reading = std::pin::pin!(async {
         let mut bytes = Vec::new();
         end.read_to_end(&mut bytes).await.unwrap();
         bytes
+    });
+    let mut events = mio::Events::with_capacity(8);
+    let bytes = loop {
+        tokio::select! {
+            biased;
+            bytes = &mut reading => break bytes,
+            () = tokio::task::yield_now() => {}
+        }
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        if events.iter().any(|event| event.is_writable()) {
+            fanout.drain(id).unwrap();
+        }
     };
-    let (drained, bytes) = tokio::join!(drained, read);
-    drained.unwrap();
     let mut close = Vec::new();
     append_close(&mut close, &SLOW);
     assert!(bytes.ends_with(&close), "the close frame comes last");

@@ -36,7 +36,7 @@ impl Rates {
         if !self.buckets.contains_key(&from) && self.buckets.len() >= ADDRESSES_MAX {
             self.forget(now);
         }
-        let fresh = || (Bucket::full(at_once, now), now);
+        let fresh = || (Bucket::default(), now);
         let (bucket, last) = self.buckets.entry(from).or_insert_with(fresh);
         *last = now;
         bucket.take(per_second, at_once, now)

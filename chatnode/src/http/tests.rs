@@ -93,7 +93,8 @@ impl Fixture {
             http: http.clone(),
         };
         // Nobody carries the commands out: frames are dropped, as by a bus without subscribers.
-        let (hub, _) = Hub::new(parts, tasks.clone());
+        let (hub, sockets, _) = Hub::new(parts, tasks.clone()).unwrap();
+        tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
         if options.ready {
             hub.with(|node, now| node.replica.expect(now, BTreeSet::new()));
         }

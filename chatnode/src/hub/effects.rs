@@ -136,6 +136,9 @@ impl Node {
     }
 
     fn members(&mut self, change: &Change, count: usize) {
+        if !self.fanout.is_pushed_to(&change.room) {
+            return;
+        }
         let push = serde_json::json!({
             "room": change.room, "joined": change.joined, "left": change.left, "count": count,
         });

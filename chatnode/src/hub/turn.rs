@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{BusCommand, Errand, Hub, Node};
+use super::{BusCommand, Hub, Node};
 use crate::bus::Topic;
 use crate::bus::frame::{self, Frame, LogFrame};
 use crate::fanout::Ended;
@@ -79,6 +79,10 @@ impl Hub {
             for errand in errands {
                 self.run(errand);
             }
+            if due <= tokio::time::Instant::now() {
+                // There is more to do at once; others have their turn between.
+                tokio::task::yield_now().await;
+            }
             // Cancel safe: a notification that is not taken stays.
             tokio::select! {
                 biased;
@@ -101,6 +105,9 @@ impl Node {
         if self.clock.woke() {
             // By its own clock, which stood still, it is not time yet; the others' did not.
             self.replica.ask_beat(now);
+        }
+        if now.mono >= self.reads.due() {
+            self.read_on(now);
         }
         if now.mono >= self.replica.deadline() {
             self.replica.tick(now);
@@ -126,8 +133,6 @@ impl Node {
                 }
             }
         }
-        let full = self.fanout.take_full();
-        self.errands.extend(full.into_iter().map(Errand::Drain));
         // What ended connections left behind is for the next turn.
         self.carry_out(now);
         if self.fanout.has_output() {
@@ -139,7 +144,9 @@ impl Node {
         } else {
             publish
         };
-        self.replica.deadline().min(self.sweep.due).min(publish)
+        let reads = self.reads.due();
+        let due = self.replica.deadline().min(self.sweep.due);
+        due.min(publish).min(reads)
     }
 
     /// Publishes the entries that wait.

@@ -198,7 +198,8 @@ fn check_room(text: &str) -> Result<(), String> {
         return Err("'.' and '..' are words of paths".into());
     }
     let allowed = |c: char| {
-        matches!(c, '.' | '_' | '-')
+        c.is_ascii_alphanumeric()
+            || matches!(c, '.' | '_' | '-')
             || matches!(
                 c.general_category(),
                 GeneralCategory::UppercaseLetter
@@ -257,6 +258,9 @@ fn refuse_any(text: &str, refused: impl Fn(char) -> bool) -> Result<(), String> 
 
 /// Neither control, format (bidi, zero width, tags), private, unassigned, nor a line separator.
 fn is_visible(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
     !is_blank_letter(c)
         && !matches!(
             c.general_category(),
@@ -282,12 +286,13 @@ fn is_blank_letter(c: char) -> bool {
 }
 
 fn is_mark(c: char) -> bool {
-    matches!(
-        c.general_category(),
-        GeneralCategory::NonspacingMark
-            | GeneralCategory::SpacingMark
-            | GeneralCategory::EnclosingMark
-    )
+    !c.is_ascii()
+        && matches!(
+            c.general_category(),
+            GeneralCategory::NonspacingMark
+                | GeneralCategory::SpacingMark
+                | GeneralCategory::EnclosingMark
+        )
 }
 
 /// At most the first characters of what a stranger sent, for an error's text.

@@ -147,17 +147,13 @@ async fn connections_beyond_the_cap_wait_for_a_place() {
 #[tokio::test]
 async fn a_service_can_take_the_very_socket_and_its_place() {
     let (sent, mut taken) = tokio::sync::mpsc::channel(1);
-    let upgrade = move |mut request: axum::extract::Request| async move {
+    let upgrade = move |request: axum::extract::Request| async move {
         let connection = request.extensions().get::<Connection>().cloned().unwrap();
-        let upgrade = hyper::upgrade::on(&mut request);
-        let handle = async move {
-            let upgraded = upgrade.await.unwrap();
-            let parts = upgraded.downcast::<TokioIo<TcpStream>>().unwrap();
-            sent.send((parts.io.into_inner(), connection))
-                .await
-                .unwrap();
-        };
-        Tasks::new().spawn(handle);
+        let (remote, local) = (connection.remote, connection.local);
+        connection.take_over(move |stream, begun, admission| async move {
+            let taken = (stream, begun, admission, remote, local);
+            sent.send(taken).await.unwrap();
+        });
         let headers = [("connection", "upgrade"), ("upgrade", "test")];
         (axum::http::StatusCode::SWITCHING_PROTOCOLS, headers)
     };
@@ -172,12 +168,17 @@ async fn a_service_can_take_the_very_socket_and_its_place() {
     let mut client = TcpStream::connect(addr).await.unwrap();
     send(
         &mut client,
-        "GET /up HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n",
+        "GET /up HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\nmore",
     )
     .await;
-    let (mut socket, connection) = taken.recv().await.unwrap();
-    assert_eq!(connection.remote, client.local_addr().unwrap());
-    assert_eq!(connection.local, addr);
+    let (mut socket, begun, admission, remote, local) = taken.recv().await.unwrap();
+    assert_eq!(remote, client.local_addr().unwrap());
+    assert_eq!(local, addr);
+    let mut came = begun.to_vec();
+    while came.len() < 4 {
+        socket.read_buf(&mut came).await.unwrap();
+    }
+    assert_eq!(came, b"more", "what came with the request is not lost");
     assert!(socket.nodelay().unwrap(), "inherited from the listener");
     let mut next = TcpStream::connect(addr).await.unwrap();
     send(
@@ -188,7 +189,7 @@ async fn a_service_can_take_the_very_socket_and_its_place() {
     let early = tokio::time::timeout(Duration::from_millis(100), next.readable()).await;
     assert!(early.is_err(), "the taken socket keeps its place");
     send(&mut socket, "raw").await;
-    drop((socket, connection));
+    drop((socket, admission));
     assert!(rest(&mut client).await.ends_with("raw"));
     assert!(rest(&mut next).await.contains("hello"));
     assert_eq!(tasks.drain(PATIENCE).await, 0);

@@ -1,0 +1,298 @@
+//! Reading clients: one task and one buffer for all of them.
+//!
+//! Their sockets have a poll of their own, and tokio watches that. When it tells that sockets are
+//! ready, all that they have is read first, in one go, and the turn task then writes what came of
+//! it: so a turn holds all that was there, and a connection is a slot in a table, with no task, no
+//! timer and no buffer.
+//!
+//! Readiness is told once (it is edge-triggered), so what is told must be used up: a socket is read
+//! until it has given less than was asked for, and one that may have more is listed in
+//! [`Reads::again`], which the next turn begins with.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use mio::event::Event;
+use registry::serve::Admission;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+
+use super::{Errand, Hub, Node, SCRATCH_BYTES};
+use crate::fanout::{ConnId, Style};
+use crate::replica::Now;
+use crate::replica::names::RoomName;
+use crate::session::{FLOODING, Session};
+use crate::websocket::{Close, Message, append_pong};
+
+/// Sockets that are read before the turn ends; more are the next turn's.
+const READS_MAX: usize = 1024;
+
+/// Whom to read without being told that there is something. Each connection is in here once or
+/// twice at the most.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Those that may have more than was read.
+    again: Vec<ConnId>,
+    /// Those that are not read for a while, by when that ends.
+    paused: BTreeSet<(Duration, ConnId)>,
+}
+
+impl Reads {
+    /// When a turn is needed for reading.
+    pub(super) fn due(&self) -> Duration {
+        if self.again.is_empty() {
+            let first = self.paused.first();
+            first.map_or(Duration::MAX, |(until, _)| *until)
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+/// Lets the runtime watch a poll.
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe, as a descriptor must stay open while it is watched; a \
+              poll owns its own"
+)]
+fn watched(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
+    AsyncFd::new(poll)
+}
+
+impl Hub {
+    /// Serves a WebSocket whose handshake is done. `begun` is what came with the handshake.
+    /// `plain`: the room, for the chapter's protocol.
+    pub async fn serve_websocket(
+        &self,
+        stream: TcpStream,
+        begun: &[u8],
+        plain: Option<RoomName>,
+        admission: Admission,
+    ) {
+        // A client that comes early waits, so that its history and its stream are one cut.
+        self.ready().await;
+        let adopted = stream.into_std().and_then(|stream| {
+            let socket = mio::net::TcpStream::from_std(stream);
+            self.with(|node, now| node.adopt(socket, begun, plain, admission, now))
+        });
+        if let Err(why) = adopted {
+            tracing::warn!("a client cannot be served: {why}");
+        }
+    }
+
+    /// Reads clients as long as the process runs, and then until the last one has ended.
+    ///
+    /// # Errors
+    /// The poll failed.
+    pub async fn run_clients(self, poll: mio::Poll) -> anyhow::Result<()> {
+        let mut poll = watched(poll)?;
+        let mut events = mio::Events::with_capacity(READS_MAX);
+        let stopping = self.tasks().stopping();
+        let mut stopped = std::pin::pin!(stopping.cancelled());
+        while !stopping.is_cancelled() || self.look(|node| !node.fanout.is_empty()) {
+            // Cancel safe: readiness stays until it is cleared.
+            tokio::select! {
+                biased;
+                ready = poll.readable_mut() => ready?.clear_ready(),
+                () = &mut stopped, if !stopping.is_cancelled() => continue,
+            }
+            // Readiness was cleared first: what comes from here on wakes this task again.
+            loop {
+                match poll.get_mut().poll(&mut events, Some(Duration::ZERO)) {
+                    Err(why) if why.kind() == ErrorKind::Interrupted => continue,
+                    polled => polled?,
+                }
+                let count = events.iter().count();
+                if count > 0 {
+                    self.with(|node, now| events.iter().for_each(|event| node.ready(event, now)));
+                }
+                if count < READS_MAX {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a task for what has to wait.
+    pub(super) fn run(&self, errand: Errand) {
+        let hub = self.clone();
+        match errand {
+            Errand::Fetch(fetch, url) => {
+                self.tasks().spawn(hub.fetch(fetch, url));
+            }
+            Errand::FetchMembers(origin, url) => {
+                self.tasks().spawn(hub.fetch_members(origin, url));
+            }
+            Errand::Late(late) => {
+                self.tasks().spawn(hub.late(late));
+            }
+            Errand::Search(conn, request, search) => {
+                self.tasks().spawn(hub.late_search(conn, request, search));
+            }
+            Errand::Hello(link, url) => {
+                self.tasks().spawn(hub.hello(link, url));
+            }
+        }
+    }
+}
+
+impl Node {
+    fn adopt(
+        &mut self,
+        socket: mio::net::TcpStream,
+        begun: &[u8],
+        plain: Option<RoomName>,
+        admission: Admission,
+        now: Now,
+    ) -> io::Result<()> {
+        let style = if plain.is_some() {
+            Style::Plain
+        } else {
+            Style::Chat
+        };
+        let name = plain.is_some().then(|| self.guest_name());
+        let session = Session::new(name, now.mono);
+        let id = self.fanout.adopt(socket, admission, style, session)?;
+        self.counters.accepted += 1;
+        if let Some(room) = plain {
+            self.plain_open(id, &room, now);
+        }
+        if !begun.is_empty() {
+            self.feed(id, &mut begun.to_vec(), now);
+        }
+        Ok(())
+    }
+
+    /// A socket has something, or room, or has ended.
+    fn ready(&mut self, event: &Event, now: Now) {
+        let Some(id) = self.fanout.at(event.token()) else {
+            return;
+        };
+        if event.is_writable() && self.fanout.drain(id).is_err() {
+            return self.end(id);
+        }
+        let ended = event.is_read_closed() || event.is_error();
+        if event.is_readable() || ended {
+            self.read(id, ended, now);
+        }
+    }
+
+    /// Reads those that were not read to the end, and those whose pause is over.
+    pub(super) fn read_on(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.reads.again) {
+            self.read(id, true, now);
+        }
+        while let Some((until, id)) = self.reads.paused.first().copied()
+            && until <= now.mono
+        {
+            self.reads.paused.pop_first();
+            let Some(conn) = self.fanout.get_mut(id) else {
+                continue;
+            };
+            conn.paused = false;
+            // What it was told meanwhile was not used up.
+            self.reads.again.push(id);
+            self.feed(id, &mut [], now);
+        }
+    }
+
+    /// Reads a client once. `to_end`: nobody will tell that there is more.
+    fn read(&mut self, id: ConnId, to_end: bool, now: Now) {
+        let Some(conn) = self.fanout.get_mut(id).filter(|conn| !conn.paused) else {
+            return;
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        // Empty only if a panic left it behind.
+        scratch.resize(SCRATCH_BYTES, 0);
+        match conn.read(&mut scratch) {
+            Ok(0) => self.end(id),
+            Ok(count) => {
+                if to_end || count == SCRATCH_BYTES {
+                    self.reads.again.push(id);
+                }
+                self.feed(id, &mut scratch[..count], now);
+            }
+            Err(why) if why.kind() == ErrorKind::WouldBlock => {}
+            Err(why) if why.kind() == ErrorKind::Interrupted => self.reads.again.push(id),
+            Err(_) => self.end(id),
+        }
+        self.scratch = scratch;
+    }
+
+    /// Takes bytes of a client; what it must not say yet is kept until its pause is over.
+    fn feed(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        if !self.fanout.is_open(id) {
+            // Closed here; what still comes is read and dropped until the client ends it too.
+            return;
+        }
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return;
+        };
+        let rest = conn.session.rest.take();
+        let held_up = rest.is_some_and(|rest| self.chat_text(id, &rest, now).is_break());
+        if !held_up {
+            self.decode(id, bytes, now);
+        }
+        if let Some(wait) = self.pause.take()
+            && let Some(conn) = self.fanout.get_mut(id)
+        {
+            conn.paused = true;
+            self.reads.paused.insert((now.mono + wait, id));
+        }
+    }
+
+    fn decode(&mut self, id: ConnId, bytes: &mut [u8], now: Now) {
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return;
+        };
+        let mut decoder = std::mem::take(&mut conn.decoder);
+        match decoder.feed(bytes, |message| self.message(id, message, now)) {
+            Ok(()) => {
+                if let Some(conn) = self.fanout.get_mut(id) {
+                    conn.decoder = decoder;
+                }
+            }
+            Err(close) => {
+                self.counters.refused += 1;
+                self.close(id, &close, now);
+            }
+        }
+    }
+
+    fn message(&mut self, id: ConnId, message: Message<'_>, now: Now) -> ControlFlow<()> {
+        let rate_limit = self.settings.rate_limit;
+        let Some(conn) = self.fanout.get_mut(id) else {
+            return ControlFlow::Break(());
+        };
+        // A message that trickles is no sign of life until it is whole.
+        if message != Message::Fragment {
+            conn.session.heard(now.mono);
+        }
+        // The lines of a text are counted one by one.
+        let counted = !matches!(message, Message::Text(_));
+        if counted && conn.session.count_frame(rate_limit, now.mono).is_err() {
+            self.close(id, &FLOODING, now);
+            return ControlFlow::Break(());
+        }
+        match message {
+            Message::Text(text) if self.fanout.is_chat(id) => self.chat_text(id, text, now),
+            Message::Text(text) => self.plain_text(id, text, now),
+            Message::Ping(payload) => {
+                self.fanout
+                    .append(id, |output| append_pong(output, payload));
+                ControlFlow::Continue(())
+            }
+            Message::Pong | Message::Fragment => ControlFlow::Continue(()),
+            Message::Close(code) => {
+                // RFC 6455 section 5.5.1: the answer carries the same code; 1005 stands for none.
+                let code = if code == 1005 { 1000 } else { code };
+                self.close(id, &Close::new(code, ""), now);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
