@@ -76,6 +76,11 @@ impl<S> Conn<S> {
         self.backlog.get_or_insert_default().grant(bytes);
     }
 
+    /// Whether it takes no part any more.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     pub(super) fn begin_closing(&mut self, now: Duration) {
         self.closing.get_or_insert(now + CLOSING_MAX);
     }

@@ -20,7 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 use super::{Errand, Hub, Node, SCRATCH_BYTES};
-use crate::fanout::{ConnId, Style};
+use crate::fanout::{Conn, ConnId, Style};
 use crate::replica::Now;
 use crate::replica::names::RoomName;
 use crate::session::{FLOODING, Session};
@@ -202,7 +202,9 @@ impl Node {
 
     /// Reads a client once. `to_end`: nobody will tell that there is more.
     fn read(&mut self, id: ConnId, to_end: bool, now: Now) {
-        let Some(conn) = self.fanout.get_mut(id).filter(|conn| !conn.paused) else {
+        // One that is closed is read whatever it said: its end frees the slot.
+        let is_read = |conn: &&mut Conn<Session>| !conn.paused || conn.is_closing();
+        let Some(conn) = self.fanout.get_mut(id).filter(is_read) else {
             return;
         };
         let mut scratch = std::mem::take(&mut self.scratch);

@@ -11,12 +11,14 @@ use crate::bus::frame::{self, Frame, LogFrame};
 use crate::fanout::Ended;
 use crate::replica::Now;
 use crate::replica::entry::Entry;
-use crate::session::Watch;
+use crate::session::{Bucket, Watch};
 use crate::websocket::append_ping;
 
-/// Entries are published at once when the last were published so long ago; under load they wait
-/// for each other until then,
-const BATCH_EVERY: Duration = Duration::from_millis(1);
+/// Entries are published at the end of the turn that brought them while that makes no more frames a
+/// second than this; beyond, under load, they wait for each other, half a millisecond at a time,
+const FRAMES_PER_SECOND: f32 = 2000.0;
+/// after so many frames in a row,
+const FRAMES_AT_ONCE: f32 = 16.0;
 /// or until there are so many bytes of them.
 const BATCH_BYTES: usize = 64 << 10;
 /// The table of connections is looked at in so many shares.
@@ -30,7 +32,9 @@ pub struct Outbox {
     entries: Vec<Arc<Entry>>,
     bytes: usize,
     ack_wanted: bool,
-    published: Duration,
+    frames: Bucket,
+    /// When the next frame may go.
+    due: Duration,
     /// What is appended now came in plain form: it does not go out so again.
     pub(crate) from_plain: bool,
 }
@@ -117,7 +121,7 @@ impl Node {
         }
         self.carry_out(now);
         self.feed_disk(now);
-        if !self.outbox.is_empty() && now.mono >= self.outbox.published + BATCH_EVERY {
+        if !self.outbox.is_empty() && now.mono >= self.outbox.due {
             self.publish_log(now);
         }
         if now.mono >= self.sweep.due {
@@ -138,11 +142,10 @@ impl Node {
         if self.fanout.has_output() {
             return now.mono;
         }
-        let publish = self.outbox.published + BATCH_EVERY;
         let publish = if self.outbox.is_empty() {
             Duration::MAX
         } else {
-            publish
+            self.outbox.due
         };
         let reads = self.reads.due();
         let due = self.replica.deadline().min(self.sweep.due);
@@ -156,7 +159,9 @@ impl Node {
         }
         let entries = std::mem::take(&mut self.outbox.entries);
         self.outbox.bytes = 0;
-        self.outbox.published = now.mono;
+        let frames = &mut self.outbox.frames;
+        let wait = frames.borrow(FRAMES_PER_SECOND, FRAMES_AT_ONCE, now.mono);
+        self.outbox.due = now.mono + wait;
         let ack_wanted = std::mem::take(&mut self.outbox.ack_wanted);
         let origin = self.replica.identity().origin;
         let log = Frame::Log(LogFrame {
