@@ -1,0 +1,57 @@
+//! What processes and cores have used, from `/proc`.
+
+use std::fs;
+
+/// On-CPU time of all threads of these processes so far, in nanoseconds.
+pub(crate) fn cpu(pids: &[u32]) -> u64 {
+    let mut nanos = 0;
+    for pid in pids {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            nanos += text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
+        }
+    }
+    nanos
+}
+
+/// Resident memory of these processes, in bytes.
+pub(crate) fn resident(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kilobytes << 10)
+    };
+    pids.iter().filter_map(of).sum()
+}
+
+/// Whether all of these processes are there and no zombies.
+pub(crate) fn alive(pids: &[u32]) -> bool {
+    pids.iter().all(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        text.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    })
+}
+
+/// What all cores have done so far, in clock ticks of 10 ms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cores {
+    /// Not idle, without what was stolen.
+    pub(crate) busy: u64,
+    /// Taken by the host.
+    pub(crate) stolen: u64,
+}
+
+/// Nanoseconds of a tick.
+pub(crate) const TICK_NANOS: u64 = 10_000_000;
+
+/// As of now.
+pub(crate) fn cores() -> Cores {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let at = |place: usize| ticks.get(place).copied().unwrap_or(0);
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    Cores { busy: at(0) + at(1) + at(2) + at(5) + at(6), stolen: at(7) }
+}
