@@ -11,7 +11,10 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) const MILLI: u64 = 1_000_000;
 
 /// Nanoseconds since the first call in this process.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 pub(crate) fn now() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -21,7 +24,11 @@ pub(crate) fn now() -> u64 {
 pub(crate) fn rest(nanos: u64) {
     let seconds = i64::try_from(nanos / SECOND).unwrap_or(i64::MAX);
     let rest = i64::try_from(nanos % SECOND).unwrap_or(0);
-    nanosleep(&Timespec { tv_sec: seconds, tv_nsec: rest });
+    // A signal may end it early; nobody relies on its length.
+    let _early = nanosleep(&Timespec {
+        tv_sec: seconds,
+        tv_nsec: rest,
+    });
 }
 
 /// Looks every few milliseconds until `condition` gives something, for `within` nanoseconds at most.

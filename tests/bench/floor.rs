@@ -46,10 +46,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     setrlimit(Resource::Nofile, files)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
-    crate::print(format_args!("{{\"ready\":\"floor\",\"http\":\"http://{}\"}}", listener.local_addr()?))?;
+    crate::print(format_args!(
+        "{{\"ready\":\"floor\",\"http\":\"http://{}\"}}",
+        listener.local_addr()?
+    ))?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
-    let mut floor = Floor { clients: Vec::new(), out: Vec::new(), batch: options.flag("batch") };
+    epoll::add(
+        &poll,
+        &listener,
+        epoll::EventData::new_u64(LISTENER),
+        epoll::EventFlags::IN,
+    )?;
+    let mut floor = Floor {
+        clients: Vec::new(),
+        out: Vec::new(),
+        batch: options.flag("batch"),
+    };
     let mut events = Vec::with_capacity(EVENTS_MAX);
     let mut buffer = vec![0; READ_MAX];
     loop {
@@ -65,9 +77,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 socket.set_nodelay(true)?;
                 socket.set_nonblocking(true)?;
                 let number = floor.clients.len() as u64;
-                epoll::add(&poll, &socket, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+                epoll::add(
+                    &poll,
+                    &socket,
+                    epoll::EventData::new_u64(number),
+                    epoll::EventFlags::IN,
+                )?;
                 let (partial, unsent) = (Vec::new(), Vec::new());
-                floor.clients.push(Some(Client { socket, upgraded: false, partial, unsent }));
+                floor.clients.push(Some(Client {
+                    socket,
+                    upgraded: false,
+                    partial,
+                    unsent,
+                }));
             }
         }
         floor.write();
@@ -101,7 +123,12 @@ impl Floor {
             if found.first >= CLOSE || !found.masked {
                 continue;
             }
-            let mask = [bytes[found.start - 4], bytes[found.start - 3], bytes[found.start - 2], bytes[found.start - 1]];
+            let mask = [
+                bytes[found.start - 4],
+                bytes[found.start - 3],
+                bytes[found.start - 2],
+                bytes[found.start - 1],
+            ];
             let payload = &mut bytes[found.start..found.end];
             for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
                 *byte ^= mask;
@@ -123,7 +150,12 @@ impl Floor {
         if self.out.is_empty() {
             return;
         }
-        for client in self.clients.iter_mut().flatten().filter(|client| client.upgraded) {
+        for client in self
+            .clients
+            .iter_mut()
+            .flatten()
+            .filter(|client| client.upgraded)
+        {
             if !client.unsent.is_empty() {
                 client.unsent.extend_from_slice(&self.out);
                 let all = std::mem::take(&mut client.unsent);
@@ -146,7 +178,9 @@ impl Client {
 
 fn upgrade(client: &mut Client, head: &[u8]) {
     let head = String::from_utf8_lossy(head);
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let key = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
     let accept = derive_accept_key(key.unwrap_or_default().as_bytes());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -19,7 +19,11 @@ pub(crate) struct Histogram {
 impl Histogram {
     /// Empty.
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; 64 * PARTS as usize], count: 0, longest: 0 }
+        Self {
+            counts: vec![0; 64 * PARTS as usize],
+            count: 0,
+            longest: 0,
+        }
     }
 
     /// Adds a time in nanoseconds.
@@ -42,7 +46,11 @@ impl Histogram {
             passed += count;
             if passed >= wanted {
                 let (power, part) = (place as u64 / PARTS, place as u64 % PARTS);
-                let value = if power == 0 { part } else { (PARTS + part) << (power - 1) };
+                let value = if power == 0 {
+                    part
+                } else {
+                    (PARTS + part) << (power - 1)
+                };
                 return (value << UNIT_LOG).min(self.longest);
             }
         }

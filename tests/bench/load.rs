@@ -20,6 +20,8 @@ const ENTERS_WITHIN: u64 = 90 * SECOND;
 const STRAGGLES: u64 = 3 * SECOND;
 /// And in all.
 const DRAINS_WITHIN: u64 = 60 * SECOND;
+/// Messages that are said at once to fill a history.
+const FILL: u32 = 200;
 /// Above this share of a core the generator is the limit.
 const SATURATED: f64 = 0.9;
 
@@ -44,7 +46,7 @@ struct Load {
 /// # Errors
 /// The options make no sense, or a client was refused or lost its connection.
 pub(crate) fn run(mut options: Options) -> Result<Value> {
-    let mode = options.free("which: fanout, saturate or idle")?;
+    let mode = options.free("which: fanout, saturate, idle or fill")?;
     if let Some(core) = options.number("core")? {
         crate::pin(core)?;
     }
@@ -54,7 +56,11 @@ pub(crate) fn run(mut options: Options) -> Result<Value> {
     setrlimit(Resource::Nofile, files)?;
     let urls = options.all("url");
     ensure!(!urls.is_empty(), "--url is missing");
-    let pids = options.all("pid").iter().map(|pid| pid.parse()).collect::<Result<Vec<u32>, _>>()?;
+    let pids = options
+        .all("pid")
+        .iter()
+        .map(|pid| pid.parse())
+        .collect::<Result<Vec<u32>, _>>()?;
     ensure!(alive(&pids), "a --pid is no running process");
     let protocol = options.text("proto").unwrap_or_else(|| "plain".to_owned());
     let protocol = Protocol::named(&protocol).context("--proto: plain, chat, nats or socketio")?;
@@ -72,12 +78,18 @@ pub(crate) fn run(mut options: Options) -> Result<Value> {
     let copies = options.number("copies")?.unwrap_or(0) as u32;
     let shape = Shape::new(protocol, tag(rand::random()), bytes, copies);
     let own = u32::try_from(getpid().as_raw_nonzero().get())?;
-    let mut load = Load { swarm: Swarm::new(crowd, shape)?, pids, own, options };
+    let mut load = Load {
+        swarm: Swarm::new(crowd, shape)?,
+        pids,
+        own,
+        options,
+    };
     match mode.as_str() {
         "idle" => load.idle(),
         "fanout" => load.talk(false),
         "saturate" => load.talk(true),
-        other => bail!("{other}: fanout, saturate or idle"),
+        "fill" => load.fill(),
+        other => bail!("{other}: fanout, saturate, idle or fill"),
     }
 }
 
@@ -85,9 +97,15 @@ pub(crate) fn run(mut options: Options) -> Result<Value> {
 fn senders_of(crowd: &Crowd, senders: usize, node: Option<usize>) -> Result<Vec<usize>> {
     let of_node = |client: &usize| node.is_none_or(|node| client % crowd.urls.len() == node - 1);
     let able: Vec<usize> = (0..crowd.clients).filter(of_node).collect();
-    ensure!(senders <= able.len(), "{senders} senders, but {} clients that may send", able.len());
+    ensure!(
+        senders <= able.len(),
+        "{senders} senders, but {} clients that may send",
+        able.len()
+    );
     ensure!(senders <= SENDERS_MAX, "at most {SENDERS_MAX} senders");
-    Ok((0..senders).map(|place| able[place * able.len() / senders]).collect())
+    Ok((0..senders)
+        .map(|place| able[place * able.len() / senders])
+        .collect())
 }
 
 impl Load {
@@ -120,8 +138,10 @@ impl Load {
         result["rss_bytes_per_conn"] = json!((resident(&self.pids) as f64 - base as f64) / clients);
         result["base_rss_bytes"] = json!(base);
         result["cpu_us_per_accept"] = json!((after.server - before.server) as f64 / 1e3 / clients);
-        result["accepts_per_s"] = json!(clients * SECOND as f64 / (after.time - before.time) as f64);
-        result["idle_cores"] = json!((held.server - after.server) as f64 / (held.time - after.time) as f64);
+        result["accepts_per_s"] =
+            json!(clients * SECOND as f64 / (after.time - before.time) as f64);
+        result["idle_cores"] =
+            json!((held.server - after.server) as f64 / (held.time - after.time) as f64);
         Ok(result)
     }
 
@@ -130,16 +150,24 @@ impl Load {
         let base = resident(&self.pids);
         self.swarm.enter(ENTERS_WITHIN)?;
         // Joins are told around, in a crowd once a second: that is not what is measured.
-        self.swarm.pump(now() + self.seconds("settle", 1.0)?, false)?;
+        self.swarm
+            .pump(now() + self.seconds("settle", 1.0)?, false)?;
         let rss = resident(&self.pids) as f64 - base as f64;
         let start = now();
         let begin = start + self.seconds("warmup", 2.0)?;
         let end = begin + self.seconds("secs", 10.0)?;
         self.swarm.timed_from = begin;
-        let (before, after) = if closed_loop { self.saturate(begin, end)? } else { self.schedule(start, begin, end)? };
+        let (before, after) = if closed_loop {
+            self.saturate(begin, end)?
+        } else {
+            self.schedule(start, begin, end)?
+        };
         self.swarm.closed_loop = false;
         let stop = now() + DRAINS_WITHIN;
-        while self.swarm.lost() > 0 && now() < stop && now() < self.swarm.last_delivery.max(after.time) + STRAGGLES {
+        while self.swarm.lost() > 0
+            && now() < stop
+            && now() < self.swarm.last_delivery.max(after.time) + STRAGGLES
+        {
             self.swarm.pump(now() + SECOND / 50, false)?;
         }
         ensure!(alive(&self.pids), "a server died");
@@ -149,6 +177,22 @@ impl Load {
         result["rss_bytes"] = json!(resident(&self.pids));
         self.add_deliveries(&mut result, &before, &after);
         Ok(result)
+    }
+
+    /// Has `--count` messages said by the first sender, some at a time.
+    fn fill(&mut self) -> Result<Value> {
+        self.swarm.enter(ENTERS_WITHIN)?;
+        let mut left = self.options.number("count")?.unwrap_or(1000) as u32;
+        while left > 0 {
+            let some = left.min(FILL);
+            self.swarm.say(0, some, now())?;
+            left -= some;
+            let stop = now() + STRAGGLES;
+            while self.swarm.lost() > 0 && now() < stop {
+                self.swarm.pump(stop, true)?;
+            }
+        }
+        Ok(json!({ "mode": "fill", "lost": self.swarm.lost() }))
     }
 
     fn schedule(&mut self, start: u64, begin: u64, end: u64) -> Result<(Reading, Reading)> {

@@ -10,23 +10,69 @@
 
 mod clock;
 mod floor;
+mod growth;
 mod hist;
 mod load;
 mod marks;
 mod options;
+mod plot;
 mod procs;
 mod proto;
+mod report;
+mod runner;
+mod scenarios;
+mod servers;
 mod swarm;
 mod wire;
 
 use std::fmt::Display;
+use std::fs;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use options::Options;
+use runner::Runner;
+use servers::{folder, workspace};
+
+/// All servers run on this core.
+pub(crate) const SERVER_CORE: usize = 0;
+/// The load generator runs on this one.
+pub(crate) const LOAD_CORE: usize = 1;
+
+const HELP: &str = "\
+usage: scripts/bench [run|mesh|growth|all] [OPTIONS]
+
+  run      the scenarios, beside other servers, and what chatnode is held to (the default)
+  mesh     messages a second across 2 to 20 nodes, and what one costs each node
+  growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
+           how long joining and repair take; with plots
+  all      all of it (some two hours with three repetitions)
+
+  --reps N          repetitions, interleaved over the peers; 3
+  --only A,B        only these scenarios or tables
+  --peers A,B       only these servers: chatnode, chat.v1, floor, floor-batch, uws, nats, socketio
+  --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
+  --publish         the report goes to BENCHMARKS.md, too, and its plots to docs/bench/
+
+Results: target/bench/report.md, *.svg, results.jsonl (a line a measurement), logs/ of the servers.
+A server that cannot be installed is left out with a line that says why: uws needs python3 with
+venv and pip, nats and redis come with apt-get, socketio needs npm.
+
+Parts, for use alone:
+  bench floor [--batch]     the least server there can be; prints its URL
+  bench load MODE --url URL [--url URL …] --pid PID [--pid PID …] [--core N] [OPTIONS]
+      fanout                --rate R messages a second on a fixed schedule, --burst K at once
+      saturate              --inflight W; who has its own message back says the next
+      idle                  connections are opened and held for --hold S
+      fill                  --count N messages are said by one client
+    --proto plain|chat|nats|socketio  --clients N  --senders N  --sender-node N  --bytes N
+    --rooms N  --rooms-each N  --copies N  --warmup S  --secs S  --settle S
+  for example:
+    target/release/chatnode --registry none --rate-limit 0 &
+    target/release/examples/bench load saturate --url ws://127.0.0.1:PORT --pid $! --senders 8";
 
 fn main() -> ExitCode {
     match run() {
@@ -44,7 +90,49 @@ fn run() -> Result<()> {
     match what.as_str() {
         "load" => print(load::run(options)?)?,
         "floor" => floor::run(&options)?,
-        _ => {}
+        _ if what == "help" || options.flag("help") => print(HELP)?,
+        "run" | "mesh" | "growth" | "all" => measure(&what, &options)?,
+        other => bail!("{other}: there is run, mesh, growth, all, load, floor and help"),
+    }
+    Ok(())
+}
+
+/// Runs what is wanted and writes the report.
+fn measure(what: &str, options: &Options) -> Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    ensure!(
+        cores > LOAD_CORE,
+        "two cores are needed, one for servers and one for the generator"
+    );
+    let mut runner = Runner::new(options)?;
+    let mut body = String::new();
+    if matches!(what, "run" | "all") {
+        body += &report::scenarios(&runner.scenarios()?);
+    }
+    if matches!(what, "mesh" | "all") {
+        body += &growth::mesh(&mut runner)?;
+    }
+    if matches!(what, "growth" | "all") {
+        body += &growth::growth(&mut runner)?;
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let text = report::opening(&runner, &args.join(" ")) + &body;
+    let folder = folder();
+    let path = folder.join("report.md");
+    fs::write(&path, text.replace("(PLOTS/", "("))?;
+    say(format_args!("written: {}", path.display()));
+    if options.flag("publish") {
+        let docs = workspace().join("docs/bench");
+        fs::create_dir_all(&docs)?;
+        for piece in text.split("(PLOTS/").skip(1) {
+            let name = piece.split(')').next().unwrap_or_default();
+            fs::copy(folder.join(name), docs.join(name))?;
+        }
+        fs::write(
+            workspace().join("BENCHMARKS.md"),
+            text.replace("(PLOTS/", "(docs/bench/"),
+        )?;
+        say("written: BENCHMARKS.md and docs/bench/");
     }
     Ok(())
 }

@@ -87,7 +87,11 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// For so many clients and senders.
     pub(crate) fn new(clients: usize, senders: usize) -> Self {
-        Self { senders, next: vec![0; clients * senders], ..Self::default() }
+        Self {
+            senders,
+            next: vec![0; clients * senders],
+            ..Self::default()
+        }
     }
 
     /// A message arrived at a client. False if it had arrived before.
@@ -149,7 +153,10 @@ mod tests {
     fn a_mark_is_read_as_it_was_written() {
         let run = tag(77_777);
         for (sender, number) in [(0, 0), (4095, NUMBERS_MAX - 1), (9, 1_234_567)] {
-            assert_eq!(read(run, &mark(run, sender, number)), Some((sender, number)));
+            assert_eq!(
+                read(run, &mark(run, sender, number)),
+                Some((sender, number))
+            );
         }
         assert_eq!(read(run, &mark(tag(5), 1, 1)), None, "another run's");
         assert_eq!(read(run, &mark(run, 1, 1)[..9]), None, "cut short");
@@ -175,6 +182,9 @@ mod tests {
         assert_eq!((ledger.doubled, ledger.reordered, ledger.astray), (2, 1, 1));
         // Of sender 0: client 1 lacks number 1. Of sender 1: nobody has got its one message.
         assert_eq!(ledger.lost(&[4, 1], |_, _| true), 1 + 2);
-        assert_eq!(ledger.lost(&[4, 1], |client, sender| sender == 0 || client == 0), 2);
+        assert_eq!(
+            ledger.lost(&[4, 1], |client, sender| sender == 0 || client == 0),
+            2
+        );
     }
 }

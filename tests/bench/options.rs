@@ -25,9 +25,13 @@ impl Options {
         while let Some(arg) = args.next() {
             match arg.strip_prefix("--") {
                 None => options.words.push(arg),
-                Some(name) if FLAGS.contains(&name) => options.named.push((name.to_owned(), String::new())),
+                Some(name) if FLAGS.contains(&name) => {
+                    options.named.push((name.to_owned(), String::new()))
+                }
                 Some(name) => {
-                    let value = args.next().with_context(|| format!("--{name} needs a value"))?;
+                    let value = args
+                        .next()
+                        .with_context(|| format!("--{name} needs a value"))?;
                     options.named.push((name.to_owned(), value));
                 }
             }
@@ -64,7 +68,8 @@ impl Options {
 
     /// The values of a name that takes a list with commas.
     pub(crate) fn list(&self, name: &str) -> Option<Vec<String>> {
-        self.text(name).map(|text| text.split(',').map(str::to_owned).collect())
+        self.text(name)
+            .map(|text| text.split(',').map(str::to_owned).collect())
     }
 
     /// A number.
@@ -88,6 +93,8 @@ impl Options {
             return Ok(None);
         };
         let value = text.parse().ok();
-        value.map(Some).with_context(|| format!("--{name} {text}: not a number that fits"))
+        value
+            .map(Some)
+            .with_context(|| format!("--{name} {text}: not a number that fits"))
     }
 }

@@ -9,7 +9,11 @@ pub(crate) fn cpu(pids: &[u32]) -> u64 {
         let threads = fs::read_dir(format!("/proc/{pid}/task"));
         for thread in threads.into_iter().flatten().flatten() {
             let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            nanos += text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0);
+            nanos += text
+                .split(' ')
+                .next()
+                .and_then(|first| first.parse().ok())
+                .unwrap_or(0);
         }
     }
     nanos
@@ -30,7 +34,9 @@ pub(crate) fn resident(pids: &[u32]) -> u64 {
 pub(crate) fn alive(pids: &[u32]) -> bool {
     pids.iter().all(|pid| {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        text.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+        text.rsplit(") ")
+            .next()
+            .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
     })
 }
 
@@ -50,8 +56,15 @@ pub(crate) const TICK_NANOS: u64 = 10_000_000;
 pub(crate) fn cores() -> Cores {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     let at = |place: usize| ticks.get(place).copied().unwrap_or(0);
     // user, nice, system, idle, iowait, irq, softirq, steal
-    Cores { busy: at(0) + at(1) + at(2) + at(5) + at(6), stolen: at(7) }
+    Cores {
+        busy: at(0) + at(1) + at(2) + at(5) + at(6),
+        stolen: at(7),
+    }
 }

@@ -67,14 +67,20 @@ impl Protocol {
                 let mut lines = format!("{{\"id\":1,\"hello\":{{\"name\":\"u{client:05}\"}}}}");
                 for (place, room) in rooms.iter().enumerate() {
                     let id = place + 2;
-                    let join = format!("\n{{\"id\":{id},\"join\":{{\"room\":\"r{room}\",\"history\":0}}}}");
+                    let join = format!(
+                        "\n{{\"id\":{id},\"join\":{{\"room\":\"r{room}\",\"history\":0}}}}"
+                    );
                     lines.push_str(&join);
                 }
                 put(out, TEXT, lines.as_bytes());
                 Joining::Waits(rooms.len() as u32 + 1)
             }
             Self::Nats => {
-                put(out, BINARY, b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB bench 1\r\nPING\r\n");
+                put(
+                    out,
+                    BINARY,
+                    b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nSUB bench 1\r\nPING\r\n",
+                );
                 Joining::Waits(1)
             }
             Self::SocketIo => Joining::Waits(2),
@@ -85,7 +91,9 @@ impl Protocol {
     pub(crate) fn step(self, payload: &[u8], waits: u32, out: &mut Vec<u8>) -> Joining {
         let answers = match self {
             Self::Plain => waits,
-            Self::Chat => lines(payload).filter(|line| line.starts_with(b"{\"id\":")).count() as u32,
+            Self::Chat => lines(payload)
+                .filter(|line| line.starts_with(b"{\"id\":"))
+                .count() as u32,
             Self::Nats => u32::from(has(payload, b"PONG")),
             Self::SocketIo => {
                 if payload.starts_with(b"0") {
@@ -104,7 +112,13 @@ impl Protocol {
 impl Shape {
     /// Messages of so many bytes (a mark's at least) in this protocol.
     pub(crate) fn new(protocol: Protocol, tag: Tag, bytes: usize, copies: u32) -> Self {
-        Self { protocol, tag, bytes: bytes.max(MARK), copies, guess: 0 }
+        Self {
+            protocol,
+            tag,
+            bytes: bytes.max(MARK),
+            copies,
+            guess: 0,
+        }
     }
 
     /// The frame by which a sender says its message of this number.
@@ -121,7 +135,11 @@ impl Shape {
                 );
                 (TEXT, before, format!("\",\"copies\":{}}}}}", self.copies))
             }
-            Protocol::Nats => (BINARY, format!("PUB bench {}\r\n", self.bytes), "\r\n".to_owned()),
+            Protocol::Nats => (
+                BINARY,
+                format!("PUB bench {}\r\n", self.bytes),
+                "\r\n".to_owned(),
+            ),
             Protocol::SocketIo => (TEXT, "42[\"chat\",\"".to_owned(), "\"]".to_owned()),
         };
         put_head(out, first, before.len() + self.bytes + after.len(), true);
@@ -134,7 +152,12 @@ impl Shape {
     /// Finds all messages in the payload of a frame, and tells `found` sender and number of each.
     /// What must be answered is answered in `out`.
     #[inline]
-    pub(crate) fn scan(&mut self, payload: &[u8], out: &mut Vec<u8>, mut found: impl FnMut(u32, u32)) {
+    pub(crate) fn scan(
+        &mut self,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+        mut found: impl FnMut(u32, u32),
+    ) {
         // After the text: `"}}` and a line break; a line break; `"]`.
         let after = match self.protocol {
             Protocol::Plain => {
@@ -148,7 +171,9 @@ impl Shape {
         };
         let mut from = 0;
         while from < payload.len() {
-            let guessed = payload.get(from + self.guess..).and_then(|rest| read(self.tag, rest));
+            let guessed = payload
+                .get(from + self.guess..)
+                .and_then(|rest| read(self.tag, rest));
             let (sender, number) = match guessed {
                 Some(both) => both,
                 None => match self.search(&payload[from..]) {
@@ -208,14 +233,21 @@ mod tests {
 
     fn found(shape: &mut Shape, payload: &[u8]) -> (Vec<(u32, u32)>, Vec<u8>) {
         let (mut all, mut out) = (Vec::new(), Vec::new());
-        shape.scan(payload, &mut out, |sender, number| all.push((sender, number)));
+        shape.scan(payload, &mut out, |sender, number| {
+            all.push((sender, number))
+        });
         (all, out)
     }
 
     /// Goal: each protocol finds the messages that it says. Method: its own frames, scanned.
     #[test]
     fn what_is_said_is_found() {
-        for protocol in [Protocol::Plain, Protocol::Chat, Protocol::Nats, Protocol::SocketIo] {
+        for protocol in [
+            Protocol::Plain,
+            Protocol::Chat,
+            Protocol::Nats,
+            Protocol::SocketIo,
+        ] {
             for bytes in [MARK, 100, 4096] {
                 let mut shape = Shape::new(protocol, tag(3), bytes, 0);
                 let mut out = Vec::new();
@@ -234,15 +266,31 @@ mod tests {
         let mut shape = Shape::new(Protocol::Chat, run, 12, 0);
         let push = |number: u32| {
             let mark = mark(run, 1, number);
-            let (text, mid) = (str::from_utf8(&mark).unwrap(), str::from_utf8(&mark[1..]).unwrap());
+            let (text, mid) = (
+                str::from_utf8(&mark).unwrap(),
+                str::from_utf8(&mark[1..]).unwrap(),
+            );
             let id = 10u32.pow(number);
-            format!("{{\"msg\":{{\"room\":\"r0\",\"id\":\"o.{id}\",\"mid\":\"{mid}\",\"text\":\"{text}aa\"}}}}")
+            format!(
+                "{{\"msg\":{{\"room\":\"r0\",\"id\":\"o.{id}\",\"mid\":\"{mid}\",\"text\":\"{text}aa\"}}}}"
+            )
         };
         let reply = "{\"id\":104,\"send\":{\"id\":\"o.1\",\"ts\":1,\"copies\":0}}".to_owned();
-        let all = [push(0), push(1), reply.clone(), push(2), push(3), "{}".to_owned()].join("\n");
+        let all = [
+            push(0),
+            push(1),
+            reply.clone(),
+            push(2),
+            push(3),
+            "{}".to_owned(),
+        ]
+        .join("\n");
         let (messages, out) = found(&mut shape, all.as_bytes());
         assert_eq!(messages, [(1, 0), (1, 1), (1, 2), (1, 3)]);
-        assert_eq!(frame(&out, 0).map(|pong| &out[pong.start..pong.end]), Some(&b"{}"[..]));
+        assert_eq!(
+            frame(&out, 0).map(|pong| &out[pong.start..pong.end]),
+            Some(&b"{}"[..])
+        );
         assert_eq!(found(&mut shape, reply.as_bytes()).0, []);
     }
 }

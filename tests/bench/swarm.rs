@@ -44,7 +44,9 @@ impl Crowd {
     /// The rooms of a client.
     pub(crate) fn rooms_of(&self, client: usize) -> Vec<usize> {
         let first = client * self.rooms_each;
-        (first..first + self.rooms_each).map(|room| room % self.rooms).collect()
+        (first..first + self.rooms_each)
+            .map(|room| room % self.rooms)
+            .collect()
     }
 
     /// Whether what a sender says is for a client.
@@ -147,11 +149,18 @@ impl Swarm {
     pub(crate) fn enter(&mut self, within: u64) -> Result<()> {
         let end = now() + within;
         while self.joined < self.crowd.clients {
-            while self.clients.len() < self.crowd.clients && self.clients.len() - self.joined < ENTERING_MAX {
+            while self.clients.len() < self.crowd.clients
+                && self.clients.len() - self.joined < ENTERING_MAX
+            {
                 self.open()?;
             }
             self.pump(now() + 5 * MILLI, true)?;
-            ensure!(now() < end, "only {} of {} clients came in", self.joined, self.crowd.clients);
+            ensure!(
+                now() < end,
+                "only {} of {} clients came in",
+                self.joined,
+                self.crowd.clients
+            );
         }
         Ok(())
     }
@@ -159,12 +168,22 @@ impl Swarm {
     fn open(&mut self) -> Result<()> {
         let number = self.clients.len();
         let url = &self.crowd.urls[number % self.crowd.urls.len()];
-        let mut socket = TcpStream::connect(host(url)).with_context(|| format!("client {number} to {url}"))?;
+        let mut socket =
+            TcpStream::connect(host(url)).with_context(|| format!("client {number} to {url}"))?;
         socket.set_nodelay(true)?;
         socket.write_all(request(host(url), self.shape.protocol.path()).as_bytes())?;
         socket.set_nonblocking(true)?;
-        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN)?;
-        let sender = self.crowd.senders.iter().position(|client| *client == number);
+        epoll::add(
+            &self.epoll,
+            &socket,
+            epoll::EventData::new_u64(number as u64),
+            epoll::EventFlags::IN,
+        )?;
+        let sender = self
+            .crowd
+            .senders
+            .iter()
+            .position(|client| *client == number);
         self.clients.push(Client {
             socket,
             stage: Stage::Handshake,
@@ -190,8 +209,15 @@ impl Swarm {
             }
             // Epoll waits in whole milliseconds: the last one is passed by looking each tick.
             let left = until.saturating_sub(time);
-            let wait = if left > 2 * MILLI { (left - MILLI).min(SECOND / 2) } else { 0 };
-            let wait = Timespec { tv_sec: 0, tv_nsec: i64::try_from(wait).unwrap_or(0) };
+            let wait = if left > 2 * MILLI {
+                (left - MILLI).min(SECOND / 2)
+            } else {
+                0
+            };
+            let wait = Timespec {
+                tv_sec: 0,
+                tv_nsec: i64::try_from(wait).unwrap_or(0),
+            };
             self.events.clear();
             let came = epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&wait));
             if !matches!(came, Err(rustix::io::Errno::INTR)) {
@@ -216,8 +242,10 @@ impl Swarm {
         if flags.contains(epoll::EventFlags::OUT) {
             self.flush(number)?;
         }
-        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-            self.read(number).with_context(|| format!("client {number}"))?;
+        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR)
+        {
+            self.read(number)
+                .with_context(|| format!("client {number}"))?;
         }
         Ok(())
     }
@@ -233,7 +261,11 @@ impl Swarm {
         let got = match client.socket.read(&mut self.buffer[held..]) {
             Ok(0) => bail!("the server closed the connection"),
             Ok(got) => got,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
             Err(error) => return Err(error.into()),
         };
         self.counts.reads += 1;
@@ -241,7 +273,9 @@ impl Swarm {
         let buffer = std::mem::take(&mut self.buffer);
         let parsed = self.parse(number, &buffer[..held + got]);
         if let Ok(from) = parsed {
-            self.clients[number].partial.extend_from_slice(&buffer[from..held + got]);
+            self.clients[number]
+                .partial
+                .extend_from_slice(&buffer[from..held + got]);
         }
         self.buffer = buffer;
         parsed.map(drop)
@@ -286,7 +320,17 @@ impl Swarm {
     #[inline]
     fn take(&mut self, number: usize, payload: &[u8], time: u64) {
         let own = self.clients[number].sender;
-        let Self { shape, out, ledger, counts, latency, due, owed, owing, .. } = self;
+        let Self {
+            shape,
+            out,
+            ledger,
+            counts,
+            latency,
+            due,
+            owed,
+            owing,
+            ..
+        } = self;
         let (timed_from, closed_loop) = (self.timed_from, self.closed_loop);
         let mut any = false;
         shape.scan(payload, out, |sender, message| {
@@ -295,7 +339,10 @@ impl Swarm {
             }
             any = true;
             counts.deliveries += 1;
-            let due = due[sender as usize].get(message as usize).copied().unwrap_or(time);
+            let due = due[sender as usize]
+                .get(message as usize)
+                .copied()
+                .unwrap_or(time);
             if due >= timed_from {
                 latency.add(time.saturating_sub(due));
             }
@@ -318,7 +365,9 @@ impl Swarm {
             (PING, _) => put(&mut self.out, PONG, payload),
             (PONG, _) => {}
             (CLOSE, _) => {
-                let code = payload.get(..2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
+                let code = payload
+                    .get(..2)
+                    .map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
                 bail!("the server closed with {code}");
             }
             (_, Stage::Waits(left)) => {
@@ -350,7 +399,10 @@ impl Swarm {
         let mut out = std::mem::take(&mut self.out);
         for _ in 0..count {
             let number = self.due[sender as usize].len() as u32;
-            ensure!(number < NUMBERS_MAX, "sender {sender} has said all that it can");
+            ensure!(
+                number < NUMBERS_MAX,
+                "sender {sender} has said all that it can"
+            );
             self.due[sender as usize].push(due);
             self.shape.say(sender, number, room, &mut out);
         }
@@ -382,7 +434,11 @@ impl Swarm {
     fn send(&mut self, number: usize, bytes: &[u8]) -> Result<()> {
         let client = &mut self.clients[number];
         client.unsent.extend_from_slice(bytes);
-        if client.waits { Ok(()) } else { self.flush(number) }
+        if client.waits {
+            Ok(())
+        } else {
+            self.flush(number)
+        }
     }
 
     fn flush(&mut self, number: usize) -> Result<()> {
@@ -411,6 +467,8 @@ impl Swarm {
 
     /// Whether every message reached everybody that it is for.
     pub(crate) fn lost(&self) -> u64 {
-        self.ledger.lost(&self.said(), |client, sender| self.crowd.hears(client, sender))
+        self.ledger.lost(&self.said(), |client, sender| {
+            self.crowd.hears(client, sender)
+        })
     }
 }

@@ -57,7 +57,12 @@ pub(crate) fn frame(bytes: &[u8], from: usize) -> Option<Frame> {
         start += 4;
     }
     let end = start.checked_add(length)?;
-    (end <= bytes.len()).then_some(Frame { first: head[0], masked, start, end })
+    (end <= bytes.len()).then_some(Frame {
+        first: head[0],
+        masked,
+        start,
+        end,
+    })
 }
 
 /// The head of a frame of so many bytes.
@@ -108,7 +113,12 @@ mod tests {
                 let start = bytes.len();
                 bytes.resize(start + length, b'x');
                 let end = bytes.len();
-                let found = Frame { first: TEXT, masked, start, end };
+                let found = Frame {
+                    first: TEXT,
+                    masked,
+                    start,
+                    end,
+                };
                 assert_eq!(frame(&bytes, 3), Some(found));
                 let cuts = (3..start).chain(end.saturating_sub(3).max(start)..end);
                 for cut in cuts {

@@ -1,0 +1,278 @@
+//! Runs measurements: fresh servers, one load generator, one line of `results.jsonl` each.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::clock::{SECOND, now};
+use crate::options::Options;
+use crate::scenarios::{Metric, PEERS, SCENARIOS, Scenario};
+use crate::servers::{Servers, folder, prepare};
+use crate::{LOAD_CORE, say};
+
+/// File descriptors that a server wants beside its clients' (chatnode keeps 384 for others).
+const FILES_BESIDE: usize = 400;
+
+/// One measurement.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) scenario: String,
+    pub(crate) peer: String,
+    pub(crate) rep: usize,
+    pub(crate) figures: Value,
+}
+
+impl Row {
+    /// A figure of it.
+    pub(crate) fn figure(&self, field: &str) -> Option<f64> {
+        self.figures[field].as_f64()
+    }
+}
+
+/// What a person asked for, and what is there to do it with.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) reps: usize,
+    pub(crate) quick: bool,
+    only: Option<Vec<String>>,
+    peers: Option<Vec<String>>,
+    /// Whether a peer can be had, once it was tried.
+    there: BTreeMap<String, bool>,
+    /// What was left out, and why.
+    pub(crate) skipped: Vec<String>,
+    /// Highest number of clients that the limit of open files allows.
+    pub(crate) clients_max: usize,
+}
+
+impl Runner {
+    /// By the command line.
+    ///
+    /// # Errors
+    /// It names what there is not.
+    pub(crate) fn new(options: &Options) -> Result<Self> {
+        let quick = options.flag("quick");
+        let only = options.list("only");
+        for name in only.iter().flatten() {
+            let names = || {
+                SCENARIOS
+                    .iter()
+                    .map(|scenario| scenario.name)
+                    .chain(crate::growth::names())
+            };
+            ensure!(
+                names().any(|known| known == name),
+                "--only {name}: there are {}",
+                names().collect::<Vec<_>>().join(", ")
+            );
+        }
+        let peers = options.list("peers");
+        for name in peers.iter().flatten() {
+            ensure!(
+                PEERS.contains(&name.as_str()),
+                "--peers {name}: there are {}",
+                PEERS.join(", ")
+            );
+        }
+        fs::create_dir_all(folder())?;
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let files = files.map_or(usize::MAX, |files| {
+            usize::try_from(files).unwrap_or(usize::MAX)
+        });
+        Ok(Self {
+            reps: options
+                .number("reps")?
+                .unwrap_or(if quick { 1 } else { 3 })
+                .max(1),
+            quick,
+            only,
+            peers,
+            there: BTreeMap::new(),
+            skipped: Vec::new(),
+            clients_max: files.saturating_sub(FILES_BESIDE),
+        })
+    }
+
+    /// Whether this scenario or growth table is wanted.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|only| only.iter().any(|wanted| wanted == name))
+    }
+
+    /// Whether this peer is wanted and can be had; says once if it cannot.
+    pub(crate) fn has(&mut self, peer: &str) -> bool {
+        if self
+            .peers
+            .as_ref()
+            .is_some_and(|peers| !peers.iter().any(|wanted| wanted == peer))
+        {
+            return false;
+        }
+        if let Some(there) = self.there.get(peer) {
+            return *there;
+        }
+        let prepared = prepare(peer);
+        if let Err(error) = &prepared {
+            self.skip(format!("{peer} is left out: {error:#}"));
+        }
+        self.there.insert(peer.to_owned(), prepared.is_ok());
+        prepared.is_ok()
+    }
+
+    /// Whether this peer was asked for and could be had.
+    pub(crate) fn found(&self, peer: &str) -> bool {
+        self.there.get(peer) == Some(&true)
+    }
+
+    /// Says that something is left out, now and in the report.
+    pub(crate) fn skip(&mut self, what: String) {
+        say(&what);
+        self.skipped.push(what);
+    }
+
+    /// All scenarios that are wanted, repetitions interleaved over the peers.
+    ///
+    /// # Errors
+    /// The results cannot be written.
+    pub(crate) fn scenarios(&mut self) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for scenario in SCENARIOS {
+            if !self.wants(scenario.name) {
+                continue;
+            }
+            say(format_args!("{}: {}", scenario.name, scenario.about));
+            for rep in 1..=self.reps {
+                for peer in scenario.peers {
+                    if self.has(peer) {
+                        rows.extend(self.one(scenario, peer, rep)?);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn one(&mut self, scenario: &Scenario, peer: &str, rep: usize) -> Result<Option<Row>> {
+        let one_node = peer.starts_with("floor") || peer == "uws";
+        let nodes = if one_node { 1 } else { scenario.nodes };
+        let args: Vec<String> = scenario.load.split(' ').map(str::to_owned).collect();
+        let measured = Servers::start(peer, nodes).and_then(|servers| self.load(&servers, &args));
+        self.keep(scenario.name, peer, rep, measured, scenario.metric)
+    }
+
+    /// Writes a measurement down and tells it; one that failed is left out, and that is told too.
+    ///
+    /// # Errors
+    /// The results cannot be written.
+    pub(crate) fn keep(
+        &mut self,
+        scenario: &str,
+        peer: &str,
+        rep: usize,
+        measured: Result<Value>,
+        metric: Metric,
+    ) -> Result<Option<Row>> {
+        let figures = match measured {
+            Ok(figures) => figures,
+            Err(error) => {
+                self.skip(format!("{scenario} rep {rep} {peer} failed: {error:#}"));
+                return Ok(None);
+            }
+        };
+        let row = Row {
+            scenario: scenario.to_owned(),
+            peer: peer.to_owned(),
+            rep,
+            figures,
+        };
+        let line = json!({ "scenario": row.scenario, "peer": row.peer, "rep": rep, "figures": row.figures });
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder().join("results.jsonl"))?;
+        writeln!(file, "{line}")?;
+        let value = row.figure(metric.field).unwrap_or(f64::NAN);
+        let mut notes = String::new();
+        for fault in ["lost", "doubled", "reordered", "astray"] {
+            match row.figure(fault) {
+                Some(count) if count > 0.0 => notes += &format!(", {count} {fault}"),
+                _ => {}
+            }
+        }
+        if row.figures["saturated"] == true {
+            notes += ", the generator was at its limit";
+        }
+        let others = row.figure("others_cores").unwrap_or(0.0);
+        say(format_args!(
+            "  {scenario} {rep}/{} {peer}: {} {}{notes} (others took {others:.2} cores)",
+            self.reps,
+            metric.name,
+            crate::report::shown(metric.field, value),
+        ));
+        Ok(Some(row))
+    }
+
+    /// Runs the load generator on these servers.
+    ///
+    /// # Errors
+    /// It says why it failed.
+    pub(crate) fn load(&self, servers: &Servers, args: &[String]) -> Result<Value> {
+        let mut args = args.to_vec();
+        if self.quick {
+            shorten(&mut args);
+        }
+        limit(&mut args, self.clients_max);
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("load")
+            .args(&args)
+            .args(["--core", &LOAD_CORE.to_string()]);
+        command.args(["--proto", servers.protocol]);
+        for url in &servers.urls {
+            command.args(["--url", url]);
+        }
+        for pid in &servers.pids {
+            command.args(["--pid", &pid.to_string()]);
+        }
+        let begun = now();
+        let output = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .output()?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        let lasted = (now() - begun) / SECOND;
+        ensure!(
+            output.status.success(),
+            "after {lasted} s: {}",
+            told.trim().trim_start_matches("bench: ")
+        );
+        let figures = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&figures).with_context(|| format!("the generator printed {figures}"))
+    }
+}
+
+/// Fewer clients if the limit of open files asks for it.
+fn limit(args: &mut [String], most: usize) {
+    if let Some(place) = args.iter().position(|arg| arg == "--clients") {
+        let asked: usize = args[place + 1].parse().unwrap_or(0);
+        if asked > most {
+            say(format_args!(
+                "  ulimit -n allows {most} clients, not {asked}"
+            ));
+            args[place + 1] = most.to_string();
+        }
+    }
+}
+
+/// For `--quick`: 2 s after 1 s.
+fn shorten(args: &mut [String]) {
+    for (name, most) in [("--secs", "2"), ("--warmup", "1"), ("--hold", "1")] {
+        if let Some(place) = args.iter().position(|arg| arg == name) {
+            most.clone_into(&mut args[place + 1]);
+        }
+    }
+}

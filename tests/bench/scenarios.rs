@@ -1,0 +1,193 @@
+//! The scenarios, whom they are measured on, and what chatnode is held to.
+
+/// All peers, by name. `chat.v1` is chatnode, its clients speaking chat.v1.
+pub(crate) const PEERS: [&str; 7] = [
+    "chatnode",
+    "chat.v1",
+    "floor",
+    "floor-batch",
+    "uws",
+    "nats",
+    "socketio",
+];
+
+/// A figure of a measurement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metric {
+    /// Its field in the generator's JSON.
+    pub(crate) field: &'static str,
+    pub(crate) name: &'static str,
+}
+
+const CPU: Metric = Metric {
+    field: "cpu_us_per_delivery",
+    name: "CPU a delivery",
+};
+const CPU_BYTE: Metric = Metric {
+    field: "cpu_ns_per_byte",
+    name: "CPU a delivered byte",
+};
+const P99: Metric = Metric {
+    field: "p99_us",
+    name: "latency p99",
+};
+const RSS: Metric = Metric {
+    field: "rss_bytes_per_conn",
+    name: "memory a connection",
+};
+const ACCEPT: Metric = Metric {
+    field: "cpu_us_per_accept",
+    name: "CPU an accept",
+};
+
+/// What is asked of a figure of `whose`, as a ratio to the same of `against`, or, without it, as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bar {
+    pub(crate) whose: &'static str,
+    pub(crate) metric: Metric,
+    pub(crate) against: Option<&'static str>,
+    /// May not be passed.
+    pub(crate) bar: Option<f64>,
+    /// Should not be passed.
+    pub(crate) aim: Option<f64>,
+}
+
+const fn bar(metric: Metric, against: &'static str, bar: f64, aim: f64) -> Bar {
+    Bar {
+        whose: "chatnode",
+        metric,
+        against: Some(against),
+        bar: Some(bar),
+        aim: Some(aim),
+    }
+}
+
+/// chat.v1 may cost so much more than plain for each byte that is delivered.
+const CHAT: Bar = Bar {
+    whose: "chat.v1",
+    metric: CPU_BYTE,
+    against: Some("chatnode"),
+    bar: Some(1.25),
+    aim: None,
+};
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) nodes: usize,
+    pub(crate) peers: &'static [&'static str],
+    /// Arguments of the load generator.
+    pub(crate) load: &'static str,
+    /// The figure that progress lines tell.
+    pub(crate) metric: Metric,
+    pub(crate) bars: &'static [Bar],
+}
+
+const LONE: &[&str] = &["chatnode", "chat.v1", "floor", "uws", "socketio"];
+const FULL: &[&str] = &["chatnode", "chat.v1", "uws", "floor-batch"];
+
+/// All of them, in the order in which they run.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "fanout-1",
+        about: "1000 clients, 10 senders, together 50 messages a second: lone messages",
+        nodes: 1,
+        peers: LONE,
+        load: "fanout --clients 1000 --senders 10 --rate 50 --bytes 100 --secs 10 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "floor", 1.15, 1.05), CHAT],
+    },
+    Scenario {
+        name: "fanout-burst",
+        about: "as fanout-1, ten messages at once, five times a second",
+        nodes: 1,
+        peers: &["chatnode", "chat.v1", "uws", "floor"],
+        load: "fanout --clients 1000 --senders 10 --rate 50 --burst 10 --bytes 100 --secs 10 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "uws", 1.1, 0.8), CHAT],
+    },
+    Scenario {
+        name: "saturate-1000",
+        about: "1000 clients, 8 senders, 32 messages in flight: all that the server can do",
+        nodes: 1,
+        peers: FULL,
+        load: "saturate --clients 1000 --senders 8 --inflight 32 --bytes 100 --secs 5 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "uws", 1.25, 1.0), CHAT],
+    },
+    Scenario {
+        name: "saturate-100",
+        about: "the same with 100 clients",
+        nodes: 1,
+        peers: FULL,
+        load: "saturate --clients 100 --senders 8 --inflight 32 --bytes 100 --secs 5 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "uws", 1.15, 0.9), CHAT],
+    },
+    Scenario {
+        name: "saturate-senders",
+        about: "1000 clients of whom 200 send, 200 messages in flight",
+        nodes: 1,
+        peers: FULL,
+        load: "saturate --clients 1000 --senders 200 --inflight 200 --bytes 100 --secs 5 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "uws", 0.1, 0.04), CHAT],
+    },
+    Scenario {
+        name: "fanout-3",
+        about: "as fanout-1 on 3 nodes with 300 clients each, all senders on the first; the floor has \
+                one node with all 900, as there is no floor of three",
+        nodes: 3,
+        peers: &["chatnode", "chat.v1", "floor", "socketio"],
+        load: "fanout --clients 900 --senders 10 --sender-node 1 --rate 50 --bytes 100 --secs 10 --warmup 2",
+        metric: CPU,
+        bars: &[bar(CPU, "floor", 1.35, 1.15), CHAT],
+    },
+    Scenario {
+        name: "hop-3",
+        about: "3 nodes with 10 clients each, 1000 messages a second: the way between the nodes, which \
+                a large fan-out hides",
+        nodes: 3,
+        peers: &["chatnode", "chat.v1", "nats"],
+        load: "fanout --clients 30 --senders 10 --sender-node 1 --rate 1000 --bytes 100 --secs 5 --warmup 2",
+        metric: CPU,
+        bars: &[
+            bar(CPU, "nats", 1.0, 0.7),
+            Bar {
+                whose: "chatnode",
+                metric: P99,
+                against: None,
+                bar: Some(1000.0),
+                aim: None,
+            },
+            Bar {
+                whose: "chatnode",
+                metric: P99,
+                against: Some("nats"),
+                bar: None,
+                aim: Some(1.0),
+            },
+            CHAT,
+        ],
+    },
+    Scenario {
+        name: "idle",
+        about: "10 000 connections that do nothing (chat.v1 says hello and joins a room)",
+        nodes: 1,
+        peers: &["chatnode", "chat.v1", "uws", "floor"],
+        load: "idle --clients 10000 --senders 0 --hold 3",
+        metric: RSS,
+        bars: &[
+            Bar {
+                whose: "chatnode",
+                metric: RSS,
+                against: None,
+                bar: Some(1536.0),
+                aim: Some(1024.0),
+            },
+            bar(ACCEPT, "uws", 1.3, 1.0),
+        ],
+    },
+];

@@ -1,0 +1,421 @@
+//! Servers to measure: each measurement gets fresh ones, on free ports, all on one core.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::clock::{SECOND, eventually};
+use crate::{SERVER_CORE, say};
+
+/// How long servers may take to start, to find each other and to be ready.
+const STARTS_WITHIN: u64 = 60 * SECOND;
+
+/// Servers that run until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    children: Vec<Child>,
+    /// One a node.
+    pub(crate) urls: Vec<String>,
+    /// All processes whose CPU time and memory count.
+    pub(crate) pids: Vec<u32>,
+    /// `--proto` of the clients.
+    pub(crate) protocol: &'static str,
+    registry: Option<String>,
+}
+
+/// Where results, logs and what peers need are kept.
+pub(crate) fn folder() -> PathBuf {
+    workspace().join("target/bench")
+}
+
+/// The repository.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A built program of this workspace, beside this one.
+///
+/// # Errors
+/// It is not there.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own
+        .parent()
+        .and_then(Path::parent)
+        .context("no folder of programs")?;
+    let path = folder.join(name);
+    ensure!(
+        path.exists(),
+        "{} is not built: scripts/bench builds it",
+        path.display()
+    );
+    Ok(path)
+}
+
+fn uws_python() -> PathBuf {
+    folder().join("uws/bin/python")
+}
+
+/// Installs what a peer needs, once.
+///
+/// # Errors
+/// It cannot be had; the text says what is missing.
+pub(crate) fn prepare(peer: &str) -> Result<()> {
+    match peer {
+        "uws"
+            if !uws_python().exists()
+                || run(&uws_python(), &["-c", "import socketify"]).is_err() =>
+        {
+            let venv = folder().join("uws");
+            run("python3", &["-m", "venv", &venv.to_string_lossy()])
+                .context("python3 with venv is needed")?;
+            run(
+                &uws_python(),
+                &["-m", "pip", "install", "--quiet", "socketify==0.0.31"],
+            )?;
+            let import = run(&uws_python(), &["-c", "import socketify"]);
+            import.context("socketify does not load (Debian: apt-get install libuv1)")
+        }
+        "nats" => needs("nats-server"),
+        "socketio" => {
+            needs("redis-server")?;
+            let target = folder().join("socketio");
+            fs::create_dir_all(&target)?;
+            for file in ["package.json", "server.js"] {
+                fs::copy(
+                    workspace().join("tests/bench/peers/socketio").join(file),
+                    target.join(file),
+                )?;
+            }
+            let there = target.join("node_modules/socket.io").exists();
+            let prefix = target.to_string_lossy().into_owned();
+            let args = [
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--silent",
+                "--prefix",
+                &prefix,
+            ];
+            if there { Ok(()) } else { run("npm", &args) }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<()> {
+    let program = program.as_ref();
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    let output = command
+        .output()
+        .with_context(|| format!("{} is missing", program.display()))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let last = told.lines().last().unwrap_or_default();
+    ensure!(
+        output.status.success(),
+        "{} {}: {last}",
+        program.display(),
+        args.join(" ")
+    );
+    Ok(())
+}
+
+/// A Debian package's server; its service is not wanted.
+fn needs(server: &str) -> Result<()> {
+    if find(server).is_some() {
+        return Ok(());
+    }
+    say(format_args!("installing {server} with apt-get"));
+    run(
+        "apt-get",
+        &["install", "-y", "--no-install-recommends", server],
+    )
+}
+
+fn find(server: &str) -> Option<PathBuf> {
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/bin"];
+    folders
+        .iter()
+        .map(|folder| Path::new(folder).join(server))
+        .find(|path| path.exists())
+}
+
+impl Servers {
+    fn none(protocol: &'static str) -> Self {
+        Self {
+            children: Vec::new(),
+            urls: Vec::new(),
+            pids: Vec::new(),
+            protocol,
+            registry: None,
+        }
+    }
+
+    /// Starts a peer with so many nodes.
+    ///
+    /// # Errors
+    /// It does not start, or its nodes do not find each other.
+    pub(crate) fn start(peer: &str, nodes: usize) -> Result<Self> {
+        crate::pin(SERVER_CORE)?;
+        let mut servers = Self::none("plain");
+        match peer {
+            "chatnode" | "chat.v1" => {
+                servers.chatnodes(nodes, nodes > 1)?;
+                if peer == "chat.v1" {
+                    servers.protocol = "chat";
+                }
+            }
+            "floor" | "floor-batch" => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command
+                    .arg("floor")
+                    .args((peer == "floor-batch").then_some("--batch"));
+                servers.launch(peer, &mut command)?;
+            }
+            "uws" => {
+                let mut command = Command::new(uws_python());
+                command
+                    .arg(workspace().join("tests/bench/peers/uws.py"))
+                    .arg(free_port()?.to_string());
+                servers.launch(peer, &mut command)?;
+            }
+            "nats" => servers.nats(nodes)?,
+            "socketio" => servers.socketio(nodes)?,
+            other => bail!(
+                "no peer {other}; there are {}",
+                crate::scenarios::PEERS.join(", ")
+            ),
+        }
+        Ok(servers)
+    }
+
+    /// Chatnodes that more may join, even if there is but one.
+    ///
+    /// # Errors
+    /// They do not start or find each other.
+    pub(crate) fn mesh(nodes: usize) -> Result<Self> {
+        crate::pin(SERVER_CORE)?;
+        let mut servers = Self::none("plain");
+        servers.chatnodes(nodes, true)?;
+        Ok(servers)
+    }
+
+    /// The first node alone, for a load that only it gets. Its processes stay with `self`.
+    pub(crate) fn first(&self) -> Self {
+        let urls = self.urls.iter().take(1).cloned().collect();
+        let mut first = Self::none(self.protocol);
+        first.urls = urls;
+        first
+    }
+
+    fn chatnodes(&mut self, nodes: usize, registry: bool) -> Result<()> {
+        if registry {
+            let mut command = Command::new(program("registry")?);
+            self.registry = Some(self.launch("registry", command.args(["--http", "127.0.0.1:0"]))?);
+            self.urls.clear();
+        }
+        for _ in 0..nodes {
+            self.add_chatnode()?;
+        }
+        self.await_links()
+    }
+
+    /// Starts one more chatnode, and returns when it has printed its ready line.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn add_chatnode(&mut self) -> Result<()> {
+        let registry = self.registry.clone().unwrap_or_else(|| "none".to_owned());
+        let mut command = Command::new(program("chatnode")?);
+        command.args([
+            "--registry",
+            &registry,
+            "--rate-limit",
+            "0",
+            "--retain-bytes",
+            "268435456",
+        ]);
+        let name = format!("chatnode-{}", self.urls.len() + 1);
+        self.launch(&name, &mut command).map(drop)
+    }
+
+    /// Waits until all chatnodes hear each other.
+    ///
+    /// # Errors
+    /// They do not within a minute.
+    pub(crate) fn await_links(&self) -> Result<()> {
+        let nodes = self.urls.len();
+        for url in &self.urls {
+            let linked = eventually(STARTS_WITHIN, || {
+                let mesh = get(url, "/api/mesh").ok()?;
+                let links = mesh["links"].as_array()?;
+                let up = links
+                    .iter()
+                    .filter(|link| link["state"] == "up" && link["hears_us"] == true);
+                (mesh["ready"] == true && up.count() == nodes - 1).then_some(())
+            });
+            linked.with_context(|| format!("{url} is not linked with all others"))?;
+        }
+        Ok(())
+    }
+
+    /// All origins and how far a chatnode has them, sorted; none if it does not answer.
+    pub(crate) fn position(&self, node: usize) -> Option<Vec<String>> {
+        let mesh = get(&self.urls[node], "/api/mesh").ok()?;
+        let position = mesh["position"].as_array()?.iter();
+        let mut ids: Vec<String> = position
+            .filter_map(|id| Some(id.as_str()?.to_owned()))
+            .collect();
+        ids.sort();
+        Some(ids)
+    }
+
+    fn nats(&mut self, nodes: usize) -> Result<()> {
+        let binary = find("nats-server").context("nats-server is missing")?;
+        let ports = (0..nodes * 4)
+            .map(|_| free_port())
+            .collect::<Result<Vec<u16>>>()?;
+        let routes: Vec<_> = ports
+            .chunks(4)
+            .map(|own| format!("nats-route://127.0.0.1:{}", own[3]))
+            .collect();
+        for (node, own) in ports.chunks(4).enumerate() {
+            let [client, monitor, websocket, cluster] = own else {
+                bail!("four ports a node")
+            };
+            let mut conf = format!(
+                "listen: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\nserver_name: n{node}\n\
+                 websocket {{ listen: \"127.0.0.1:{websocket}\", no_tls: true }}\n"
+            );
+            if nodes > 1 {
+                let routes = routes.join(", ");
+                conf += &format!(
+                    "cluster {{ name: bench, listen: 127.0.0.1:{cluster}, routes: [{routes}] }}\n"
+                );
+            }
+            let path = folder().join(format!("nats-{node}.conf"));
+            fs::write(&path, conf)?;
+            self.spawn(
+                &format!("nats-{node}"),
+                Command::new(&binary).arg("-c").arg(&path),
+            )?;
+            self.urls.push(format!("http://127.0.0.1:{websocket}"));
+        }
+        self.protocol = "nats";
+        for own in ports.chunks(4) {
+            let linked = eventually(STARTS_WITHIN, || {
+                TcpStream::connect(("127.0.0.1", own[2])).ok()?;
+                let routes = get(&format!("http://127.0.0.1:{}", own[1]), "/routez").ok()?;
+                let names = routes["routes"].as_array()?.iter();
+                let mut ids: Vec<_> = names
+                    .filter_map(|route| route["remote_id"].as_str())
+                    .collect();
+                ids.sort_unstable();
+                ids.dedup();
+                (ids.len() == nodes - 1).then_some(())
+            });
+            linked.context("the NATS servers did not find each other")?;
+        }
+        Ok(())
+    }
+
+    fn socketio(&mut self, nodes: usize) -> Result<()> {
+        let redis = free_port()?;
+        let binary = find("redis-server").context("redis-server is missing")?;
+        let (port, folder) = (redis.to_string(), folder());
+        self.spawn(
+            "redis",
+            Command::new(binary).args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]),
+        )?;
+        let listens = eventually(STARTS_WITHIN, || {
+            TcpStream::connect(("127.0.0.1", redis)).ok()
+        });
+        listens.context("redis-server does not listen")?;
+        for node in 0..nodes {
+            let mut command = Command::new("node");
+            command.arg(folder.join("socketio/server.js")).arg(&port);
+            self.launch(&format!("socketio-{node}"), &mut command)?;
+        }
+        self.protocol = "socketio";
+        Ok(())
+    }
+
+    fn spawn(&mut self, name: &str, command: &mut Command) -> Result<&mut Child> {
+        let logs = folder().join("logs");
+        fs::create_dir_all(&logs)?;
+        let log = File::create(logs.join(format!("{name}.log")))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("{name} does not start"))?;
+        self.pids.push(child.id());
+        self.children.push(child);
+        self.children.last_mut().context("just pushed")
+    }
+
+    /// Starts a program that prints a ready line with its URL.
+    fn launch(&mut self, name: &str, command: &mut Command) -> Result<String> {
+        let child = self.spawn(name, command)?;
+        let mut line = String::new();
+        let out = child.stdout.take().context("stdout is piped")?;
+        BufReader::new(out).read_line(&mut line)?;
+        let log = folder().join("logs").join(name);
+        let ready: Value = serde_json::from_str(&line)
+            .with_context(|| format!("{name} printed no ready line: see {}.log", log.display()))?;
+        let url = ready["http"]
+            .as_str()
+            .context("no URL in the ready line")?
+            .to_owned();
+        self.urls.push(url.clone());
+        Ok(url)
+    }
+
+    /// Sends a signal to the last process that was started.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn signal_last(&self, signal: Signal) -> Result<()> {
+        let child = self.children.last().context("no process")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // It may have ended by itself.
+            let _gone = child.kill();
+        }
+        for child in &mut self.children {
+            let _gone = child.wait();
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The JSON at a path of a server.
+///
+/// # Errors
+/// It does not answer, or not with JSON.
+pub(crate) fn get(url: &str, path: &str) -> Result<Value> {
+    let host = crate::wire::host(url);
+    let mut socket = TcpStream::connect(host)?;
+    write!(socket, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    let head = crate::wire::head_end(&answer).context("no HTTP")?;
+    Ok(serde_json::from_slice(&answer[head..])?)
+}
