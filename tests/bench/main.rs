@@ -9,6 +9,8 @@
 )]
 
 mod clock;
+#[cfg(test)]
+mod faulty;
 mod floor;
 mod growth;
 mod hist;

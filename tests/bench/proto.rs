@@ -1,7 +1,7 @@
 //! How a client of each server joins, says something, and finds messages in what it gets.
 
 use crate::marks::{MARK, Tag, mark, read};
-use crate::wire::{BINARY, TEXT, put, put_head};
+use crate::wire::{BINARY, TEXT, mask as mask_payload, put, put_head};
 
 /// Which language the clients speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) enum Protocol {
 }
 
 /// What a client is to do next, while it joins.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Joining {
     /// Wait for so many more answers.
     Waits(u32),
@@ -143,10 +143,12 @@ impl Shape {
             Protocol::SocketIo => (TEXT, "42[\"chat\",\"".to_owned(), "\"]".to_owned()),
         };
         put_head(out, first, before.len() + self.bytes + after.len(), true);
+        let start = out.len();
         out.extend_from_slice(before.as_bytes());
         out.extend_from_slice(&mark);
         out.resize(out.len() + self.bytes - MARK, b'a');
         out.extend_from_slice(after.as_bytes());
+        mask_payload(&mut out[start..]);
     }
 
     /// Finds all messages in the payload of a frame, and tells `found` sender and number of each.
@@ -253,6 +255,7 @@ mod tests {
                 let mut out = Vec::new();
                 shape.say(5, 9, 0, &mut out);
                 let said = frame(&out, 0).expect("a whole frame");
+                mask_payload(&mut out[said.start..]);
                 assert_eq!(found(&mut shape, &out[said.start..said.end]).0, [(5, 9)]);
             }
         }
@@ -285,8 +288,10 @@ mod tests {
             "{}".to_owned(),
         ]
         .join("\n");
-        let (messages, out) = found(&mut shape, all.as_bytes());
+        let (messages, mut out) = found(&mut shape, all.as_bytes());
         assert_eq!(messages, [(1, 0), (1, 1), (1, 2), (1, 3)]);
+        let pong = frame(&out, 0).expect("an answer");
+        mask_payload(&mut out[pong.start..]);
         assert_eq!(
             frame(&out, 0).map(|pong| &out[pong.start..pong.end]),
             Some(&b"{}"[..])

@@ -59,14 +59,12 @@ pub(crate) fn short(value: f64) -> String {
 
 fn digits(value: f64) -> String {
     let size = value.abs();
-    let places = if size >= 100.0 || value == 0.0 {
-        0
-    } else if size >= 10.0 {
-        1
-    } else if size >= 0.1 {
-        2
-    } else {
-        3
+    let places = match size {
+        _ if size >= 100.0 || size == 0.0 => 0,
+        _ if size >= 10.0 => 1,
+        _ if size >= 1.0 => 2,
+        _ if size >= 0.1 => 3,
+        _ => 4,
     };
     let text = format!("{value:.places$}");
     if text.contains('.') {
@@ -397,7 +395,7 @@ mod tests {
         .to_vec();
         assert_eq!(
             all,
-            ["0", "0.012", "0.5", "3.14", "42", "1234", "50 k", "3.72 M"]
+            ["0", "0.0123", "0.5", "3.14", "42", "1234", "50 k", "3.72 M"]
         );
     }
 }

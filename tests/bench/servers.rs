@@ -70,16 +70,16 @@ pub(crate) fn prepare(peer: &str) -> Result<()> {
     match peer {
         "uws"
             if !uws_python().exists()
-                || run(&uws_python(), &["-c", "import socketify"]).is_err() =>
+                || run(uws_python(), &["-c", "import socketify"]).is_err() =>
         {
             let venv = folder().join("uws");
             run("python3", &["-m", "venv", &venv.to_string_lossy()])
                 .context("python3 with venv is needed")?;
             run(
-                &uws_python(),
+                uws_python(),
                 &["-m", "pip", "install", "--quiet", "socketify==0.0.31"],
             )?;
-            let import = run(&uws_python(), &["-c", "import socketify"]);
+            let import = run(uws_python(), &["-c", "import socketify"]);
             import.context("socketify does not load (Debian: apt-get install libuv1)")
         }
         "nats" => needs("nats-server"),

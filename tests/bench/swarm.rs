@@ -223,12 +223,13 @@ impl Swarm {
             if !matches!(came, Err(rustix::io::Errno::INTR)) {
                 came?;
             }
-            self.looked = now();
             let events = std::mem::take(&mut self.events);
             let result = events.iter().try_for_each(|event| self.ready(event));
             let any = !events.is_empty();
             self.events = events;
             result?;
+            // From here, so that a busy swarm too lets messages come together.
+            self.looked = now();
             self.follow_up()?;
             if self.looked >= until || (once && any) {
                 return Ok(());

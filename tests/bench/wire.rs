@@ -3,6 +3,9 @@
 /// The key of all handshakes here, and what a server says to it (the example of RFC 6455).
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
+/// The mask of all frames from here: any will do, as nothing is between that might be deceived.
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x0f];
+
 /// First byte of an unfragmented frame.
 pub(crate) const TEXT: u8 = 0x81;
 /// The same, of bytes.
@@ -81,15 +84,23 @@ pub(crate) fn put_head(out: &mut Vec<u8>, first: u8, length: usize, masked: bool
         }
     }
     if masked {
-        // A mask of zeros leaves the payload as it is; the server has the same work with it.
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&MASK);
     }
 }
 
 /// A client's frame.
 pub(crate) fn put(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     put_head(out, first, payload.len(), true);
+    let start = out.len();
     out.extend_from_slice(payload);
+    mask(&mut out[start..]);
+}
+
+/// Masks or unmasks a payload, in place.
+pub(crate) fn mask(payload: &mut [u8]) {
+    for (byte, mask) in payload.iter_mut().zip(MASK.iter().cycle()) {
+        *byte ^= mask;
+    }
 }
 
 /// The `ADDR:PORT` and path of `ws://ADDR:PORT/…` or `http://…`.
