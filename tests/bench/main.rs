@@ -54,7 +54,7 @@ usage: scripts/bench [run|mesh|growth|all] [OPTIONS]
   all      all of it (some two hours with three repetitions)
 
   --reps N          repetitions, interleaved over the peers; 3
-  --only A,B        only these scenarios or tables
+  --only A,B        only these scenarios and tables, of which kind ever
   --peers A,B       only these servers: chatnode, chat.v1, floor, floor-batch, uws, nats, socketio
   --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
   --publish         the report goes to BENCHMARKS.md, too, and its plots to docs/bench/
@@ -107,6 +107,8 @@ fn measure(what: &str, options: &Options) -> Result<()> {
         "two cores are needed, one for servers and one for the generator"
     );
     let mut runner = Runner::new(options)?;
+    // What was chosen by name is run, wherever it belongs.
+    let what = if runner.chooses() { "all" } else { what };
     let mut body = String::new();
     if matches!(what, "run" | "all") {
         body += &report::scenarios(&runner.scenarios()?);

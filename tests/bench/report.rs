@@ -249,6 +249,7 @@ fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
         |limit: Option<f64>| limit.map_or("–".to_owned(), |limit| format!("≤ {}", say(limit)));
     let passes = |limit: Option<f64>| limit.is_none_or(|limit| median <= limit);
     let judged = match (passes(bar.bar), passes(bar.aim)) {
+        _ if bar.bar.or(bar.aim).is_none() => "",
         (true, true) => "reached",
         (true, false) if bar.bar.is_some() => "within the bar",
         (true, false) => "not reached",

@@ -17,6 +17,9 @@ use crate::{LOAD_CORE, say};
 /// File descriptors that a server wants beside its clients' (chatnode keeps 384 for others).
 const FILES_BESIDE: usize = 400;
 
+/// The most clients of any measurement.
+const CLIENTS_MAX: usize = 20_000;
+
 /// One measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
@@ -82,6 +85,12 @@ impl Runner {
         let files = files.map_or(usize::MAX, |files| {
             usize::try_from(files).unwrap_or(usize::MAX)
         });
+        let clients_max = files.saturating_sub(FILES_BESIDE);
+        let mut skipped = Vec::new();
+        if clients_max < CLIENTS_MAX {
+            skipped.push(format!("`ulimit -n` is {files}: at most {clients_max} clients, where {CLIENTS_MAX} are wanted"));
+        }
+        skipped.iter().for_each(say);
         Ok(Self {
             reps: options
                 .number("reps")?
@@ -91,9 +100,14 @@ impl Runner {
             only,
             peers,
             there: BTreeMap::new(),
-            skipped: Vec::new(),
-            clients_max: files.saturating_sub(FILES_BESIDE),
+            skipped,
+            clients_max,
         })
+    }
+
+    /// Whether a choice was made with `--only`.
+    pub(crate) fn chooses(&self) -> bool {
+        self.only.is_some()
     }
 
     /// Whether this scenario or growth table is wanted.
@@ -206,9 +220,11 @@ impl Runner {
         if row.figures["saturated"] == true {
             notes += ", the generator was at its limit";
         }
-        let others = row.figure("others_cores").unwrap_or(0.0);
+        if let Some(others) = row.figure("others_cores") {
+            notes += &format!(" (others took {others:.2} cores)");
+        }
         say(format_args!(
-            "  {scenario} {rep}/{} {peer}: {} {}{notes} (others took {others:.2} cores)",
+            "  {scenario} {rep}/{} {peer}: {} {}{notes}",
             self.reps,
             metric.name,
             crate::report::shown(metric.field, value),

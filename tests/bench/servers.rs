@@ -234,14 +234,7 @@ impl Servers {
     pub(crate) fn add_chatnode(&mut self) -> Result<()> {
         let registry = self.registry.clone().unwrap_or_else(|| "none".to_owned());
         let mut command = Command::new(program("chatnode")?);
-        command.args([
-            "--registry",
-            &registry,
-            "--rate-limit",
-            "0",
-            "--retain-bytes",
-            "268435456",
-        ]);
+        command.args(["--registry", &registry, "--rate-limit", "0"]);
         let name = format!("chatnode-{}", self.urls.len() + 1);
         self.launch(&name, &mut command).map(drop)
     }
@@ -302,10 +295,9 @@ impl Servers {
             }
             let path = folder().join(format!("nats-{node}.conf"));
             fs::write(&path, conf)?;
-            self.spawn(
-                &format!("nats-{node}"),
-                Command::new(&binary).arg("-c").arg(&path),
-            )?;
+            let mut command = Command::new(&binary);
+            command.stdout(Stdio::null()).arg("-c").arg(&path);
+            self.spawn(&format!("nats-{node}"), &mut command)?;
             self.urls.push(format!("http://127.0.0.1:{websocket}"));
         }
         self.protocol = "nats";
@@ -330,10 +322,9 @@ impl Servers {
         let redis = free_port()?;
         let binary = find("redis-server").context("redis-server is missing")?;
         let (port, folder) = (redis.to_string(), folder());
-        self.spawn(
-            "redis",
-            Command::new(binary).args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]),
-        )?;
+        let mut command = Command::new(binary);
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
+        self.spawn("redis", command.stdout(Stdio::null()))?;
         let listens = eventually(STARTS_WITHIN, || {
             TcpStream::connect(("127.0.0.1", redis)).ok()
         });
@@ -347,14 +338,12 @@ impl Servers {
         Ok(())
     }
 
+    /// Starts a program whose stderr goes to a log.
     fn spawn(&mut self, name: &str, command: &mut Command) -> Result<&mut Child> {
         let logs = folder().join("logs");
         fs::create_dir_all(&logs)?;
         let log = File::create(logs.join(format!("{name}.log")))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log);
+        command.stdin(Stdio::null()).stderr(log);
         let child = command
             .spawn()
             .with_context(|| format!("{name} does not start"))?;
@@ -365,7 +354,7 @@ impl Servers {
 
     /// Starts a program that prints a ready line with its URL.
     fn launch(&mut self, name: &str, command: &mut Command) -> Result<String> {
-        let child = self.spawn(name, command)?;
+        let child = self.spawn(name, command.stdout(Stdio::piped()))?;
         let mut line = String::new();
         let out = child.stdout.take().context("stdout is piped")?;
         BufReader::new(out).read_line(&mut line)?;
