@@ -139,7 +139,11 @@ fn field_of(path: &str, name: &str) -> String {
 
 /// How the report begins.
 pub(crate) fn opening(runner: &Runner, command: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = processors
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let memory: f64 = field_of("/proc/meminfo", "MemTotal")
         .trim_end_matches(" kB")
         .parse()

@@ -183,7 +183,7 @@ impl Servers {
                 let mut command = Command::new(uws_python());
                 command
                     .arg(workspace().join("tests/bench/peers/uws.py"))
-                    .arg(free_port()?.to_string());
+                    .arg(free_ports(1)?[0].to_string());
                 servers.launch(peer, &mut command)?;
             }
             "nats" => servers.nats(nodes)?,
@@ -272,9 +272,7 @@ impl Servers {
 
     fn nats(&mut self, nodes: usize) -> Result<()> {
         let binary = find("nats-server").context("nats-server is missing")?;
-        let ports = (0..nodes * 4)
-            .map(|_| free_port())
-            .collect::<Result<Vec<u16>>>()?;
+        let ports = free_ports(nodes * 4)?;
         let routes: Vec<_> = ports
             .chunks(4)
             .map(|own| format!("nats-route://127.0.0.1:{}", own[3]))
@@ -319,7 +317,7 @@ impl Servers {
     }
 
     fn socketio(&mut self, nodes: usize) -> Result<()> {
-        let redis = free_port()?;
+        let redis = free_ports(1)?[0];
         let binary = find("redis-server").context("redis-server is missing")?;
         let (port, folder) = (redis.to_string(), folder());
         let mut command = Command::new(binary);
@@ -391,8 +389,14 @@ impl Drop for Servers {
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// Ports that nobody has, each another.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    // All are held until the last is found, so that none is found twice.
+    let held = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ports = held.iter().map(|held| Ok(held.local_addr()?.port()));
+    ports.collect()
 }
 
 /// The JSON at a path of a server.
