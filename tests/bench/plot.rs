@@ -65,13 +65,15 @@ impl Axis {
         self.at + (value / self.from).log10() / (self.to / self.from).log10() * self.length
     }
 
-    /// Lines of the grid: 1, 2 and 5 of each power of ten, or less if that is too many.
+    /// Lines of the grid: 1, 2 and 5 of each power of ten, less on a long axis, more on a short one.
     fn ticks(&self) -> Vec<f64> {
         let powers = (self.to / self.from).log10();
-        let steps: &[f64] = if powers > 4.0 {
-            &[1.0]
-        } else {
-            &[1.0, 2.0, 5.0]
+        let steps: &[f64] = match powers {
+            _ if powers > 4.0 => &[1.0],
+            _ if powers > 0.6 => &[1.0, 2.0, 5.0],
+            _ => &[
+                1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0,
+            ],
         };
         let mut ticks = Vec::new();
         let mut power = 10f64.powf(self.from.log10().floor());
