@@ -36,7 +36,8 @@ pub(crate) fn folder() -> PathBuf {
 
 /// The repository.
 pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
 }
 
 /// A built program of this workspace, beside this one.
