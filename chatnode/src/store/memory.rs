@@ -1,9 +1,11 @@
 //! Entries in memory, up to a count and a size.
 
+mod shelf;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
+use self::shelf::{ByPlace, BySeq, Shelf};
 use super::{PAGE_BYTES_MAX, Page, RoomSummary};
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
@@ -36,9 +38,9 @@ impl Default for Retention {
 /// One room.
 #[derive(Debug, Default)]
 struct Room {
-    transcript: BTreeMap<Place, Arc<Entry>>,
+    transcript: Shelf<ByPlace>,
     /// What the transcript shows, by name: what lies beyond a position is found without a search.
-    shown: BTreeMap<EntryId, Arc<Entry>>,
+    shown: BTreeMap<Origin, Shelf<BySeq>>,
     /// The last number of each origin that was trimmed here.
     trimmed: BTreeMap<Origin, u64>,
     /// Whether something may have been trimmed here of which `trimmed` does not know.
@@ -48,10 +50,14 @@ struct Room {
 }
 
 impl Room {
-    /// What is shown before a place, the newest first.
-    fn before(&self, place: Option<Place>) -> impl Iterator<Item = (&Place, &Arc<Entry>)> {
-        let end = place.map_or(Bound::Unbounded, Bound::Excluded);
-        self.transcript.range((Bound::Unbounded, end)).rev()
+    /// Notes that an entry is shown no more.
+    fn unshown(&mut self, id: EntryId) {
+        if let Some(shown) = self.shown.get_mut(&id.origin) {
+            shown.remove(id.seq);
+            if shown.is_empty() {
+                self.shown.remove(&id.origin);
+            }
+        }
     }
 }
 
@@ -59,7 +65,7 @@ impl Room {
 #[derive(Debug)]
 pub struct MemoryStore {
     retention: Retention,
-    logs: BTreeMap<Origin, BTreeMap<u64, Arc<Entry>>>,
+    logs: BTreeMap<Origin, Shelf<BySeq>>,
     /// The first entry of each log, by age: the oldest of all is at the front of some log, since
     /// timestamps increase along a log.
     fronts: BTreeSet<(u64, Origin)>,
@@ -101,11 +107,11 @@ impl MemoryStore {
         self.trimmed_through = self.trimmed_through.max(Some(entry.place()));
         let room = self.room_mut(&entry.room);
         room.trims += 1;
-        let shown = room.transcript.get(&entry.place());
+        let shown = room.transcript.get(entry.place());
         if shown.is_some_and(|shown| shown.id() == entry.id()) {
-            room.transcript.remove(&entry.place());
+            room.transcript.remove(entry.place());
         }
-        room.shown.remove(&entry.id());
+        room.unshown(entry.id());
         let trimmed = room.trimmed.entry(entry.origin).or_default();
         *trimmed = (*trimmed).max(entry.seq);
         if room.transcript.is_empty() {
@@ -130,20 +136,19 @@ fn cost(entry: &Entry) -> usize {
     entry.json.len() + ENTRY_OVERHEAD_BYTES
 }
 
-fn front(log: &BTreeMap<u64, Arc<Entry>>) -> Option<(u64, Origin)> {
-    log.first_key_value()
-        .map(|(_, entry)| (entry.ts, entry.origin))
+fn front(log: &Shelf<BySeq>) -> Option<(u64, Origin)> {
+    log.first().map(|entry| (entry.ts, entry.origin))
 }
 
 impl MemoryStore {
     /// Keeps an entry in its log, not yet in a transcript. Keeping it twice is once.
     pub fn keep(&mut self, entry: &Arc<Entry>) {
         let log = self.logs.entry(entry.origin).or_default();
-        if log.contains_key(&entry.seq) {
+        if log.get(entry.seq).is_some() {
             return;
         }
         let before = front(log);
-        log.insert(entry.seq, Arc::clone(entry));
+        log.insert(Arc::clone(entry));
         let after = front(log);
         if before != after {
             before.map(|front| self.fronts.remove(&front));
@@ -156,22 +161,23 @@ impl MemoryStore {
     /// Shows a kept entry in its room's transcript.
     pub fn show(&mut self, entry: &Arc<Entry>) {
         let room = self.room_mut(&entry.room);
-        room.transcript.insert(entry.place(), Arc::clone(entry));
-        room.shown.insert(entry.id(), Arc::clone(entry));
+        room.transcript.insert(Arc::clone(entry));
+        let shown = room.shown.entry(entry.origin).or_default();
+        shown.insert(Arc::clone(entry));
     }
 
     /// Takes an entry out of its room's transcript; its log keeps it.
     pub fn hide(&mut self, room: &RoomName, place: Place) {
         if let Some(room) = self.rooms.get_mut(room)
-            && let Some(entry) = room.transcript.remove(&place)
+            && let Some(entry) = room.transcript.remove(place)
         {
-            room.shown.remove(&entry.id());
+            room.unshown(entry.id());
         }
     }
 
     /// The entry of this name, if it is kept.
     pub fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
-        self.logs.get(&id.origin)?.get(&id.seq).cloned()
+        self.logs.get(&id.origin)?.get(id.seq).cloned()
     }
 
     /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
@@ -190,8 +196,8 @@ impl MemoryStore {
             return Vec::new();
         }
         let mut bytes = 0;
-        log.range(after + 1..=through)
-            .map(|(_, entry)| entry)
+        log.beyond(after)
+            .take_while(|entry| entry.seq <= through)
             .take_while(|entry| {
                 let first = bytes == 0;
                 bytes += cost(entry);
@@ -207,12 +213,12 @@ impl MemoryStore {
         let Some(room) = self.rooms.get(room) else {
             return Page::default();
         };
-        let mut older = room.before(before);
+        let mut older = room.transcript.before(before);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < limit
             && bytes < PAGE_BYTES_MAX
-            && let Some((_, entry)) = older.next()
+            && let Some(entry) = older.next()
         {
             bytes += entry.json.len();
             entries.push(Arc::clone(entry));
@@ -227,8 +233,8 @@ impl MemoryStore {
     /// All entries shown in a room that stand before a place, the newest first.
     pub fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
         let room = self.rooms.get(room).into_iter();
-        let entries = room.flat_map(|room| room.before(before));
-        entries.map(|(_, entry)| Arc::clone(entry)).collect()
+        let entries = room.flat_map(|room| room.transcript.before(before));
+        entries.cloned().collect()
     }
 
     /// Entries of one origin that are shown in a room and lie beyond a number, ascending.
@@ -237,14 +243,11 @@ impl MemoryStore {
         room: &RoomName,
         after: EntryId,
     ) -> impl Iterator<Item = &Arc<Entry>> {
-        let last = EntryId {
-            seq: u64::MAX,
-            ..after
-        };
-        let room = self.rooms.get(room).filter(|_| after < last);
-        let beyond = (Bound::Excluded(after), Bound::Included(last));
-        let shown = room.map(|room| room.shown.range(beyond));
-        shown.into_iter().flatten().map(|(_, entry)| entry)
+        let room = self.rooms.get(room);
+        let shown = room.and_then(|room| room.shown.get(&after.origin));
+        shown
+            .into_iter()
+            .flat_map(move |shown| shown.beyond(after.seq))
     }
 
     /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
@@ -261,7 +264,8 @@ impl MemoryStore {
     /// Whether a kept entry is shown in its room's transcript.
     pub fn is_shown(&self, entry: &Entry) -> bool {
         let room = self.rooms.get(&entry.room);
-        room.is_some_and(|room| room.shown.contains_key(&entry.id()))
+        let shown = room.and_then(|room| room.shown.get(&entry.origin));
+        shown.is_some_and(|shown| shown.get(entry.seq).is_some())
     }
 
     /// Says that there were entries before this place, of which this store knows nothing.
@@ -302,7 +306,7 @@ impl MemoryStore {
             .map(|(name, room)| RoomSummary {
                 room: name.clone(),
                 messages: room.transcript.len(),
-                newest: room.transcript.last_key_value().map(|(place, _)| *place),
+                newest: room.transcript.last().map(|entry| entry.place()),
             })
             .collect();
         rooms.sort_by(|a, b| a.room.cmp(&b.room));
@@ -317,11 +321,11 @@ impl MemoryStore {
         }
         let origin = self.fronts.first()?.1;
         let log = self.logs.get_mut(&origin)?;
-        if !log.first_key_value().is_some_and(|(_, entry)| may(entry)) {
+        if !log.first().is_some_and(|entry| may(entry)) {
             return None;
         }
         self.fronts.pop_first();
-        let (_, entry) = log.pop_first()?;
+        let entry = log.pop_first()?;
         self.fronts.extend(front(log));
         if log.is_empty() {
             self.logs.remove(&origin);
