@@ -7,8 +7,11 @@
 //! Whatever decodes is within its limits, so that nothing behind this door checks again: numbers
 //! fit a signed 64-bit integer (so that adding one cannot overflow), JSON is UTF-8 on one line, as
 //! text frames for browsers need it, and a length on the wire never makes this node allocate more
-//! than the bytes it has received. What an entry keeps is a copy of its own, since a slice of what
-//! ZeroMQ read pins a whole read buffer. A damaged frame is refused, not repaired: the numbers of
+//! than the bytes it has received. What entries keep is never a slice of what ZeroMQ read, which pins
+//! a whole read buffer, but of the frame's own copy. They let go of it together, since neighbours in
+//! a log are trimmed together; so an origin holds more than its entries by one frame at the most, and
+//! only frames up to [`SHARED_LEN_MAX`] are shared so. Of a frame with few entries, and of a page,
+//! which is long and may bring what is here already, each entry keeps a copy of its own. A damaged frame is refused, not repaired: the numbers of
 //! the log will miss it and fetch it again.
 
 mod wire;
@@ -33,6 +36,11 @@ pub const HEADER_LEN: usize = 1 + Origin::LEN + 8;
 pub const BATCH_LEN_MAX: usize = 1 << 20;
 /// Longest frame or page of entries: a full batch, one more entry, and slack. Longer is refused.
 pub const FRAME_LEN_MAX: usize = BATCH_LEN_MAX + (128 << 10);
+/// Entries keep slices of a log frame up to this length,
+pub const SHARED_LEN_MAX: usize = 128 << 10;
+/// if it has so many of them at the least: what stands between them is kept too, and costs a lone
+/// one more than a copy does.
+pub const SHARED_ENTRIES_MIN: u32 = 8;
 /// Longest snapshot of members.
 pub const MEMBERS_LEN_MAX: usize = 16 << 20;
 /// Longest JSON of an entry.
@@ -254,11 +262,12 @@ fn encode_beat(beat: &Beat) -> Bytes {
 ///
 /// # Errors
 /// [`FrameError`], whatever the bytes are; it never panics.
-pub fn decode(topic: Topic, bytes: &[u8]) -> Result<Frame, FrameError> {
+pub fn decode(topic: Topic, bytes: &Bytes) -> Result<Frame, FrameError> {
     match topic {
         Topic::Log => {
             let (origin, mut body) = Reader::open(Kind::Log, bytes, FRAME_LEN_MAX)?;
             let ack_wanted = body.flag()?;
+            body.share(bytes);
             let entries = body.entries(origin)?;
             let mut pairs = entries.windows(2);
             if let Some(pair) = pairs.find(|pair| pair[0].seq + 1 != pair[1].seq) {

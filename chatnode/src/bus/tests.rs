@@ -26,7 +26,7 @@ pub(super) fn numbered(number: u64) -> Bytes {
     }))
 }
 
-pub(super) fn number(frame: &[u8]) -> u64 {
+pub(super) fn number(frame: &Bytes) -> u64 {
     match decode(Topic::Ack(origin("aaaaaaaaaa")), frame) {
         Ok(Frame::Ack(ack)) => ack.through,
         other => panic!("{other:?}"),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::effects::PLAIN_ROOM;
@@ -148,7 +149,7 @@ impl Node {
         }
     }
 
-    fn frame(&mut self, link: LinkId, topic: Topic, body: &[u8], now: Now) {
+    fn frame(&mut self, link: LinkId, topic: Topic, body: &Bytes, now: Now) {
         let decoded = match frame::decode(topic, body) {
             Ok(decoded) => decoded,
             Err(why) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    BEAT_TEXT_LEN_MAX, FrameError, HEADER_LEN, JSON_LEN_MAX, LiveEvent, NUMBER_MAX, VERSION,
+    BEAT_TEXT_LEN_MAX, FrameError, HEADER_LEN, JSON_LEN_MAX, LiveEvent, NUMBER_MAX,
+    SHARED_ENTRIES_MIN, SHARED_LEN_MAX, VERSION,
 };
 use crate::replica::entry::Entry;
 use crate::replica::names::{Mid, Origin, RoomName, UserName};
@@ -146,7 +147,11 @@ impl Writer {
 
 /// What is left to read of one frame or page.
 #[derive(Debug)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    /// The bytes of which JSON may be a slice; else it is copied.
+    shared: Option<&'a Bytes>,
+}
 
 impl<'a> Reader<'a> {
     /// Checks length, version, sum and origin, and is then at the start of the body.
@@ -169,27 +174,45 @@ impl<'a> Reader<'a> {
         if stated != sum(kind, named, body).to_be_bytes() {
             return Err(FrameError::Sum);
         }
-        Ok((Self(&named[1..]).origin()?, Self(body)))
+        Ok((Self::new(&named[1..]).origin()?, Self::new(body)))
+    }
+
+    fn new(rest: &'a [u8]) -> Self {
+        Self { rest, shared: None }
+    }
+
+    /// Lets the JSON of entries be slices of these bytes, which are those that are read, if that is
+    /// worth it: see [`super`].
+    pub(super) fn share(&mut self, bytes: &'a Bytes) {
+        let many = self
+            .rest
+            .first_chunk()
+            .map(|count| u32::from_be_bytes(*count));
+        let many = many.is_some_and(|count| count >= SHARED_ENTRIES_MIN);
+        self.shared = (many && bytes.len() <= SHARED_LEN_MAX).then_some(bytes);
     }
 
     /// Nothing may be left.
     pub(super) fn end(self) -> Result<(), FrameError> {
-        if self.0.is_empty() {
+        if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(FrameError::Trailing(self.0.len()))
+            Err(FrameError::Trailing(self.rest.len()))
         }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], FrameError> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(FrameError::Truncated)?;
-        self.0 = rest;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(FrameError::Truncated)?;
+        self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(FrameError::Truncated)?;
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated)?;
+        self.rest = rest;
         Ok(*taken)
     }
 
@@ -251,7 +274,7 @@ impl<'a> Reader<'a> {
         mut each: impl FnMut(&mut Self) -> Result<T, FrameError>,
     ) -> Result<Vec<T>, FrameError> {
         let count = self.length()?;
-        if count > self.0.len() / len_min {
+        if count > self.rest.len() / len_min {
             return Err(FrameError::Truncated);
         }
         (0..count).map(|_| each(self)).collect()
@@ -300,7 +323,10 @@ impl<'a> Reader<'a> {
         if json.contains(&b'\n') || std::str::from_utf8(json).is_err() {
             return Err(FrameError::Text("json"));
         }
-        Ok(Bytes::copy_from_slice(json))
+        Ok(match self.shared {
+            Some(bytes) => bytes.slice_ref(json),
+            None => Bytes::copy_from_slice(json),
+        })
     }
 
     pub(super) fn event(&mut self) -> Result<LiveEvent, FrameError> {
