@@ -73,6 +73,8 @@ const ACK_EVERY: Duration = Duration::from_millis(5);
 /// Logs of which numbers are kept at the most; beyond, those of dead origins that are trimmed
 /// whole are forgotten, least first.
 pub const ORIGINS_MAX: usize = 4096;
+/// A list of accepted entries that has grown longer is given back.
+const ACCEPTED_KEPT_MAX: usize = 4096;
 
 /// The time, as the caller read it.
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +191,8 @@ pub struct Replica {
     join_position: Option<BTreeMap<Origin, u64>>,
     ready: bool,
     effects: Vec<Effect>,
+    /// Empty, between two inputs.
+    accepted: Vec<Arc<Entry>>,
 }
 
 /// Acknowledgements to one origin.
@@ -226,6 +230,7 @@ impl Replica {
             join_position: None,
             ready: false,
             effects: Vec::new(),
+            accepted: Vec::new(),
         }
     }
 
@@ -252,13 +257,14 @@ impl Replica {
         self.logs.entry(origin).or_default()
     }
 
-    /// Keeps, shows and delivers entries that their log has accepted.
-    fn accept(&mut self, accepted: Vec<Arc<Entry>>, now: Now) {
-        for entry in accepted {
+    /// Keeps, shows and delivers entries that this origin's log has accepted. The list is
+    /// kept, empty, for the next.
+    fn accept(&mut self, origin: Origin, mut accepted: Vec<Arc<Entry>>, now: Now) {
+        let log = self.log_mut(origin);
+        log.counts.received += accepted.len() as u64;
+        let whole = log.whole();
+        for entry in accepted.drain(..) {
             self.clock.observe(entry.ts, now.wall_us);
-            let log = self.log_mut(entry.origin);
-            log.counts.received += 1;
-            let whole = log.whole();
             self.store.keep(&entry);
             let verdict = self.mids.note(&entry);
             if verdict != Verdict::Repeats {
@@ -270,6 +276,9 @@ impl Replica {
                 Verdict::Replaces(place, _) => self.store.hide(&entry.room, place),
                 Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
             }
+        }
+        if accepted.capacity() <= ACCEPTED_KEPT_MAX {
+            self.accepted = accepted;
         }
         self.trim(now);
     }
@@ -329,15 +338,20 @@ impl Replica {
                             self.effects.push(Effect::Gap(origin, span));
                         }
                     }
-                    self.accept(accepted, now);
+                    self.accept(origin, accepted, now);
                 }
             }
         }
     }
 
     /// Takes entries from a link or a repair.
-    fn arrive(&mut self, origin: Origin, entries: Vec<Arc<Entry>>, now: Now) -> usize {
-        let mut accepted = Vec::with_capacity(entries.len());
+    fn arrive(
+        &mut self,
+        origin: Origin,
+        entries: impl IntoIterator<Item = Arc<Entry>>,
+        now: Now,
+    ) -> usize {
+        let mut accepted = std::mem::take(&mut self.accepted);
         let log = self.logs.entry(origin).or_default();
         for entry in entries {
             if log.arrive(entry, &mut accepted) == Arrival::Refused {
@@ -345,7 +359,7 @@ impl Replica {
             }
         }
         let count = accepted.len();
-        self.accept(accepted, now);
+        self.accept(origin, accepted, now);
         count
     }
 

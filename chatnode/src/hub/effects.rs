@@ -83,6 +83,9 @@ impl Node {
     }
 
     fn said(&mut self, ticket: Ticket, id: EntryId, ts: u64, copies: usize) {
+        if self.answers.is_empty() {
+            return;
+        }
         let Some(answer) = self.answers.remove(&ticket) else {
             return;
         };

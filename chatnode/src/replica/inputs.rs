@@ -73,7 +73,7 @@ impl Replica {
         let entry = Arc::new(entry);
         self.effects
             .push(Effect::Append(Arc::clone(&entry), say.copies > 0));
-        self.arrive(origin, vec![entry], now);
+        self.arrive(origin, [entry], now);
         (id, ts)
     }
 
@@ -286,7 +286,7 @@ impl Replica {
             if fetch.from == origin {
                 log.settle(page.floor);
             }
-            self.accept(accepted, now);
+            self.accept(origin, accepted, now);
             let count = self.arrive(origin, page.entries, now);
             let log = self.log_mut(origin);
             log.counts.repaired += count as u64;
