@@ -266,7 +266,8 @@ impl Replica {
         for entry in accepted.drain(..) {
             self.clock.observe(entry.ts, now.wall_us);
             self.store.keep(&entry);
-            let verdict = self.mids.note(&entry);
+            let kept = |id| self.store.get(id).is_some();
+            let verdict = self.mids.note(&entry, kept);
             if verdict != Verdict::Repeats {
                 self.store.show(&entry);
             }

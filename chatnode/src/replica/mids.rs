@@ -3,8 +3,15 @@
 //! Of the entries that are kept, the one that stands first in the order is shown; the others with
 //! the same mid are not. So nodes that keep the same entries show the same ones, in whatever order
 //! these came. A mid outlives its entries for some minutes, lest a late retry be delivered anew.
+//!
+//! They can be many, and each message asks for one: so a name is known by a hash, a known mid is a few
+//! words, and only those that several entries have are kept in order elsewhere. And nothing here takes
+//! long at once: a table that grows moves all that it has, so there are many small ones, and what is
+//! to be forgotten is forgotten some at a time.
 
+use std::collections::hash_map::{Entry as MapEntry, RandomState};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
 use super::Now;
@@ -15,20 +22,69 @@ use super::names::{EntryId, Mid, RoomName};
 pub(crate) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
 /// Mids of trimmed entries that are known at the most; the oldest is forgotten first.
 pub(crate) const MIDS_TRIMMED_MAX: usize = 500_000;
+/// Mids whose time is over that are forgotten at once at the most; the others are soon after.
+const FORGOTTEN_AT_ONCE_MAX: usize = 4096;
+/// Tables.
+const TABLES: usize = 64;
 
-/// A mid means something in its room only.
-type Key = (RoomName, Mid);
+/// Stands for a mid and its room, where alone it means something: 128 bits of a hash whose keys are
+/// random and secret. So nobody can choose two names that are one here, and by chance two of a
+/// million are once in 10^26 times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key([u64; 2]);
 
-/// What is known of a mid.
-#[derive(Debug, Clone)]
-struct Use {
-    /// Where the entry stands that is shown, or that was until it was trimmed.
-    shown: Place,
+impl Key {
+    /// Which table it is in. A table uses the other half.
+    fn table(self) -> usize {
+        usize::from(self.0[1].to_be_bytes()[0]) % TABLES
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// Gives half of a key, which is a hash already.
+#[derive(Debug, Default)]
+struct Half(u64);
+
+impl Hasher for Half {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key gives one number");
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        self.0 = half;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Table<T> = HashMap<Key, T, BuildHasherDefault<Half>>;
+
+/// The entry of a mid that is shown, or that was until it was trimmed.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    ts: u64,
     id: EntryId,
-    /// Set if no entry with this mid is kept: when to forget it.
-    forget_at: Option<Duration>,
-    /// Other kept entries with the same mid, in order: retries through other nodes.
-    hidden: Vec<(Place, EntryId)>,
+}
+
+impl Shown {
+    fn of(entry: &Entry) -> Self {
+        let (ts, id) = (entry.ts, entry.id());
+        Self { ts, id }
+    }
+
+    fn place(self) -> Place {
+        Place {
+            ts: self.ts,
+            origin: self.id.origin,
+        }
+    }
 }
 
 /// What to do with an entry because of its mid.
@@ -45,17 +101,37 @@ pub(super) enum Verdict {
     Outlives,
 }
 
+/// A mid whose shown entry was trimmed.
+#[derive(Debug)]
+struct Trimmed {
+    /// When to forget it, if that is the one still.
+    at: Duration,
+    key: Key,
+    id: EntryId,
+}
+
 /// The mids of the entries in memory, and of those that were not long ago.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mids {
     /// What memory has kept no more is on the disk, and shown there.
     pub(super) archived: bool,
-    uses: HashMap<Key, Use>,
-    trimmed: VecDeque<(Duration, Key)>,
+    hashers: [RandomState; 2],
+    tables: Vec<Table<Shown>>,
+    /// Other kept entries with the same mid, in order: retries through other nodes. Few.
+    hidden: Table<Vec<(Place, EntryId)>>,
+    trimmed: VecDeque<Trimmed>,
 }
 
-fn key(entry: &Entry) -> Option<Key> {
-    Some((entry.room.clone(), entry.mid.clone()?))
+impl Default for Mids {
+    fn default() -> Self {
+        Self {
+            archived: false,
+            hashers: [RandomState::new(), RandomState::new()],
+            tables: vec![Table::default(); TABLES],
+            hidden: Table::default(),
+            trimmed: VecDeque::new(),
+        }
+    }
 }
 
 /// How much longer a mid is known whose entry was said then.
@@ -65,82 +141,104 @@ fn remaining(ts: u64, now: Now) -> Duration {
 }
 
 impl Mids {
-    /// The entry that a mid stands for: its id and timestamp.
-    pub(super) fn get(&self, room: &RoomName, mid: &Mid) -> Option<(EntryId, u64)> {
-        let known = self.uses.get(&(room.clone(), mid.clone()));
-        known.map(|known| (known.id, known.shown.ts))
+    fn key(&self, room: &RoomName, mid: &Mid) -> Key {
+        let name = (room.as_str(), mid.as_str());
+        Key(self.hashers.each_ref().map(|hasher| hasher.hash_one(name)))
     }
 
-    /// Notes an accepted entry.
-    pub(super) fn note(&mut self, entry: &Entry) -> Verdict {
-        let Some(key) = key(entry) else {
+    fn key_of(&self, entry: &Entry) -> Option<Key> {
+        Some(self.key(&entry.room, entry.mid.as_ref()?))
+    }
+
+    /// The entry that a mid stands for: its id and timestamp.
+    pub(super) fn get(&self, room: &RoomName, mid: &Mid) -> Option<(EntryId, u64)> {
+        let key = self.key(room, mid);
+        let shown = self.tables[key.table()].get(&key)?;
+        Some((shown.id, shown.ts))
+    }
+
+    /// Notes an accepted entry. `kept` says whether another is in memory.
+    pub(super) fn note(&mut self, entry: &Entry, kept: impl FnOnce(EntryId) -> bool) -> Verdict {
+        let Some(key) = self.key_of(entry) else {
             return Verdict::First;
         };
-        let (place, id) = (entry.place(), entry.id());
-        let Some(known) = self.uses.get_mut(&key) else {
-            let fresh = Use {
-                shown: place,
-                id,
-                forget_at: None,
-                hidden: Vec::new(),
-            };
-            self.uses.insert(key, fresh);
-            return Verdict::First;
+        let new = Shown::of(entry);
+        let known = match self.tables[key.table()].entry(key) {
+            MapEntry::Vacant(free) => {
+                free.insert(new);
+                return Verdict::First;
+            }
+            MapEntry::Occupied(known) => known.into_mut(),
         };
-        if !self.archived && known.forget_at.take().is_some() {
-            (known.shown, known.id) = (place, id);
+        if !self.archived && !kept(known.id) {
+            *known = new;
             return Verdict::Outlives;
         }
-        if known.id == id || known.hidden.contains(&(place, id)) {
+        let (place, id) = (new.place(), new.id);
+        let hidden = self.hidden.get(&key);
+        if known.id == id || hidden.is_some_and(|hidden| hidden.contains(&(place, id))) {
             return Verdict::Repeats;
         }
-        if (known.shown <= place) ^ mutated!(LaterShown) {
-            let index = known.hidden.partition_point(|other| *other < (place, id));
-            known.hidden.insert(index, (place, id));
+        let hidden = self.hidden.entry(key).or_default();
+        if (known.place() <= place) ^ mutated!(LaterShown) {
+            let index = hidden.partition_point(|other| *other < (place, id));
+            hidden.insert(index, (place, id));
             return Verdict::Repeats;
         }
-        let replaced = (known.shown, known.id);
+        let replaced = (known.place(), known.id);
         let replaced_too = (!mutated!(ReplacedForgotten)).then_some(replaced);
-        known.hidden.splice(0..0, replaced_too);
-        (known.shown, known.id) = (place, id);
-        known.forget_at = None;
+        hidden.splice(0..0, replaced_too);
+        *known = new;
         Verdict::Replaces(replaced.0, replaced.1)
     }
 
     /// Notes the mid of an entry that a disk keeps and memory does not.
-    pub(super) fn recall(&mut self, now: Now, room: RoomName, mid: Mid, place: Place, id: EntryId) {
+    pub(super) fn recall(
+        &mut self,
+        now: Now,
+        room: &RoomName,
+        mid: &Mid,
+        place: Place,
+        id: EntryId,
+    ) {
+        let key = self.key(room, mid);
+        let shown = Shown { ts: place.ts, id };
+        self.tables[key.table()].insert(key, shown);
         let at = now.mono + remaining(place.ts, now);
-        let key = (room, mid);
-        let known = Use {
-            shown: place,
-            id,
-            forget_at: Some(at),
-            hidden: Vec::new(),
-        };
-        self.uses.insert(key.clone(), known);
-        self.trimmed.push_back((at, key));
+        self.trimmed.push_back(Trimmed { at, key, id });
     }
 
     /// Other entries that said the same as this one.
     pub(super) fn repeats(&self, entry: &Entry) -> impl Iterator<Item = EntryId> {
-        let known = key(entry).and_then(|key| self.uses.get(&key));
-        known
-            .into_iter()
-            .flat_map(|known| known.hidden.iter().map(|(_, id)| *id))
+        let some = !self.hidden.is_empty();
+        let key = some.then(|| self.key_of(entry)).flatten();
+        let hidden = key.and_then(|key| self.hidden.get(&key));
+        hidden.into_iter().flatten().map(|(_, id)| *id)
     }
 
     /// Notes that an entry is in memory no more. Returns the one to be shown in its stead: none if
     /// the disk goes on showing it.
     pub(super) fn trimmed(&mut self, entry: &Entry, now: Now) -> Option<EntryId> {
-        let key = key(entry)?;
-        let known = self.uses.get_mut(&key)?;
-        if known.id != entry.id() {
-            known.hidden.retain(|(_, id)| *id != entry.id());
-            return None;
-        }
-        if !self.archived && !known.hidden.is_empty() {
-            (known.shown, known.id) = known.hidden.remove(0);
-            return Some(known.id);
+        let (key, id) = (self.key_of(entry)?, entry.id());
+        if !self.hidden.is_empty()
+            && let Some(hidden) = self.hidden.get_mut(&key)
+            && let Some(known) = self.tables[key.table()].get_mut(&key)
+        {
+            let was_shown = known.id == id;
+            let mut instead = None;
+            if !was_shown {
+                hidden.retain(|(_, other)| *other != id);
+            } else if !self.archived && !hidden.is_empty() {
+                let (place, id) = hidden.remove(0);
+                *known = Shown { ts: place.ts, id };
+                instead = Some(id);
+            }
+            if hidden.is_empty() {
+                self.hidden.remove(&key);
+            }
+            if !was_shown || instead.is_some() {
+                return instead;
+            }
         }
         let remaining = if mutated!(MidTrimmed) {
             Duration::ZERO
@@ -148,25 +246,79 @@ impl Mids {
             remaining(entry.ts, now)
         };
         let at = now.mono + remaining;
-        known.forget_at = Some(at);
-        self.trimmed.push_back((at, key));
+        self.trimmed.push_back(Trimmed { at, key, id });
+        if self.trimmed.len() > MIDS_TRIMMED_MAX {
+            self.forget_first();
+        }
         None
     }
 
-    /// Forgets the mids of trimmed entries that are old enough, or too many.
+    /// Forgets mids of trimmed entries that are old enough, or too many; the rest next time.
     pub(super) fn expire(&mut self, now: Duration) {
-        while let Some((at, _)) = self.trimmed.front() {
-            if *at > now && self.trimmed.len() <= MIDS_TRIMMED_MAX {
+        for _ in 0..FORGOTTEN_AT_ONCE_MAX {
+            let Some(first) = self.trimmed.front() else {
+                break;
+            };
+            if first.at > now && self.trimmed.len() <= MIDS_TRIMMED_MAX {
                 break;
             }
-            if let Some((at, key)) = self.trimmed.pop_front()
-                && self
-                    .uses
-                    .get(&key)
-                    .is_some_and(|known| known.forget_at == Some(at))
-            {
-                self.uses.remove(&key);
-            }
+            self.forget_first();
         }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(Trimmed { key, id, .. }) = self.trimmed.pop_front()
+            && let MapEntry::Occupied(known) = self.tables[key.table()].entry(key)
+            && known.get().id == id
+        {
+            known.remove();
+            self.hidden.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(seq: u64) -> Entry {
+        let id = EntryId {
+            origin: "aaaaaaaaaa".parse().unwrap(),
+            seq,
+        };
+        let mid = format!("mid-{seq}").parse().unwrap();
+        let name = "ada".parse().unwrap();
+        Entry::new(id, seq, "lobby".parse().unwrap(), Some(mid), &name, "")
+    }
+
+    /// Goal: no input waits until very many mids are moved or forgotten. Method: many are noted, and no
+    /// table has much more than its share; all are trimmed and their time is over, and one call forgets
+    /// some, oldest first, several calls all.
+    #[test]
+    fn many_mids_are_moved_and_forgotten_some_at_a_time() {
+        let count = 3 * FORGOTTEN_AT_ONCE_MAX as u64;
+        let mut mids = Mids::default();
+        for seq in 1..=count {
+            assert_eq!(mids.note(&entry(seq), |_| true), Verdict::First);
+        }
+        let share = 3 * FORGOTTEN_AT_ONCE_MAX / TABLES;
+        assert!(mids.tables.iter().all(|table| table.len() < 2 * share));
+        let now = Now {
+            mono: Duration::ZERO,
+            wall_us: 0,
+        };
+        for seq in 1..=count {
+            mids.trimmed(&entry(seq), now);
+        }
+        let known = |mids: &Mids, seq: u64| {
+            let entry = entry(seq);
+            mids.get(&entry.room, &entry.mid.unwrap()).is_some()
+        };
+        mids.expire(2 * MID_KEPT);
+        let at_once = FORGOTTEN_AT_ONCE_MAX as u64;
+        assert!(!known(&mids, at_once) && known(&mids, at_once + 1));
+        mids.expire(2 * MID_KEPT);
+        mids.expire(2 * MID_KEPT);
+        assert!((1..=count).all(|seq| !known(&mids, seq)));
     }
 }

@@ -122,7 +122,7 @@ proptest! {
             let mut delivered = BTreeSet::new();
             for ((of, seq), (ts, mid)) in entries {
                 let entry = entry(*of, *seq, *ts * 100 + *seq, Some(*mid), 0);
-                match mids.note(&entry) {
+                match mids.note(&entry, |_| true) {
                     Verdict::First => {
                         assert!(delivered.insert(*mid), "delivered once");
                         shown.insert(entry.place(), entry.id());
@@ -134,7 +134,7 @@ proptest! {
                     }
                     Verdict::Outlives => panic!("nothing was trimmed"),
                 }
-                assert_eq!(mids.note(&entry), Verdict::Repeats, "noted twice is once");
+                assert_eq!(mids.note(&entry, |_| true), Verdict::Repeats, "noted twice is once");
             }
             shown
         };
@@ -157,7 +157,7 @@ proptest! {
             seqs[usize::from(of)] += 1;
             let entry = entry(of, seqs[usize::from(of)], index as u64 + 1, Some(mid), 0);
             store.keep(&entry);
-            match mids.note(&entry) {
+            match mids.note(&entry, |id| store.get(id).is_some()) {
                 Verdict::First | Verdict::Outlives => store.show(&entry),
                 Verdict::Repeats => {}
                 Verdict::Replaces(..) => panic!("they come in order"),

@@ -22,7 +22,7 @@ impl Replica {
         let mut durable = Durable::new();
         self.mids.archived = true;
         for (room, mid, place, id) in loaded.mids {
-            self.mids.recall(now, room, mid, place, id);
+            self.mids.recall(now, &room, &mid, place, id);
         }
         let mut first: BTreeMap<Origin, u64> = BTreeMap::new();
         for (entry, shown) in &loaded.entries {
@@ -31,7 +31,7 @@ impl Replica {
             self.clock.observe(entry.ts, now.wall_us);
             self.store.keep(entry);
             // Two with one mid are both shown if the node died before the disk was told of it.
-            let repeats = self.mids.note(entry) == Verdict::Repeats;
+            let repeats = self.mids.note(entry, |_| true) == Verdict::Repeats;
             if (*shown && !repeats) || mutated!(RestoredShowsAll) {
                 self.store.show(entry);
             } else if *shown {
