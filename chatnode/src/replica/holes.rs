@@ -36,9 +36,13 @@ impl Replica {
         self.logs.iter().filter(both).map(|(o, _)| *o).collect()
     }
 
-    /// Asks some peer for what was passed, by its turn.
+    /// Asks some peer for what was passed: in turn one that failed again and again, if there is one, and
+    /// any other.
     pub(super) fn ask_somebody_for_holes(&mut self) {
-        if let Some(from) = self.repairs.failing(&self.peers) {
+        let failing = self.repairs.failing(&self.peers, &mut self.rng);
+        let others = |(peer, _): &(Origin, &Peer)| Some(*peer) != failing;
+        let turn = self.repairs.next_turn() || !self.peers.heard().any(|peer| others(&peer));
+        if let Some(from) = failing.filter(|_| turn) {
             let first = |(origin, log): (&Origin, &Log)| Some((*origin, *log.holes().first()?));
             if let Some((origin, hole)) = self.logs.iter().find_map(first) {
                 self.repairs.ask_for_hole(from, origin, hole);
@@ -50,7 +54,7 @@ impl Replica {
                 continue;
             };
             // Somebody who says that he has it, or else somebody.
-            let heard = || self.peers.heard();
+            let heard = || self.peers.heard().filter(others);
             let has = |(_, peer): &(Origin, &Peer)| peer.solid(*origin) >= first.through;
             let from = heard().filter(has).choose(&mut self.rng);
             if let Some((from, _)) = from.or_else(|| heard().choose(&mut self.rng)) {

@@ -128,6 +128,7 @@ pub struct Repairs {
     holes_pause: Duration,
     /// Peers that were not waited for any longer, and may have what was passed.
     failing: BTreeSet<Origin>,
+    failing_turn: bool,
     /// Until when the pages that came have used up the budget.
     spent_until: Duration,
 }
@@ -232,9 +233,15 @@ impl Repairs {
     }
 
     /// A peer that failed again and again, and may have what was passed, if there is one.
-    pub fn failing(&mut self, peers: &Peers) -> Option<Origin> {
+    pub fn failing(&mut self, peers: &Peers, rng: &mut StdRng) -> Option<Origin> {
         self.failing.retain(|peer| peers.hears(*peer));
-        self.failing.first().copied()
+        self.failing.iter().copied().choose(rng)
+    }
+
+    /// Whether it is such a peer's turn to be asked for holes, and not another's.
+    pub fn next_turn(&mut self) -> bool {
+        self.failing_turn = !self.failing_turn;
+        self.failing_turn
     }
 
     /// A page of so many bytes came.

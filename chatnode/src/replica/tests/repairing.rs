@@ -226,6 +226,38 @@ fn a_hole_is_passed_though_a_peer_that_always_fails_claims_it() {
     assert_eq!(rig.answer(Some("b.3")), ["deliver b.3"]);
 }
 
+/// Goal: while one peer fails, another that comes to have what was passed is found. Method: b is gone,
+/// c claims its numbers and never answers; d had them not, and has them later, which no beat tells.
+#[test]
+fn while_one_peer_fails_others_are_asked_for_holes_too() {
+    let mut rig = Rig::linked("bcd");
+    rig.comes("b.1 b.4");
+    rig.unlink('b');
+    let beats = [('c', "a", "b.4"), ('d', "a", "b.1")];
+    // Half a second, and answers to all that is asked in it.
+    let mut step = || {
+        let mut news = rig.passes_with(500, &beats);
+        let mut all = Vec::new();
+        while !news.is_empty() {
+            let told = news.remove(0);
+            if told.starts_with("fetch") {
+                let of_c = told.ends_with("of c");
+                news.extend(rig.answer((!of_c).then_some("")));
+            }
+            all.push(told);
+        }
+        all
+    };
+    let passed = (0..40).find(|_| step().contains(&"gap b.2-3".to_owned()));
+    assert!(passed.is_some(), "c is not waited for any longer");
+    let asked: Vec<String> = (0..60).flat_map(|_| step()).collect();
+    for peer in ["c", "d"] {
+        let of = format!("fetch b.2-3 of {peer}");
+        let times = asked.iter().filter(|asked| **asked == of).count();
+        assert!((3..=5).contains(&times), "{peer} every 8 s: {asked:?}");
+    }
+}
+
 #[test]
 fn a_peer_that_answers_now_and_then_is_waited_for() {
     let mut rig = Rig::linked("bc");
