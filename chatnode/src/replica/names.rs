@@ -198,6 +198,7 @@ fn check_room(text: &str) -> Result<(), String> {
         return Err("'.' and '..' are words of paths".into());
     }
     let allowed = |c: char| {
+        // First what is mostly there, and needs no look into a table.
         c.is_ascii_alphanumeric()
             || matches!(c, '.' | '_' | '-')
             || matches!(
