@@ -263,25 +263,40 @@ impl Replica {
         let log = self.log_mut(origin);
         log.counts.received += accepted.len() as u64;
         let whole = log.whole();
-        for entry in accepted.drain(..) {
+        for entry in &accepted {
             self.clock.observe(entry.ts, now.wall_us);
-            self.store.keep(&entry);
+            self.store.keep(entry);
+        }
+        if accepted.len() == 1
+            && let Some(entry) = accepted.pop()
+        {
+            let verdict = self.mids.note(&entry, |id| self.store.get(id).is_some());
+            self.accept_one(entry, &verdict, whole);
+        }
+        while !accepted.is_empty() {
+            let together = accepted.len().min(mids::NOTED_TOGETHER);
             let kept = |id| self.store.get(id).is_some();
-            let verdict = self.mids.note(&entry, kept);
-            if verdict != Verdict::Repeats {
-                self.store.show(&entry);
-            }
-            self.hand_to_disk(&entry, &verdict);
-            match verdict {
-                Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry, whole)),
-                Verdict::Replaces(place, _) => self.store.hide(&entry.room, place),
-                Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
+            let verdicts = self.mids.note_together(&accepted[..together], kept);
+            for (entry, verdict) in accepted.drain(..together).zip(verdicts) {
+                self.accept_one(entry, &verdict, whole);
             }
         }
         if accepted.capacity() <= ACCEPTED_KEPT_MAX {
             self.accepted = accepted;
         }
         self.trim(now);
+    }
+
+    fn accept_one(&mut self, entry: Arc<Entry>, verdict: &Verdict, whole: u64) {
+        if *verdict != Verdict::Repeats {
+            self.store.show(&entry);
+        }
+        self.hand_to_disk(&entry, verdict);
+        match verdict {
+            Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry, whole)),
+            Verdict::Replaces(place, _) => self.store.hide(&entry.room, *place),
+            Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
+        }
     }
 
     fn trim(&mut self, now: Now) {

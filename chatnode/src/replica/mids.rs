@@ -12,6 +12,7 @@
 use std::collections::hash_map::{Entry as MapEntry, RandomState};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Now;
@@ -24,8 +25,13 @@ pub(crate) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
 pub(crate) const MIDS_TRIMMED_MAX: usize = 500_000;
 /// Mids whose time is over that are forgotten at once at the most; the others are soon after.
 const FORGOTTEN_AT_ONCE_MAX: usize = 4096;
-/// Tables.
-const TABLES: usize = 64;
+/// Mids that are too many are forgotten so many together: far apart in memory, they are fetched
+/// together too.
+const FORGOTTEN_TOGETHER: usize = 64;
+/// Entries that are noted together at the most, for the same reason.
+pub(super) const NOTED_TOGETHER: usize = 16;
+/// Tables. With so many, one of a full number of mids is not much larger than it must be.
+const TABLES: usize = 48;
 
 /// Stands for a mid and its room, where alone it means something: 128 bits of a hash whose keys are
 /// random and secret. So nobody can choose two names that are one here, and by chance two of a
@@ -36,7 +42,8 @@ struct Key([u64; 2]);
 impl Key {
     /// Which table it is in. A table uses the other half.
     fn table(self) -> usize {
-        usize::from(self.0[1].to_be_bytes()[0]) % TABLES
+        let [.., high, low] = self.0[1].to_be_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % TABLES
     }
 }
 
@@ -157,11 +164,30 @@ impl Mids {
         Some((shown.id, shown.ts))
     }
 
-    /// Notes an accepted entry. `kept` says whether another is in memory.
-    pub(super) fn note(&mut self, entry: &Entry, kept: impl FnOnce(EntryId) -> bool) -> Verdict {
-        let Some(key) = self.key_of(entry) else {
-            return Verdict::First;
-        };
+    /// Notes accepted entries, [`NOTED_TOGETHER`] at the most. `kept` says whether another is in memory.
+    pub(super) fn note_together(
+        &mut self,
+        entries: &[Arc<Entry>],
+        kept: impl Fn(EntryId) -> bool,
+    ) -> [Verdict; NOTED_TOGETHER] {
+        debug_assert!(entries.len() <= NOTED_TOGETHER);
+        let keys: [Option<Key>; NOTED_TOGETHER] =
+            std::array::from_fn(|nth| self.key_of(entries.get(nth)?));
+        std::array::from_fn(|nth| match (keys[nth], entries.get(nth)) {
+            (Some(key), Some(entry)) => self.note_as(key, entry, &kept),
+            _ => Verdict::First,
+        })
+    }
+
+    /// Notes an accepted entry.
+    pub(super) fn note(&mut self, entry: &Entry, kept: impl Fn(EntryId) -> bool) -> Verdict {
+        match self.key_of(entry) {
+            Some(key) => self.note_as(key, entry, kept),
+            None => Verdict::First,
+        }
+    }
+
+    fn note_as(&mut self, key: Key, entry: &Entry, kept: impl Fn(EntryId) -> bool) -> Verdict {
         let new = Shown::of(entry);
         let known = match self.tables[key.table()].entry(key) {
             MapEntry::Vacant(free) => {
@@ -247,8 +273,10 @@ impl Mids {
         };
         let at = now.mono + remaining;
         self.trimmed.push_back(Trimmed { at, key, id });
-        if self.trimmed.len() > MIDS_TRIMMED_MAX {
-            self.forget_first();
+        if self.trimmed.len() >= MIDS_TRIMMED_MAX + FORGOTTEN_TOGETHER {
+            for _ in 0..FORGOTTEN_TOGETHER {
+                self.forget_first();
+            }
         }
         None
     }
