@@ -1,6 +1,9 @@
 //! The node among its peers: frames that come, links that come and go, and the requests that
 //! repair what the bus lost.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,6 +21,9 @@ use crate::replica::Now;
 use crate::replica::clock::AHEAD_MAX_US;
 use crate::replica::names::Origin;
 
+/// After so many frames the others have their turn, clients and the turn task: a full frame has some
+/// hundred messages, and a node that lags has hundreds of frames to take.
+const EVENTS_TOGETHER: usize = 8;
 /// A hello takes so long at the most.
 const HELLO_MAX: Duration = Duration::from_secs(1);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
@@ -57,13 +63,21 @@ impl Hub {
         grace: Duration,
     ) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
+        let mut together = 0;
         loop {
             // Each branch is cancel safe: a command or an event that is not taken stays.
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => carry(&mut bus, command),
                 () = stopped.cancelled() => break,
-                event = bus.event() => self.with(|node, now| node.bus_event(event, now)),
+                event = bus.event() => {
+                    self.with(|node, now| node.bus_event(event, now));
+                    together += 1;
+                }
+            }
+            if together >= EVENTS_TOGETHER {
+                together = 0;
+                tokio::task::yield_now().await;
             }
         }
         while let Ok(command) = commands.try_recv() {

@@ -1,0 +1,103 @@
+//! The loop that moves frames, with a bus that always has more.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use registry::process::Tasks;
+
+use super::*;
+use crate::bus::links::{Links, LinksOptions};
+use crate::hub::{Parts, Settings};
+use crate::replica::{Identity, Replica};
+use crate::store::memory::{MemoryStore, Retention};
+
+/// Brings one event after another, without a pause, up to a number.
+#[derive(Debug)]
+struct Flood {
+    brought: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Bus for Flood {
+    fn publish(&mut self, _: Topic, _: Bytes) {}
+
+    fn publish_plain(&mut self, _: &str) {}
+
+    fn dial(&mut self, _: LinkId, _: &str, _: Speech) {}
+
+    fn hang_up(&mut self, _: LinkId) {}
+
+    async fn event(&mut self) -> BusEvent {
+        if self.brought.fetch_add(1, Ordering::Relaxed) >= self.most {
+            return pending().await;
+        }
+        BusEvent::Plain(LinkId(1), String::new())
+    }
+
+    async fn close(self, _: Duration) {}
+}
+
+fn hub() -> (Hub, mpsc::Receiver<BusCommand>) {
+    let origin = "aaaaaaaaaa".parse().unwrap();
+    let me = Identity {
+        origin,
+        name: String::new(),
+        http: String::new(),
+        publisher: String::new(),
+    };
+    let start = Now {
+        mono: Duration::ZERO,
+        wall_us: 0,
+    };
+    let store = MemoryStore::new(Retention::default());
+    let links = LinksOptions {
+        me: origin,
+        own: Vec::new(),
+        fixed: Vec::new(),
+    };
+    let parts = Parts {
+        settings: Settings {
+            rate_limit: 0,
+            publish_plain: false,
+            peers: Vec::new(),
+            clients_max: 1,
+        },
+        replica: Replica::new(me, store, StdRng::seed_from_u64(1), start),
+        links: Links::new(links, StdRng::seed_from_u64(2)),
+        http: reqwest::Client::new(),
+        disk: None,
+    };
+    Hub::new(parts, Tasks::new())
+}
+
+/// Goal: a node that has much to hear goes on to write to its clients meanwhile. Method: a bus that
+/// always has an event; how many are taken before another gets its turn.
+#[tokio::test]
+async fn frames_that_never_end_let_others_have_their_turn() {
+    let (hub, commands) = hub();
+    let brought = Arc::new(AtomicUsize::new(0));
+    let flood = Flood {
+        brought: Arc::clone(&brought),
+        most: 10_000,
+    };
+    let turns = async {
+        let mut longest = 0;
+        for _ in 0..100 {
+            let before = brought.load(Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            longest = longest.max(brought.load(Ordering::Relaxed) - before);
+        }
+        longest
+    };
+    let longest = tokio::select! {
+        biased;
+        ended = hub.run_bus(flood, commands, Duration::ZERO) => panic!("{ended:?}"),
+        longest = turns => longest,
+    };
+    assert!(longest > 0, "nothing was brought");
+    assert!(longest <= EVENTS_TOGETHER + 1, "{longest} in one turn");
+}
