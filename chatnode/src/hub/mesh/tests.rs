@@ -71,7 +71,8 @@ fn hub() -> (Hub, mpsc::Receiver<BusCommand>) {
         http: reqwest::Client::new(),
         disk: None,
     };
-    Hub::new(parts, Tasks::new())
+    let (hub, _, commands) = Hub::new(parts, Tasks::new()).unwrap();
+    (hub, commands)
 }
 
 /// Goal: a node that has much to hear goes on to write to its clients meanwhile. Method: a bus that
