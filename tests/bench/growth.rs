@@ -24,6 +24,8 @@ const SAME_WITHIN: u64 = 120 * SECOND;
 enum Point {
     /// Nodes, messages said before, arguments of the generator.
     Load(usize, usize, String),
+    /// The same, the nodes on all cores.
+    Spread(usize, String),
     /// A second node starts when the first holds so many messages.
     Join(usize),
     /// A node stands still while so many messages are said.
@@ -206,9 +208,27 @@ const MESH: Sweep = Sweep {
     plots: &["messages_per_s", "cpu_us_per_message_node", "p99_us"],
 };
 
+const MESH_SPREAD: Sweep = Sweep {
+    name: "mesh-spread",
+    title: "Messages across the mesh, on all cores",
+    about: "the same, the nodes on all cores, which they share with the generator",
+    points: &[2, 3, 5],
+    point: |nodes| {
+        let load = format!(
+            "saturate --clients {nodes} --senders 1 --sender-node 1 --inflight 2000 --secs 5 --warmup 2"
+        );
+        Point::Spread(nodes, load)
+    },
+    plots: &[],
+    ..MESH
+};
+
 /// The names of all of these, for `--only`.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    SWEEPS.iter().chain([&MESH]).map(|sweep| sweep.name)
+    SWEEPS
+        .iter()
+        .chain([&MESH, &MESH_SPREAD])
+        .map(|sweep| sweep.name)
 }
 
 /// All growth tables that are wanted, as Markdown; the plots are written beside.
@@ -224,7 +244,9 @@ pub(crate) fn growth(runner: &mut Runner) -> Result<String> {
 /// # Errors
 /// The results cannot be written.
 pub(crate) fn mesh(runner: &mut Runner) -> Result<String> {
-    MESH.run(runner)
+    let mut text = MESH.run(runner)?;
+    text.push_str(&MESH_SPREAD.run(runner)?);
+    Ok(text)
 }
 
 impl Sweep {
@@ -245,7 +267,7 @@ impl Sweep {
         }
         let (field, name) = (self.columns[0].1, self.columns[0].0);
         let mut rows = Vec::new();
-        for rep in 1..=runner.reps {
+        for rep in 1..=runner.growth_reps {
             for x in &points {
                 for peer in self.peers {
                     if !runner.has(peer) {
@@ -390,13 +412,9 @@ fn measure(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value>
         Point::Load(nodes, fill, load) => {
             let servers = Servers::start(peer, nodes)?;
             said(runner, &servers, fill)?;
-            let args: Vec<String> = load.split(' ').map(str::to_owned).collect();
-            let mut figures = runner.load(&servers, &args)?;
-            if let Some(micros) = figures["cpu_us_per_message"].as_f64() {
-                figures["cpu_us_per_message_node"] = json!(micros / nodes as f64);
-            }
-            figures
+            loaded(runner, &servers, nodes, &load)?
         }
+        Point::Spread(nodes, load) => loaded(runner, &Servers::spread(nodes)?, nodes, &load)?,
         Point::Join(held) => {
             let mut servers = Servers::mesh(1)?;
             said(runner, &servers, held)?;
@@ -419,6 +437,15 @@ fn measure(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value>
         }
     };
     figures["x"] = json!(x);
+    Ok(figures)
+}
+
+fn loaded(runner: &Runner, servers: &Servers, nodes: usize, load: &str) -> Result<Value> {
+    let args: Vec<String> = load.split(' ').map(str::to_owned).collect();
+    let mut figures = runner.load(servers, &args)?;
+    if let Some(micros) = figures["cpu_us_per_message"].as_f64() {
+        figures["cpu_us_per_message_node"] = json!(micros / nodes as f64);
+    }
     Ok(figures)
 }
 

@@ -51,9 +51,10 @@ usage: scripts/bench [run|mesh|growth|all] [OPTIONS]
   mesh     messages a second across 2 to 20 nodes, and what one costs each node
   growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
            how long joining and repair take; with plots
-  all      all of it (some two hours with three repetitions)
+  all      all of it (three quarters of an hour)
 
-  --reps N          repetitions, interleaved over the peers; 3
+  --reps N          repetitions, interleaved over the peers; 3, and 7 near a bar
+  --growth-reps N   the same for each row of the mesh and of growth; 1
   --only A,B        only these scenarios and tables, of which kind ever
   --peers A,B       only these servers: chatnode, chat.v1, floor, floor-batch, uws, nats, socketio
   --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
@@ -146,9 +147,19 @@ fn measure(what: &str, options: &Options) -> Result<()> {
 /// # Errors
 /// There is no such core.
 pub(crate) fn pin(core: usize) -> Result<()> {
+    pin_to([core])
+}
+
+/// The same for several cores, of which those that exist are used.
+///
+/// # Errors
+/// There is none of them.
+pub(crate) fn pin_to(cores: impl IntoIterator<Item = usize>) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set).with_context(|| format!("core {core}"))
+    for core in cores {
+        set.set(core);
+    }
+    sched_setaffinity(None, &set).context("these cores cannot be had")
 }
 
 /// A line of result, on stdout.

@@ -170,7 +170,7 @@ pub(crate) fn opening(runner: &Runner, command: &str) -> String {
         if runner.quick {
             ", shortened by `--quick`"
         } else {
-            ""
+            ", and 7 where something is within a fifth of its bar; of the mesh and of growth one"
         },
     );
     let peers = [
@@ -224,21 +224,42 @@ pub(crate) fn scenarios(rows: &[Row]) -> String {
     )
 }
 
-fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
+/// Nearer than this to its bar, something is measured more often.
+const CLOSE: f64 = 0.2;
+
+/// What a bar is about, once for each repetition.
+fn judged(bar: &Bar, rows: &[&Row]) -> Vec<f64> {
     let field = bar.metric.field;
     let own = rows.iter().filter(|row| row.peer == bar.whose);
-    let values: Vec<f64> = own
-        .filter_map(|row| {
-            let value = row.figure(field)?;
-            let Some(against) = bar.against else {
-                return Some(value);
-            };
-            let other = rows
-                .iter()
-                .find(|other| other.peer == against && other.rep == row.rep)?;
-            Some(value / other.figure(field)?)
-        })
+    own.filter_map(|row| {
+        let value = row.figure(field)?;
+        let Some(against) = bar.against else {
+            return Some(value);
+        };
+        let other = rows
+            .iter()
+            .find(|other| other.peer == against && other.rep == row.rep)?;
+        Some(value / other.figure(field)?)
+    })
+    .collect()
+}
+
+/// Whether something measured is so near to its bar, on either side, that noise may decide.
+pub(crate) fn is_close(scenario: &Scenario, rows: &[Row]) -> bool {
+    let rows: Vec<&Row> = rows
+        .iter()
+        .filter(|row| row.scenario == scenario.name)
         .collect();
+    scenario.bars.iter().any(|bar| {
+        let median = spread(&judged(bar, &rows)).map(|(median, ..)| median);
+        let limit = bar.bar.zip(median);
+        limit.is_some_and(|(bar, median)| (median / bar - 1.0).abs() <= CLOSE)
+    })
+}
+
+fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
+    let field = bar.metric.field;
+    let values = judged(bar, rows);
     let Some((median, least, most)) = spread(&values) else {
         return;
     };

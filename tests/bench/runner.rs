@@ -17,6 +17,9 @@ use crate::{LOAD_CORE, say};
 /// File descriptors that a server wants beside its clients' (chatnode keeps 384 for others).
 const FILES_BESIDE: usize = 400;
 
+/// Repetitions of what comes near to its bar.
+const REPS_CLOSE: usize = 7;
+
 /// The most clients of any measurement.
 const CLIENTS_MAX: usize = 20_000;
 
@@ -40,6 +43,8 @@ impl Row {
 #[derive(Debug)]
 pub(crate) struct Runner {
     pub(crate) reps: usize,
+    /// Repetitions of each point of a growth table.
+    pub(crate) growth_reps: usize,
     pub(crate) quick: bool,
     only: Option<Vec<String>>,
     peers: Option<Vec<String>>,
@@ -96,6 +101,7 @@ impl Runner {
                 .number("reps")?
                 .unwrap_or(if quick { 1 } else { 3 })
                 .max(1),
+            growth_reps: options.number("growth-reps")?.unwrap_or(1).max(1),
             quick,
             only,
             peers,
@@ -159,7 +165,11 @@ impl Runner {
                 continue;
             }
             say(format_args!("{}: {}", scenario.name, scenario.about));
-            for rep in 1..=self.reps {
+            for rep in 1..=self.reps.max(REPS_CLOSE) {
+                let enough = self.quick || !crate::report::is_close(scenario, &rows);
+                if rep > self.reps && enough {
+                    break;
+                }
                 for peer in scenario.peers {
                     if self.has(peer) {
                         rows.extend(self.one(scenario, peer, rep)?);
@@ -224,8 +234,7 @@ impl Runner {
             notes += &format!(" (others took {others:.2} cores)");
         }
         say(format_args!(
-            "  {scenario} {rep}/{} {peer}: {} {}{notes}",
-            self.reps,
+            "  {scenario} #{rep} {peer}: {} {}{notes}",
             metric.name,
             crate::report::shown(metric.field, value),
         ));

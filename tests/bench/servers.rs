@@ -208,6 +208,17 @@ impl Servers {
         Ok(servers)
     }
 
+    /// Chatnodes on all cores.
+    ///
+    /// # Errors
+    /// They do not start or find each other.
+    pub(crate) fn spread(nodes: usize) -> Result<Self> {
+        crate::pin_to(0..rustix::thread::CpuSet::MAX_CPU)?;
+        let mut servers = Self::none("plain");
+        servers.chatnodes(nodes, true)?;
+        Ok(servers)
+    }
+
     /// The first node alone, for a load that only it gets. Its processes stay with `self`.
     pub(crate) fn first(&self) -> Self {
         let urls = self.urls.iter().take(1).cloned().collect();
