@@ -34,8 +34,8 @@ pub(super) const NOTED_TOGETHER: usize = 16;
 const TABLES: usize = 48;
 
 /// Stands for a mid and its room, where alone it means something: 128 bits of a hash whose keys are
-/// random and secret. So nobody can choose two names that are one here, and by chance two of a
-/// million are once in 10^26 times.
+/// random and secret. So nobody can choose two names that are the same here, and that by chance two
+/// of a million are has odds of one in 10^26.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key([u64; 2]);
 
