@@ -111,17 +111,27 @@ fn measure(what: &str, options: &Options) -> Result<()> {
     // What was chosen by name is run, wherever it belongs.
     let what = if runner.chooses() { "all" } else { what };
     let mut body = String::new();
+    // Written after each part: an hour's measurements are not lost with what comes last.
     if matches!(what, "run" | "all") {
         body += &report::scenarios(&runner.scenarios()?);
+        write(&runner, options, &body)?;
     }
     if matches!(what, "mesh" | "all") {
         body += &growth::mesh(&mut runner)?;
+        write(&runner, options, &body)?;
     }
     if matches!(what, "growth" | "all") {
         body += &growth::growth(&mut runner)?;
+        write(&runner, options, &body)?;
     }
+    Ok(())
+}
+
+/// Writes the report, and where it is published too if that is wanted.
+fn write(runner: &Runner, options: &Options, body: &str) -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let text = report::opening(&runner, &args.join(" ")) + &body;
+    let mut text = report::opening(runner, &args.join(" "));
+    text.push_str(body);
     let folder = folder();
     let path = folder.join("report.md");
     fs::write(&path, text.replace("(PLOTS/", "("))?;
