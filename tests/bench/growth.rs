@@ -1,6 +1,7 @@
 //! How cost grows: with clients, rooms, nodes, the size of messages and history; what the mesh
 //! costs; how long joining and repair take.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::clock::{SECOND, eventually, now};
 use crate::plot::{Line, Plot};
 use crate::report::{cell, faults, put};
-use crate::runner::{Row, Runner};
+use crate::runner::{Row, Runner, forget};
 use crate::scenarios::Metric;
 use crate::servers::{Servers, folder};
 
@@ -231,30 +232,49 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
         .map(|sweep| sweep.name)
 }
 
-/// All growth tables that are wanted, as Markdown; the plots are written beside.
-///
-/// # Errors
-/// The results cannot be written.
-pub(crate) fn growth(runner: &mut Runner) -> Result<String> {
-    SWEEPS.iter().map(|sweep| sweep.run(runner)).collect()
+fn sweeps() -> impl Iterator<Item = &'static Sweep> {
+    [&MESH, &MESH_SPREAD].into_iter().chain(SWEEPS)
 }
 
-/// What the mesh costs, as Markdown.
+/// Measures the tables that are wanted: those of the mesh, of growth, or all.
 ///
 /// # Errors
 /// The results cannot be written.
-pub(crate) fn mesh(runner: &mut Runner) -> Result<String> {
-    let mut text = MESH.run(runner)?;
-    text.push_str(&MESH_SPREAD.run(runner)?);
+pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
+    let of_it = |sweep: &&Sweep| what == "all" || sweep.name.starts_with(what);
+    sweeps()
+        .filter(of_it)
+        .try_for_each(|sweep| sweep.run(runner))
+}
+
+/// All tables for which there are measurements, as Markdown; the plots are written beside.
+///
+/// # Errors
+/// The plots cannot be written.
+pub(crate) fn tables(rows: &[Row]) -> Result<String> {
+    let mut text = String::new();
+    for sweep in sweeps() {
+        let name = format!("{} ", sweep.name);
+        let of = |row: &&Row| row.scenario.starts_with(&name);
+        let rows: Vec<Row> = rows.iter().filter(of).cloned().collect();
+        let x = |row: &Row| row.figure("x").map(|x| x as usize);
+        let points: BTreeSet<usize> = rows.iter().filter_map(x).collect();
+        let points: Vec<usize> = points.into_iter().collect();
+        if !points.is_empty() {
+            sweep.draw(&rows, &points)?;
+            text.push_str(&sweep.table(&rows, &points));
+        }
+    }
     Ok(text)
 }
 
 impl Sweep {
-    fn run(&self, runner: &mut Runner) -> Result<String> {
+    fn run(&self, runner: &mut Runner) -> Result<()> {
         if !runner.wants(self.name) {
-            return Ok(String::new());
+            return Ok(());
         }
         say_about(self);
+        forget(self.name)?;
         let mut points: Vec<usize> = self.points.to_vec();
         if self.x == "clients" {
             points
@@ -266,27 +286,19 @@ impl Sweep {
             points.truncate(3);
         }
         let (field, name) = (self.columns[0].1, self.columns[0].0);
-        let mut rows = Vec::new();
         for rep in 1..=runner.growth_reps {
             for x in &points {
                 for peer in self.peers {
-                    if !runner.has(peer) {
-                        continue;
+                    if runner.has(peer) {
+                        let measured = point(runner, peer, (self.point)(*x), *x);
+                        let scenario = format!("{} {x}", self.name);
+                        let metric = Metric { field, name };
+                        runner.keep(&scenario, peer, rep, measured, metric)?;
                     }
-                    let measured = measure(runner, peer, (self.point)(*x), *x);
-                    let scenario = format!("{} {x}", self.name);
-                    rows.extend(runner.keep(
-                        &scenario,
-                        peer,
-                        rep,
-                        measured,
-                        Metric { field, name },
-                    )?);
                 }
             }
         }
-        self.draw(&rows, &points)?;
-        Ok(self.table(&rows, &points))
+        Ok(())
     }
 
     fn table(&self, rows: &[Row], points: &[usize]) -> String {
@@ -407,7 +419,7 @@ fn at<'a>(rows: &'a [Row], peer: &str, x: usize) -> Vec<&'a Row> {
     of.collect()
 }
 
-fn measure(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value> {
+fn point(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value> {
     let mut figures = match point {
         Point::Load(nodes, fill, load) => {
             let servers = Servers::start(peer, nodes)?;

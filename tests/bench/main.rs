@@ -36,7 +36,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use options::Options;
-use runner::Runner;
+use runner::{Runner, results};
 use servers::{folder, workspace};
 
 /// All servers run on this core.
@@ -45,13 +45,14 @@ pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
 
 const HELP: &str = "\
-usage: scripts/bench [run|mesh|growth|all] [OPTIONS]
+usage: scripts/bench [run|mesh|growth|all|report] [OPTIONS]
 
   run      the scenarios, beside other servers, and what chatnode is held to (the default)
   mesh     messages a second across 2 to 20 nodes, and what one costs each node
   growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
            how long joining and repair take; with plots
   all      all of it (three quarters of an hour)
+  report   writes the report anew
 
   --reps N          repetitions, interleaved over the peers; 3, and 7 near a bar
   --growth-reps N   the same for each row of the mesh and of growth; 1
@@ -60,7 +61,8 @@ usage: scripts/bench [run|mesh|growth|all] [OPTIONS]
   --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
   --publish         the report goes to BENCHMARKS.md, too, and its plots to docs/bench/
 
-Results: target/bench/report.md, *.svg, results.jsonl (a line a measurement), logs/ of the servers.
+Results: target/bench/report.md, *.svg, results.jsonl (a line a measurement), logs/ of the servers. The
+report has the last measurement of each scenario, so that parts can be run at their times.
 A server that cannot be installed is left out with a line that says why: uws needs python3 with
 venv and pip, nats and redis come with apt-get, socketio needs npm.
 
@@ -94,8 +96,8 @@ fn run() -> Result<()> {
         "load" => print(load::run(options)?)?,
         "floor" => floor::run(&options)?,
         _ if what == "help" || options.flag("help") => print(HELP)?,
-        "run" | "mesh" | "growth" | "all" => measure(&what, &options)?,
-        other => bail!("{other}: there is run, mesh, growth, all, load, floor and help"),
+        "run" | "mesh" | "growth" | "all" | "report" => measure(&what, &options)?,
+        other => bail!("{other}: there is run, mesh, growth, all, report, load, floor and help"),
     }
     Ok(())
 }
@@ -110,28 +112,23 @@ fn measure(what: &str, options: &Options) -> Result<()> {
     let mut runner = Runner::new(options)?;
     // What was chosen by name is run, wherever it belongs.
     let what = if runner.chooses() { "all" } else { what };
-    let mut body = String::new();
     // Written after each part: an hour's measurements are not lost with what comes last.
     if matches!(what, "run" | "all") {
-        body += &report::scenarios(&runner.scenarios()?);
-        write(&runner, options, &body)?;
+        runner.scenarios()?;
+        write(&runner, options)?;
     }
-    if matches!(what, "mesh" | "all") {
-        body += &growth::mesh(&mut runner)?;
-        write(&runner, options, &body)?;
+    if matches!(what, "mesh" | "growth" | "all") {
+        growth::measure(&mut runner, what)?;
     }
-    if matches!(what, "growth" | "all") {
-        body += &growth::growth(&mut runner)?;
-        write(&runner, options, &body)?;
-    }
-    Ok(())
+    write(&runner, options)
 }
 
-/// Writes the report, and where it is published too if that is wanted.
-fn write(runner: &Runner, options: &Options, body: &str) -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let mut text = report::opening(runner, &args.join(" "));
-    text.push_str(body);
+/// Writes the report of all that was measured last, and where it is published too if that is wanted.
+fn write(runner: &Runner, options: &Options) -> Result<()> {
+    let rows = results()?;
+    let mut text = report::opening(runner, &rows);
+    text.push_str(&report::scenarios(&rows));
+    text.push_str(&growth::tables(&rows)?);
     let folder = folder();
     let path = folder.join("report.md");
     fs::write(&path, text.replace("(PLOTS/", "("))?;

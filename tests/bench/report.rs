@@ -138,7 +138,7 @@ fn field_of(path: &str, name: &str) -> String {
 }
 
 /// How the report begins.
-pub(crate) fn opening(runner: &Runner, command: &str) -> String {
+pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cores = processors
         .lines()
@@ -148,9 +148,10 @@ pub(crate) fn opening(runner: &Runner, command: &str) -> String {
         .trim_end_matches(" kB")
         .parse()
         .unwrap_or(0.0);
-    let dirty = !first_line("git", &["status", "--porcelain", "--untracked-files=no"])
-        .replace('?', "")
-        .is_empty();
+    const PROGRAMS: [&str; 4] = ["--", "chatnode", "registry", "Cargo.toml"];
+    let of_programs = |args: &[&'static str]| first_line("git", &[args, &PROGRAMS].concat());
+    let changed = of_programs(&["status", "--porcelain", "--untracked-files=no"]);
+    let dirty = !changed.replace('?', "").is_empty();
     let mut text = format!(
         "# What a broadcast costs\n\n{MEANING}\n\
          | | |\n| --- | --- |\n| date | {} |\n| machine | {}, {cores} cores, {:.0} GiB |\n| kernel | {} |\n\
@@ -163,7 +164,7 @@ pub(crate) fn opening(runner: &Runner, command: &str) -> String {
             &path.to_string_lossy(),
             &["--version"]
         )),
-        first_line("git", &["rev-parse", "--short", "HEAD"]),
+        of_programs(&["log", "-1", "--format=%h"]),
         if dirty { ", with changes" } else { "" },
         first_line("rustc", &["--version"]),
         runner.reps,
@@ -178,14 +179,15 @@ pub(crate) fn opening(runner: &Runner, command: &str) -> String {
         ("nats", first_line("nats-server", &["--version"])),
     ];
     for (peer, version) in peers {
-        if runner.found(peer) {
+        if rows.iter().any(|row| row.peer == peer) {
             put(&mut text, format_args!("| {peer} | {version} |\n"));
         }
     }
     put(
         &mut text,
         format_args!(
-            "\nAgain: `scripts/bench {command}`. All measurements, a line each: `target/bench/results.jsonl`.\n"
+            "\nAgain: `scripts/bench all`, or parts of it by name (`scripts/bench help`). All measurements, a \
+             line each: `target/bench/results.jsonl`.\n"
         ),
     );
     for what in &runner.skipped {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
@@ -143,27 +144,23 @@ impl Runner {
         prepared.is_ok()
     }
 
-    /// Whether this peer was asked for and could be had.
-    pub(crate) fn found(&self, peer: &str) -> bool {
-        self.there.get(peer) == Some(&true)
-    }
-
     /// Says that something is left out, now and in the report.
     pub(crate) fn skip(&mut self, what: String) {
         say(&what);
         self.skipped.push(what);
     }
 
-    /// All scenarios that are wanted, repetitions interleaved over the peers.
+    /// Measures all scenarios that are wanted, repetitions interleaved over the peers.
     ///
     /// # Errors
     /// The results cannot be written.
-    pub(crate) fn scenarios(&mut self) -> Result<Vec<Row>> {
-        let mut rows = Vec::new();
+    pub(crate) fn scenarios(&mut self) -> Result<()> {
         for scenario in SCENARIOS {
             if !self.wants(scenario.name) {
                 continue;
             }
+            forget(scenario.name)?;
+            let mut rows = Vec::new();
             say(format_args!("{}: {}", scenario.name, scenario.about));
             for rep in 1..=self.reps.max(REPS_CLOSE) {
                 let enough = self.quick || !crate::report::is_close(scenario, &rows);
@@ -177,7 +174,7 @@ impl Runner {
                 }
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn one(&mut self, scenario: &Scenario, peer: &str, rep: usize) -> Result<Option<Row>> {
@@ -214,10 +211,7 @@ impl Runner {
             figures,
         };
         let line = json!({ "scenario": row.scenario, "peer": row.peer, "rep": rep, "figures": row.figures });
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder().join("results.jsonl"))?;
+        let mut file = OpenOptions::new().create(true).append(true).open(file())?;
         writeln!(file, "{line}")?;
         let value = row.figure(metric.field).unwrap_or(f64::NAN);
         let mut notes = String::new();
@@ -278,6 +272,48 @@ impl Runner {
         let figures = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&figures).with_context(|| format!("the generator printed {figures}"))
     }
+}
+
+/// Where each measurement is a line.
+fn file() -> PathBuf {
+    folder().join("results.jsonl")
+}
+
+/// All measurements that were kept.
+///
+/// # Errors
+/// The file of results is none.
+pub(crate) fn results() -> Result<Vec<Row>> {
+    let text = fs::read_to_string(file()).unwrap_or_default();
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line)?;
+        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+        Ok(Row {
+            scenario: text("scenario"),
+            peer: text("peer"),
+            rep: row["rep"].as_u64().unwrap_or_default() as usize,
+            figures: row["figures"].clone(),
+        })
+    };
+    let rows = text.lines().map(row).collect::<Result<_>>();
+    rows.with_context(|| format!("{} holds something else", file().display()))
+}
+
+/// Forgets what was measured of a scenario, or of all points of a growth table, before.
+///
+/// # Errors
+/// The results cannot be written.
+pub(crate) fn forget(name: &str) -> Result<()> {
+    let text = fs::read_to_string(file()).unwrap_or_default();
+    let (exactly, point) = (
+        format!("\"scenario\":\"{name}\""),
+        format!("\"scenario\":\"{name} "),
+    );
+    let others = text
+        .lines()
+        .filter(|line| !line.contains(&exactly) && !line.contains(&point));
+    let text: String = others.flat_map(|line| [line, "\n"]).collect();
+    Ok(fs::write(file(), text)?)
 }
 
 /// Fewer clients if the limit of open files asks for it.
