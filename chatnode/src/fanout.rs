@@ -415,20 +415,29 @@ impl<S> Fanout<S> {
         let private = std::mem::take(&mut conn.private);
         let mut messages = std::mem::take(&mut conn.private_messages);
         conn.touched = false;
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = group.len().min(SLICES_MAX);
-        for (slice, (_, part)) in slices.iter_mut().zip(group) {
-            *slice = IoSlice::new(match *part {
+        let mut slice = |(_, part): &(u32, Part)| {
+            IoSlice::new(match *part {
                 Part::Private => &private,
                 Part::Batch { room, style, skip } => {
                     let audience = self.rooms.room(room).audience(style);
                     messages += audience.messages;
                     &audience.batch[skip..]
                 }
-            });
-        }
+            })
+        };
+        let (one, mut many);
+        // Mostly it is one, and an array for the most there can be would cost more than the rest.
+        let slices = if let [part] = group {
+            one = [slice(part)];
+            &one[..]
+        } else {
+            many = [IoSlice::new(&[]); SLICES_MAX];
+            let parts = many.iter_mut().zip(group);
+            let count = parts.map(|(place, part)| *place = slice(part)).count();
+            &many[..count]
+        };
         self.deliveries += u64::from(messages);
-        if conn.write(&slices[..count], messages).is_err() {
+        if conn.write(slices, messages).is_err() {
             return self.ended.push((id, Ended::Broken));
         }
         if conn.close_if_slow(now) {
