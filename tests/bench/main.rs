@@ -25,6 +25,7 @@ mod runner;
 mod scenarios;
 mod servers;
 mod swarm;
+mod sweeps;
 mod wire;
 
 use std::fmt::Display;

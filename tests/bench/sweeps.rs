@@ -1,0 +1,224 @@
+//! What grows, and how it is measured.
+
+/// Deliveries a second at which growth is measured: all peers can carry them.
+const DELIVERIES: usize = 50_000;
+
+/// What is done at one point of a sweep.
+#[derive(Debug)]
+pub(crate) enum Point {
+    /// Nodes, messages said before, arguments of the generator.
+    Load(usize, usize, String),
+    /// The same, the nodes on all cores.
+    Spread(usize, String),
+    /// A second node starts when the first holds so many messages.
+    Join(usize),
+    /// A node stands still while so many messages are said.
+    Freeze(usize),
+}
+
+/// One quantity that grows.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) x: &'static str,
+    pub(crate) points: &'static [usize],
+    pub(crate) peers: &'static [&'static str],
+    pub(crate) point: fn(usize) -> Point,
+    pub(crate) columns: &'static [(&'static str, &'static str)],
+    /// Which columns are plotted.
+    pub(crate) plots: &'static [&'static str],
+    /// How the curve is to be read: where it bends, and why.
+    pub(crate) why: &'static str,
+}
+
+const COST: &[(&str, &str)] = &[
+    ("CPU a delivery", "cpu_us_per_delivery"),
+    ("p50", "p50_us"),
+    ("p99", "p99_us"),
+    ("memory a client", "rss_bytes_per_conn"),
+    ("memory in all", "rss_bytes"),
+    ("others", "others_cores"),
+];
+const PER_MESSAGE: &[(&str, &str)] = &[
+    ("CPU a delivery", "cpu_us_per_delivery"),
+    ("CPU a message", "cpu_us_per_message"),
+    ("p50", "p50_us"),
+    ("p99", "p99_us"),
+    ("memory in all", "rss_bytes"),
+    ("others", "others_cores"),
+];
+const COST_PLOTS: &[&str] = &["cpu_us_per_delivery", "p50_us", "p99_us", "rss_bytes"];
+
+const SWEEPS: &[Sweep] = &[
+    Sweep {
+        name: "growth-clients",
+        title: "Clients of a node",
+        about: "10 senders; the rate is such that there are 50 000 deliveries a second",
+        x: "clients",
+        points: &[100, 300, 1000, 3000, 10_000, 20_000],
+        peers: &["chatnode", "chat.v1", "floor", "uws"],
+        point: |clients| {
+            let rate = DELIVERIES as f64 / clients as f64;
+            Point::Load(
+                1,
+                0,
+                format!(
+                    "fanout --clients {clients} --senders 10 --rate {rate} --secs 6 --warmup 2"
+                ),
+            )
+        },
+        columns: COST,
+        plots: COST_PLOTS,
+        why: "A delivery is a write of the kernel and little else, so all servers bend where the floor does: between 300 and 1000 clients their sockets stop fitting into the processor's nearer cache. How late the last client gets a message is clients times CPU a delivery. Memory a client falls to what a slot in a table takes, since more clients share what a process takes at its start.",
+    },
+    Sweep {
+        name: "growth-rooms",
+        title: "Rooms",
+        about: "1000 clients in 1 room each, from 1000 rooms on in 10 and 50 each, and 100 senders; \
+                1000, 100, 10, 10 and 5 clients hear a message; 50 000 deliveries a second in all",
+        x: "rooms",
+        points: &[1, 10, 100, 1000, 10_000],
+        peers: &["chat.v1"],
+        point: |rooms| {
+            let each = [(10_000, 50), (1000, 10)]
+                .into_iter()
+                .find(|(from, _)| rooms >= *from);
+            let each = each.map_or(1, |(_, each)| each);
+            let rate = DELIVERIES * rooms / (1000 * each);
+            let load = format!(
+                "fanout --clients 1000 --senders 100 --rooms {rooms} --rooms-each {each} --rate {rate} --secs 6 --warmup 2"
+            );
+            Point::Load(1, 0, load)
+        },
+        columns: PER_MESSAGE,
+        plots: COST_PLOTS,
+        why: "A message of one room of 10 has a hundred hearers; from 100 rooms on it has ten, with 10 000 rooms five. What a message costs whoever hears it (it is read, gets a place in history, ends a turn: some 10 µs) is then shared by few, which is the knee; the CPU a message goes down with its hearers all the same. Memory grows with memberships, some 300 bytes each, and with the history of more messages.",
+    },
+    Sweep {
+        name: "growth-nodes",
+        title: "Nodes",
+        about: "600 clients, dealt over the nodes; 10 senders on the first, 50 messages a second",
+        x: "nodes",
+        points: &[1, 2, 3, 5, 10, 20],
+        peers: &["chatnode", "nats"],
+        point: |nodes| {
+            let load =
+                "fanout --clients 600 --senders 10 --sender-node 1 --rate 50 --secs 6 --warmup 2";
+            Point::Load(nodes, 0, load.to_owned())
+        },
+        columns: PER_MESSAGE,
+        plots: COST_PLOTS,
+        why: "The writes to clients are the same 600. What each further node adds is to wake up, take the frame and keep the message, for each message alone at this pace, and its beats: some 0.1 ms a message. When there are more messages a wake-up takes many of them, and one costs a node less than a microsecond (above). Memory is that of so many processes.",
+    },
+    Sweep {
+        name: "growth-size",
+        title: "Size of a message",
+        about: "1000 clients, 10 senders, 50 messages a second",
+        x: "bytes of text",
+        points: &[10, 100, 1000, 4000],
+        peers: &["chatnode", "chat.v1", "floor", "uws"],
+        point: |bytes| {
+            let load = "fanout --clients 1000 --senders 10 --rate 50 --secs 6 --warmup 2 --bytes";
+            Point::Load(1, 0, format!("{load} {bytes}"))
+        },
+        columns: COST,
+        plots: COST_PLOTS,
+        why: "Up to a kilobyte the price is that of a write; beyond, bytes begin to count, which the kernel copies, for every server alike. chat.v1 carries some 110 bytes more for each message.",
+    },
+    Sweep {
+        name: "growth-history",
+        title: "History that is held",
+        about: "messages of 100 bytes said before; then 1000 clients, 10 senders, 50 messages a second",
+        x: "messages held",
+        points: &[0, 1000, 10_000, 100_000],
+        peers: &["chatnode", "chat.v1"],
+        point: |held| {
+            let load = "fanout --clients 1000 --senders 10 --rate 50 --secs 6 --warmup 2";
+            Point::Load(1, held, load.to_owned())
+        },
+        columns: COST,
+        plots: COST_PLOTS,
+        why: "History costs memory and nothing else: a new message is put at the end, and the oldest goes from the front.",
+    },
+    Sweep {
+        name: "growth-joining",
+        title: "Joining",
+        about: "from the start of a second node to its ready line, and until it has all that the first has",
+        x: "messages held",
+        points: &[0, 1000, 10_000, 100_000],
+        peers: &["chatnode"],
+        point: Point::Join,
+        columns: &[
+            ("until the ready line", "ready_ms"),
+            ("until it has all", "same_ms"),
+        ],
+        plots: &["ready_ms", "same_ms"],
+        why: "A node prints its ready line when it has bound its ports; it takes clients when it has all, which is a matter of copying: a microsecond or two a message.",
+    },
+    Sweep {
+        name: "growth-repair",
+        title: "Repair",
+        about: "a node of two is stopped (SIGSTOP) while the other takes messages, and then goes on: from \
+                there until it has all",
+        x: "messages missed",
+        points: &[100, 1000, 10_000, 50_000],
+        peers: &["chatnode"],
+        point: Point::Freeze,
+        columns: &[
+            ("until it has all", "same_ms"),
+            ("it stood for", "stood_ms"),
+        ],
+        plots: &["same_ms"],
+        why: "A stop of less than two seconds cuts no link: what was said waited at the other end, and is taken as it comes, under a microsecond a message. What has to be fetched in pages costs what it costs a node that joins.",
+    },
+];
+
+const MESH: Sweep = Sweep {
+    name: "mesh",
+    title: "Messages across the mesh",
+    about: "one sender on the first node with 2000 messages in flight, one client a node, plain, copies 0; \
+            all nodes share one core",
+    x: "nodes",
+    points: &[2, 3, 5, 10, 20],
+    peers: &["chatnode"],
+    point: |nodes| {
+        let load = format!(
+            "saturate --clients {nodes} --senders 1 --sender-node 1 --inflight 2000 --secs 5 --warmup 2"
+        );
+        Point::Load(nodes, 0, load)
+    },
+    columns: &[
+        ("messages a second", "messages_per_s"),
+        ("CPU a message and node", "cpu_us_per_message_node"),
+        ("CPU a message", "cpu_us_per_message"),
+        ("server cores", "server_cores"),
+        ("p50", "p50_us"),
+        ("p99", "p99_us"),
+        ("others", "others_cores"),
+    ],
+    plots: &["messages_per_s", "cpu_us_per_message_node", "p99_us"],
+    why: "Every node takes every message, so all together spend more the more they are, and what one costs each node stays the same. The sender pays a tenth of a microsecond more for each further peer.",
+};
+
+const MESH_SPREAD: Sweep = Sweep {
+    name: "mesh-spread",
+    title: "Messages across the mesh, on all cores",
+    about: "the same, the nodes on all cores, which they share with the generator",
+    points: &[2, 3, 5],
+    point: |nodes| {
+        let load = format!(
+            "saturate --clients {nodes} --senders 1 --sender-node 1 --inflight 2000 --secs 5 --warmup 2"
+        );
+        Point::Spread(nodes, load)
+    },
+    plots: &[],
+    why: "From three nodes on the cores are full. The sender does not wait for receivers, so frames queue before those that get too little of a core; the percentiles tell of that.",
+    ..MESH
+};
+
+/// All of them, in the order in which they run.
+pub(crate) fn sweeps() -> impl Iterator<Item = &'static Sweep> {
+    [&MESH, &MESH_SPREAD].into_iter().chain(SWEEPS)
+}
