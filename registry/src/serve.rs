@@ -166,7 +166,7 @@ where
     let places = Arc::new(Semaphore::new(limits.connections_max));
     // All connections have it, unless the listener takes those to any address.
     let local = listener.local_addr().ok();
-    let local = local.filter(|local| !local.ip().is_unspecified());
+    let local = local.filter(|local| !local.ip().to_canonical().is_unspecified());
     let stopping = tasks.stopping();
     let (mut full, mut failing) = (Seldom::default(), Seldom::default());
     loop {

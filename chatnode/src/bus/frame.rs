@@ -11,8 +11,8 @@
 //! a whole read buffer, but of the frame's own copy. They let go of it together, since neighbours in
 //! a log are trimmed together; so an origin holds more than its entries by one frame at the most, and
 //! only frames up to [`SHARED_LEN_MAX`] are shared so. Of a frame with few entries, and of a page,
-//! which is long and may bring what is here already, each entry keeps a copy of its own. A damaged frame is refused, not repaired: the numbers of
-//! the log will miss it and fetch it again.
+//! which is long and may bring what is here already, each entry keeps a copy of its own. A damaged
+//! frame is refused, not repaired: the numbers of the log will miss it and fetch it again.
 
 mod wire;
 
