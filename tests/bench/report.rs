@@ -1,5 +1,6 @@
 //! The report: what the figures mean, the machine, tables, verdicts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
@@ -167,11 +168,11 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
         of_programs(&["log", "-1", "--format=%h"]),
         if dirty { ", with changes" } else { "" },
         first_line("rustc", &["--version"]),
-        runner.reps,
-        if runner.quick {
-            ", shortened by `--quick`"
+        repetitions(rows),
+        if rows.iter().any(|row| row.quick) {
+            "; some shortened by `--quick`"
         } else {
-            ", and 7 where something is within a fifth of its bar; of the mesh and of growth one"
+            ""
         },
     );
     let peers = [
@@ -194,6 +195,27 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
         put(&mut text, format_args!("\n- {what}\n"));
     }
     text
+}
+
+/// How often each thing was measured.
+fn repetitions(rows: &[Row]) -> String {
+    let mut times: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for row in rows {
+        *times.entry((&row.scenario, &row.peer)).or_default() += 1;
+    }
+    let of_scenarios = |of_them: bool| {
+        let is_scenario = |name: &str| SCENARIOS.iter().any(|scenario| scenario.name == name);
+        let counts = times
+            .iter()
+            .filter(|((name, _), _)| is_scenario(name) == of_them);
+        let counts: BTreeSet<String> = counts.map(|(_, count)| count.to_string()).collect();
+        counts.into_iter().collect::<Vec<_>>().join(" or ")
+    };
+    match (of_scenarios(true), of_scenarios(false)) {
+        (scenarios, growth) if growth.is_empty() => scenarios,
+        (scenarios, growth) if scenarios.is_empty() => growth,
+        (scenarios, growth) => format!("{scenarios}; of the mesh and of growth {growth}"),
+    }
 }
 
 pub(crate) fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
@@ -391,6 +413,7 @@ mod tests {
             scenario: "fanout-1".to_owned(),
             peer: peer.to_owned(),
             rep,
+            quick: false,
             figures: json!({ "cpu_us_per_delivery": value }),
         };
         let rows = [

@@ -30,6 +30,8 @@ pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) peer: String,
     pub(crate) rep: usize,
+    /// Shortened by `--quick`.
+    pub(crate) quick: bool,
     pub(crate) figures: Value,
 }
 
@@ -208,9 +210,10 @@ impl Runner {
             scenario: scenario.to_owned(),
             peer: peer.to_owned(),
             rep,
+            quick: self.quick,
             figures,
         };
-        let line = json!({ "scenario": row.scenario, "peer": row.peer, "rep": rep, "figures": row.figures });
+        let line = json!({ "scenario": row.scenario, "peer": row.peer, "rep": rep, "quick": self.quick, "figures": row.figures });
         let mut file = OpenOptions::new().create(true).append(true).open(file())?;
         writeln!(file, "{line}")?;
         let value = row.figure(metric.field).unwrap_or(f64::NAN);
@@ -292,6 +295,7 @@ pub(crate) fn results() -> Result<Vec<Row>> {
             scenario: text("scenario"),
             peer: text("peer"),
             rep: row["rep"].as_u64().unwrap_or_default() as usize,
+            quick: row["quick"] == true,
             figures: row["figures"].clone(),
         })
     };
