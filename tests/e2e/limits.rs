@@ -3,8 +3,9 @@
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::harness::raw::Raw;
 use crate::harness::wire::Msg;
-use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, eventually, ms};
+use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, eventually, ms, say};
 
 /// Goal: hello tells the limits of the contract. Method: read them.
 #[tokio::test]
@@ -309,5 +310,27 @@ async fn a_frame_may_hold_several_objects() -> Outcome {
         )
         .await?;
     client.message(PATIENCE, "three").await?;
+    Ok(())
+}
+
+/// Goal: an idle client costs a node next to nothing: a slot in a table, no task and no buffer.
+/// Method: some thousand WebSockets that have said hello; what the process has grown by for each,
+/// after a first one has paid for what is made once.
+#[tokio::test]
+async fn an_idle_client_takes_less_than_a_kilobyte_and_a_half() -> Outcome {
+    const CLIENTS: usize = 2000;
+    const BYTES_MAX: u64 = 1536;
+    let node = Node::start(["--registry", "none"]).await?;
+    let mut held = vec![Raw::websocket(&node, Some("first")).await?];
+    let before = node.process.usage()?.rss;
+    for number in 0..CLIENTS {
+        held.push(Raw::websocket(&node, Some(&format!("client-{number}"))).await?);
+    }
+    let grown = node.process.usage()?.rss.saturating_sub(before);
+    let each = grown / CLIENTS as u64;
+    say(format_args!(
+        "{each} bytes for each of {CLIENTS} idle clients"
+    ));
+    assert!(each <= BYTES_MAX, "{each} bytes each");
     Ok(())
 }
