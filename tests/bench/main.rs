@@ -113,9 +113,11 @@ fn measure(what: &str, options: &Options) -> Result<()> {
     let mut runner = Runner::new(options)?;
     // What was chosen by name is run, wherever it belongs.
     let what = if runner.chooses() { "all" } else { what };
-    // Written after each part: an hour's measurements are not lost with what comes last.
+    // Of all, the report is written halfway too: what was measured is not lost with what comes last.
     if matches!(what, "run" | "all") {
         runner.scenarios()?;
+    }
+    if what == "all" {
         write(&runner, options)?;
     }
     if matches!(what, "mesh" | "growth" | "all") {

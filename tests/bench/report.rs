@@ -149,14 +149,10 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
         .trim_end_matches(" kB")
         .parse()
         .unwrap_or(0.0);
-    const PROGRAMS: [&str; 4] = ["--", "chatnode", "registry", "Cargo.toml"];
-    let of_programs = |args: &[&'static str]| first_line("git", &[args, &PROGRAMS].concat());
-    let changed = of_programs(&["status", "--porcelain", "--untracked-files=no"]);
-    let dirty = !changed.replace('?', "").is_empty();
     let mut text = format!(
         "# What a broadcast costs\n\n{MEANING}\n\
          | | |\n| --- | --- |\n| date | {} |\n| machine | {}, {cores} cores, {:.0} GiB |\n| kernel | {} |\n\
-         | chatmesh | {} ({}{}) |\n| compiler | {} |\n| repetitions | {}{} |\n",
+         | chatmesh | {} ({}) |\n| compiler | {} |\n| repetitions | {}{} |\n",
         first_line("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         field_of("/proc/cpuinfo", "model name"),
         memory / 1_048_576.0,
@@ -165,8 +161,7 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
             &path.to_string_lossy(),
             &["--version"]
         )),
-        of_programs(&["log", "-1", "--format=%h"]),
-        if dirty { ", with changes" } else { "" },
+        commits(rows),
         first_line("rustc", &["--version"]),
         repetitions(rows),
         if rows.iter().any(|row| row.quick) {
@@ -195,6 +190,23 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
         put(&mut text, format_args!("\n- {what}\n"));
     }
     text
+}
+
+/// The last change of the programs as they are built here.
+pub(crate) fn commit() -> String {
+    const PROGRAMS: [&str; 4] = ["--", "chatnode", "registry", "Cargo.toml"];
+    let of_programs = |args: &[&'static str]| first_line("git", &[args, &PROGRAMS].concat());
+    let changed = of_programs(&["status", "--porcelain", "--untracked-files=no"]);
+    let dirty = !changed.replace('?', "").is_empty();
+    let with_changes = if dirty { " with changes" } else { "" };
+    of_programs(&["log", "-1", "--format=%h"]) + with_changes
+}
+
+/// The commits that were measured, for there may be several.
+fn commits(rows: &[Row]) -> String {
+    let known = rows.iter().map(|row| row.commit.as_str());
+    let commits: BTreeSet<&str> = known.filter(|commit| !commit.is_empty()).collect();
+    commits.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// How often each thing was measured.
@@ -414,6 +426,7 @@ mod tests {
             peer: peer.to_owned(),
             rep,
             quick: false,
+            commit: String::new(),
             figures: json!({ "cpu_us_per_delivery": value }),
         };
         let rows = [

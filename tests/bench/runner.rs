@@ -32,6 +32,8 @@ pub(crate) struct Row {
     pub(crate) rep: usize,
     /// Shortened by `--quick`.
     pub(crate) quick: bool,
+    /// The last change of the programs that were measured.
+    pub(crate) commit: String,
     pub(crate) figures: Value,
 }
 
@@ -49,6 +51,7 @@ pub(crate) struct Runner {
     /// Repetitions of each point of a growth table.
     pub(crate) growth_reps: usize,
     pub(crate) quick: bool,
+    commit: String,
     only: Option<Vec<String>>,
     peers: Option<Vec<String>>,
     /// Whether a peer can be had, once it was tried.
@@ -106,6 +109,7 @@ impl Runner {
                 .max(1),
             growth_reps: options.number("growth-reps")?.unwrap_or(1).max(1),
             quick,
+            commit: crate::report::commit(),
             only,
             peers,
             there: BTreeMap::new(),
@@ -211,9 +215,13 @@ impl Runner {
             peer: peer.to_owned(),
             rep,
             quick: self.quick,
+            commit: self.commit.clone(),
             figures,
         };
-        let line = json!({ "scenario": row.scenario, "peer": row.peer, "rep": rep, "quick": self.quick, "figures": row.figures });
+        let line = json!({
+            "scenario": row.scenario, "peer": row.peer, "rep": rep, "quick": row.quick,
+            "commit": row.commit, "figures": row.figures,
+        });
         let mut file = OpenOptions::new().create(true).append(true).open(file())?;
         writeln!(file, "{line}")?;
         let value = row.figure(metric.field).unwrap_or(f64::NAN);
@@ -296,6 +304,7 @@ pub(crate) fn results() -> Result<Vec<Row>> {
             peer: text("peer"),
             rep: row["rep"].as_u64().unwrap_or_default() as usize,
             quick: row["quick"] == true,
+            commit: text("commit"),
             figures: row["figures"].clone(),
         })
     };
