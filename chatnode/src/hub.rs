@@ -34,7 +34,7 @@ use crate::protocol::Refusal;
 use crate::replica::copies::Ticket;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::replica::repair::Fetch;
-use crate::replica::{Effect, Now, Replica, Say};
+use crate::replica::{Effect, Now, Replica, Say, Source};
 use crate::session::Session;
 use crate::store::disk::Disk;
 use crate::websocket::Close;
@@ -322,7 +322,8 @@ impl Hub {
         let taken = self.with(|node, now| {
             let taken = node.answers.len() < ANSWERS_MAX;
             if taken {
-                node.say(room, from, mid, text, copies, Answer::Http(sender), now);
+                let answer = Answer::Http(sender);
+                node.say(room, from, mid, text, copies, answer, Source::Client, now);
             }
             taken
         });
@@ -372,6 +373,7 @@ impl Node {
         text: &str,
         copies: usize,
         answer: Answer,
+        source: Source,
         now: Now,
     ) {
         self.tickets += 1;
@@ -388,6 +390,7 @@ impl Node {
                 mid,
                 text,
                 copies,
+                source,
             },
         );
         self.carry_out(now);

@@ -98,7 +98,16 @@ pub struct Identity {
     pub publisher: String,
 }
 
-/// Something a client says.
+/// Where what a node says comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// One of its own clients.
+    Client,
+    /// A foreign publisher of the chapter's plain form: it does not go out in that form again.
+    Foreign,
+}
+
+/// Something that is said here.
 #[derive(Debug, Clone, Copy)]
 pub struct Say<'a> {
     /// Names the request; comes back in [`Effect::Said`].
@@ -113,6 +122,8 @@ pub struct Say<'a> {
     pub text: &'a str,
     /// The reply waits for so many other nodes to hold it.
     pub copies: usize,
+    /// Where it comes from.
+    pub source: Source,
 }
 
 /// A part of a log that a peer sent.
@@ -127,8 +138,15 @@ pub struct LogPage {
 /// What the caller must do, in order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Publish an entry of this node's own log. With `ack_wanted`, others acknowledge at once.
-    Append(Arc<Entry>, bool),
+    /// Publish an entry of this node's own log.
+    Append {
+        /// What.
+        entry: Arc<Entry>,
+        /// Whether others are to acknowledge it at once.
+        ack_wanted: bool,
+        /// Where it comes from.
+        source: Source,
+    },
     /// Publish a frame, after all entries appended before it.
     Publish(Topic, Frame),
     /// Bring an entry to the room's clients on this node, which lacked nothing of its origin through

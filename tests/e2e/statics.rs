@@ -242,3 +242,114 @@ async fn a_static_peer_that_comes_back_is_heard_again() -> Outcome {
     all_hear_all(&[one, two, back]).await?;
     Ok(())
 }
+
+/// Where the nodes of a case keep their history: a letter for each, `m` in memory, `d` on a disk.
+const CASES: [&str; 8] = ["m", "d", "mm", "md", "dd", "mmm", "mdd", "ddd"];
+/// What each node's client says in each round.
+const TEXTS: usize = 10;
+
+/// Goal: static mode is a chat, each text once for each client and once in each history, wherever
+/// the nodes keep it, also over a kill -9 and a start with the same folder. Method: the lines of
+/// `--help`, for one, two and three nodes in memory and on disk; all talk; then all are killed and
+/// started again, talk again, and each history is counted: what a node heard and said again would
+/// double in it, and what it found on its disk and said again as well.
+#[tokio::test]
+async fn static_mode_says_each_text_once_in_memory_and_on_disk() -> Outcome {
+    for case in CASES {
+        once(case).await?;
+    }
+    Ok(())
+}
+
+async fn once(case: &str) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let ports = case
+        .chars()
+        .map(|_| free_port())
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut nodes = Vec::new();
+    for (place, kept) in case.chars().enumerate() {
+        let mut args = ["--http", "0", "--pub"].map(str::to_owned).to_vec();
+        args.push(ports[place].to_string());
+        for (_, other) in ports.iter().enumerate().filter(|(it, _)| *it != place) {
+            args.extend(["--sub".to_owned(), other.to_string()]);
+        }
+        if ports.len() == 1 {
+            args.extend(["--sub".to_owned(), free_port()?.to_string()]);
+        }
+        if kept == 'd' {
+            let own = folder.path().join(place.to_string());
+            args.extend(["--data".to_owned(), own.display().to_string()]);
+        }
+        nodes.push(Node::start(args).await?);
+    }
+    talk(case, &nodes, "first").await?;
+    for node in &mut nodes {
+        node.process.kill().await?;
+    }
+    for node in &mut nodes {
+        node.again().await?;
+    }
+    talk(case, &nodes, "second").await?;
+    for (node, kept) in nodes.iter().zip(case.chars()) {
+        let both = kept == 'd';
+        let lines = texts(node).await?;
+        let counts = count(&lines);
+        for place in 0..nodes.len() {
+            for number in 0..TEXTS {
+                let of = |round: &str| counts.get(&*format!("{round} {place}.{number}")).copied();
+                assert_eq!(of("second"), Some(1), "{case}: {lines:?}");
+                assert_eq!(of("first"), both.then_some(1), "{case}: {lines:?}");
+            }
+        }
+        let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(doubled.is_empty(), "{case}: said again: {doubled:?}");
+    }
+    Ok(())
+}
+
+/// A client on each node says its texts, and each sees all of them once.
+async fn talk(case: &str, nodes: &[Node], round: &str) -> Outcome {
+    let mut clients = Vec::new();
+    for node in nodes {
+        node.takes_clients(PATIENCE).await?;
+        clients.push(Plain::connect(node, "").await?);
+    }
+    all_hear_all(&clients).await?;
+    for (place, client) in clients.iter().enumerate() {
+        for number in 0..TEXTS {
+            client.say(&format!("{round} {place}.{number}"));
+        }
+        client.say(&format!("{round} fence {place}"));
+    }
+    // What goes round comes round: a second fence is said when the first is seen everywhere.
+    for fence in ["fence", "last fence"] {
+        for client in &clients {
+            for place in 0..clients.len() {
+                let text = format!("{round} {fence} {place}");
+                client.line(PATIENCE, &text).await?;
+            }
+        }
+        if fence == "fence" {
+            for (place, client) in clients.iter().enumerate() {
+                client.say(&format!("{round} last fence {place}"));
+            }
+        }
+    }
+    for client in &clients {
+        let lines = client.lines();
+        for (text, count) in count(&lines) {
+            assert_eq!(count, 1, "{case}: {text:?} came {count} times");
+        }
+    }
+    Ok(())
+}
+
+/// The texts of a node's room, all of them.
+async fn texts(node: &Node) -> anyhow::Result<Vec<String>> {
+    let page = node.get_json("/api/rooms/lobby/messages?limit=200").await?;
+    assert_eq!(page["more"], false, "more than a page was said");
+    let messages = page["messages"].as_array().cloned().unwrap_or_default();
+    let text = |message: &serde_json::Value| message["text"].as_str().map(str::to_owned);
+    Ok(messages.iter().filter_map(text).collect())
+}

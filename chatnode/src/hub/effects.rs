@@ -11,7 +11,7 @@ use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::members::Change;
 use crate::replica::names::{EntryId, Origin, RoomName, UserName};
-use crate::replica::{Effect, Now};
+use crate::replica::{Effect, Now, Source};
 use crate::session::pages::Gap;
 
 /// Nodes whose pages are remembered at the most; the oldest is forgotten first.
@@ -35,7 +35,11 @@ impl Node {
 
     fn effect(&mut self, effect: Effect, now: Now) {
         match effect {
-            Effect::Append(entry, ack_wanted) => self.append(entry, ack_wanted, now),
+            Effect::Append {
+                entry,
+                ack_wanted,
+                source,
+            } => self.append(entry, ack_wanted, source, now),
             Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
             Effect::Deliver(entry, whole) => {
                 self.fanout.deliver(&entry, whole);
@@ -66,10 +70,10 @@ impl Node {
         }
     }
 
-    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, now: Now) {
+    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, source: Source, now: Now) {
         self.counters.said += 1;
         if self.settings.publish_plain
-            && !self.outbox.from_plain
+            && source == Source::Client
             && entry.room.as_str() == PLAIN_ROOM
             && let Some(text) = entry.text()
         {

@@ -17,9 +17,9 @@ use crate::bus::links::{self, LinkState, LinkStatus, Target};
 use crate::bus::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::membership::View;
 use crate::protocol::check_text;
-use crate::replica::Now;
 use crate::replica::clock::AHEAD_MAX_US;
 use crate::replica::names::Origin;
+use crate::replica::{Now, Source};
 
 /// After so many frames the others have their turn, clients and the turn task: a full frame has some
 /// hundred messages, and a node that lags has hundreds of frames to take.
@@ -377,8 +377,7 @@ impl Node {
         }
         let room = PLAIN_ROOM.parse().expect("a valid room name");
         let name = "static".parse().expect("a valid user name");
-        self.outbox.from_plain = true;
-        self.say(&room, &name, None, text, 0, Answer::Nobody, now);
-        self.outbox.from_plain = false;
+        let (answer, source) = (Answer::Nobody, Source::Foreign);
+        self.say(&room, &name, None, text, 0, answer, source, now);
     }
 }

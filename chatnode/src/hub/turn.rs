@@ -35,8 +35,6 @@ pub struct Outbox {
     frames: Bucket,
     /// When the next frame may go.
     due: Duration,
-    /// What is appended now came in plain form: it does not go out so again.
-    pub(crate) from_plain: bool,
 }
 
 impl Outbox {

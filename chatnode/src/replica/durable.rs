@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Source;
 use super::copies::Ticket;
 use super::entry::Entry;
 use super::log::Span;
@@ -101,6 +102,7 @@ pub(super) struct Asked {
 pub(super) struct Staged {
     pub(super) entry: Arc<Entry>,
     pub(super) ack_wanted: bool,
+    pub(super) source: Source,
     pub(super) since: Duration,
     /// The send, and its retries.
     pub(super) asked: Vec<Asked>,

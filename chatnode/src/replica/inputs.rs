@@ -71,8 +71,11 @@ impl Replica {
             say.text,
         );
         let entry = Arc::new(entry);
-        self.effects
-            .push(Effect::Append(Arc::clone(&entry), say.copies > 0));
+        self.effects.push(Effect::Append {
+            entry: Arc::clone(&entry),
+            ack_wanted: say.copies > 0,
+            source: say.source,
+        });
         self.arrive(origin, [entry], now);
         (id, ts)
     }

@@ -122,6 +122,7 @@ impl Replica {
         durable.stage(Staged {
             entry: Arc::new(Entry::new(id, ts, room, mid, say.from, say.text)),
             ack_wanted: say.copies > 0,
+            source: say.source,
             since: now.mono,
             asked: vec![asked],
         });
@@ -136,9 +137,11 @@ impl Replica {
         let entries = stored.iter().map(|staged| Arc::clone(&staged.entry));
         let entries: Vec<Arc<Entry>> = entries.collect();
         for staged in &stored {
-            let entry = Arc::clone(&staged.entry);
-            let effect = Effect::Append(entry, staged.ack_wanted);
-            self.effects.push(effect);
+            self.effects.push(Effect::Append {
+                entry: Arc::clone(&staged.entry),
+                ack_wanted: staged.ack_wanted,
+                source: staged.source,
+            });
         }
         self.arrive(self.me.origin, entries, now);
         for staged in stored {

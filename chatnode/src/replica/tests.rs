@@ -68,8 +68,18 @@ fn ids(text: &str) -> Vec<EntryId> {
 fn tell(effect: &Effect) -> Option<String> {
     let of = |id: &EntryId| format!("{}.{}", short(id.origin), id.seq);
     Some(match effect {
-        Effect::Append(entry, true) => format!("append {} ack", of(&entry.id())),
-        Effect::Append(entry, false) => format!("append {}", of(&entry.id())),
+        Effect::Append {
+            entry,
+            ack_wanted,
+            source,
+        } => {
+            let ack = if *ack_wanted { " ack" } else { "" };
+            let from = match source {
+                Source::Client => "",
+                Source::Foreign => " foreign",
+            };
+            format!("append {}{ack}{from}", of(&entry.id()))
+        }
         Effect::Publish(_, Frame::Beat(_)) => return None,
         Effect::Publish(Topic::Ack(to), Frame::Ack(ack)) => {
             format!("ack {} to {}", ack.through, short(*to))
@@ -278,6 +288,16 @@ impl Rig {
     }
 
     fn says(&mut self, ticket: u64, mid: Option<&str>, copies: usize) -> Vec<String> {
+        self.says_from(Source::Client, ticket, mid, copies)
+    }
+
+    fn says_from(
+        &mut self,
+        source: Source,
+        ticket: u64,
+        mid: Option<&str>,
+        copies: usize,
+    ) -> Vec<String> {
         let mid = mid.map(|mid| mid.parse().unwrap());
         self.does(|r, now| {
             r.say(
@@ -289,6 +309,7 @@ impl Rig {
                     mid: mid.as_ref(),
                     text: "hello",
                     copies,
+                    source,
                 },
             );
         })

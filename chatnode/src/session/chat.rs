@@ -9,9 +9,9 @@ use crate::fanout::ConnId;
 use crate::hub::disk::Late;
 use crate::hub::{Answer, Errand, Node};
 use crate::protocol::{self, Hello, InRoom, Refusal, Request, Send};
-use crate::replica::Now;
 use crate::replica::archive::{Archive, Need};
 use crate::replica::names::{RoomName, UserName};
+use crate::replica::{Now, Source};
 use serde::Serialize;
 
 /// When more than so many bytes wait for a client, its next requests wait too.
@@ -319,6 +319,7 @@ impl Node {
             &send.text,
             send.copies as usize,
             answer,
+            Source::Client,
             now,
         );
         Ok(())

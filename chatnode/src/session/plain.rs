@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 use crate::fanout::ConnId;
 use crate::hub::{Answer, Node};
 use crate::protocol::{TEXT_BYTES_MAX, check_text};
-use crate::replica::Now;
 use crate::replica::names::RoomName;
 use crate::replica::resume::Ahead;
+use crate::replica::{Now, Source};
 use crate::websocket::Close;
 
 /// A text longer than a message may be.
@@ -43,7 +43,8 @@ impl Node {
             return ControlFlow::Break(());
         }
         if check_text(text).is_ok() {
-            self.say(&room, &name, None, text, 0, Answer::Nobody, now);
+            let (answer, source) = (Answer::Nobody, Source::Client);
+            self.say(&room, &name, None, text, 0, answer, source, now);
         }
         if wait.is_zero() {
             return ControlFlow::Continue(());

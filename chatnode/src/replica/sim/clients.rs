@@ -17,7 +17,7 @@ use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::replica::resume::{Ahead, Resumed};
-use crate::replica::{Replica, Say};
+use crate::replica::{Replica, Say, Source};
 use crate::store::Page;
 
 /// A client without an answer goes elsewhere after this.
@@ -297,6 +297,7 @@ impl World {
                     mid: mid.as_ref(),
                     text: &text,
                     copies,
+                    source: Source::Client,
                 };
                 self.nodes[id].replica.say(now, say);
                 self.settle(id);

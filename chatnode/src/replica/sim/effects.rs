@@ -15,7 +15,10 @@ impl World {
             let effects = self.nodes[id].replica.take_effects(Vec::new());
             let mut batch: Option<LogFrame> = None;
             for effect in effects {
-                if let Effect::Append(entry, ack_wanted) = effect {
+                if let Effect::Append {
+                    entry, ack_wanted, ..
+                } = effect
+                {
                     self.appended(id, &entry);
                     let frame = batch.get_or_insert_with(|| LogFrame {
                         origin: entry.origin,
@@ -50,7 +53,7 @@ impl World {
 
     fn effect(&mut self, id: NodeId, effect: Effect) {
         match effect {
-            Effect::Append(..) => unreachable!("batched by the caller"),
+            Effect::Append { .. } => unreachable!("batched by the caller"),
             Effect::Publish(topic, frame) => {
                 self.tells_the_truth(id, topic, &frame);
                 self.publish(id, topic, frame);

@@ -376,3 +376,27 @@ fn memory_keeps_what_the_disk_has_not_got_yet() {
     rig.stored();
     assert_eq!(rig.transcript(), "b.3 b.4");
 }
+
+/// A say waits for the disk, and with it where it came from: a foreign publisher's words must not
+/// go out in plain form when they are stored, or each node of static mode says them again.
+#[test]
+fn where_a_say_comes_from_outlives_the_wait_for_the_disk() {
+    let mut rig = rig(Loaded::default());
+    assert!(rig.says_from(Source::Foreign, 1, None, 0).is_empty());
+    assert!(rig.says(2, None, 1).is_empty());
+    rig.batch();
+    let appended: Vec<_> = rig.stored().into_iter().take(2).collect();
+    assert_eq!(appended, ["append a.1 foreign", "append a.2 ack"]);
+}
+
+/// What a node finds on its disk when it starts is history: it is appended to no log again.
+#[test]
+fn what_is_restored_is_not_published_again() {
+    let mut rig = Rig::with(Retention::default());
+    let loaded = kept(&[(entry("b.1", 0, None), true)], &[('b', 1, 0)]);
+    let effects = rig.does(|r, now| r.restore(now, loaded));
+    assert!(
+        !effects.iter().any(|it| it.starts_with("append")),
+        "{effects:?}"
+    );
+}

@@ -170,3 +170,15 @@ fn a_suspended_process_judges_nobody_before_it_has_read() {
     assert!(rig.frame('b', Frame::Beat(beat)).is_empty());
     assert!(rig.passes(500).is_empty());
 }
+
+/// What must not go out in plain form is known when it is appended, whenever that is.
+#[test]
+fn where_a_say_comes_from_is_told_when_it_is_appended() {
+    let mut rig = Rig::new();
+    let said = rig.says_from(Source::Foreign, 1, None, 0);
+    assert_eq!(
+        said,
+        ["append a.1 foreign", "deliver a.1", "said 1 a.1 copies 0"]
+    );
+    assert_eq!(rig.says(2, None, 0)[0], "append a.2");
+}
