@@ -224,7 +224,7 @@ export class Connection {
       this.settled = false;
       this.upSince = this.options.now();
       this.options.emit({
-        type: 'welcome', name: reply.name, limits: reply.limits, nodes: this.nodes.learn(reply.nodes),
+        type: 'welcome', name: reply.name, limits: reply.limits, nodes: this.nodes.greeted(reply.nodes),
       });
       for (const room of this.options.rooms()) this.join(room);
       this.#settle();

@@ -32,6 +32,16 @@ function shuffled(list, random) {
   return copy;
 }
 
+/**
+ * @param {string} one
+ * @param {string} other
+ * @returns {boolean} whether both origins are the same place; a machine has several names for itself
+ */
+function isSame(one, other) {
+  const plain = (/** @type {string} */ url) => url.replace(/\/\/(localhost|\[::1\])(?=:|$)/, '//127.0.0.1');
+  return plain(one) === plain(other);
+}
+
 /** The nodes this page knows of, and the order in which it tries them. */
 export class Nodes {
   /**
@@ -48,6 +58,22 @@ export class Nodes {
     this.known = [];
     /** @type {string[]} those still to be tried in this round */
     this.queue = [];
+    /**
+     * Whether the page came from no node but from a balancer before them. Its address leads to a node that takes
+     * clients, while the nodes' own may be of a network that this browser is not in.
+     */
+    this.balanced = false;
+  }
+
+  /**
+   * A node has greeted us, by a list in which it stands itself.
+   * @param {unknown} urls
+   * @returns {string[]} the ones this page can reach
+   */
+  greeted(urls) {
+    const known = this.learn(urls);
+    if (this.current === this.home && known.length > 0) this.balanced = !known.some((url) => isSame(url, this.home));
+    return known;
   }
 
   /**
@@ -66,6 +92,12 @@ export class Nodes {
    *   otherwise it comes last. `named`: nodes that it told us to go to, before all others.
    */
   plan({ again, named = [] }) {
+    if (this.balanced) {
+      const nodes = shuffled([...new Set([...this.#reachable(named), ...this.known])], this.random);
+      // The balancer may be gone and the nodes not, so they are tried in between.
+      this.queue = [this.home, ...nodes.flatMap((url) => [url, this.home])];
+      return;
+    }
     const first = shuffled(this.#reachable(named), this.random).filter((url) => url !== this.current);
     const others = shuffled([...new Set([...this.known, this.home])], this.random)
       .filter((url) => url !== this.current && !first.includes(url));

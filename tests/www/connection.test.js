@@ -336,3 +336,35 @@ test('a plan names every node once, those told to go to first', () => {
   const next = [nodes.next(), nodes.next(), nodes.next()];
   assert.deepEqual(next.sort(), [HOME, OTHER, THIRD], 'and a new round begins');
 });
+
+test('a page that came from a balancer goes on through it, and tries nodes in between', () => {
+  const it = page({ home: 'http://chat.example' });
+  it.up(A, [OTHER, THIRD]);
+  it.socket.say({ goaway: { nodes: [THIRD], after_ms: 300 } });
+  it.clock.pass(300);
+  assert.equal(it.socket.url, 'ws://chat.example/ws', 'not where it was sent: it may not reach that');
+  it.up(B, [THIRD, OTHER]);
+  const dialled = [];
+  for (let i = 0; i < 5; i += 1) {
+    it.socket.end(1006);
+    it.clock.pass(it.link().retryAt - it.clock.now());
+    dialled.push(it.socket.url);
+  }
+  const through = 'ws://chat.example/ws';
+  assert.deepEqual([dialled[0], dialled[2], dialled[4]], [through, through, through]);
+  assert.deepEqual([dialled[1], dialled[3]].sort(), [`ws://${new URL(OTHER).host}/ws`, `ws://${new URL(THIRD).host}/ws`].sort());
+});
+
+test('a node is no balancer by another name of its machine, nor when another node greets', () => {
+  for (const name of ['localhost', '[::1]']) {
+    const it = page({ home: `http://${name}:8080` });
+    it.up(A, ['http://127.0.0.1:8080', OTHER]);
+    it.socket.say({ goaway: { nodes: [OTHER], after_ms: 0 } });
+    it.clock.pass(1);
+    assert.equal(it.socket.url, `ws://${new URL(OTHER).host}/ws`);
+    it.up(B, [OTHER, THIRD]);
+    it.socket.say({ goaway: { nodes: [THIRD], after_ms: 0 } });
+    it.clock.pass(1);
+    assert.equal(it.socket.url, `ws://${new URL(THIRD).host}/ws`);
+  }
+});
