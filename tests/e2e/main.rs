@@ -38,6 +38,7 @@ mod page_words;
 mod partition;
 mod peers;
 mod power;
+mod proxies;
 mod registry_down;
 mod restart;
 mod resume;

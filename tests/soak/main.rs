@@ -32,7 +32,7 @@ use deck::Plan;
 use faults::Lanes;
 use fleet::Fleet;
 use harness::process::target;
-use harness::roamer::{Habits, Pace, Roamer};
+use harness::roamer::{Habits, Pace, Roamer, Ways};
 use harness::{Attempt, Expect, Recorder, say, secs, seed};
 use options::Options;
 use report::Report;
@@ -144,7 +144,9 @@ async fn round(
             bytes: 100,
         };
         let name = format!("person{count}");
-        people.push(Roamer::start_at(&recorder, fleet.endpoints(), &name, habits).await?);
+        people.push(
+            Roamer::start_at(&recorder, Ways::Nodes(fleet.endpoints()), &name, habits).await?,
+        );
     }
     say(format_args!("{room}: {rate} messages a second"));
     let lanes = Lanes {

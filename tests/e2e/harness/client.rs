@@ -368,8 +368,16 @@ impl Plain {
     /// # Errors
     /// The node does not let it in.
     pub(crate) async fn connect(node: &Node, query: &str) -> Result<Self> {
+        Self::connect_at(&node.http, query).await
+    }
+
+    /// Like [`Plain::connect`], at an HTTP endpoint.
+    ///
+    /// # Errors
+    /// Nobody there lets it in.
+    pub(crate) async fn connect_at(http: &str, query: &str) -> Result<Self> {
         Ok(Self {
-            socket: Socket::open(request(&node.http, &format!("/{query}"))?).await?,
+            socket: Socket::open(request(http, &format!("/{query}"))?).await?,
         })
     }
 

@@ -2,6 +2,8 @@
 //! promises. Nothing here knows the programs' code; it sees what a user, a client or a peer sees.
 
 pub(crate) mod apart;
+pub(crate) mod balancer;
+pub(crate) mod bots;
 pub(crate) mod browser;
 pub(crate) mod check;
 pub(crate) mod client;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -53,6 +54,13 @@ pub(crate) struct Habits {
     pub(crate) copies: u32,
     /// The least length of a text.
     pub(crate) bytes: usize,
+}
+
+/// The addresses that it knows: nodes', until a node tells of others, or a balancer's for good.
+#[derive(Debug, Clone)]
+pub(crate) enum Ways {
+    Nodes(Vec<String>),
+    Balancer(String),
 }
 
 /// One loss of its node.
@@ -102,16 +110,16 @@ impl Roamer {
         habits: Habits,
     ) -> Result<Self> {
         let known = nodes.iter().map(|node| node.http.clone()).collect();
-        Self::start_at(recorder, known, name, habits).await
+        Self::start_at(recorder, Ways::Nodes(known), name, habits).await
     }
 
-    /// Like [`Roamer::start`], with the nodes' HTTP endpoints.
+    /// Like [`Roamer::start`], with HTTP endpoints.
     ///
     /// # Errors
     /// None lets it in.
     pub(crate) async fn start_at(
         recorder: &Recorder,
-        known: Vec<String>,
+        ways: Ways,
         name: &str,
         habits: Habits,
     ) -> Result<Self> {
@@ -123,7 +131,7 @@ impl Roamer {
             name: name.to_owned(),
             recorder: recorder.clone(),
             habits,
-            known,
+            ways,
             queue: VecDeque::new(),
             current: String::new(),
             attempt: 0,
@@ -231,7 +239,7 @@ struct Walk {
     name: String,
     recorder: Recorder,
     habits: Habits,
-    known: Vec<String>,
+    ways: Ways,
     /// Nodes to be tried in this round.
     queue: VecDeque<String>,
     current: String,
@@ -298,14 +306,18 @@ impl Walk {
 
     /// The nodes that it was sent to, then those that it knows, the present one last.
     fn plan(&mut self, named: &[String]) {
-        let mut others = self.known.clone();
+        let mut others = match &self.ways {
+            Ways::Nodes(known) => known.clone(),
+            Ways::Balancer(address) => return self.queue = VecDeque::from([address.clone()]),
+        };
+        let is_known = others.contains(&self.current);
         others.retain(|node| *node != self.current && !named.contains(node));
         let mut queue = named.to_vec();
-        shuffle(&mut queue);
-        shuffle(&mut others);
+        queue.shuffle(&mut rand::rng());
+        others.shuffle(&mut rand::rng());
         queue.append(&mut others);
         queue.retain(|node| *node != self.current);
-        if self.known.contains(&self.current) || queue.is_empty() {
+        if is_known || queue.is_empty() {
             queue.push(self.current.clone());
         }
         self.queue = queue.into();
@@ -339,8 +351,10 @@ impl Walk {
     }
 
     fn learn(&mut self, nodes: &Value) {
-        if let Ok(nodes) = serde_json::from_value::<Vec<String>>(nodes.clone()) {
-            self.known = nodes;
+        if let Ways::Nodes(known) = &mut self.ways
+            && let Ok(nodes) = serde_json::from_value(nodes.clone())
+        {
+            *known = nodes;
         }
     }
 
@@ -476,10 +490,4 @@ fn called_away(client: &Client) -> Option<(Instant, Vec<String>)> {
     // Spread over the first half of the time that the node gives, as the page does.
     let after = Duration::from_millis(goaway["after_ms"].as_u64().unwrap_or_default());
     (!named.is_empty()).then(|| (Instant::now() + (after / 2).mul_f64(rand::random()), named))
-}
-
-fn shuffle<T>(list: &mut [T]) {
-    for place in (1..list.len()).rev() {
-        list.swap(place, rand::random_range(0..=place));
-    }
 }

@@ -149,6 +149,8 @@ pub(crate) struct Event {
 pub(crate) struct Events {
     body: futures::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
     text: String,
+    /// Where a client that comes back goes on: the last id, also of an event without data.
+    pub(crate) last_id: String,
 }
 
 impl Events {
@@ -157,9 +159,17 @@ impl Events {
     /// # Errors
     /// The node refuses, or answers with another content type.
     pub(crate) async fn open(node: &Node, path: &str, last: Option<&str>) -> Result<Self> {
+        Self::open_at(&node.http, path, last).await
+    }
+
+    /// Like [`Events::open`], at an HTTP endpoint.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn open_at(http: &str, path: &str, last: Option<&str>) -> Result<Self> {
         // Without a limit of time: the stream lasts as long as the test listens.
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let mut request = client.get(format!("{}{path}", node.http));
+        let mut request = client.get(format!("{http}{path}"));
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
@@ -181,6 +191,7 @@ impl Events {
         Ok(Self {
             body,
             text: String::new(),
+            last_id: last.unwrap_or_default().to_owned(),
         })
     }
 
@@ -199,6 +210,9 @@ impl Events {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let event = parse_event(block);
                 self.text = rest.to_owned();
+                if !event.id.is_empty() {
+                    self.last_id.clone_from(&event.id);
+                }
                 if !event.data.is_empty() {
                     return Ok(event);
                 }
