@@ -7,9 +7,20 @@
 export const DEFAULT_LIMITS = Object.freeze({ text: 4096, name: 32, room: 64, rooms: 50, history: 200 });
 
 const ID = /^([^.\s]{1,64})\.([1-9][0-9]{0,15})$/;
-const ROOM = /^[\p{L}\p{N}._-]{1,64}$/u;
-// The same letters that nodes refuse in names: control, bidi and zero-width characters.
-const NOT_IN_NAMES = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+// Letters with the marks that write them, digits and three signs. The joiners only where they change what
+// is seen: after a virama, and between letters of Arabic that would join. As nodes have it (PROTOCOL.md).
+const BLANK = '\\u115F\\u1160\\u3164\\uFFA0\\u2800\\u034F\\u17B4\\u17B5\\u180B-\\u180F\\uFE00-\\uFE0F\\u{E0100}-\\u{E01EF}';
+const VIRAMA = '\\u094D\\u09CD\\u0A4D\\u0ACD\\u0B4D\\u0BCD\\u0C4D\\u0CCD\\u0D3B\\u0D3C\\u0D4D\\u0DCA\\u0E3A\\u0EBA\\u0F84\\u1039\\u103A\\u1714\\u1715\\u1734\\u17D2\\u1A60\\u1B44\\u1BAA\\u1BAB\\u1BF2\\u1BF3\\uA806\\uA82C\\uA8C4\\uA953\\uA9C0\\uAAF6\\uABED';
+const ENDS = '\\u0622-\\u0625\\u0627\\u0629\\u062F-\\u0632\\u0648\\u0671-\\u0673\\u0675-\\u0677\\u0688-\\u0699\\u06C0\\u06C3-\\u06CB\\u06CD\\u06CF\\u06D2\\u06D3\\u06D5\\u06EE\\u06EF';
+const ARABIC = '\\u0620\\u0622-\\u063F\\u0641-\\u064A\\u066E\\u066F\\u0671-\\u0673\\u0675-\\u06D3\\u06D5\\u06EE\\u06EF\\u06FA-\\u06FC\\u06FF';
+const LETTER = `(?![${BLANK}])[\\p{L}\\p{N}]`;
+const MARK = `(?![${BLANK}])[\\p{Mn}\\p{Mc}]`;
+const JOINED = `(?![${ENDS}])[${ARABIC}]\\p{Mn}*\\u200C(?=[${ARABIC}])`;
+const AFTER_VIRAMA = `[${VIRAMA}](?:\\u200D|\\u200C(?=${LETTER}))`;
+const ROOM = new RegExp(`^(?:[._-]|${JOINED}|${LETTER}(?:${AFTER_VIRAMA}|${MARK})*)+$`, 'u');
+// The same letters that nodes refuse in names: control, bidi and zero-width characters. Joiners stay where they may.
+const NOT_IN_NAMES = new RegExp(`(${JOINED}|${AFTER_VIRAMA})|[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]`, 'gu');
+const PILE = /\p{Mn}{5}/u;
 const encoder = new TextEncoder();
 
 /**
@@ -120,7 +131,8 @@ export function byteLength(text) {
  */
 export function cleanRoom(typed) {
   const name = typed.trim().replace(/^#+/, '').trim().replace(/\s+/g, '-').normalize('NFC');
-  return ROOM.test(name) ? name : null;
+  const fits = Array.from(name).length <= DEFAULT_LIMITS.room && name !== '.' && name !== '..';
+  return fits && ROOM.test(name) && !PILE.test(name) ? name : null;
 }
 
 /**
@@ -128,7 +140,7 @@ export function cleanRoom(typed) {
  * @returns {string | null} the name without what nodes refuse, or null if nothing is left
  */
 export function cleanName(typed) {
-  const name = typed.replace(NOT_IN_NAMES, '').replace(/\s+/g, ' ').trim().normalize('NFC');
+  const name = typed.normalize('NFC').replace(NOT_IN_NAMES, (_, joined = '') => joined).replace(/\s+/g, ' ').trim().normalize('NFC');
   const short = Array.from(name).slice(0, DEFAULT_LIMITS.name).join('').trim();
   return short === '' ? null : short;
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::harness::tools::Events;
-use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, check::history, eventually, secs};
+use crate::harness::{
+    Client, Cluster, Node, Outcome, PATIENCE, Plain, check::history, eventually, secs,
+};
 
 /// Goal: every path of section 7.3 answers in its form. Method: ask each, on a linked node.
 #[tokio::test]
@@ -233,6 +235,70 @@ async fn events_go_on_from_the_last_id_on_any_node() -> Outcome {
         assert!(
             events.next(secs(1)).await.is_err(),
             "more than what was missed"
+        );
+    }
+    Ok(())
+}
+
+/// Goal: two spellings of a room are one room at every door, and two of a name one member; a `mid` is
+/// bytes. Rooms of any language are rooms. Method: `é` as one character at one node and as two at the
+/// other, through each verb and path.
+#[tokio::test]
+async fn two_spellings_of_a_room_are_one_room_at_every_door() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    let [here, there] = &cluster.nodes[..] else {
+        unreachable!("two nodes")
+    };
+    let (one, two) = ("caf\u{E9}", "cafe\u{301}");
+    let path = |what: &str| format!("/api/rooms/cafe%CC%81/{what}");
+    let ada = Client::joined(here, "Zo\u{EB}", one).await?;
+    let plain = Plain::connect(there, "?room=cafe%CC%81").await?;
+    let mut events = Events::open(there, &path("events"), None).await?;
+    let eve = Client::hello(there, "eve").await?;
+    let hello = eve.ask("hello", json!({ "name": "Zoe\u{308}" })).await?;
+    assert_eq!(hello["name"], "Zo\u{EB}");
+    for (verb, body) in [
+        ("join", json!({ "room": two })),
+        ("history", json!({ "room": two })),
+        ("search", json!({ "room": two, "q": "x" })),
+        ("typing", json!({ "room": two })),
+    ] {
+        assert_eq!(eve.ask(verb, body).await?["room"], one, "{verb}");
+    }
+    let body = json!({ "from": "bot", "text": "posted" });
+    assert_eq!(there.post(&path("messages"), &body).await?.0, 201);
+    let mids = ["e\u{301}", "\u{E9}"];
+    for mid in mids {
+        let body = json!({ "room": two, "text": format!("sent as {mid}"), "mid": mid });
+        eve.ask("send", body).await?;
+    }
+    plain.say("bare");
+    for text in ["posted", "sent as e\u{301}", "sent as \u{E9}", "bare"] {
+        assert_eq!(ada.message(PATIENCE, text).await?.room, one);
+        plain.line(PATIENCE, text).await?;
+        let event: Value = serde_json::from_str(&events.next(PATIENCE).await?.data)?;
+        assert_eq!(event["room"], one);
+    }
+    for node in [here, there] {
+        assert_eq!(history(node, one).await?.len(), 4);
+        let found = node.get_json(&path("search?q=SENT")).await?;
+        assert_eq!(found["messages"].as_array().map(Vec::len), Some(2));
+        let rooms = node.get_json("/api/rooms").await?;
+        let named = rooms["rooms"].as_array().map(|rooms| rooms.len());
+        assert_eq!((named, &rooms["rooms"][0]["room"]), (Some(1), &one.into()));
+    }
+    let who = eve.ask("who", json!({ "room": two })).await?;
+    let members = who["members"].as_array().cloned().unwrap_or_default();
+    let same = members.iter().filter(|name| **name == "Zo\u{EB}").count();
+    assert_eq!(same, 1, "{who}");
+    eve.ask("leave", json!({ "room": two })).await?;
+    let left = eve.refusal("typing", json!({ "room": one })).await?;
+    assert_eq!(left.code, "not_joined");
+    for room in ["हिन्दी", "می\u{200C}خواهم", "ห้องนั่งเล่น"]
+    {
+        assert_eq!(
+            eve.ask("join", json!({ "room": room })).await?["room"],
+            room
         );
     }
     Ok(())

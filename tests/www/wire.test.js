@@ -1,5 +1,6 @@
 /** Ids, names, addresses: what is let in and what is not. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { HUES, guestName, hue, initials, newMid } from '../../www/names.js';
 import { byteLength, cleanName, cleanRoom, parseId, socketUrl } from '../../www/wire.js';
@@ -17,9 +18,23 @@ test('rooms are cleaned as a person would expect, or refused', () => {
   for (const bad of ['', '#', 'a/b', 'a\u200bb', '<b>', 'x'.repeat(65)]) assert.equal(cleanRoom(bad), null, bad);
 });
 
+test('rooms of any language have one spelling, the same as on a node', () => {
+  const table = JSON.parse(readFileSync(new URL('../tables/rooms.json', import.meta.url), 'utf8'));
+  for (const [typed, spelled, why] of table.good) {
+    // What a person types may begin with a mark of this page's own.
+    assert.equal(cleanRoom(typed), spelled, why);
+    assert.equal(cleanRoom(spelled), spelled, why);
+  }
+  for (const [typed, why] of table.bad) {
+    // Spaces become hyphens here, and are gone at the ends.
+    if (!/\s/.test(typed)) assert.equal(cleanRoom(typed), null, why);
+  }
+});
+
 test('names lose what nodes refuse and are cut to length by letters', () => {
   assert.equal(cleanName(' a\u202e\u200b\n d '), 'a d');
   assert.equal(cleanName('\u200b \ufeff'), null);
+  assert.equal(cleanName('Zoe\u0308 می\u200cخواهم \u0dc1\u0dca\u200d\u0dbb\u0dd3 a\u200cb'), 'Zo\u00eb می\u200cخواهم \u0dc1\u0dca\u200d\u0dbb\u0dd3 ab');
   assert.equal(Array.from(cleanName('😀'.repeat(40))).length, 32);
 });
 

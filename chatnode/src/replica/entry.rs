@@ -149,6 +149,18 @@ fn json(
     json.into_boxed_slice().into()
 }
 
+/// The JSON with the room's name as it is spelled here, if a node of an older version spelled it as
+/// its client did. Every node makes the same bytes of it.
+pub(crate) fn respelled(json: &[u8], spelled: &str, room: &RoomName) -> Option<Bytes> {
+    if spelled == room.as_str() {
+        return None;
+    }
+    let rest = json.strip_prefix(b"{\"room\":\"")?;
+    let rest = rest.strip_prefix(spelled.as_bytes())?;
+    let parts = [b"{\"room\":\"", room.as_str().as_bytes(), rest];
+    rest.starts_with(b"\"").then(|| parts.concat().into())
+}
+
 fn string(json: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(json, text).expect("strings always serialize");
 }

@@ -201,11 +201,11 @@ impl Members {
 
     fn set(&mut self, origin: Origin, snapshot: Snapshot) -> Vec<Change> {
         let newest = self.remote.get(&origin).map_or(0, |remote| remote.newest);
-        let mut after: HashMap<RoomName, BTreeSet<UserName>> = snapshot
-            .rooms
-            .into_iter()
-            .map(|(room, names)| (room, names.into_iter().collect()))
-            .collect();
+        let mut after: HashMap<RoomName, BTreeSet<UserName>> = HashMap::new();
+        // A node of an older version may list two spellings of one room.
+        for (room, names) in snapshot.rooms {
+            after.entry(room).or_default().extend(names);
+        }
         let before = self.remote.remove(&origin).unwrap_or_default().rooms;
         let mut rooms: Vec<RoomName> = before.keys().chain(after.keys()).cloned().collect();
         rooms.sort();

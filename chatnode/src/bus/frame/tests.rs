@@ -349,3 +349,33 @@ fn a_beat_is_cut_to_its_limits() {
     assert_eq!(beat.name, "é".repeat(127));
     assert_eq!(beat.position.len(), BEAT_ORIGINS_MAX);
 }
+
+/// Goal: what a node of an older version says in a room that it spells otherwise is said in the room
+/// as it is spelled here, the same bytes on every node. Method: a frame as that node writes it.
+#[test]
+fn a_room_that_a_peer_spells_otherwise_is_respelled() {
+    let json = |room: &str, id: &str| format!("{{\"room\":\"{room}\",\"id\":\"{id}\"}}");
+    let spelled = ["cafe\u{301}", "caf\u{E9}", "cafe\u{301}"];
+    let origin: Origin = "k3f7q2m7xa".parse().unwrap();
+    let mut out = Writer::new(Kind::Log, origin, 0);
+    out.flag(false);
+    let mut seq = 0;
+    out.list(&spelled, |out, room| {
+        seq += 1;
+        out.number(seq);
+        out.number(seq);
+        out.text(room);
+        out.text("");
+        out.list(json(room, "cafe\u{301}").as_bytes(), |out, byte| {
+            out.byte(*byte);
+        });
+    });
+    let Ok(Frame::Log(log)) = decode(Topic::Log, &out.finish()) else {
+        panic!("it is a log");
+    };
+    for entry in &log.entries {
+        assert_eq!(entry.room, "caf\u{E9}".parse().unwrap());
+        assert_eq!(entry.json, json("caf\u{E9}", "cafe\u{301}"));
+    }
+    assert_eq!(log.entries.len(), 3);
+}

@@ -8,7 +8,7 @@ use super::{
     BEAT_TEXT_LEN_MAX, FrameError, HEADER_LEN, JSON_LEN_MAX, LiveEvent, NUMBER_MAX,
     SHARED_ENTRIES_MIN, SHARED_LEN_MAX, VERSION,
 };
-use crate::replica::entry::Entry;
+use crate::replica::entry::{self, Entry};
 use crate::replica::names::{Mid, Origin, RoomName, UserName};
 
 /// An entry without its room, mid and JSON: seq, ts, and three lengths.
@@ -256,11 +256,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn room(&mut self) -> Result<RoomName, FrameError> {
-        Ok(self.text("room")?.parse()?)
+        Ok(RoomName::of_peer(self.text("room")?)?)
     }
 
     fn name(&mut self) -> Result<UserName, FrameError> {
-        Ok(self.text("name")?.parse()?)
+        Ok(UserName::of_peer(self.text("name")?)?)
     }
 
     pub(super) fn names(&mut self) -> Result<Vec<UserName>, FrameError> {
@@ -292,10 +292,10 @@ impl<'a> Reader<'a> {
             seq_before = seq;
             let ts = body.number("ts")?;
             // Neighbours are mostly of one room: then the name is checked and allocated once.
-            let room = body.text("room")?;
+            let spelled = body.text("room")?;
             let room = match room_before.take() {
-                Some(before) if before.as_str() == room => before,
-                _ => room.parse()?,
+                Some(before) if before.as_str() == spelled => before,
+                _ => RoomName::of_peer(spelled)?,
             };
             room_before = Some(room.clone());
             let mid = match body.text("mid")? {
@@ -303,6 +303,7 @@ impl<'a> Reader<'a> {
                 mid => Some(mid.parse()?),
             };
             let json = body.json()?;
+            let json = entry::respelled(&json, spelled, &room).unwrap_or(json);
             Ok(Arc::new(Entry {
                 origin,
                 seq,
