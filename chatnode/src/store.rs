@@ -10,6 +10,7 @@
 pub mod disk;
 pub mod memory;
 pub mod query;
+mod words;
 
 use std::sync::Arc;
 

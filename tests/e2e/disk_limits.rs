@@ -245,7 +245,7 @@ async fn a_file_of_a_later_version_is_left_as_it_is() -> Outcome {
         before,
         "the file is not touched"
     );
-    set_version(&data, 1).await?;
+    set_version(&data, 2).await?;
     let node = alone(&data, &[]).await?;
     assert_eq!(same(&[&node], "tea", PATIENCE).await?, tea);
     Ok(())

@@ -1,8 +1,10 @@
 /** What one reads and how one gets there: addresses, the span of a long room, hits of a search, claims of tabs. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { readAddress, writeAddress } from '../../www/address.js';
 import { Claims } from '../../www/claims.js';
+import { words } from '../../www/folded.js';
 import { hits } from '../../www/hits.js';
 import { SPAN, STEP, around, held, moved, spanOf } from '../../www/span.js';
 
@@ -61,9 +63,23 @@ test('a message that is sought is in the midst of the span', () => {
 test('words that were found are marked: whole ones, in any case, accents aside', () => {
   const marked = (text, query) => hits(text, query).filter((piece) => piece.hit).map((piece) => piece.text);
   assert.deepEqual(marked('Release the releases, RELEASE!', 'release'), ['Release', 'RELEASE']);
-  assert.deepEqual(marked('Der Käse kam', '"kase kam"'), ['Käse', 'kam']);
+  assert.deepEqual(marked('Der Käse kam', '"kase kam"'), ['Käse kam']);
+  assert.deepEqual(marked('kam der Käse kam', '"kase kam"'), ['Käse kam'], 'only where the phrase is');
+  assert.deepEqual(marked('今天讨论了部署方案', '部署 讨论'), ['讨论', '部署']);
+  assert.deepEqual(marked('Die STRASSE, die Stra\u00dfe', 'straße'), ['STRASSE', 'Stra\u00dfe']);
+  assert.deepEqual(marked('e\u0301te\u0301 été', 'ete'), ['e\u0301te\u0301', 'été']);
   assert.deepEqual(marked('a.b (c)', '( .*'), []);
   for (const [text, query] of [['', 'x'], ['x', ''], ['a b c', 'b']]) assert.equal(hits(text, query).map((piece) => piece.text).join(''), text);
+});
+
+test('the words of a text are those that a node finds', () => {
+  const table = JSON.parse(readFileSync(new URL('../tables/words.json', import.meta.url), 'utf8'));
+  for (const [text, joined, why] of table.words) assert.equal(words(text).map((word) => word.word).join(' '), joined, why);
+  for (const [query, text, found, why] of table.finds) {
+    if (found) assert.ok(hits(text, query).some((piece) => piece.hit), why);
+    else if (query.split(' ').length === 1) assert.ok(!hits(text, query).some((piece) => piece.hit), why);
+    assert.equal(hits(text, query).map((piece) => piece.text).join(''), text, why);
+  }
 });
 
 test('of a long text the part around the first hit is shown', () => {

@@ -12,7 +12,7 @@
 //!
 //! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
 //! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
-//!   SQLite), `load` reads what is to be in memory.
+//!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
 //! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words.
 //! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
 
@@ -34,6 +34,7 @@ mod sums;
 mod tests;
 mod time;
 mod trim;
+mod upgrade;
 mod write;
 mod writer;
 

@@ -11,7 +11,9 @@ use rusqlite::{Connection, Row};
 
 use super::folder::Folder;
 use super::row::{self, COLUMNS};
-use super::schema::{self, APPLICATION_ID, Log, SCHEMA, TABLES, Trouble};
+use super::schema::{
+    self, APPLICATION_ID, Log, SCHEMA, SCHEMA_FIRST, SEARCH_TABLE_FIRST, TABLES, Trouble,
+};
 use super::state::{Blocks, KeptLog};
 use super::time::Stopwatch;
 use super::{LoadedLog, OpenError};
@@ -31,6 +33,8 @@ pub(super) const ID_MAX: i64 = i64::MAX / 2;
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) db: Connection,
+    /// Of the schema.
+    pub(super) version: i64,
     pub(super) logs: Vec<(LoadedLog, KeptLog)>,
     pub(super) blocks: Blocks,
     pub(super) entries: u64,
@@ -113,8 +117,8 @@ fn examine(folder: &Folder) -> Result<Sound, Flaw> {
     let mut db = schema::writer(&folder.file(), false)?;
     // A file that turns out to be damaged is left as it was.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    check_version(&db)?;
-    check_tables(&db)?;
+    let version = check_version(&db)?;
+    check_tables(&db, version)?;
     let mut has_index = check_structure(&mut db)?;
     let rows = check_rows(&db)?;
     let logs = check_logs(&db)?;
@@ -124,6 +128,7 @@ fn examine(folder: &Folder) -> Result<Sound, Flaw> {
     Ok(Sound {
         db,
         logs,
+        version,
         blocks: rows.blocks,
         entries: rows.count,
         id_last: rows.id_last,
@@ -144,7 +149,7 @@ fn check_header(folder: &Folder) -> Result<(), Flaw> {
 }
 
 /// The version is there twice: one flipped bit must not make a file look newer.
-fn check_version(db: &Connection) -> Result<(), Flaw> {
+fn check_version(db: &Connection) -> Result<i64, Flaw> {
     let application = schema::pragma(db, "application_id")?;
     let version = schema::pragma(db, "user_version")?;
     let again = schema::meta(db, "schema")?;
@@ -153,14 +158,14 @@ fn check_version(db: &Connection) -> Result<(), Flaw> {
     }
     match version {
         _ if version != again => damage("its versions differ"),
-        SCHEMA => Ok(()),
+        SCHEMA_FIRST..=SCHEMA => Ok(version),
         version if version > SCHEMA => Err(Flaw::Newer(version)),
         _ => damage("its version is none that ever was"),
     }
 }
 
 /// The tables are those that were made, to the letter.
-fn check_tables(db: &Connection) -> Result<(), Flaw> {
+fn check_tables(db: &Connection, version: i64) -> Result<(), Flaw> {
     let mut all = db.prepare(
         "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'search\\__%' \
          ESCAPE '\\' ORDER BY rowid",
@@ -168,8 +173,12 @@ fn check_tables(db: &Connection) -> Result<(), Flaw> {
     let all: Vec<String> = all
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
+    let mut wanted = TABLES;
+    if version == SCHEMA_FIRST {
+        wanted[TABLES.len() - 1] = SEARCH_TABLE_FIRST;
+    }
     // The index of words may have been made anew: it is the last one then, too.
-    if all == TABLES {
+    if all == wanted {
         Ok(())
     } else {
         damage("its tables are not those of a history")
@@ -270,7 +279,7 @@ fn room_counts(db: &Connection) -> Result<HashMap<i64, RoomCount>, Flaw> {
     let mut all = db.prepare("SELECT id, name, shown, kept FROM rooms")?;
     let mut all = all.query([])?;
     while let Some(row) = all.next()? {
-        let Ok(name) = row.get_ref(1)?.as_str().unwrap_or_default().parse() else {
+        let Ok(name) = RoomName::of_peer(row.get_ref(1)?.as_str().unwrap_or_default()) else {
             return damage("the name of a room is none");
         };
         let count = RoomCount {

@@ -2,15 +2,15 @@
 //!
 //! In the transaction of a batch it would more than halve what the writer can take: FTS5 makes a
 //! segment of each transaction and merges them later. So rows wait until there are enough, and a
-//! search looks through those that wait one by one.
-
-use std::borrow::Cow;
+//! search looks through those that wait one by one. What is indexed is the words of a text as `words`
+//! has them, for a tokenizer that only parts them: so an index finds what a look at the text does.
 
 use rusqlite::Connection;
 
 use super::schema;
 use super::state::{Changes, State};
 use crate::replica::entry::EntryJson;
+use crate::store::words::words;
 
 /// Rows that are indexed at once: as many must wait before any is.
 pub(super) const INDEX_ROWS: u64 = 1000;
@@ -37,8 +37,8 @@ pub(super) fn step(db: &Connection, state: &State, rows_max: u64) -> rusqlite::R
         let json = row.get_ref(2)?.as_blob_or_null()?.unwrap_or_default();
         // JSON of another shape, which another node sent, has no text to be found by.
         let json = serde_json::from_slice::<EntryJson<'_>>(json);
-        let text = json.map_or(Cow::Borrowed(""), |json| json.text);
-        add.execute((indexed, room_word(row.get(1)?), &*text))?;
+        let words = json.map_or_else(|_| String::new(), |json| words(&json.text));
+        add.execute((indexed, room_word(row.get(1)?), words))?;
     }
     if count < rows_max {
         indexed = state.id_next - 1;

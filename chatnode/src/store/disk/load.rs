@@ -8,7 +8,7 @@ use super::check::Sound;
 use super::row::{COLUMNS, Kept};
 use super::shared::Shared;
 use super::state::State;
-use super::{Loaded, reader, schema};
+use super::{Loaded, reader, schema, upgrade};
 use crate::replica::entry::Entry;
 use crate::replica::mids::{MID_KEPT, MIDS_TRIMMED_MAX};
 use crate::store::memory::Retention;
@@ -25,7 +25,10 @@ pub(super) fn load(
 ) -> rusqlite::Result<(Connection, State, Loaded)> {
     let db = sound.db;
     let mut indexed = sound.indexed;
-    if !sound.has_index {
+    if sound.version < schema::SCHEMA {
+        upgrade::upgrade(&db, sound.entries)?;
+        indexed = 0;
+    } else if !sound.has_index {
         tracing::warn!("the index of words on disk is damaged; it is made anew");
         schema::drop_index(&db)?;
         indexed = 0;

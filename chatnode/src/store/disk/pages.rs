@@ -243,5 +243,5 @@ fn found(row: &Row) -> Option<Found> {
 /// The room that the JSON of an entry names.
 pub(super) fn room_of(json: &[u8]) -> Option<RoomName> {
     let json: EntryJson<'_> = serde_json::from_slice(json).ok()?;
-    json.room.parse().ok()
+    RoomName::of_peer(json.room).ok()
 }

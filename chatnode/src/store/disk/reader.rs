@@ -49,11 +49,6 @@ impl Reader {
     /// A reader of a file that was checked.
     pub(super) fn new(shared: Arc<Shared>) -> rusqlite::Result<Self> {
         let db = schema::reader(&shared.folder.file())?;
-        // Where a search puts the texts that are not indexed yet; always empty but during it.
-        db.execute_batch(
-            "CREATE VIRTUAL TABLE temp.tail USING fts5(text, content='', \
-             tokenize='unicode61 remove_diacritics 2')",
-        )?;
         Ok(Self { db, shared })
     }
 
@@ -68,8 +63,7 @@ impl Reader {
         }
     }
 
-    /// Reads in one transaction, so that all is read of one moment. Whatever was written, which can
-    /// only be in `temp`, is undone.
+    /// Reads in one transaction, so that all is read of one moment.
     pub(super) fn read<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
@@ -214,7 +208,7 @@ impl Reader {
                     Ok(origin.ok().map(|origin| Place { ts, origin }))
                 })
                 .optional()?;
-            if let Ok(room) = row.get_ref(1)?.as_str()?.parse() {
+            if let Ok(room) = RoomName::of_peer(row.get_ref(1)?.as_str()?) {
                 rooms.push(RoomSummary {
                     room,
                     messages: usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
@@ -271,5 +265,5 @@ fn room_name(db: &Connection, room: i64) -> rusqlite::Result<Option<RoomName>> {
         .prepare_cached("SELECT name FROM rooms WHERE id = ?1")?
         .query_row([room], |row| row.get(0))
         .optional()?;
-    Ok(name.and_then(|name| name.parse().ok()))
+    Ok(name.and_then(|name| RoomName::of_peer(&name).ok()))
 }

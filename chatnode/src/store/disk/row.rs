@@ -7,7 +7,7 @@ use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
 use super::sums::Sum;
-use crate::replica::entry::{Entry, Place};
+use crate::replica::entry::{self, Entry, EntryJson, Place};
 use crate::replica::names::{Mid, Origin, RoomName};
 
 /// The columns that [`read`] takes, in its order. The table is called `e`.
@@ -30,12 +30,17 @@ pub(super) struct Kept {
 /// The sum of a row: all that matters of it is in there, the number of the row, and the room's
 /// name, which is elsewhere in the file.
 pub(super) fn sum(id: i64, entry: &Entry, shown: bool) -> i64 {
+    sum_spelled(id, entry, shown, entry.room.as_str())
+}
+
+/// The same of a room whose name is spelled in this way, as an older version may have written it.
+pub(super) fn sum_spelled(id: i64, entry: &Entry, shown: bool, room: &str) -> i64 {
     let parts = Parts {
         id,
         origin: entry.origin.as_bytes(),
         seq: entry.seq,
         ts: entry.ts,
-        room: entry.room.as_str(),
+        room,
         mid: entry.mid.as_ref().map(Mid::as_str),
         shown,
         json: &entry.json,
@@ -111,7 +116,7 @@ pub(super) fn entry(values: [ValueRef<'_>; 8], room: &RoomName) -> Option<Kept> 
         ValueRef::Text(mid) => Some(std::str::from_utf8(mid).ok()?),
         ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => return None,
     };
-    let parts = Parts {
+    let mut parts = Parts {
         id,
         origin,
         seq: seq.cast_unsigned(),
@@ -121,8 +126,14 @@ pub(super) fn entry(values: [ValueRef<'_>; 8], room: &RoomName) -> Option<Kept> 
         shown: shown == 1,
         json,
     };
+    let mut respelled = None;
     if parts.sum() != sum {
-        return None;
+        // The first schema kept the names of rooms as clients spelled them.
+        parts.room = spelled_otherwise(json, room)?;
+        if parts.sum() != sum {
+            return None;
+        }
+        respelled = entry::respelled(json, parts.room, room);
     }
     let mid = match mid {
         Some(mid) => Some(mid.parse().ok()?),
@@ -134,13 +145,20 @@ pub(super) fn entry(values: [ValueRef<'_>; 8], room: &RoomName) -> Option<Kept> 
         ts: parts.ts,
         room: room.clone(),
         mid,
-        json: Bytes::copy_from_slice(json),
+        json: respelled.unwrap_or_else(|| Bytes::copy_from_slice(json)),
     });
     Some(Kept {
         id,
         entry,
         shown: parts.shown,
     })
+}
+
+/// How the JSON of an entry spells the name of its room, if not as it is spelled here.
+fn spelled_otherwise<'a>(json: &'a [u8], room: &RoomName) -> Option<&'a str> {
+    let spelled = serde_json::from_slice::<EntryJson<'_>>(json).ok()?.room;
+    let is_of = RoomName::of_peer(spelled).is_ok_and(|name| name == *room);
+    (is_of && spelled != room.as_str()).then_some(spelled)
 }
 
 /// A place, as SQLite compares it.

@@ -284,7 +284,7 @@ fn read_rooms(damaged: &Connection, names: &mut HashMap<i64, RoomName>) -> rusql
         && names.len() < ROOMS_MAX
     {
         let name = row.get_ref(1)?.as_str().unwrap_or_default();
-        if let Ok(name) = name.parse() {
+        if let Ok(name) = RoomName::of_peer(name) {
             names.insert(row.get(0)?, name);
         }
     }

@@ -13,8 +13,11 @@ use crate::replica::names::Origin;
 
 /// `CMHD`: a file of this store, for `file` and for people.
 pub(super) const APPLICATION_ID: i64 = 0x434D_4844;
-/// The version of [`TABLES`]. A later one keeps the table `meta` with its key `schema`.
-pub(super) const SCHEMA: i64 = 1;
+/// The version of [`TABLES`], and of what is in them. A later one keeps the table `meta` with its key
+/// `schema`.
+pub(super) const SCHEMA: i64 = 2;
+/// The first version, which `upgrade` takes; in that, another tokenizer made the index of words.
+pub(super) const SCHEMA_FIRST: i64 = 1;
 /// Of the file; SQLite's default, said because [`super::pages`] reads pages itself.
 pub(super) const PAGE_BYTES: usize = 4096;
 
@@ -40,6 +43,9 @@ pub(super) const TABLES: [&str; 8] = [
 ];
 /// The last of [`TABLES`]: it can be made anew from the entries.
 pub(super) const SEARCH_TABLE: &str = "CREATE VIRTUAL TABLE search USING fts5(room, text, \
+     content='', contentless_delete=1, tokenize='ascii')";
+/// The same of [`SCHEMA_FIRST`].
+pub(super) const SEARCH_TABLE_FIRST: &str = "CREATE VIRTUAL TABLE search USING fts5(room, text, \
      content='', contentless_delete=1, tokenize='unicode61 remove_diacritics 2')";
 
 /// How long a connection waits for a lock that another program holds on the file.
@@ -103,10 +109,9 @@ pub(super) fn create(db: &Connection) -> rusqlite::Result<()> {
         for statement in TABLES {
             db.execute_batch(statement)?;
         }
-        set_meta(db, "schema", SCHEMA)?;
         set_meta(db, "indexed", 0)?;
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
-        db.pragma_update(None, "user_version", SCHEMA)
+        set_version(db)
     })
 }
 
@@ -125,11 +130,20 @@ pub(super) fn set_meta(db: &Connection, key: &str, value: i64) -> rusqlite::Resu
 
 /// Forgets the index of words; it is built again from the entries.
 pub(super) fn drop_index(db: &Connection) -> rusqlite::Result<()> {
-    transact(db, |db| {
-        db.execute_batch("DROP TABLE search")?;
-        db.execute_batch(SEARCH_TABLE)?;
-        set_meta(db, "indexed", 0)
-    })
+    transact(db, renew_index)
+}
+
+/// Says that the file is of this version.
+pub(super) fn set_version(db: &Connection) -> rusqlite::Result<()> {
+    set_meta(db, "schema", SCHEMA)?;
+    db.pragma_update(None, "user_version", SCHEMA)
+}
+
+/// As [`drop_index`], within a transaction.
+pub(super) fn renew_index(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch("DROP TABLE search")?;
+    db.execute_batch(SEARCH_TABLE)?;
+    set_meta(db, "indexed", 0)
 }
 
 /// A number that a pragma answers.

@@ -2,10 +2,10 @@
 //! what lies beyond a position.
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rusqlite::Connection;
+use std::vec::IntoIter;
 
 use super::reader::Reader;
 use super::row::COLUMNS;
@@ -42,6 +42,27 @@ impl Newest {
     fn is_settled(&self, ts: u64) -> bool {
         let oldest = self.found.first_key_value();
         self.found.len() >= self.count_max && oldest.is_some_and(|(place, _)| place.ts > ts)
+    }
+}
+
+/// A walk from the last row down: what is yet to come is at most so new.
+struct Walk {
+    /// For each block, its first row and the newest timestamp of all rows before it, last first.
+    blocks: Peekable<IntoIter<(i64, u64)>>,
+    rest: u64,
+}
+
+impl Walk {
+    /// The newest timestamp that this row, or one before it, may have.
+    fn rest_after(&mut self, id: i64) -> u64 {
+        // What is before a block is known where the walk leaves it.
+        while let Some((first, before)) = self.blocks.peek()
+            && *first > id
+        {
+            self.rest = *before;
+            self.blocks.next();
+        }
+        self.rest
     }
 }
 
@@ -82,10 +103,53 @@ impl Reader {
             // One more says whether there are more.
             count_max: limit.saturating_add(1),
         };
+        let (last, blocks) = {
+            let blocks = self.shared.blocks();
+            let last = before.map_or(i64::MAX, |at| blocks.last_row(at.ts));
+            (last, blocks.before())
+        };
+        let mut walk = Walk {
+            blocks: blocks.into_iter().peekable(),
+            rest: u64::MAX,
+        };
         let indexed = schema::meta(&self.db, "indexed")?;
-        search_tail(&self.db, room, query, indexed, &mut newest)?;
-        self.search_index(room, query, indexed, &mut newest)?;
+        if !self.search_tail(room, query, (indexed, last), &mut walk, &mut newest)? {
+            let last = last.min(indexed);
+            self.search_index(room, query, last, &mut walk, &mut newest)?;
+        }
         self.found(&newest, limit)
+    }
+
+    /// Looks through the rows that are not in the index yet, from the last one. Whether that was
+    /// enough.
+    fn search_tail(
+        &self,
+        room: i64,
+        query: &Query,
+        (indexed, last): (i64, i64),
+        walk: &mut Walk,
+        newest: &mut Newest,
+    ) -> rusqlite::Result<bool> {
+        let mut tail = self.db.prepare_cached(
+            "SELECT id, ts, origin, json FROM entries WHERE id > ?1 AND id <= ?2 AND +room = ?3 \
+             AND +shown ORDER BY id DESC",
+        )?;
+        let mut rows = tail.query((indexed, last, room))?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            if newest.is_settled(walk.rest_after(id)) {
+                return Ok(true);
+            }
+            let json = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
+            if let Ok(json) = serde_json::from_slice::<EntryJson<'_>>(json)
+                && query.matches(&json.text)
+                && let Ok(origin) = row.get_ref(2)?.as_str()?.parse()
+            {
+                let ts = row.get::<_, i64>(1)?.cast_unsigned();
+                newest.offer(Place { ts, origin }, id);
+            }
+        }
+        Ok(false)
     }
 
     /// Looks through the index, from the row that was written last.
@@ -93,15 +157,10 @@ impl Reader {
         &self,
         room: i64,
         query: &Query,
-        indexed: i64,
+        last: i64,
+        walk: &mut Walk,
         newest: &mut Newest,
     ) -> rusqlite::Result<()> {
-        let (last, blocks) = {
-            let blocks = self.shared.blocks();
-            let last = newest.before.map_or(i64::MAX, |at| blocks.last_row(at.ts));
-            (last.min(indexed), blocks.before())
-        };
-        let mut blocks = blocks.into_iter().peekable();
         let terms = format!(
             "room : \"{}\" AND text : ({})",
             index::room_word(room),
@@ -114,18 +173,9 @@ impl Reader {
             "SELECT ts, origin FROM entries WHERE id = ?1 AND room = ?2 AND shown",
         )?;
         let mut rows = matches.query((terms, last))?;
-        // The newest that is in a row before this block.
-        let mut rest = u64::MAX;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
-            // `rest` is of the block above: nothing from here on is newer.
-            while let Some((first, before)) = blocks.peek()
-                && *first > id
-            {
-                rest = *before;
-                blocks.next();
-            }
-            if newest.is_settled(rest) {
+            if newest.is_settled(walk.rest_after(id)) {
                 break;
             }
             let mut found = place.query((id, room))?;
@@ -287,44 +337,4 @@ impl Within {
         self.entries.push(entry);
         self.entries.len() <= self.entries_max && self.bytes <= self.bytes_max
     }
-}
-
-/// Looks through the rows that are not in the index yet, with the same tokenizer, so that what is
-/// found does not depend on when it is indexed.
-fn search_tail(
-    db: &Connection,
-    room: i64,
-    query: &Query,
-    indexed: i64,
-    newest: &mut Newest,
-) -> rusqlite::Result<()> {
-    let mut tail = db.prepare_cached(
-        "SELECT id, ts, origin, json FROM entries WHERE id > ?1 AND +room = ?2 AND +shown",
-    )?;
-    let mut add = db.prepare_cached("INSERT INTO temp.tail (rowid, text) VALUES (?1, ?2)")?;
-    let mut places = HashMap::new();
-    let mut rows = tail.query((indexed, room))?;
-    while let Some(row) = rows.next()? {
-        let json = row.get_ref(3)?.as_blob_or_null()?.unwrap_or_default();
-        if let Ok(json) = serde_json::from_slice::<EntryJson<'_>>(json)
-            && let Ok(origin) = row.get_ref(2)?.as_str()?.parse()
-        {
-            let id: i64 = row.get(0)?;
-            let ts = row.get::<_, i64>(1)?.cast_unsigned();
-            add.execute((id, &*json.text))?;
-            places.insert(id, Place { ts, origin });
-        }
-    }
-    if places.is_empty() {
-        return Ok(());
-    }
-    let mut matches = db.prepare_cached("SELECT rowid FROM temp.tail WHERE tail MATCH ?1")?;
-    let mut rows = matches.query([query.to_fts()])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        if let Some(place) = places.get(&id) {
-            newest.offer(*place, id);
-        }
-    }
-    Ok(())
 }

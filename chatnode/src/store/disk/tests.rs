@@ -7,3 +7,4 @@ mod read;
 mod rig;
 mod search;
 mod trim;
+mod upgrade;

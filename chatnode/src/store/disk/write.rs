@@ -107,7 +107,7 @@ fn show(
         .query_row((id.origin.as_str(), id.seq.cast_signed()), |row| {
             let (number, room) = row::numbers(row)?;
             let name: Option<String> = row.get(9)?;
-            let name: Option<RoomName> = name.and_then(|name| name.parse().ok());
+            let name: Option<RoomName> = name.and_then(|name| RoomName::of_peer(&name).ok());
             Ok(match name {
                 Some(name) => row::read(row, &name)?.map(|kept| (kept, room)),
                 None => Err(row::Rotten),

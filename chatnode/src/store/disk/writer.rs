@@ -38,6 +38,8 @@ const WAL_PAGES_MAX: u32 = 16_000;
 const TRIM_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// And again so often.
 const TRIM_TOLD_EVERY: Duration = Duration::from_secs(5);
+/// While the index of words is made anew, it is told so often how much is missing.
+const INDEX_TOLD_EVERY: Duration = Duration::from_secs(5);
 /// A lock that another program holds on the file is told so often.
 const BUSY_TOLD_EVERY: Duration = Duration::from_secs(5);
 /// What cannot be tidied for want of room is left alone for so long.
@@ -61,6 +63,8 @@ pub(super) struct Writer {
     /// What was trimmed and not told yet.
     floors: Floors,
     trimming: Option<Trimming>,
+    /// The index of words is made anew: since when, and when that was told.
+    reindexing: Option<(Stopwatch, Stopwatch)>,
     looked: Stopwatch,
     /// When something could not be tidied.
     postponed: Option<Stopwatch>,
@@ -95,6 +99,7 @@ impl Writer {
             Ok(())
         }))?;
         shared.set_size(state.entries, state.unindexed());
+        let is_behind = state.unindexed() > 2 * index::UNINDEXED_MAX;
         Ok(Self {
             db,
             inbox,
@@ -105,6 +110,7 @@ impl Writer {
             wal_pages,
             floors: Floors::new(),
             trimming: None,
+            reindexing: is_behind.then(|| (Stopwatch::start(), Stopwatch::start())),
             looked: Stopwatch::start(),
             postponed: None,
             restart_at: WAL_PAGES_MAX,
@@ -289,8 +295,25 @@ impl Writer {
         let rows = rows.min(2 * index::UNINDEXED_MAX);
         if let Some(changes) = self.unsynced(|db, state| index::step(db, state, rows))? {
             self.state.take(changes);
+            self.tell_index();
         }
         Ok(())
+    }
+
+    /// Says how far the index of words is, while it is made anew.
+    fn tell_index(&mut self) {
+        let Some((begun, told)) = &mut self.reindexing else {
+            return;
+        };
+        let missing = self.state.unindexed();
+        if missing < index::INDEX_ROWS {
+            let elapsed_ms = begun.elapsed().as_millis();
+            tracing::info!(elapsed_ms, "the index of words is complete");
+            self.reindexing = None;
+        } else if told.elapsed() > INDEX_TOLD_EVERY {
+            *told = Stopwatch::start();
+            tracing::info!(missing, "making the index of words anew");
+        }
     }
 
     /// A transaction that need not be on the disk before the next batch is: if the power fails

@@ -63,7 +63,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
             why,
             OpenError::Newer {
                 found: 7,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
@@ -71,7 +71,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     );
     let after = std::fs::read(dir.path().join("history.db")).unwrap();
     assert!(before == after, "it was changed");
-    change("PRAGMA user_version = 1");
+    change("PRAGMA user_version = 2");
     let (_disk, loaded, _outcomes) = disk::open(options(dir.path())).unwrap();
     assert!(loaded.set_aside.is_some());
     assert_eq!(loaded.entries.len(), 1);

@@ -9,6 +9,8 @@ use super::rig::{PATIENCE, Rig, entry, lobby, options, room, said, seqs, shown};
 use crate::replica::entry::{Entry, Place};
 use crate::store::disk::{Batch, Disk, DiskRetention, SEARCH_TIME_MAX};
 use crate::store::query::Query;
+use crate::store::words::tests::Table;
+use crate::store::words::words;
 
 async fn found(disk: &Disk, query: &str, before: Option<Place>, limit: usize) -> (Vec<u64>, bool) {
     let query: Query = query.parse().unwrap();
@@ -81,6 +83,33 @@ async fn a_search_finds_what_has_all_of_it() {
             ("quick*", vec![1, 2]),
         ] {
             assert_eq!(found(&rig.disk, query, None, 9).await.0, wanted, "{query}");
+        }
+    }
+}
+
+/// Goal: in every script a disk finds what a look at the text finds, indexed or not. Method: the table
+/// that memory and the page are tested with.
+#[tokio::test]
+async fn a_disk_finds_the_same_words_as_memory() {
+    let mut rig = Rig::new();
+    let finds = Table::read().finds;
+    let texts = (1..).zip(&finds);
+    rig.store(shown(
+        texts.map(|(seq, (_, text, ..))| said('a', seq, seq, "lobby", text)),
+    ))
+    .await;
+    for indexed in [false, true] {
+        if indexed {
+            rig.store(shown(filler(1, 1000))).await;
+            rig.indexed().await;
+        }
+        for (seq, (query, _, wanted, why)) in (1..).zip(&finds) {
+            let seqs = found(&rig.disk, query, None, 99).await.0;
+            assert_eq!(seqs.contains(&seq), *wanted, "{why}: {query}");
+            let memory: Query = query.parse().unwrap();
+            let all = (1..).zip(&finds);
+            let all = all.filter(|(_, (_, text, ..))| memory.matches(text));
+            assert_eq!(seqs, all.map(|(seq, _)| seq).collect::<Vec<u64>>(), "{why}");
         }
     }
 }
@@ -228,7 +257,7 @@ impl Fts {
     fn matches(&self, query: &Query, text: &str) -> rusqlite::Result<bool> {
         self.0.execute("DELETE FROM search WHERE rowid = 1", [])?;
         let add = "INSERT INTO search (rowid, room, text) VALUES (1, 'r1', ?1)";
-        self.0.execute(add, [text])?;
+        self.0.execute(add, [words(text)])?;
         let terms = format!("room : \"r1\" AND text : ({})", query.to_fts());
         let count = "SELECT count(*) FROM search WHERE search MATCH ?1";
         self.0.query_row(count, [terms], |row| row.get(0))
@@ -261,16 +290,16 @@ proptest! {
             prop_assert!(found.is_ok(), "{found:?}");
             prop_assert!(query.matches(&text));
         } else {
-            prop_assert!(text.chars().count() > 256 || !text.chars().any(char::is_alphanumeric));
+            prop_assert!(text.chars().count() > 256 || words(&text).is_empty());
         }
     }
 
-    /// Goal: a node without an index finds the same. Method: ASCII texts of few words, so that
-    /// queries of the same words often match.
+    /// Goal: a node without an index finds the same. Method: texts of few letters of many scripts, so
+    /// that queries of the same letters often match.
     #[test]
     fn memory_and_disk_find_the_same(
-        text in r#"([abAB1]{1,2}|[ -~]){0,30}"#,
-        query in r#"([abAB1]{1,2}|[ "\-]){1,8}"#,
+        text in r#"([abAB1]{1,2}|[ -~]|[σςΣßẞİıéا٣ًשׁकि्ท่了かガ゙한ᄒ\u{301}\u{200C}]|\PC){0,30}"#,
+        query in r#"([abAB1]{1,2}|[ "\-]|[σςΣßẞİıéا٣ًשׁकि्ท่了かガ゙한ᄒ\u{301}\u{200C}]){1,8}"#,
     ) {
         thread_local!(static FTS: Fts = Fts::new());
         if let Ok(query) = query.parse::<Query>() {
