@@ -345,3 +345,49 @@ async fn all_stopped_at_once_for_10_s_go_on_as_if_nothing_was() -> Outcome {
     assert_eq!(all.finish().await?.history.len(), sent);
     Ok(())
 }
+
+/// Goal: no clock ends a program: not one before 1970, not one after 9999, not the last that there
+/// is; nor a file of such a date that is served.
+/// Method: both programs with such clocks, answering, talking and stopping.
+#[tokio::test]
+async fn no_clock_ends_a_program() -> Outcome {
+    const YEAR: i64 = 31_556_952;
+    let www = tempfile::tempdir()?;
+    for (name, year) in [("old.txt", "1901-12-14"), ("new.txt", "2400-01-01")] {
+        let file = www.path().join(name);
+        std::fs::write(&file, "text")?;
+        let touched = std::process::Command::new("touch")
+            .args(["-d", year])
+            .arg(file)
+            .status()?;
+        assert!(touched.success(), "touch");
+    }
+    let folder = www.path().display().to_string();
+    for years in [-100, -56, 7_972, 7_973, 7_974, 250_000, 290_000_000_000] {
+        let clock = Clock::new(Shifted::Wall)?;
+        clock.shift(years * YEAR)?;
+        let registry = registry(&clock).await?;
+        let args = ["--registry", &registry.url, "--www", &folder];
+        let mut launch = Launch::new("chatnode", args);
+        clock.give(&mut launch);
+        let mut one = Node::launch(launch).await?;
+        let mut other = node(&registry, Some(&clock)).await?;
+        linked(&[&one, &other], PATIENCE).await?;
+        let ada = crate::harness::Client::joined(&one, "ada", "tea").await?;
+        ada.send("tea", "what time is it").await?;
+        for path in ["/api/mesh", "/metrics", "/old.txt", "/new.txt", "/nothing"] {
+            let answer = one.get(path).await?;
+            say(format_args!(
+                "{years}: {path} {} {:?}",
+                answer.status(),
+                answer.headers().get("date")
+            ));
+            assert!(!answer.status().is_server_error(), "{path}");
+        }
+        one.process.stop(secs(3) + NOISE).await?;
+        other.process.stop(secs(3) + NOISE).await?;
+        let Registry { mut process, .. } = registry;
+        process.stop(secs(3) + NOISE).await?;
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use crate::replica::Now;
+use crate::replica::clock::WALL_MAX_US;
 
 /// A clock that stood still for so long was stopped with its process, and not its peers.
 const STALL_MIN: Duration = Duration::from_secs(1);
@@ -61,7 +62,7 @@ impl Clock {
     }
 }
 
-/// Microseconds since 1970.
+/// Microseconds since 1970, none before that.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
@@ -70,5 +71,5 @@ pub(crate) fn wall_us() -> u64 {
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(since_1970.as_micros()).map_or(WALL_MAX_US, |us| us.min(WALL_MAX_US))
 }

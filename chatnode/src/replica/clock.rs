@@ -7,6 +7,10 @@
 /// node with a wild clock must not drag the mesh along.
 pub const AHEAD_MAX_US: u64 = 60_000_000;
 
+/// The last microsecond of the year 9999. A wall clock that is beyond is taken to stand still there,
+/// so that what comes after an entry has room to be later.
+pub const WALL_MAX_US: u64 = 253_402_300_799_999_999;
+
 /// Gives timestamps that increase.
 #[derive(Debug, Default)]
 pub struct Clock {

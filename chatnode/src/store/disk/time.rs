@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::replica::clock::WALL_MAX_US;
+
 /// Microseconds since 1970 now. For the age of entries only, never for order.
 #[expect(
     clippy::disallowed_methods,
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub(super) fn wall_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(since.as_micros()).map_or(WALL_MAX_US, |us| us.min(WALL_MAX_US))
     })
 }
 
