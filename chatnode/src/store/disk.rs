@@ -13,7 +13,8 @@
 //! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
 //! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
 //!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
-//! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words.
+//! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
+//!   `place` knows whether the files are still where they were.
 //! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
 
 mod check;
@@ -21,6 +22,7 @@ mod folder;
 mod index;
 mod load;
 mod pages;
+mod place;
 mod queue;
 mod reader;
 mod row;

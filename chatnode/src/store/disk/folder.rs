@@ -16,7 +16,7 @@ use super::OpenError;
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     dir: PathBuf,
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 impl Folder {
@@ -25,13 +25,23 @@ impl Folder {
         let lock = lock(&dir)?;
         Ok(Self {
             dir,
-            _lock: Arc::new(lock),
+            lock: Arc::new(lock),
         })
     }
 
     /// The folder itself.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The lock, which is held,
+    pub(super) fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// and the file that it is on.
+    pub(super) fn lock_file(&self) -> PathBuf {
+        lock_file(&self.dir)
     }
 
     /// The file in use.
@@ -140,6 +150,10 @@ fn fault(dir: &Path, source: io::Error) -> OpenError {
     }
 }
 
+fn lock_file(dir: &Path) -> PathBuf {
+    dir.join("history.lock")
+}
+
 /// Makes a folder that is not there, and locks it.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let fault = |source| fault(dir, source);
@@ -155,7 +169,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(dir.join("history.lock"))
+        .open(lock_file(dir))
         .map_err(fault)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

@@ -56,6 +56,8 @@ const WRITER_CACHE_KIB: i64 = 16 << 10;
 const READER_CACHE_KIB: i64 = 4 << 10;
 /// Statements that a connection keeps compiled.
 const STATEMENTS_MAX: usize = 48;
+/// What SQLite writes in one piece at the most.
+const NEAR_LIMIT_BYTES: u64 = 64 << 10;
 /// The write-ahead log is cut to this after it was larger.
 const WAL_BYTES_KEPT: i64 = 16 << 20;
 
@@ -211,7 +213,9 @@ pub(super) fn trouble(error: &rusqlite::Error, folder: &Path) -> Trouble {
     );
     match error.extended_code & 0xFF {
         ffi::SQLITE_FULL => Trouble::Full,
-        ffi::SQLITE_IOERR if may_be_full && has_no_room(folder) => Trouble::Full,
+        ffi::SQLITE_IOERR if may_be_full && (has_no_room(folder) || is_at_limit(folder)) => {
+            Trouble::Full
+        }
         ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => Trouble::Busy,
         ffi::SQLITE_INTERRUPT => Trouble::Interrupted,
         ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM | ffi::SQLITE_AUTH => {
@@ -238,9 +242,19 @@ fn has_no_room(folder: &Path) -> bool {
     written.is_err_and(|why| {
         matches!(
             why.kind(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
         )
     })
+}
+
+/// Whether a file in the folder is as large as this process may make one (`ulimit -f`), or nearly.
+fn is_at_limit(folder: &Path) -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    let (Some(limit), Ok(files)) = (limit, std::fs::read_dir(folder)) else {
+        return false;
+    };
+    let mut lengths = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
+    lengths.any(|length| length.saturating_add(NEAR_LIMIT_BYTES) > limit)
 }
 
 #[cfg(test)]

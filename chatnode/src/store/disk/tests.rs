@@ -3,6 +3,7 @@
 mod damage;
 mod keep;
 mod open;
+mod place;
 mod read;
 mod rig;
 mod search;

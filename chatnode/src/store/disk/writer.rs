@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use tokio::sync::mpsc;
 
+use super::place::{Moved, Place};
 use super::queue::{Popped, Queue};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
@@ -30,6 +32,8 @@ const IDLE_AFTER: Duration = Duration::from_millis(20);
 const TRIM_EVERY: Duration = Duration::from_millis(100);
 /// Retention is looked at so often at least: entries get old though none come.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// That the files are where they were is looked at so often at least, and after each batch.
+const PLACE_EVERY: Duration = Duration::from_secs(1);
 /// Pages in the write-ahead log that make it worth while to copy them into the file.
 const WAL_PAGES: u32 = 4000;
 /// Pages in the write-ahead log from which on readers are waited for, so that it can begin anew.
@@ -126,6 +130,11 @@ impl Writer {
                 file = %file.display(), error = why,
                 "history is not written to disk any more; check the disk and restart"
             );
+            // Closing would copy what may be wrong, and remove a log by its name, whoever's it is.
+            let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = self.db.set_db_config(keep, true) {
+                tracing::warn!(%error, "the history is closed as it is");
+            }
             self.inbox.abandon();
             // Nobody may listen any more.
             drop(self.outcomes.blocking_send(Outcome::Broken(why)));
@@ -134,23 +143,59 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Broken> {
         self.mark_open(true)?;
+        let place = Place::of(&self.shared.folder);
+        let mut place = place.map_err(|why| Broken(format!("its files cannot be found: {why}")))?;
         let mut wait = Duration::ZERO;
         loop {
-            let idle = match self.inbox.pop(Some(wait)) {
+            let look = wait.min(PLACE_EVERY);
+            let popped = self.inbox.pop(Some(look));
+            // Before a write as well: it would make a log that was overwritten as long as it was.
+            self.in_place(&mut place)?;
+            let idle = match popped {
                 Popped::Item(batch) => {
                     let outcome = self.store(&batch)?;
                     drop(batch);
                     self.untidy = true;
+                    self.in_place(&mut place)?;
                     self.shared
                         .set_size(self.state.entries, self.state.unindexed());
                     drop(self.outcomes.blocking_send(outcome));
                     false
                 }
-                Popped::Nothing => true,
+                Popped::Nothing => {
+                    wait -= look;
+                    if !wait.is_zero() {
+                        continue;
+                    }
+                    true
+                }
                 Popped::Closed => return self.finish(),
             };
             wait = self.tidy(idle)?;
         }
+    }
+
+    /// What is written must be where the next start finds it.
+    fn in_place(&self, place: &mut Place) -> Result<(), Broken> {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        let folder = &self.shared.folder;
+        let looked = match place.look(folder, pages) {
+            // Another program may have copied the log into the file, as SQLite lets it.
+            Err(Moved::Cut(_)) => place.look(folder, self.pages_in_log()?),
+            looked => looked,
+        };
+        looked.map_err(|moved| Broken(moved.text()))
+    }
+
+    /// Pages that the write-ahead log has, as SQLite knows it.
+    fn pages_in_log(&self) -> Result<u32, Broken> {
+        let pages = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+                row.get::<_, i64>(1)
+            })
+            .map_err(|error| Broken(error.to_string()))?;
+        Ok(u32::try_from(pages).unwrap_or(0))
     }
 
     /// Writes a batch.
