@@ -169,7 +169,8 @@ pub struct Config {
 const AFTER_HELP: &str = "\
 When it is ready it prints one line on stdout, for example
   {\"ready\":\"chatnode\",\"origin\":\"k3f7q2m7xa\",\"http\":\"http://127.0.0.1:8080\",\"pub\":\"tcp://127.0.0.1:41213\"}
-SIGTERM or SIGINT drains it and ends it with exit code 0. Exit code 1: it broke; 2: bad usage.
+SIGTERM, SIGINT or SIGHUP drains it and ends it with exit code 0, in three seconds at the most.
+Exit code 1: it broke, or something hung when it was to end; 2: bad usage.
 
 Try it:
   registry &

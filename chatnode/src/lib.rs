@@ -34,10 +34,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use registry::process::{self, Failure, Tasks};
+use registry::process::{self, Failure, STOP_ORDERLY, Tasks};
+use registry::resolver::Resolver;
 use registry::serve;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::bus::Speech;
 use crate::bus::links::{Links, LinksOptions, Target};
@@ -62,14 +64,11 @@ const CLIENTS_MAX: u64 = 1 << 20;
 const CLIENTS_MIN: u64 = 16;
 /// Clients are told this long before that the node goes.
 const GOAWAY_AFTER: Duration = Duration::from_millis(300);
-/// How long a stopping node waits for others to hold its last entries.
-const HANDOVER_MAX: Duration = Duration::from_secs(2);
-/// How long a stopping node waits for its disk to take what was said.
-const WRITTEN_MAX: Duration = Duration::from_secs(2);
-/// How long the disk has to be closed well.
-const DISK_GRACE: Duration = Duration::from_secs(1);
-/// How long the tasks then have to end.
-const DRAIN: Duration = Duration::from_secs(2);
+/// Of the time that a stopping node has, so much is kept for the tasks to end,
+const DRAIN: Duration = Duration::from_millis(400);
+/// and so much for the disk to be closed well. Before, its disk takes what was said here, and other
+/// nodes get to hold it.
+const DISK_GRACE: Duration = Duration::from_millis(400);
 /// How long the bus has to send what is queued.
 const BUS_GRACE: Duration = Duration::from_millis(200);
 
@@ -91,19 +90,39 @@ pub fn main(config: &Config) -> Result<(), Failure> {
     let checked = config.check()?;
     process::init_logging(config.log);
     let descriptors = process::raise_open_files_limit();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(run(config, checked, descriptors))
+    let stop = process::stop_signal();
+    let runtime = process::runtime()?;
+    let outcome = runtime.block_on(async {
+        let mut stop = std::pin::pin!(stop);
+        let started = start(config, checked, descriptors);
+        let started = tokio::select! {
+            biased;
+            started = started => started?,
+            () = &mut stop => {
+                tracing::info!("stopped before it was ready");
+                return Ok(());
+            }
+        };
+        started.until(stop).await
+    });
+    // What hangs in a thread is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
-async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), Failure> {
-    let stop = process::stop_signal();
+/// A node that serves.
+struct Started {
+    tasks: Tasks,
+    hub: Hub,
+    membership: Membership,
+    disk: Option<Disk>,
+}
+
+async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<Started, Failure> {
     let tasks = Tasks::new();
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let origin = Origin::generate(&mut rng);
-    let opened = open_disk(config, &checked)?;
+    let opened = open_disk(config, &checked).await?;
     let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
     let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
     let local = listener
@@ -169,27 +188,43 @@ async fn run(config: &Config, checked: Checked, descriptors: u64) -> Result<(), 
         publisher,
     });
 
-    let stopping = tasks.stopping();
-    tokio::select! {
-        () = stop => drain(&hub, membership).await,
-        () = stopping.cancelled() => {}
-    }
-    end(&tasks, disk).await
+    Ok(Started {
+        tasks,
+        hub,
+        membership,
+        disk,
+    })
 }
 
-/// Waits for what still runs, then closes the disk.
-async fn end(tasks: &Tasks, disk: Option<Disk>) -> Result<(), Failure> {
-    match tasks.drain(DRAIN).await {
-        0 => tracing::info!("stopped"),
-        left => tracing::warn!(count = left, "stopped before all tasks had ended"),
+impl Started {
+    /// Serves until the signal, or until a critical task ends; then ends in good order.
+    async fn until(self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let stopping = self.tasks.stopping();
+        let asked = tokio::select! {
+            () = stop => true,
+            () = stopping.cancelled() => false,
+        };
+        let end = Instant::now() + STOP_ORDERLY;
+        if asked {
+            drain(&self.hub, self.membership, end - DRAIN - DISK_GRACE).await;
+        }
+        let drained = self.tasks.drain(left(end - DISK_GRACE)).await;
+        match drained {
+            0 => tracing::info!("stopped"),
+            left => tracing::warn!(count = left, "stopped before all tasks had ended"),
+        }
+        if let Some(disk) = self.disk {
+            disk.close(left(end)).await;
+        }
+        if self.tasks.failed() {
+            return Err(anyhow::anyhow!("a critical task ended early").into());
+        }
+        Ok(())
     }
-    if let Some(disk) = disk {
-        disk.close(DISK_GRACE).await;
-    }
-    if tasks.failed() {
-        return Err(anyhow::anyhow!("a critical task ended early").into());
-    }
-    Ok(())
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// What the hub owns.
@@ -249,8 +284,9 @@ fn parts(
 /// A disk, what is on it, and what becomes of what it is given.
 type OpenedDisk = (Disk, Loaded, mpsc::Receiver<Outcome>);
 
-/// Opens the folder of `--data`, if there is one, and reads what memory holds of it.
-fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDisk>, Failure> {
+/// Opens the folder of `--data`, if there is one, and reads what memory holds of it: in a thread,
+/// since to check much history takes long, and a disk may hang.
+async fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDisk>, Failure> {
     let Some(dir) = &config.data else {
         return Ok(None);
     };
@@ -260,8 +296,10 @@ fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDisk>, F
         window: checked.retention,
         wall_us: hub::wall_us(),
     };
-    let (disk, loaded, outcomes) =
-        disk::open(options).map_err(|why| Failure::Config(why.to_string()))?;
+    let opened = tokio::task::spawn_blocking(|| disk::open(options)).await;
+    let (disk, loaded, outcomes) = opened
+        .context("the thread that opens the history has ended")?
+        .map_err(|why| Failure::Config(why.to_string()))?;
     let (messages, bytes) = disk.size();
     let (origins, in_memory) = (loaded.logs.len(), loaded.entries.len());
     tracing::info!(messages, bytes, origins, in_memory, "history is on disk");
@@ -303,19 +341,23 @@ fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> F
     Front::new(hub.clone(), doors, page)
 }
 
-/// Leaves without losing anything: clients are told, others hold what was said here.
-async fn drain(hub: &Hub, membership: Membership) {
+/// Leaves without losing anything, if that can be done until then: clients are told, others hold
+/// what was said here.
+async fn drain(hub: &Hub, membership: Membership, until: Instant) {
     hub.go_away(GOAWAY_AFTER);
-    tokio::join!(membership.leave(), tokio::time::sleep(GOAWAY_AFTER));
-    hub.close_clients();
-    hub.written(WRITTEN_MAX).await;
-    hub.handed_over(HANDOVER_MAX).await;
+    tokio::join!(membership.leave(), async {
+        tokio::time::sleep(GOAWAY_AFTER).await;
+        hub.close_clients();
+        hub.written(left(until)).await;
+        hub.handed_over(left(until)).await;
+    });
 }
 
 /// Requests to peers: no proxy, no redirects.
 fn http_client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
+        .dns_resolver(Resolver::system())
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(2))
         .pool_idle_timeout(Duration::from_secs(5))

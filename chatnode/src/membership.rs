@@ -18,6 +18,7 @@ use std::time::Duration;
 use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, NODES_MAX, Node, Registration, check_endpoint};
 use registry::client::{Client, ClientError};
 use registry::process::Tasks;
+use registry::resolver::Resolver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -245,16 +246,11 @@ fn shown(name: &str) -> Option<String> {
 /// this host. Sends nothing. `None` when the URL is none, or there is no way there.
 pub async fn local_address_towards(registry_url: &str) -> Option<IpAddr> {
     let url = reqwest::Url::parse(registry_url).ok()?;
-    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default()?;
-    let lookup = tokio::net::lookup_host((host, port));
-    // A name server that does not answer must not hold the node's start up.
-    let addrs = tokio::time::timeout(Duration::from_secs(2), lookup)
-        .await
-        .ok()?
-        .ok()?;
-    for remote in addrs {
-        let any: IpAddr = match remote.ip() {
+    let addrs = Resolver::system().addresses(url.host_str()?).await.ok()?;
+    for ip in addrs.iter() {
+        let remote = (*ip, port);
+        let any: IpAddr = match ip {
             IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
         };

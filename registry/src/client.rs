@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registration, is_id};
 use crate::problem::ProblemBody;
+use crate::resolver::Resolver;
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -130,6 +131,7 @@ impl Client {
         }
         let http = reqwest::Client::builder()
             .no_proxy()
+            .dns_resolver(Resolver::system())
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)

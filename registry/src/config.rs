@@ -47,7 +47,8 @@ pub struct Config {
 const AFTER_HELP: &str = "\
 When it is ready it prints one line on stdout, for example
   {\"ready\":\"registry\",\"http\":\"http://127.0.0.1:7171\"}
-SIGTERM or SIGINT ends it with exit code 0. Exit code 1: it broke; 2: bad usage, or a taken port.
+SIGTERM, SIGINT or SIGHUP ends it with exit code 0, in three seconds at the most. Exit code 1: it
+broke, or something hung when it was to end; 2: bad usage, or a taken port.
 
 Try it:
   registry &

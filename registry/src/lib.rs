@@ -6,7 +6,8 @@
 //!
 //! - [`directory`] is the list, pure; `http` its door; `state` ties both to time and tasks.
 //! - [`api`], [`endpoint`] and [`problem`] are the wire, [`client`] its other end, for any program.
-//! - [`process`], [`serve`] and [`body`] are what both programs need to be good processes.
+//! - [`process`], [`serve`], [`resolver`] and [`body`] are what both programs need to be good
+//!   processes.
 
 pub mod api;
 pub mod body;
@@ -18,6 +19,7 @@ mod http;
 mod metrics;
 pub mod problem;
 pub mod process;
+pub mod resolver;
 pub mod serve;
 mod state;
 
@@ -29,9 +31,6 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::process::{Failure, Tasks};
-
-/// How long requests in flight have to end when the process stops.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// The ready line.
 #[derive(Debug, Serialize)]
@@ -47,12 +46,9 @@ struct Ready {
 pub fn main(config: &Config) -> Result<(), Failure> {
     process::init_logging(config.log);
     let open_files = process::raise_open_files_limit();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(async {
-            let stop = process::stop_signal();
+    let stop = process::stop_signal();
+    let runtime = process::runtime()?;
+    let outcome = runtime.block_on(async {
             let listener = serve::listen(config.http.socket_addr()).map_err(|error| {
                 let addr = config.http;
                 Failure::Config(format!(
@@ -73,7 +69,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
                 () = stop => {}
                 () = stopping.cancelled() => {}
             }
-            match tasks.drain(DRAIN).await {
+            match tasks.drain(process::STOP_ORDERLY).await {
                 0 => tracing::info!("stopped"),
                 left => tracing::warn!(left, "stopped before all requests had ended"),
             }
@@ -81,7 +77,10 @@ pub fn main(config: &Config) -> Result<(), Failure> {
                 return Err(anyhow::anyhow!("a critical task ended early").into());
             }
             Ok(())
-        })
+        });
+    // What hangs in a thread is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Starts a registry on this listener, to live until `tasks` stop. Needs a running tokio runtime.

@@ -1,27 +1,38 @@
-//! What both programs need to be good processes: one-line errors, logs, signals, supervised
-//! tasks, the ready line, and the limit of open files.
+//! What both programs need to be good processes: one-line errors, a log that holds nobody up,
+//! signals, supervised tasks, the ready line, and the limit of open files.
 //!
 //! A `main` is [`run`]: it reads the configuration, calls the program, and turns what comes back
 //! into an exit code: 0 done, 1 it broke while running, 2 it was asked for something impossible.
 
 mod listen;
+mod log;
+mod stop;
 mod usage;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 pub use self::listen::ListenAddr;
+pub use self::log::LOG_BYTES_MAX;
+use self::log::Log;
+pub use self::stop::{STOP_MAX, STOP_ORDERLY, stop_signal};
+
+/// The log of this process, once [`run`] has started it.
+static LOG: OnceLock<Log> = OnceLock::new();
+/// How long a process that ends waits for its log to be written.
+const LOG_GRACE: Duration = Duration::from_millis(200);
 
 /// How logs look on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -36,12 +47,15 @@ pub enum LogFormat {
 const LOG_DEFAULT: &str = "info,zeromq=error";
 
 /// Starts logging to stderr. `RUST_LOG` chooses what; the default is `info`. A second call in one
-/// process changes nothing.
+/// process changes nothing, and without [`run`] there is no log.
 pub fn init_logging(format: LogFormat) {
+    let Some(log) = LOG.get() else { return };
+    log.set_format(format);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(log.clone())
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => builder.try_init(),
@@ -50,6 +64,33 @@ pub fn init_logging(format: LogFormat) {
     if started.is_err() {
         tracing::debug!("logging was already on");
     }
+}
+
+/// Lines of the log that were dropped since the start, because nothing took them.
+pub fn log_dropped() -> u64 {
+    LOG.get().map_or(0, Log::dropped)
+}
+
+/// Waits until the log is written, a moment at the most.
+fn settle_log() {
+    if let Some(log) = LOG.get() {
+        log.settle(LOG_GRACE);
+    }
+}
+
+/// What a panic says goes where all lines go: stderr may take nothing, and a panic may be the end.
+fn log_panics(log: Log) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let trace = Backtrace::capture();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("<unnamed>");
+        let mut text = format!("thread '{name}' {panic}");
+        if trace.status() == BacktraceStatus::Captured {
+            text = format!("{text}\n{trace}");
+        }
+        log.say("ERROR", &text);
+        log.settle(LOG_GRACE);
+    }));
 }
 
 /// Why a program did not end as asked.
@@ -68,31 +109,58 @@ pub enum Failure {
 /// says in one line on stderr what was wrong, if anything was.
 pub fn run<C: clap::Parser>(program: impl FnOnce(&C) -> Result<(), Failure>) -> ExitCode {
     let name = C::command().get_name().to_owned();
+    let log = match Log::start(std::io::stderr()) {
+        Ok(log) => LOG.get_or_init(|| log).clone(),
+        Err(why) => {
+            // Nobody is left to tell when stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{name}: no thread can be started: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    log_panics(log.clone());
     let outcome = match C::try_parse() {
         Ok(config) => program(&config),
         Err(help) if !help.use_stderr() => {
-            // Nobody is left to tell when stdout is closed.
+            // Nor when stdout is.
             let _ = help.print();
             return ExitCode::SUCCESS;
         }
         Err(usage) => Err(Failure::Config(usage::one_line::<C>(&usage))),
     };
-    let mut stderr = std::io::stderr();
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(why)) => {
-            let _ = writeln!(stderr, "{name}: {why}");
+            log.push(format!("{name}: {why}\n").as_bytes());
             ExitCode::from(2)
         }
         Err(Failure::Runtime(error)) => {
             if tracing::dispatcher::has_been_set() {
                 tracing::error!("{error:#}");
             } else {
-                let _ = writeln!(stderr, "{name}: {error:#}");
+                log.push(format!("{name}: {error:#}\n").as_bytes());
             }
             ExitCode::FAILURE
         }
-    }
+    };
+    settle_log();
+    code
+}
+
+/// Threads of the runtime for what would hold up its one thread: reading files, which may lie on a
+/// disk that hangs. What finds none free waits for one.
+const BLOCKING_MAX: usize = 16;
+
+/// The runtime of a program: one thread. End it by `shutdown_background`, so that a call that hangs
+/// in another thread is not waited for.
+///
+/// # Errors
+/// The system gives no descriptors for it.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_MAX)
+        .build()
+        .context("cannot start the runtime")
 }
 
 /// All tasks of a process. Clones are the same set.
@@ -186,40 +254,28 @@ impl Drop for Watch {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT. The signals are caught from this call on, not from the first
-/// poll, so that none is missed in between. Needs a running tokio runtime.
-pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
-    let caught = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    async move {
-        match caught {
-            (Ok(mut terminate), Ok(mut interrupt)) => {
-                let name = tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
-                };
-                tracing::info!(signal = name, "stopping");
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!("signals cannot be caught, they will end the process: {error}");
-                std::future::pending::<()>().await;
-            }
+/// Writes the ready line, the one thing on stdout, and flushes it; in a thread of its own, since
+/// stdout may be a pipe that nobody reads.
+pub fn announce(line: &impl Serialize) {
+    let text = match serde_json::to_string(line) {
+        Ok(text) => text + "\n",
+        Err(error) => return unwritten(&error),
+    };
+    let write = move || {
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes());
+        if let Err(error) = written.and_then(|()| stdout.flush()) {
+            unwritten(&error);
         }
+    };
+    let thread = std::thread::Builder::new().name("ready line".into());
+    if let Err(error) = thread.spawn(write) {
+        unwritten(&error);
     }
 }
 
-/// Writes the ready line, the one thing on stdout, and flushes it.
-pub fn announce(line: &impl Serialize) {
-    let mut stdout = std::io::stdout().lock();
-    let written = serde_json::to_writer(&mut stdout, line)
-        .map_err(std::io::Error::from)
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush());
-    if let Err(error) = written {
-        tracing::warn!("the ready line could not be written: {error}");
-    }
+fn unwritten(why: &dyn std::error::Error) {
+    tracing::warn!("the ready line could not be written: {why}");
 }
 
 /// Raises the soft limit of open files to the hard one and returns what holds now.

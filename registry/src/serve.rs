@@ -57,7 +57,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             headers_max: 64,
             head_bytes_max: 16 * 1024,
-            stop_grace: Duration::from_secs(3),
+            stop_grace: Duration::from_secs(2),
         }
     }
 }

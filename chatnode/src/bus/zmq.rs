@@ -14,12 +14,14 @@
 //! - **PUB drops in silence** what finds 100 000 messages before it. [`ZmqBus::event`] lets the
 //!   crate's task run after a burst of publishing; the numbers of the log notice the rest.
 //! - **What it reads is a slice** of a large buffer; what comes in is copied out of it.
+//! - **It looks names up** with threads of the runtime, without a bound: `dial` does it before.
 //! - **Its accept loop spins** when the process has no files left: `door` stops it for a while.
 //! - **No limits on size, handshakes or connections**: only trusted nodes may reach the port.
 //!
 //! A dial to a dead even port of the ephemeral range can connect to itself. That ends cleanly: two
 //! SUB sockets refuse each other. The ports that Linux finds for [`listen`] are odd.
 
+mod dial;
 mod door;
 #[cfg(test)]
 mod tests;
@@ -278,17 +280,20 @@ struct Hearing {
 impl Hearing {
     /// Hears until the connection ends. Dropped when the link is hung up.
     async fn run(self, endpoint: String) {
-        let reason = match self.hear(&endpoint).await {
-            Ok(()) => "the connection ended".to_owned(),
-            Err(error) => error.to_string(),
+        let reason = match dial::by_address(&endpoint).await {
+            Ok((endpoint, left)) => match self.hear(&endpoint, left).await {
+                Ok(()) => "the connection ended".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Err(why) => why,
         };
         self.report(BusEvent::Closed(self.link, reason)).await;
     }
 
     /// The socket lives in here only: when this returns it is gone, and its reconnecting with it.
-    async fn hear(&self, endpoint: &str) -> Result<(), zeromq::ZmqError> {
+    async fn hear(&self, endpoint: &str, within: Duration) -> Result<(), zeromq::ZmqError> {
         let mut options = SocketOptions::default();
-        options.connect_timeout(DIAL_TIMEOUT);
+        options.connect_timeout(within);
         let mut socket = SubSocket::with_options(options);
         let mut monitor = socket.monitor();
         // Before connecting: a subscription made while connecting can be lost.

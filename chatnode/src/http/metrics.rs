@@ -210,6 +210,11 @@ fn counters(node: &Node, text: &mut String) {
             "Links torn down for silence",
             links.silent,
         ),
+        (
+            "chatnode_log_dropped_total",
+            "Lines of the log that nothing took",
+            registry::process::log_dropped(),
+        ),
     ];
     write(text, "counter", &rows);
 }

@@ -29,6 +29,9 @@ use crate::websocket::{Close, Message, append_pong};
 /// Sockets that are read before the turn ends; more are the next turn's.
 const READS_MAX: usize = 1024;
 
+/// How often a stopping node looks whether clients are left.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Whom to read without being told that there is something. Each connection is in here once or
 /// twice at the most.
 #[derive(Debug, Default)]
@@ -92,11 +95,18 @@ impl Hub {
         let stopping = self.tasks().stopping();
         let mut stopped = std::pin::pin!(stopping.cancelled());
         while !stopping.is_cancelled() || self.look(|node| !node.fanout.is_empty()) {
+            let is_stopping = stopping.is_cancelled();
+            if is_stopping && self.with(Node::read_out) {
+                tokio::task::yield_now().await;
+                continue;
+            }
             // Cancel safe: readiness stays until it is cleared.
             tokio::select! {
                 biased;
                 ready = poll.readable_mut() => ready?.clear_ready(),
-                () = &mut stopped, if !stopping.is_cancelled() => continue,
+                () = &mut stopped, if !is_stopping => continue,
+                // The last turn, which is still to come, may end the last client.
+                () = tokio::time::sleep(LOOK_EVERY), if is_stopping => continue,
             }
             // Readiness was cleared first: what comes from here on wakes this task again.
             loop {
@@ -198,6 +208,19 @@ impl Node {
             self.reads.again.push(id);
             self.feed(id, &mut [], now);
         }
+    }
+
+    /// Reads those of which nobody will tell that there is more, once turns have ended: their end may
+    /// have been told with what they said last, or while they were paused. Whether there are more.
+    fn read_out(&mut self, now: Now) -> bool {
+        let paused = std::mem::take(&mut self.reads.paused);
+        self.reads
+            .again
+            .extend(paused.into_iter().map(|(_, id)| id));
+        for id in std::mem::take(&mut self.reads.again) {
+            self.read(id, true, now);
+        }
+        !self.reads.again.is_empty()
     }
 
     /// Reads a client once. `to_end`: nobody will tell that there is more.

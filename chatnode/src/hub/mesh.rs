@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use registry::resolver;
 use tokio::sync::mpsc;
 
 use super::effects::PLAIN_ROOM;
@@ -128,7 +129,7 @@ impl Hub {
             Ok(_) => false,
             Err(why) => {
                 tracing::debug!(link = link.0, "hello failed: {why}");
-                why.is_connect()
+                why.is_connect() && !resolver::is_undecided(&why)
             }
         };
         self.with(|node, now| node.greeted(link, refused, now));

@@ -57,6 +57,14 @@ impl Raw {
         Ok(self.stream.write_all(bytes).await?)
     }
 
+    /// Sends no more, and says so.
+    ///
+    /// # Errors
+    /// The other side has closed.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        Ok(self.stream.shutdown().await?)
+    }
+
     /// Reads until the other side closes; whatever it said.
     ///
     /// # Errors
