@@ -162,3 +162,21 @@ async fn names_are_bounded() {
     assert!(resolver.addresses("here").await.is_ok());
     assert_eq!(resolver.state().names.len(), 1);
 }
+
+/// Goal: that a name is not known yet is told apart from that nobody has it, through an HTTP client.
+#[tokio::test]
+async fn a_request_tells_whether_its_host_is_not_known_yet() {
+    let server = Arc::new(Server::default());
+    *server.refuses.lock().unwrap() = true;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .dns_resolver(server.resolver())
+        .build()
+        .unwrap();
+    for (url, undecided) in [("http://dead:9/", true), ("http://nowhere:9/", false)] {
+        let error = http.get(url).send().await.unwrap_err();
+        assert!(error.is_connect(), "{error:?}");
+        assert_eq!(is_undecided(&error), undecided, "{error:?}");
+    }
+    server.let_go();
+}
