@@ -24,6 +24,8 @@ export const REPLY_MS = 10_000;
 /** A connection that held so long was a good one: the next loss starts with a short wait. */
 const STEADY_MS = 5_000;
 const HISTORY_PAGE = 50;
+/** A position of so many ids is made short again, by joining once more: a node takes 4096 of them. */
+export const POSITION_LONG = 1_000;
 
 /**
  * An error as a node reports it, or our own: `lost` (the connection went), `timeout`.
@@ -286,8 +288,20 @@ export class Connection {
     else if (object.members) this.options.emit({ type: 'members', ...object.members });
     else if (object.typing) this.options.emit({ type: 'typing', ...object.typing, at: this.options.now() });
     else if (object.gap) this.options.emit({ type: 'gap', ...object.gap });
-    else if (object.nodes) this.options.emit({ type: 'nodes', nodes: this.nodes.learn(object.nodes) });
+    else if (object.nodes) {
+      this.options.emit({ type: 'nodes', nodes: this.nodes.learn(object.nodes) });
+      this.#shorten();
+    }
     else if (object.goaway) this.#goAway(object.goaway);
+  }
+
+  /** Positions grow with the nodes that come, and those that go stay in them. A node's own is short. */
+  #shorten() {
+    for (const room of [...this.joined]) {
+      if ((this.options.since(room)?.length ?? 0) <= POSITION_LONG) continue;
+      this.joined.delete(room);
+      this.join(room);
+    }
   }
 
   /**

@@ -19,7 +19,7 @@ export const MEMBERS_SHOWN = 500;
  * @property {string} name
  * @property {'joining' | 'joined' | 'refused'} state
  * @property {string} reason             why it was refused, or ''
- * @property {ReadonlyMap<string, number>} position  the highest seq seen, per origin
+ * @property {ReadonlyMap<string, number>} position  the node's, and the highest seq seen since, per origin
  * @property {readonly import('./messages.js').Item[]} items  sorted
  * @property {number} keep               how many items are kept
  * @property {'unknown' | 'some' | 'loading' | 'none' | 'full'} older  what is known of the time before them
@@ -134,20 +134,19 @@ export function readElsewhere(room, place, name) {
  * Joined: all but the messages of a node's answer, which `take` has taken.
  * @param {Room} room
  * @param {any} reply
- * @param {{resumed: boolean, lossy: boolean, seen: boolean, name: string}} how  `lossy`: the node could not replay all
- *   that was missed; `seen`, `name` as in `take`
+ * @param {{resumed: boolean, seen: boolean, name: string}} how  `seen`, `name` as in `take`
  * @returns {Room}
  */
-export function settle(room, reply, { resumed, lossy, seen, name }) {
+export function settle(room, reply, { resumed, seen, name }) {
   const at = Array.isArray(reply.at) ? reply.at : [];
   const members = memberList(Array.isArray(reply.members) ? reply.members : []);
   // What was said before one came is not unread; but what was said since the last visit is.
   const counted = resumed ? room : recount(room, name);
   const settled = {
     ...counted, state: /** @type {const} */ ('joined'), reason: '',
-    // After a loss only what this node knows counts. To go on naming an origin that nobody has any more would
-    // make every later return look like a loss.
-    position: advance(lossy ? known(room.position, [at, reply.messages]) : room.position, at),
+    // The node's position stands for all that was seen. To go on naming origins that it does not name would make ours
+    // grow with each node that has come and gone.
+    position: at.length > 0 ? advance(known(room.position, [at, reply.messages]), at) : room.position,
     older: room.older === 'unknown' || room.older === 'loading' ? /** @type {const} */ ('some') : room.older,
     unknown: Array.isArray(reply.unknown) ? reply.unknown.filter((mid) => typeof mid === 'string') : [],
     members, count: Number.isFinite(reply.count) ? reply.count : members.length,
@@ -158,7 +157,7 @@ export function settle(room, reply, { resumed, lossy, seen, name }) {
 /**
  * @param {ReadonlyMap<string, number>} position
  * @param {[readonly string[], any]} reply  a node's position and messages
- * @returns {ReadonlyMap<string, number>} of it, the origins that the node knows
+ * @returns {ReadonlyMap<string, number>} of it, the origins that the node names
  */
 function known(position, [at, messages]) {
   const ids = Array.isArray(messages) ? messages.map((message) => message?.id) : [];

@@ -266,7 +266,7 @@ const HANDLERS = {
     const marked = lossy && held.items.length > 0 ? notify(state, name, 'missing') : state;
     const wires = Array.isArray(reply.messages) ? reply.messages : [];
     const received = receive(marked, name, wires, { live: true });
-    return changeRoom(received, name, (room) => settle(room, reply, { resumed, lossy, seen: isSeen(state, name), name: state.name }));
+    return changeRoom(received, name, (room) => settle(room, reply, { resumed, seen: isSeen(state, name), name: state.name }));
   },
 
   'join-failed'(state, { room, fault }) {

@@ -174,6 +174,8 @@ pub struct Node {
     /// Listed nodes at whose HTTP nobody listens: dead, and not yet unlisted. Joining does not wait
     /// for them.
     absent: BTreeSet<Origin>,
+    /// Whether there are as many logs as can be, of which something is kept.
+    full_of_logs: bool,
     /// Peers that are heard and whose wall clock is far from this node's.
     skewed: BTreeSet<Origin>,
     /// How long a page is asked of a peer that was too slow for a whole one. As many as there are
@@ -260,6 +262,7 @@ impl Hub {
             guests: 0,
             greetings: HashMap::new(),
             absent: BTreeSet::new(),
+            full_of_logs: false,
             skewed: BTreeSet::new(),
             slow_pages: BTreeMap::new(),
             effects_spare: Vec::new(),
@@ -449,7 +452,7 @@ impl Node {
 
     /// Whether something waits for the disk, and the disk for something.
     fn wants_disk(&self) -> bool {
-        self.replica.wants_disk(self.clock.looked)
+        self.replica.wants_disk(self.clock.last())
     }
 
     /// Hands a command to the bus. Never waits: what finds no room is dropped, as a bus may.

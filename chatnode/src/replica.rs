@@ -29,6 +29,7 @@ pub mod members;
 pub(crate) mod mids;
 pub mod names;
 pub mod peers;
+pub mod position;
 #[cfg(test)]
 mod properties;
 pub mod repair;
@@ -55,6 +56,7 @@ use self::members::{Change, Members, Snapshot};
 use self::mids::{Mids, Verdict};
 use self::names::{EntryId, Mid, Origin, RoomName, UserName};
 use self::peers::{Peer, Peers};
+use self::position::Positions;
 use self::repair::{Fetch, Repairs, Step};
 use crate::bus::Topic;
 use crate::bus::frame::Frame;
@@ -71,8 +73,8 @@ pub const JOIN_MAX: Duration = Duration::from_secs(5);
 /// Acknowledgements to one origin are so far apart at the least.
 const ACK_EVERY: Duration = Duration::from_millis(5);
 /// Logs of which numbers are kept at the most; beyond, those of dead origins that are trimmed
-/// whole are forgotten, least first.
-pub const ORIGINS_MAX: usize = 4096;
+/// whole are forgotten, those that were trimmed first before others.
+pub const ORIGINS_MAX: usize = 8192;
 /// A list of accepted entries that has grown longer is given back.
 const ACCEPTED_KEPT_MAX: usize = 4096;
 
@@ -194,6 +196,7 @@ pub struct Replica {
     /// Of a node with a disk.
     durable: Option<Durable>,
     logs: BTreeMap<Origin, Log>,
+    positions: Positions,
     mids: Mids,
     peers: Peers,
     members: Members,
@@ -233,6 +236,7 @@ impl Replica {
             rng,
             store,
             durable: None,
+            positions: Positions::new(now.wall_us),
             mids: Mids::default(),
             peers: Peers::default(),
             members: Members::default(),
@@ -278,6 +282,7 @@ impl Replica {
     /// Keeps, shows and delivers entries that this origin's log has accepted. The list is
     /// kept, empty, for the next.
     fn accept(&mut self, origin: Origin, mut accepted: Vec<Arc<Entry>>, now: Now) {
+        self.note_times(origin, accepted.iter().map(|entry| entry.ts));
         let log = self.log_mut(origin);
         log.counts.received += accepted.len() as u64;
         let whole = log.whole();
@@ -318,6 +323,7 @@ impl Replica {
     }
 
     fn trim(&mut self, now: Now) {
+        let mut at = None;
         loop {
             // What the disk has not got yet is only here.
             let durable = self.durable.as_ref();
@@ -328,7 +334,10 @@ impl Replica {
             if self.durable.is_some() {
                 self.log_mut(entry.origin).evicted(entry.seq);
             } else {
-                self.log_mut(entry.origin).trimmed(entry.seq);
+                let at = *at.get_or_insert_with(|| self.trim_time(now));
+                let log = self.log_mut(entry.origin);
+                log.trimmed(entry.seq);
+                log.times.trim(at);
             }
             let instead = self.mids.trimmed(&entry, now);
             let instead = instead.filter(|_| !mutated!(NoneShownInstead));
@@ -365,6 +374,8 @@ impl Replica {
                     let joining = !self.ready && self.durable.is_none();
                     if joining && log.is_trimmed_elsewhere(through) {
                         log.skip(through, &mut accepted);
+                        let at = self.trim_time(now);
+                        self.log_mut(origin).times.skip(at);
                     } else {
                         let span = log.pass(through, &mut accepted);
                         self.repairs.holes_changed(now.mono);

@@ -1,7 +1,7 @@
 /** The connection: dialling, backing off, moving on, resuming, staying alive. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { QUIET_MS, REPLY_MS, SILENCE_MS } from '../../www/connection.js';
+import { POSITION_LONG, QUIET_MS, REPLY_MS, SILENCE_MS } from '../../www/connection.js';
 import { Nodes, backoffMs } from '../../www/nodes.js';
 import { message } from './fakes.js';
 import { A, B, HOME, OTHER, THIRD, page } from './rig.js';
@@ -281,6 +281,29 @@ test('a new name is a new greeting, with the position, at the same node', () => 
   assert.deepEqual(it.socket.bodies('hello'), [{ name: 'eve' }]);
   assert.equal(it.socket.url, 'ws://127.0.0.1:8080/ws');
   assert.deepEqual(it.socket.bodies('join')[0].since, [`${A}.4`]);
+});
+
+test('a position that has grown long is made short by joining once more, on the same connection', () => {
+  const it = page();
+  it.up(A, [HOME], { at: [`${A}.4`] });
+  it.socket.say({ nodes: [HOME] });
+  assert.equal(it.socket.bodies('join').length, 1, 'it is short');
+  const letters = 'abcdefghijklmnopqrstuvwxyz234567';
+  const origin = (n) => `born${letters[n >> 10]}${letters[(n >> 5) & 31]}${letters[n & 31]}aaa`;
+  const messages = Array.from({ length: POSITION_LONG + 1 }, (_, n) => ({ msg: message(`${origin(n)}.1`, n + 1) }));
+  it.socket.say(...messages);
+  it.socket.say({ nodes: [HOME] });
+  const [, again] = it.socket.sent.filter((object) => object.join);
+  assert.equal(again.join.since.length, POSITION_LONG + 2);
+  const mark = 'madeattime.1760000000000123';
+  it.socket.say({ id: again.id, join: { room: 'lobby', recovered: true, at: [`${A}.4`, mark], messages: [] } });
+  it.socket.say({ nodes: [HOME] });
+  assert.equal(it.socket.bodies('join').length, 2, 'it is short again');
+  assert.equal(it.connection.isJoined('lobby'), true);
+  it.socket.end(1006);
+  it.clock.pass(1000);
+  it.socket.welcome(A);
+  assert.deepEqual(it.socket.bodies('join')[0].since, [`${A}.4`, mark], 'what the node gave it, the mark too');
 });
 
 test('a refused name stops and says why', () => {

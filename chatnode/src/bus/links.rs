@@ -54,7 +54,7 @@ pub const ENDPOINT_LEN_MAX: usize = 255;
 /// is repaired, in pages.
 pub const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
-pub const STALL_MIN: Duration = Duration::from_secs(1);
+pub const STALL_MIN: Duration = crate::replica::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]

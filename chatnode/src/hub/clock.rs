@@ -8,7 +8,7 @@ use crate::replica::Now;
 use crate::replica::clock::WALL_MAX_US;
 
 /// A clock that stood still for so long was stopped with its process, and not its peers.
-const STALL_MIN: Duration = Duration::from_secs(1);
+const STALL_MIN: Duration = crate::replica::clock::STALL_MIN;
 
 /// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
 /// so that a node that wakes does not believe everybody else dead.
@@ -16,8 +16,8 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 pub(crate) struct Clock {
     started: Instant,
     stopped: Duration,
-    /// When it was looked at last, by the monotonic clock.
-    pub(super) looked: Duration,
+    /// When it was looked at last, the time that it was stopped included. No decision is made by this.
+    looked: Duration,
     /// Set when the process was found to have been stopped.
     woke: bool,
 }
@@ -46,9 +46,14 @@ impl Clock {
         }
         self.looked = passed;
         Now {
-            mono: passed.saturating_sub(self.stopped),
+            mono: self.last(),
             wall_us: wall_us(),
         }
+    }
+
+    /// The time that was told last, by the one clock by which all is decided.
+    pub(super) fn last(&self) -> Duration {
+        self.looked.saturating_sub(self.stopped)
     }
 
     /// Whether the process was found to have been stopped since this was asked last.
@@ -72,4 +77,27 @@ pub(crate) fn wall_us() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since_1970.as_micros()).map_or(WALL_MAX_US, |us| us.min(WALL_MAX_US))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: whatever is decided, it is decided by one clock, also when the process was stopped: the disk,
+    /// say, is not wanted by one and left alone by the other, which would keep the turn task busy for as
+    /// long as the process was stopped. Method: both are read after a long stop, and after time that was
+    /// no stop.
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_has_one_time() {
+        let mut clock = Clock::new();
+        let mut passed = Duration::ZERO;
+        for (step, is_stop) in [(500, false), (10_000, true), (900, false), (1_001, true)] {
+            let step = Duration::from_millis(step);
+            tokio::time::advance(step).await;
+            passed += if is_stop { Duration::ZERO } else { step };
+            let now = clock.now();
+            assert_eq!((now.mono, clock.last()), (passed, passed));
+            assert_eq!(clock.woke(), is_stop);
+        }
+    }
 }

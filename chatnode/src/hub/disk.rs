@@ -311,7 +311,7 @@ impl Node {
                     );
                 }
             }
-            Outcome::Trimmed(floors) => self.replica.disk_trimmed(floors),
+            Outcome::Trimmed(floors) => self.replica.disk_trimmed(now, floors),
             Outcome::Broken(_) => self.disk_broken(),
         }
     }

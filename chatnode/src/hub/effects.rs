@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::disk::not_taken;
 use super::{Answer, Errand, Node, Said};
+use crate::bus::frame::Frame;
 use crate::protocol;
 use crate::replica::copies::Ticket;
 use crate::replica::durable::NotTaken;
@@ -11,7 +12,7 @@ use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::members::Change;
 use crate::replica::names::{EntryId, Origin, RoomName, UserName};
-use crate::replica::{Effect, Now, Source};
+use crate::replica::{Effect, Now, ORIGINS_MAX, Source};
 use crate::session::pages::Gap;
 
 /// Nodes whose pages are remembered at the most; the oldest is forgotten first.
@@ -40,7 +41,14 @@ impl Node {
                 ack_wanted,
                 source,
             } => self.append(entry, ack_wanted, source, now),
-            Effect::Publish(topic, frame) => self.publish(topic, &frame, now),
+            Effect::Publish(topic, frame) => {
+                // With a beat it is decided anew whom positions name.
+                if matches!(frame, Frame::Beat(_)) {
+                    self.events.shorten(&self.replica);
+                    self.tell_full_of_logs();
+                }
+                self.publish(topic, &frame, now);
+            }
             Effect::Deliver(entry, whole) => {
                 self.fanout.deliver(&entry, whole);
                 self.events.deliver(&entry, whole);
@@ -68,6 +76,18 @@ impl Node {
             Effect::Typing(room, name) => self.typing_push(&room, &name),
             Effect::Ready(_) => self.now_ready(now),
         }
+    }
+
+    /// Says once that what dead nodes said is not fetched any more.
+    fn tell_full_of_logs(&mut self) {
+        let full = self.replica.is_full_of_logs();
+        if full && !std::mem::replace(&mut self.full_of_logs, full) {
+            tracing::warn!(
+                "history of {ORIGINS_MAX} starts of nodes is kept here, as many as can be: what \
+                 others hold of dead ones is not fetched until retention lets some go"
+            );
+        }
+        self.full_of_logs = full;
     }
 
     fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, source: Source, now: Now) {

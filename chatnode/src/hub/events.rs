@@ -19,6 +19,7 @@ use crate::replica::archive::{Archive, Need};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::{EntryId, Origin, RoomName};
+use crate::replica::position::{FRESH_MAX, NAMED_DEAD_MAX, NAMED_SPENT_MAX};
 use crate::replica::resume::Ahead;
 use crate::session::pages::Gap;
 
@@ -31,9 +32,11 @@ pub(crate) const STREAMS_MAX: usize = 1024;
 /// Origins of which a client has seen something and this node knows nothing, that its ids carry on
 /// at the most: true ones are few, the others it has made up.
 const STRANGERS_MAX: usize = 64;
-/// Origins in the id that a stream begins with: if there are more, those of which nothing is left
-/// are not named. An id comes back in a request's head, which is bounded.
-const ORIGINS_NAMED_MAX: usize = 512;
+/// Origins in a stream's position: when there are more, because it has lasted long, those that this
+/// node's positions do not name any more leave it. An id comes back in a request's head, which is
+/// bounded.
+pub(crate) const ORIGINS_NAMED_MAX: usize =
+    NAMED_DEAD_MAX + NAMED_SPENT_MAX + FRESH_MAX + STRANGERS_MAX;
 /// Bytes of a replay that are made at once, as its client takes them.
 const REPLAY_BYTES: usize = 64 << 10;
 
@@ -71,7 +74,9 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct Opening {
     head: Option<String>,
-    entries: std::vec::IntoIter<Arc<Entry>>,
+    /// What is replayed, and whether ids name its origin. If not, it is one of many that are gone, and
+    /// the mark that stands for them all moves on.
+    entries: std::vec::IntoIter<(Arc<Entry>, bool)>,
     /// The client's position, for the ids of what is replayed; `None` if they get none.
     seen: Option<Seen>,
     tail: Option<String>,
@@ -104,18 +109,20 @@ impl Node {
         }
         let history = if since.is_some() { PAGE_DEFAULT } else { 0 };
         let resumed = self.replica.resume(room, since, &[], history, archive)?;
-        let mut at = bounded(&self.replica, position(&resumed.at));
-        if at.is_empty() {
-            // An empty id would be none. Nobody has said anything: so much of this log is seen.
-            at.insert(self.replica.identity().origin, 0);
-        }
+        // Never empty, which would be none: it has a mark.
+        let at = bounded(&self.replica, position(&resumed.at));
         let Some(live) = self.events.add(room, at.clone(), resumed.ahead) else {
             return Ok(None);
         };
+        let named = |entry: Arc<Entry>| {
+            let named = self.replica.names(entry.origin);
+            (entry, named)
+        };
+        let entries: Vec<_> = resumed.entries.into_iter().map(named).collect();
         let here = format!("id: {}\n\n", id_of(None, &at));
         let mut opening = Opening {
             head: Some(": open\nretry: 1000\n\n".to_owned()),
-            entries: resumed.entries.into_iter(),
+            entries: entries.into_iter(),
             seen: None,
             tail: Some(here),
         };
@@ -183,6 +190,21 @@ impl Events {
         self.sweep();
     }
 
+    /// Shortens positions that have become long: what the node does not name any more, its clients
+    /// have had. Only when all that was accepted has been sent.
+    pub(crate) fn shorten(&mut self, replica: &Replica) {
+        let streams = self.streams.values_mut().flatten();
+        for stream in streams.filter(|stream| stream.seen.len() > ORIGINS_NAMED_MAX) {
+            let Stream { seen, ahead, .. } = stream;
+            seen.retain(|origin, _| {
+                origin.is_mark() || replica.names(*origin) || ahead.origins.contains_key(origin)
+            });
+            if replica.rest() > 0 {
+                seen.insert(Origin::REST, replica.rest());
+            }
+        }
+    }
+
     /// Ends all streams.
     pub(crate) fn end(&mut self) {
         self.streams.clear();
@@ -240,10 +262,18 @@ impl Iterator for Opening {
     fn next(&mut self) -> Option<Bytes> {
         let mut chunk = self.head.take().unwrap_or_default();
         while chunk.len() < REPLAY_BYTES {
-            let Some(entry) = self.entries.next() else {
+            let Some((entry, named)) = self.entries.next() else {
                 chunk.push_str(&self.tail.take().unwrap_or_default());
                 break;
             };
+            if let Some(seen) = self.seen.as_mut().filter(|_| !named)
+                && !seen.contains_key(&entry.origin)
+            {
+                let rest = seen.entry(Origin::REST).or_default();
+                *rest = (*rest).max(entry.ts);
+                chunk.push_str(&as_event(&entry, seen));
+                continue;
+            }
             chunk.push_str(&event(&entry, self.seen.as_mut()));
         }
         (!chunk.is_empty()).then(|| chunk.into())
@@ -252,12 +282,20 @@ impl Iterator for Opening {
 
 /// The event of an entry, which its client has then seen.
 fn event(entry: &Entry, seen: Option<&mut Seen>) -> String {
-    let mut event = String::new();
-    if let Some(seen) = seen {
-        let through = seen.entry(entry.origin).or_default();
-        *through = (*through).max(entry.seq);
-        event = format!("id: {}\n", id_of(Some(entry.id()), seen));
-    }
+    let Some(seen) = seen else {
+        return data(entry, String::new());
+    };
+    let through = seen.entry(entry.origin).or_default();
+    *through = (*through).max(entry.seq);
+    as_event(entry, seen)
+}
+
+/// The event of an entry, with the position at which its client then is.
+fn as_event(entry: &Entry, seen: &Seen) -> String {
+    data(entry, format!("id: {}\n", id_of(Some(entry.id()), seen)))
+}
+
+fn data(entry: &Entry, mut event: String) -> String {
     event.push_str("data: ");
     // Decoding checked that it is UTF-8; an own entry is serialized from strings.
     event.push_str(std::str::from_utf8(&entry.json).unwrap_or("null"));
@@ -301,15 +339,9 @@ fn position(ids: &[EntryId]) -> Seen {
 fn bounded(replica: &Replica, mut seen: Seen) -> Seen {
     let mut strangers = 0;
     seen.retain(|origin, _| {
-        let known = replica.log(*origin).is_some();
+        let known = origin.is_mark() || replica.log(*origin).is_some();
         strangers += usize::from(!known);
         known || strangers <= STRANGERS_MAX
     });
-    if seen.len() > ORIGINS_NAMED_MAX {
-        seen.retain(|origin, _| {
-            let log = replica.log(*origin);
-            log.is_some_and(|log| log.held() > log.floor()) || replica.peers().hears(*origin)
-        });
-    }
     seen
 }

@@ -3,6 +3,12 @@
 //! A stamp is microseconds since 1970, larger than every stamp this node gave or saw, so that an
 //! answer never sorts before what it answers, whatever the wall clocks say.
 
+use std::time::Duration;
+
+/// Nothing was looked at for so long: the process was suspended, and not its peers. What arrived
+/// meanwhile is still to be read, so nobody is judged at once.
+pub const STALL_MIN: Duration = Duration::from_secs(1);
+
 /// How far a stamp that was seen may pull this clock ahead of the wall clock, in microseconds. One
 /// node with a wild clock must not drag the mesh along.
 pub const AHEAD_MAX_US: u64 = 60_000_000;

@@ -33,6 +33,8 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 pub const FULL_RETRY: Duration = Duration::from_secs(1);
 /// When the oldest send has waited so long for the disk, new ones are refused: it hangs.
 pub const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Retries of sends that wait for the disk, that wait too at the most; beyond, they are refused as busy.
+pub const RETRIES_MAX: usize = 1024;
 /// Spans of skipped entries that are remembered at the most, over all origins.
 pub const SKIPPED_MAX: usize = 1024;
 
@@ -63,6 +65,8 @@ pub struct LoadedLog {
     pub floor: u64,
     /// Numbers between the two that are not there, ascending.
     pub holes: Vec<Span>,
+    /// The timestamp of the last one.
+    pub last_ts: u64,
 }
 
 /// What a node that starts finds on its disk.
@@ -72,9 +76,11 @@ pub struct Loaded {
     pub logs: Vec<LoadedLog>,
     /// The newest entries, as many as fit into memory, by place, and whether each is shown.
     pub entries: Vec<(Arc<Entry>, bool)>,
-    /// Mids of shown entries that are older than these and not older than
-    /// five minutes, oldest first.
+    /// Mids of shown entries that are older than these, of the newest of them, oldest first.
     pub mids: Vec<(RoomName, Mid, super::entry::Place, EntryId)>,
+    /// When retention has trimmed something last; 0 if it never did, `None` if that is not known.
+    /// Microseconds since 1970.
+    pub trimmed_at: Option<u64>,
     /// A damaged file that was set aside, to be named to people.
     pub set_aside: Option<std::path::PathBuf>,
 }
@@ -91,7 +97,7 @@ pub enum NotTaken {
 }
 
 /// A send that waits for the disk.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     pub(super) ticket: Ticket,
     pub(super) need: usize,
@@ -106,6 +112,14 @@ pub(super) struct Staged {
     pub(super) since: Duration,
     /// The send, and its retries.
     pub(super) asked: Vec<Asked>,
+}
+
+impl Staged {
+    /// One more waits for it.
+    fn ask(&mut self, asked: Asked) {
+        self.ack_wanted |= asked.need > 0;
+        self.asked.push(asked);
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +151,7 @@ pub enum Health {
 pub(super) struct Durable {
     staged: VecDeque<Staged>,
     staged_bytes: usize,
+    retries: usize,
     by_mid: HashMap<(RoomName, Mid), u64>,
     pending: VecDeque<Waiting>,
     /// Others' entries that wait or are under way: memory keeps them until they are written.
@@ -155,6 +170,7 @@ impl Durable {
         Self {
             staged: VecDeque::new(),
             staged_bytes: 0,
+            retries: 0,
             by_mid: HashMap::new(),
             pending: VecDeque::new(),
             unwritten: HashSet::new(),
@@ -185,14 +201,34 @@ impl Durable {
             Health::Fine => {}
         }
         let full = self.staged.len() >= STAGED_MAX || self.staged_bytes >= STAGED_BYTES_MAX;
-        let hangs = self
-            .staged
-            .front()
-            .is_some_and(|oldest| now >= oldest.since + DISK_WAIT_MAX);
-        if full || hangs {
+        if full || self.hangs(now) {
             return Err(NotTaken::Busy);
         }
         Ok(())
+    }
+
+    /// Whether the oldest send has waited too long.
+    fn hangs(&self, now: Duration) -> bool {
+        let oldest = self.staged.front();
+        oldest.is_some_and(|oldest| now >= oldest.since + DISK_WAIT_MAX)
+    }
+
+    /// A retry of what waits under this mid: it is answered with it, or refused. `None` if nothing
+    /// waits under it.
+    pub(super) fn retry(
+        &mut self,
+        now: Duration,
+        (room, mid): (&RoomName, &Mid),
+        asked: Asked,
+    ) -> Option<Result<(), NotTaken>> {
+        let hangs = self.hangs(now) || self.retries >= RETRIES_MAX;
+        let staged = self.staged_as(room, mid)?;
+        if hangs {
+            return Some(Err(NotTaken::Busy));
+        }
+        staged.ask(asked);
+        self.retries += 1;
+        Some(Ok(()))
     }
 
     /// The number of the newest own entry that waits.
@@ -211,7 +247,7 @@ impl Durable {
     }
 
     /// The own entry that waits under this mid.
-    pub(super) fn staged_as(&mut self, room: &RoomName, mid: &Mid) -> Option<&mut Staged> {
+    fn staged_as(&mut self, room: &RoomName, mid: &Mid) -> Option<&mut Staged> {
         if self.by_mid.is_empty() {
             return None;
         }
@@ -223,6 +259,7 @@ impl Durable {
     fn unstage(&mut self) -> Option<Staged> {
         let staged = self.staged.pop_front()?;
         self.staged_bytes -= staged.entry.json.len();
+        self.retries -= staged.asked.len().saturating_sub(1);
         if let Some(mid) = &staged.entry.mid {
             self.by_mid
                 .remove(&(staged.entry.room.clone(), mid.clone()));

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::clock::STALL_MIN;
 use super::copies::{COPIES_WAIT_MAX, Wait};
 use super::entry::Entry;
 use super::log::{Log, Span};
@@ -16,9 +16,6 @@ use super::{
 };
 use crate::bus::Topic;
 use crate::bus::frame::{AckFrame, Beat, Frame, LiveEvent, LiveFrame, LogFrame};
-
-/// A tick that is so late means that the process was suspended.
-const SUSPENDED_AFTER: Duration = Duration::from_secs(1);
 
 impl Replica {
     /// A client says something. Answered by [`Effect::Said`], on a node with a disk once it is there,
@@ -136,7 +133,7 @@ impl Replica {
 
     /// A frame came on the link to `from`.
     pub fn frame(&mut self, now: Now, from: Origin, frame: Frame) {
-        if from == self.me.origin {
+        if from == self.me.origin || from.is_mark() {
             return;
         }
         match frame {
@@ -185,13 +182,14 @@ impl Replica {
         let holes_before = self.holes_of_both(beat.origin);
         self.peers.beat(beat, now.mono, now.wall_us);
         self.clock.observe(beat.ts, now.wall_us);
+        self.heard_clock(beat.ts, now);
         let reaches = beat.position.iter().map(|id| (id.origin, id.seq));
         for (origin, seq) in reaches.chain([(beat.origin, beat.head)]) {
             let known = self.logs.contains_key(&origin);
             let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
             let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
             let full = !known && self.logs.len() >= ORIGINS_MAX;
-            if origin == self.me.origin || seq == 0 || full || ignored {
+            if origin == self.me.origin || origin.is_mark() || seq == 0 || full || ignored {
                 continue;
             }
             let log = self.log_mut(origin);
@@ -289,6 +287,10 @@ impl Replica {
             if fetch.from == origin {
                 log.settle(page.floor);
             }
+            if log.started_behind() > before {
+                let at = self.trim_time(now);
+                self.log_mut(origin).times.skip(at);
+            }
             self.accept(origin, accepted, now);
             let count = self.arrive(origin, page.entries, now);
             let log = self.log_mut(origin);
@@ -346,13 +348,17 @@ impl Replica {
 
     /// Time has passed. Must be called by [`Replica::deadline`].
     pub fn tick(&mut self, now: Now) {
+        self.look_at_clock(now);
         self.send_acks(now);
         self.send_beat(now);
         if now.mono < self.tick_due {
             return;
         }
+        if self.has_fresh() {
+            self.settle_positions(now);
+        }
         // After a suspension what has arrived meanwhile is still to be read: nobody is judged yet.
-        let suspended = now.mono > self.tick_due + SUSPENDED_AFTER;
+        let suspended = now.mono > self.tick_due + STALL_MIN;
         self.tick_due = now.mono + TICK_EVERY;
         if !suspended {
             self.forget_silent(now);
@@ -448,17 +454,11 @@ impl Replica {
             self.acks.remove(&origin);
             self.members_asked.remove(&origin);
         }
-        while self.logs.len() >= ORIGINS_MAX {
-            let empty = self.logs.iter().find(|(origin, log)| {
-                log.held() <= log.floor()
-                    && **origin != self.me.origin
-                    && !self.peers.hears(**origin)
-            });
-            let Some(origin) = empty.map(|(origin, _)| *origin) else {
-                break;
-            };
-            self.logs.remove(&origin);
-            self.repairs.forget(origin);
+        while self.logs.len() >= ORIGINS_MAX
+            && let Some(origin) = self.first_spent()
+        {
+            self.forget_log(origin);
         }
+        self.settle_positions(now);
     }
 }

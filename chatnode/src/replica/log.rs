@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::entry::Entry;
+use super::position::Times;
 
 /// Entries of one origin that are held back at the most; those beyond are dropped and repaired.
 pub const AHEAD_ENTRIES_MAX: usize = 8192;
@@ -84,6 +85,8 @@ pub struct Log {
     counted: bool,
     /// For people.
     pub counts: Counts,
+    /// What positions must know of it.
+    pub(super) times: Times,
 }
 
 impl Log {

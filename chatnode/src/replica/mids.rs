@@ -21,7 +21,9 @@ use super::names::{EntryId, Mid, RoomName};
 
 /// How long after its entry was said a mid is known at least, though the entry was trimmed.
 pub(crate) const MID_KEPT: Duration = Duration::from_secs(5 * 60);
-/// Mids of trimmed entries that are known at the most; the oldest is forgotten first.
+/// Mids of entries that memory has let go that are known at the most; the oldest is forgotten first.
+/// They take about 60 MB. With a disk a mid is known as long as its entry is there, or until there are
+/// so many: a browser may have kept a message over night.
 pub(crate) const MIDS_TRIMMED_MAX: usize = 500_000;
 /// Mids whose time is over that are forgotten at once at the most; the others are soon after.
 const FORGOTTEN_AT_ONCE_MAX: usize = 4096;
@@ -157,6 +159,16 @@ impl Mids {
         Some(self.key(&entry.room, entry.mid.as_ref()?))
     }
 
+    /// When the mid of an entry that is in memory no more, and was said then, need not be known any
+    /// longer: never, if the disk goes on showing it, and there are not too many.
+    fn known_until(&self, ts: u64, now: Now) -> Duration {
+        if self.archived {
+            Duration::MAX
+        } else {
+            now.mono + remaining(ts, now)
+        }
+    }
+
     /// The entry that a mid stands for: its id and timestamp.
     pub(super) fn get(&self, room: &RoomName, mid: &Mid) -> Option<(EntryId, u64)> {
         let key = self.key(room, mid);
@@ -230,7 +242,7 @@ impl Mids {
         let key = self.key(room, mid);
         let shown = Shown { ts: place.ts, id };
         self.tables[key.table()].insert(key, shown);
-        let at = now.mono + remaining(place.ts, now);
+        let at = self.known_until(place.ts, now);
         self.trimmed.push_back(Trimmed { at, key, id });
     }
 
@@ -266,12 +278,11 @@ impl Mids {
                 return instead;
             }
         }
-        let remaining = if mutated!(MidTrimmed) {
-            Duration::ZERO
+        let at = if mutated!(MidTrimmed) {
+            now.mono
         } else {
-            remaining(entry.ts, now)
+            self.known_until(entry.ts, now)
         };
-        let at = now.mono + remaining;
         self.trimmed.push_back(Trimmed { at, key, id });
         if self.trimmed.len() >= MIDS_TRIMMED_MAX + FORGOTTEN_TOGETHER {
             for _ in 0..FORGOTTEN_TOGETHER {

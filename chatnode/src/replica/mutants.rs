@@ -40,6 +40,8 @@ mod chosen {
     }
 
     mutants! {
+        /// What was trimmed of an origin that a client does not name counts as seen.
+        SpentOriginExcused,
         /// With a disk, what clients say is said before it is there.
         SaidBeforeStored,
         /// Memory lets go what the disk has not got yet.

@@ -64,13 +64,27 @@ impl Origin {
     pub const LEN: usize = 10;
     /// Sorts before or with every origin.
     pub const LEAST: Self = Self([b'2'; Self::LEN]);
+    /// No origin: in a position it says when that was made. See [`super::position`].
+    pub const MADE: Self = Self(*b"madeattime");
+    /// No origin: in a position it stands for all that are not named.
+    pub const REST: Self = Self(*b"alltherest");
     const ALPHABET: &'static [u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
     /// A new origin from this generator.
     pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(std::array::from_fn(|_| {
-            Self::ALPHABET[rng.random_range(0..32)]
-        }))
+        loop {
+            let origin = Self(std::array::from_fn(|_| {
+                Self::ALPHABET[rng.random_range(0..32)]
+            }));
+            if !origin.is_mark() {
+                return origin;
+            }
+        }
+    }
+
+    /// Whether it stands in positions for something else than an origin; no node is called so.
+    pub fn is_mark(&self) -> bool {
+        *self == Self::MADE || *self == Self::REST
     }
 
     /// The characters.

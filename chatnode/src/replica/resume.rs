@@ -16,6 +16,7 @@ use super::archive::{Archive, Need};
 use super::entry::Entry;
 use super::log::Span;
 use super::names::{EntryId, Mid, Origin, RoomName};
+use super::position::{Marks, Unnamed};
 use super::{Log, Replica};
 
 /// Messages that a resume replays at the most; a client further behind starts anew and is told so.
@@ -94,6 +95,7 @@ impl Replica {
             let seq = seen.entry(id.origin).or_default();
             *seq = (*seq).max(id.seq);
         }
+        let mut marks = self.marks_of(&mut seen);
         let ahead = seen
             .iter()
             .filter(|(origin, seq)| **seq > self.logs.get(*origin).map_or(0, Log::whole))
@@ -113,8 +115,7 @@ impl Replica {
             resumed.ahead = Ahead::default();
         }
         let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
-        let mut at: BTreeMap<Origin, u64> =
-            self.position().iter().map(|i| (i.origin, i.seq)).collect();
+        let mut at = self.named();
         at.extend(
             resumed
                 .ahead
@@ -128,9 +129,10 @@ impl Replica {
             .collect();
         let mids: BTreeSet<&Mid> = mids.iter().filter(|_| !mutated!(SeenMidsIgnored)).collect();
         if since.is_some()
-            && let Some(entries) = self.beyond(room, &seen, &mids, archive)?
+            && let Some(entries) = self.beyond(room, (&seen, marks), &mids, archive)?
         {
             resumed.recovered = true;
+            marks = self.marks().or(marks);
             resumed.entries = entries;
             let unknown = |mid: &&&Mid| self.mids.get(room, mid).is_none();
             resumed.ahead.mids = mids
@@ -144,8 +146,10 @@ impl Replica {
                 resumed.gaps.extend(beyond.map(|hole| (*origin, *hole)));
             }
         } else {
+            marks = self.marks();
             resumed.entries = self.page_before(room, None, history, archive)?.entries;
         }
+        resumed.at.extend(marks.ids());
         Ok(resumed)
     }
 
@@ -153,11 +157,11 @@ impl Replica {
     fn beyond(
         &self,
         room: &RoomName,
-        seen: &BTreeMap<Origin, u64>,
+        (seen, marks): (&BTreeMap<Origin, u64>, Marks),
         mids: &BTreeSet<&Mid>,
         archive: &Archive,
     ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
-        if archive.is_beyond_reach() {
+        if archive.is_beyond_reach() || self.has_forgotten(marks) {
             return Ok(None);
         }
         let had = |id: EntryId| seen.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
@@ -165,13 +169,18 @@ impl Replica {
         let mut needed = Vec::new();
         let mut bytes = 0;
         for (&origin, log) in &self.logs {
-            let seq = match seen.get(&origin) {
-                Some(seq) => *seq,
-                // A node that came when all of it was trimmed knows nothing of a dead origin.
-                None if self.is_spent(origin, log) => continue,
-                None if mutated!(UnnamedOriginForgotten) => continue,
-                None => 0,
+            let named = seen.get(&origin).copied();
+            let seq = match named
+                .map_or_else(|| self.unnamed(room, origin, log, marks), Unnamed::Beyond)
+            {
+                Unnamed::Seen => continue,
+                Unnamed::Missed => return Ok(None),
+                Unnamed::Beyond(_) if named.is_none() && mutated!(UnnamedOriginForgotten) => {
+                    continue;
+                }
+                Unnamed::Beyond(seq) => seq,
             };
+            let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
             let after = EntryId { origin, seq };
             let trimmed = seq < log.started_behind()
                 || (seq < log.floor() && self.store.has_trimmed(room, after));
@@ -193,7 +202,7 @@ impl Replica {
             let read = read.iter().filter(of_log);
             for entry in self.store.shown_beyond(room, after).chain(read) {
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
-                if by_mid || self.mids.repeats(entry).any(had) {
+                if by_mid || stood_for(entry) || self.mids.repeats(entry).any(had) {
                     continue;
                 }
                 bytes += entry.json.len();
@@ -211,10 +220,5 @@ impl Replica {
         }
         entries.sort_unstable_by_key(|entry| entry.place());
         Ok(Some(entries))
-    }
-
-    /// Whether nothing of a log is kept, and nobody adds to it.
-    fn is_spent(&self, origin: Origin, log: &Log) -> bool {
-        log.held() <= log.floor() && origin != self.me.origin && !self.peers.hears(origin)
     }
 }

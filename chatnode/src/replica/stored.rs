@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::copies::{COPIES_WAIT_MAX, Wait};
+use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
 use super::durable::{Asked, Batch, Durable, Health, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
 use super::entry::Entry;
 use super::log::{Log, Span};
 use super::mids::Verdict;
 use super::names::{EntryId, Origin};
+use super::position::Times;
 use super::{Effect, Now, Replica, Say};
 
 /// Bytes of skipped entries that are handed to the disk at once.
@@ -39,6 +40,8 @@ impl Replica {
             }
         }
         let mut whole = true;
+        // What the disk does not tell may have been just now.
+        let trimmed_at = loaded.trimmed_at.unwrap_or(now.wall_us);
         for log in loaded.logs {
             let mut window = first.get(&log.origin).map_or(log.held, |seq| seq - 1);
             // Where there is a hole, there is nothing on the disk either.
@@ -48,7 +51,8 @@ impl Replica {
                 }
             }
             whole &= window <= log.floor;
-            let log_of = Log::restored(log.floor, window, log.held, log.holes);
+            let mut log_of = Log::restored(log.floor, window, log.held, log.holes);
+            log_of.times = Times::restored(log.last_ts, trimmed_at);
             self.logs.insert(log.origin, log_of);
         }
         if !whole {
@@ -104,14 +108,14 @@ impl Replica {
             need: say.copies,
         };
         if let Some(mid) = say.mid
-            && let Some(staged) = durable.staged_as(say.room, mid)
             && !mutated!(StagedMidForgotten)
+            && let Some(waits) = durable.retry(now.mono, (say.room, mid), asked)
         {
-            return staged.ask(asked);
+            return self.refused(say.ticket, waits);
         }
-        if let Err(why) = durable.takes(now.mono) {
-            let ticket = say.ticket;
-            return self.effects.push(Effect::NotSaid { ticket, why });
+        let takes = durable.takes(now.mono);
+        if takes.is_err() {
+            return self.refused(say.ticket, takes);
         }
         let id = EntryId {
             origin: me,
@@ -126,6 +130,13 @@ impl Replica {
             since: now.mono,
             asked: vec![asked],
         });
+    }
+
+    /// Tells a client that its message was not taken, if it was not.
+    fn refused(&mut self, ticket: Ticket, taken: Result<(), NotTaken>) {
+        let why = taken.err();
+        let told = why.map(|why| Effect::NotSaid { ticket, why });
+        self.effects.extend(told);
     }
 
     /// The batch is on the disk: its own entries are said now.
@@ -183,10 +194,12 @@ impl Replica {
     }
 
     /// The disk's retention has trimmed these logs through these numbers.
-    pub fn disk_trimmed(&mut self, floors: Vec<(Origin, u64)>) {
+    pub fn disk_trimmed(&mut self, now: Now, floors: Vec<(Origin, u64)>) {
+        let at = self.trim_time(now);
         for (origin, through) in floors {
             if let Some(log) = self.logs.get_mut(&origin) {
                 log.trimmed(through);
+                log.times.trim(at);
             }
         }
     }
@@ -260,13 +273,5 @@ impl Replica {
                 self.repair(origin, now);
             }
         }
-    }
-}
-
-impl Staged {
-    /// One more waits for it.
-    fn ask(&mut self, asked: Asked) {
-        self.ack_wanted |= asked.need > 0;
-        self.asked.push(asked);
     }
 }

@@ -6,6 +6,7 @@
 mod copies;
 mod durable;
 mod joining;
+mod positions;
 mod repairing;
 mod resuming;
 mod saying;
@@ -330,7 +331,7 @@ impl Rig {
 }
 
 fn tell_ids(ids: impl IntoIterator<Item = EntryId>) -> String {
-    let ids = ids.into_iter();
+    let ids = ids.into_iter().filter(|id| !id.origin.is_mark());
     let ids: Vec<_> = ids
         .map(|id| format!("{}.{}", short(id.origin), id.seq))
         .collect();

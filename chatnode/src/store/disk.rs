@@ -165,7 +165,7 @@ pub fn open(options: DiskOptions) -> Result<(Disk, Loaded, mpsc::Receiver<Outcom
             })?
         }
     };
-    let (shared, db, state, mut loaded) = take(&folder, sound, options.window, options.wall_us)?;
+    let (shared, db, state, mut loaded) = take(&folder, sound, options.window)?;
     loaded.set_aside = set_aside;
     let (disk, outcomes) = start(shared, db, state, options.retention)?;
     Ok((disk, loaded, outcomes))
@@ -176,10 +176,9 @@ fn take(
     folder: &Folder,
     mut sound: check::Sound,
     window: memory::Retention,
-    wall_us: u64,
 ) -> Result<(Shared, Connection, State, Loaded), OpenError> {
     let shared = Shared::new(folder.clone(), std::mem::take(&mut sound.blocks));
-    let loaded = load::load(sound, &shared, window, wall_us);
+    let loaded = load::load(sound, &shared, window);
     let (db, state, loaded) = loaded.map_err(|error| check::sql_fault(folder, &error))?;
     Ok((shared, db, state, loaded))
 }

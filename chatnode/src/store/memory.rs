@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use self::shelf::{ByPlace, BySeq, Shelf};
 use super::{PAGE_BYTES_MAX, Page, RoomSummary};
+use crate::replica::ORIGINS_MAX;
 use crate::replica::entry::{Entry, Place};
 use crate::replica::names::{EntryId, Origin, RoomName};
 
@@ -17,6 +18,15 @@ const ENTRY_OVERHEAD_BYTES: usize = 384;
 /// Rooms that were trimmed empty and are remembered, so that a client that comes back to one can be
 /// told whether it missed anything. Beyond, the one that was emptied first is forgotten.
 const ROOMS_EMPTY_MAX: usize = 4096;
+
+/// Origins of which entries are kept at the most; beyond, the oldest entries go until there are fewer.
+/// Well below [`ORIGINS_MAX`], so that there is room for those of which nothing is kept any more.
+pub(crate) const ORIGINS_KEPT_MAX: usize = ORIGINS_MAX - 1024;
+
+/// Origins of which something was trimmed in a room and that are remembered there. Beyond, those of
+/// which nothing is kept any more, anywhere, are forgotten: whoever missed the end of one of them is
+/// told so, and whoever only may have, too.
+pub(crate) const ROOM_MARKS_MAX: usize = 1024;
 
 /// How much history is held.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +54,10 @@ struct Room {
     shown: BTreeMap<Origin, Shelf<BySeq>>,
     /// The last number of each origin that was trimmed here.
     trimmed: BTreeMap<Origin, u64>,
-    /// Whether something may have been trimmed here of which `trimmed` does not know.
+    /// Whether something may have been trimmed here of which `trimmed` does not know,
     forgetful: bool,
+    /// of origins of which nothing is kept.
+    forgot_spent: bool,
     /// How often something was trimmed.
     trims: u64,
 }
@@ -109,7 +121,10 @@ impl MemoryStore {
 
     fn trim_room(&mut self, entry: &Entry) {
         self.trimmed_through = self.trimmed_through.max(Some(entry.place()));
-        let room = self.room_mut(&entry.room);
+        self.room_mut(&entry.room);
+        let Some(room) = self.rooms.get_mut(&entry.room) else {
+            return;
+        };
         room.trims += 1;
         let shown = room.transcript.get(entry.place());
         if shown.is_some_and(|shown| shown.id() == entry.id()) {
@@ -118,6 +133,12 @@ impl MemoryStore {
         room.unshown(entry.id());
         let trimmed = room.trimmed.entry(entry.origin).or_default();
         *trimmed = (*trimmed).max(entry.seq);
+        if room.trimmed.len() > ROOM_MARKS_MAX {
+            let logs = &self.logs;
+            let before = room.trimmed.len();
+            room.trimmed.retain(|origin, _| logs.contains_key(origin));
+            room.forgot_spent |= room.trimmed.len() < before;
+        }
         if room.transcript.is_empty() {
             self.empty.push_back(entry.room.clone());
         }
@@ -257,10 +278,13 @@ impl MemoryStore {
     /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
     pub fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
         match self.rooms.get(room) {
-            Some(room) => {
-                let trimmed = room.trimmed.get(&after.origin);
-                room.forgetful || trimmed.is_some_and(|seq| *seq > after.seq)
-            }
+            Some(room) => match room.trimmed.get(&after.origin) {
+                Some(seq) if *seq > after.seq => true,
+                None if !self.logs.contains_key(&after.origin) => {
+                    room.forgetful || room.forgot_spent
+                }
+                Some(_) | None => room.forgetful,
+            },
             None => self.has_forgotten,
         }
     }
@@ -285,7 +309,7 @@ impl MemoryStore {
     /// have a place in it.
     pub fn is_whole(&self, room: &RoomName, page: &Page, limit: usize) -> bool {
         let trimmed = match self.rooms.get(room) {
-            Some(room) => room.forgetful || !room.trimmed.is_empty(),
+            Some(room) => room.forgetful || room.forgot_spent || !room.trimmed.is_empty(),
             None => self.has_forgotten,
         };
         let behind_all = page
@@ -320,7 +344,8 @@ impl MemoryStore {
     /// Removes the oldest entry while there are more than retention allows, if it `may` go; called
     /// until `None`.
     pub fn trim(&mut self, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Entry>> {
-        if self.count <= self.retention.messages && self.bytes <= self.retention.bytes {
+        let fits = self.count <= self.retention.messages && self.bytes <= self.retention.bytes;
+        if fits && self.logs.len() <= ORIGINS_KEPT_MAX {
             return None;
         }
         let origin = self.fronts.first()?.1;
@@ -380,6 +405,53 @@ mod tests {
         assert_eq!((seqs(&newest), newest.more), (vec![4, 5], true));
         let older = store.page(&room, Some(newest.entries[0].place()), 9);
         assert_eq!((seqs(&older), older.more), (vec![1, 2, 3], false));
+    }
+
+    /// Goal: what a room remembers of what was trimmed does not grow with the nodes that come and go, and
+    /// still nobody is told that he missed nothing who missed something. Method: more origins than are
+    /// remembered, each says one thing.
+    #[test]
+    fn a_room_remembers_so_many_trimmed_origins_and_no_more() {
+        let mut store = MemoryStore::new(Retention {
+            messages: 2,
+            bytes: 1 << 20,
+        });
+        let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+        let letter = |n: usize, at: usize| char::from(letters[(n >> (5 * at)) & 31]);
+        let origin = |n: usize| format!("origin{}{}{}a", letter(n, 2), letter(n, 1), letter(n, 0));
+        let room: RoomName = "lobby".parse().unwrap();
+        for n in 0..3 * ROOM_MARKS_MAX {
+            let entry = entry(&origin(n), 1, n as u64 + 1);
+            store.keep(&entry);
+            store.show(&entry);
+            while store.trim(|_| true).is_some() {}
+            assert!(store.rooms[&room].trimmed.len() <= ROOM_MARKS_MAX);
+        }
+        let after = |n: usize, seq| EntryId {
+            origin: origin(n).parse().unwrap(),
+            seq,
+        };
+        assert!(store.has_trimmed(&room, after(0, 0)));
+        assert!(store.has_trimmed(&room, after(3 * ROOM_MARKS_MAX - 3, 0)));
+        let kept = 3 * ROOM_MARKS_MAX - 1;
+        assert!(!store.has_trimmed(&room, after(kept, 0)));
+    }
+
+    /// Goal: many origins with one entry each do not fill the tables of logs, however few entries these
+    /// are. Method: more than there may be; the oldest go.
+    #[test]
+    fn of_so_many_origins_entries_are_kept_and_no_more() {
+        let mut store = MemoryStore::new(Retention::default());
+        let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+        let letter = |n: usize, at: usize| char::from(letters[(n >> (5 * at)) & 31]);
+        let mut trimmed = Vec::new();
+        for n in 0..ORIGINS_KEPT_MAX + 2 {
+            let origin = format!("origin{}{}{}a", letter(n, 2), letter(n, 1), letter(n, 0));
+            store.keep(&entry(&origin, 1, n as u64 + 1));
+            trimmed.extend(std::iter::from_fn(|| store.trim(|_| true)));
+        }
+        let oldest: Vec<u64> = trimmed.iter().map(|entry| entry.ts).collect();
+        assert_eq!(oldest, [1, 2]);
     }
 
     #[test]

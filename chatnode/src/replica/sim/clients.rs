@@ -9,7 +9,7 @@ use rand::RngExt as _;
 use super::judge::Asked;
 use super::nodes::Input;
 use super::phases::Phase;
-use super::witness::Push;
+use super::witness::{Push, Trimmed};
 use super::world::{Event, NodeId, World};
 use crate::replica::archive::{Archive, Need};
 use crate::replica::copies::Ticket;
@@ -72,6 +72,8 @@ pub(super) struct Client {
     pub(super) position: Option<BTreeMap<Origin, u64>>,
     /// What it need not have seen: said before it came, or told to be beyond recovery.
     pub(super) base: BTreeMap<Origin, u64>,
+    /// What nodes had let go of when its position was made.
+    pub(super) trimmed: Trimmed,
     pub(super) seen: BTreeSet<EntryId>,
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
@@ -93,6 +95,7 @@ impl Client {
             gone: false,
             position: None,
             base: BTreeMap::new(),
+            trimmed: Trimmed::new(),
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
@@ -259,7 +262,7 @@ impl World {
                 let replica = &mut self.nodes[id].replica;
                 replica.enter(&room, &name);
                 if let Some(since) = &since {
-                    self.resumed(id, &room, (since, &mids), &resumed);
+                    self.resumed(id, index, (since, &mids), &resumed);
                 }
                 let conn_of = Conn {
                     client: index,
@@ -267,7 +270,8 @@ impl World {
                     last: self.now,
                 };
                 self.nodes[id].conns.insert(conn, conn_of);
-                self.push(id, conn, Push::Joined(resumed));
+                let trimmed = self.trimmed();
+                self.push(id, conn, Push::Joined(resumed, trimmed));
             }
             Call::Leave => {
                 if self.nodes[id].conns.remove(&conn).is_some() {

@@ -84,12 +84,14 @@ impl Disk {
                 held: after,
                 floor: 0,
                 holes,
+                last_ts: self.entries[&EntryId { origin, seq: after }].0.ts,
             }
         });
         Loaded {
             logs: logs.collect(),
             entries,
             mids,
+            trimmed_at: Some(0),
             ..Loaded::default()
         }
     }

@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::clients::Client;
 use super::judge::Asked;
 use super::world::{NodeId, World};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
-use crate::replica::names::{EntryId, Mid, Origin, RoomName};
+use crate::replica::names::{EntryId, Mid, Origin};
 use crate::replica::resume::Resumed;
+
+/// By node and origin, the number through which the node has trimmed that log.
+pub(super) type Trimmed = BTreeMap<(NodeId, Origin), u64>;
 
 /// What a node sends to a client.
 #[derive(Debug)]
 pub(super) enum Push {
-    Joined(Resumed),
+    /// With what nodes had let go of then.
+    Joined(Resumed, Trimmed),
     Message(Arc<Entry>),
     Gap(Origin, Span),
     Said(Option<Mid>),
@@ -34,10 +39,11 @@ impl World {
     pub(super) fn resumed(
         &self,
         id: NodeId,
-        room: &RoomName,
+        index: usize,
         (since, mids): (&[EntryId], &[Mid]),
         told: &Resumed,
     ) {
+        let Client { room, trimmed, .. } = &self.clients[index];
         let node = &self.nodes[id];
         let mut had: BTreeMap<Origin, u64> = BTreeMap::new();
         for at in since {
@@ -49,7 +55,9 @@ impl World {
             let now = told.at.iter().find(|now| now.origin == at.origin);
             now.map_or(0, |now| now.seq) < at.seq
         };
-        if let Some(at) = since.iter().find(back).filter(|_| told.recovered) {
+        // When a position was made is not believed of a clock that is far ahead.
+        let mut since_of = since.iter().filter(|at| at.origin != Origin::MADE);
+        if let Some(at) = since_of.find(back).filter(|_| told.recovered) {
             self.broken(format!("n{id} takes a client back behind {at:?}"));
         }
         if !told.recovered {
@@ -61,18 +69,20 @@ impl World {
                 continue;
             };
             let held = log.held();
-            // Of a dead node that was trimmed whole a client cannot know that it has missed it:
-            // the node that it comes from may never have heard of it. Not promised.
-            let is_spent = held <= log.floor() && !node.replica.peers().hears(of.origin);
-            if is_spent && !since.iter().any(|at| at.origin == of.origin) {
-                continue;
-            }
+            // What this node had let go of before the client's position was made, and the node that
+            // made it never had, is nothing that the client has missed.
+            let named = since.iter().any(|at| at.origin == of.origin);
+            let gone = trimmed.get(&(id, of.origin)).filter(|_| !named);
+            let gone = gone.copied().unwrap_or_default();
             let log = self.ledger.node(of.origin).map(|of| self.ledger.of(of));
             for said in log.unwrap_or_default() {
                 let entry = &said.entry;
                 let name = entry.id();
                 if name.seq > held {
                     break;
+                }
+                if name.seq <= gone {
+                    continue;
                 }
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
                 if entry.room != *room || had(&name) || given.contains(&name) || by_mid {
@@ -97,7 +107,10 @@ impl World {
             return;
         }
         match push {
-            Push::Joined(resumed) => self.joined(index, resumed),
+            Push::Joined(resumed, trimmed) => {
+                self.clients[index].trimmed.extend(trimmed);
+                self.joined(index, resumed);
+            }
             Push::Message(entry) => {
                 self.see(index, &entry);
                 self.clients[index].advance(entry.id());
@@ -109,6 +122,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What all nodes have let go of by now.
+    pub(super) fn trimmed(&self) -> Trimmed {
+        let of = |id: NodeId| {
+            let replica = &self.nodes[id].replica;
+            let origins = replica.position().into_iter().map(|at| at.origin);
+            origins.filter_map(move |origin| Some(((id, origin), replica.log(origin)?.floor())))
+        };
+        self.live().into_iter().flat_map(of).collect()
     }
 
     fn joined(&mut self, index: usize, resumed: Resumed) {

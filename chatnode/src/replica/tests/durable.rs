@@ -65,6 +65,7 @@ fn kept(entries: &[(Arc<Entry>, bool)], logs: &[(char, u64, u64)]) -> Loaded {
                 held,
                 floor,
                 holes: Vec::new(),
+                last_ts: WALL_US,
             })
             .collect(),
         entries: entries.to_vec(),
@@ -358,6 +359,38 @@ fn a_mid_that_memory_let_go_makes_no_second_message() {
     let late = rig.come(vec![entry("b.3", 3, Some("m"))], false);
     assert!(late.is_empty(), "clients have had it");
     assert_eq!(rig.batch().unwrap(), "b.3-", "and the disk shows the first");
+}
+
+/// Goal: a message that a browser kept over night is said once, also by a node that was started again
+/// meanwhile. Method: it is said, and others after it, until memory has let it go; hours pass; a retry.
+#[test]
+fn a_mid_is_known_as_long_as_its_entry_is_on_the_disk() {
+    let small = Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    };
+    let mut rig = rig_with(small, Loaded::default());
+    for (ticket, mid) in [(1, Some("m")), (2, None), (3, None), (4, None)] {
+        rig.says(ticket, mid, 0);
+        rig.batch();
+        rig.stored();
+    }
+    assert_eq!(rig.transcript(), "a.3 a.4");
+    rig.ms += 8 * 3_600_000;
+    rig.passes(1000);
+    assert_eq!(rig.says(5, Some("m"), 0), ["said 5 a.1 copies 0"]);
+    assert_eq!(rig.batch(), None);
+
+    let said = entry("b.1", 0, None);
+    let mid = "m".parse().unwrap();
+    let loaded = Loaded {
+        mids: vec![(lobby(), mid, said.place(), said.id())],
+        ..kept(&[(entry("b.2", 1, None), true)], &[('b', 0, 2)])
+    };
+    let mut rig = rig_with(small, loaded);
+    rig.ms += 8 * 3_600_000;
+    rig.passes(1000);
+    assert_eq!(rig.says(1, Some("m"), 0), ["said 1 b.1 copies 0"]);
 }
 
 #[test]

@@ -165,7 +165,15 @@ fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
     rig.ms += 10;
     rig.comes("c.1 c.2 c.3");
     // The client was on a node that started after all of b was trimmed everywhere.
-    assert!(rig.resumes(Some("c.2")).recovered);
+    let mut since = ids("c.2");
+    since.push(EntryId {
+        origin: Origin::MADE,
+        seq: rig.now().wall_us,
+    });
+    let resumed = rig
+        .replica
+        .resume(&lobby(), Some(&since), &[], 2, &Archive::default());
+    assert!(resumed.unwrap().recovered);
     assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
 }
 

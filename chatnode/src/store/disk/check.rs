@@ -342,6 +342,7 @@ fn log_counts(db: &Connection) -> Result<HashMap<Origin, LogCount>, Flaw> {
             held: log.held,
             floor: log.floor,
             holes: Vec::new(),
+            last_ts: log.held_ts,
         };
         let count = LogCount {
             loaded,

@@ -10,7 +10,7 @@ use super::shared::Shared;
 use super::state::State;
 use super::{Loaded, reader, schema, upgrade};
 use crate::replica::entry::Entry;
-use crate::replica::mids::{MID_KEPT, MIDS_TRIMMED_MAX};
+use crate::replica::mids::MIDS_TRIMMED_MAX;
 use crate::store::memory::Retention;
 
 /// What an entry costs in memory besides its JSON. The same as `MemoryStore` counts.
@@ -21,7 +21,6 @@ pub(super) fn load(
     sound: Sound,
     shared: &Shared,
     window: Retention,
-    wall_us: u64,
 ) -> rusqlite::Result<(Connection, State, Loaded)> {
     let db = sound.db;
     let mut indexed = sound.indexed;
@@ -43,21 +42,21 @@ pub(super) fn load(
         state.logs.insert(log.origin, kept);
         loaded.logs.push(log);
     }
-    newest(&db, shared, window, wall_us, &mut loaded)?;
+    let trimmed_at = schema::meta(&db, "trimmed").ok().map(i64::cast_unsigned);
+    let never = loaded.logs.iter().all(|log| log.floor == 0);
+    loaded.trimmed_at = trimmed_at.or(never.then_some(0));
+    newest(&db, shared, window, &mut loaded)?;
     Ok((db, state, loaded))
 }
 
-/// The newest entries, and the mids of those that are not much older.
+/// The newest entries, and the mids of those before them.
 fn newest(
     db: &Connection,
     shared: &Shared,
     window: Retention,
-    wall_us: u64,
     loaded: &mut Loaded,
 ) -> rusqlite::Result<()> {
     let Retention { messages, bytes } = window;
-    let kept_us = u64::try_from(MID_KEPT.as_micros()).unwrap_or(u64::MAX);
-    let since = wall_us.saturating_sub(kept_us);
     let sql =
         format!("SELECT {COLUMNS} FROM entries e INDEXED BY ages ORDER BY ts DESC, origin DESC");
     let mut room = 0;
@@ -71,9 +70,8 @@ fn newest(
             return true;
         }
         note_mid(loaded, &kept);
-        kept.entry.ts >= since && loaded.mids.len() < MIDS_TRIMMED_MAX
+        loaded.mids.len() < MIDS_TRIMMED_MAX
     })?;
-    loaded.mids.retain(|(_, _, place, _)| place.ts >= since);
     loaded.entries.reverse();
     loaded.mids.reverse();
     Ok(())

@@ -286,7 +286,11 @@ impl Writer {
             self.trimmed_all();
             return Ok(());
         }
-        let trimmed = self.unsynced(|db, state| trim::step(db, state, rows))?;
+        let trimmed = self.unsynced(|db, state| {
+            // So that a node that starts again can tell what was gone before a client came.
+            schema::set_meta(db, "trimmed", wall_us().cast_signed())?;
+            trim::step(db, state, rows)
+        })?;
         let Some((changes, floors)) = trimmed else {
             // No room for the removal, or a lock: later.
             self.trimmed_all();
