@@ -16,7 +16,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn read() -> Self {
         let table = include_str!("../../../../tests/tables/words.json");
-        serde_json::from_str(table).unwrap()
+        serde_json::from_str(table).expect("the table is of this shape")
     }
 }
 
@@ -29,7 +29,7 @@ fn words_are_what_people_take_for_words() {
         assert_eq!(words(text), *wanted, "{why}: {text}");
     }
     for (query, text, found, why) in &table.finds {
-        let query: Query = query.parse().unwrap();
+        let query: Query = query.parse().expect("a query");
         assert_eq!(query.matches(text), *found, "{why}: {text}");
     }
 }
