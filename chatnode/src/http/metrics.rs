@@ -25,6 +25,7 @@ async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
         let mut text = String::new();
         gauges(node, now, &mut text);
         counters(node, &mut text);
+        log(&mut text);
         if let Some(disk) = &node.disk {
             storage(node, disk, &mut text);
         }
@@ -88,6 +89,15 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
         ),
     ];
     write(text, "gauge", &rows);
+}
+
+fn log(text: &mut String) {
+    let rows = [(
+        "chatnode_log_dropped_total",
+        "Lines of the log that nothing took",
+        registry::process::log_dropped(),
+    )];
+    write(text, "counter", &rows);
 }
 
 /// How the disk of `--data` is.
@@ -209,11 +219,6 @@ fn counters(node: &Node, text: &mut String) {
             "chatnode_silent_links_total",
             "Links torn down for silence",
             links.silent,
-        ),
-        (
-            "chatnode_log_dropped_total",
-            "Lines of the log that nothing took",
-            registry::process::log_dropped(),
         ),
     ];
     write(text, "counter", &rows);
