@@ -68,8 +68,10 @@ pub struct Settings {
 pub enum Answer {
     /// Nobody.
     Nobody,
-    /// A request of a `chat.v1` client.
-    Chat(ConnId, serde_json::Number),
+    /// A `chat.v1` client: its request's id, without which only a refusal is told.
+    Chat(ConnId, Option<serde_json::Number>),
+    /// A client of the chapter's plain text: it is told nothing, but is not left before that.
+    Plain(ConnId),
     /// An HTTP request.
     Http(oneshot::Sender<Result<Said, Refusal>>),
 }
@@ -381,6 +383,11 @@ impl Node {
     ) {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
+        if let Answer::Chat(conn, _) | Answer::Plain(conn) = answer
+            && let Some(conn) = self.fanout.get_mut(conn)
+        {
+            conn.session.awaits += 1;
+        }
         if !matches!(answer, Answer::Nobody) {
             self.answers.insert(ticket, answer);
         }

@@ -18,14 +18,10 @@ pub const HELLO_MAX: Duration = Duration::from_secs(10);
 pub const QUIET_MAX: Duration = Duration::from_secs(25);
 /// Nothing came for so long: the client is dead.
 pub const SILENT_MAX: Duration = Duration::from_secs(35);
-/// Frames and lines a second that any client may send over time,
-const FRAMES_PER_SECOND: f32 = 200.0;
-/// and at once.
-const FRAMES_AT_ONCE: f32 = 1000.0;
-/// Joins, leaves, names changed (once a room), pages and lists a second over time,
-const ASKS_PER_SECOND: f32 = 50.0;
-/// and at once.
-const ASKS_AT_ONCE: f32 = 200.0;
+/// Frames and lines that any client may send; more where more messages are allowed.
+const FRAMES: Rate = Rate::new(200.0, 1000.0);
+/// Joins, leaves, names changed (once a room), pages and lists.
+const ASKS: Rate = Rate::new(50.0, 200.0);
 /// An empty object that comes so soon after this node's ping is the answer to it.
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// An empty object is answered by one so often at the most: two ends that answer answers stop.
@@ -39,11 +35,45 @@ pub const NO_HELLO: Close = Close::new(4001, "hello_timeout: the first request i
 pub const SILENT: Close = Close::new(4002, "silent: nothing came for 35 s");
 /// It sent too much.
 pub const FLOODING: Close = Close::new(4004, "flooding: too many requests");
+/// It has ended its side of the connection, and was answered all.
+pub const ENDED: Close = Close::new(1000, "ended: the client has said all");
 /// This node is stopping.
 pub const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
 
-/// A token bucket, `per_second` over time and `at_once` at most, kept as the one number that it
-/// needs: when it would be full again (the generic cell rate algorithm, ITU-T I.371).
+/// How fast something may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    per_second: f32,
+    at_once: f32,
+}
+
+impl Rate {
+    /// So many a second over time, and so many at once.
+    pub const fn new(per_second: f32, at_once: f32) -> Self {
+        Self {
+            per_second,
+            at_once,
+        }
+    }
+
+    /// That of messages: twice those of a second may come at once.
+    #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
+    pub const fn messages(rate_limit: u32) -> Self {
+        Self::new(rate_limit as f32, 2.0 * rate_limit as f32)
+    }
+
+    /// That of frames: whoever says as much as it may is not closed for it.
+    fn frames(rate_limit: u32) -> Self {
+        let says = Self::messages(rate_limit);
+        Self::new(
+            FRAMES.per_second.max(2.0 * says.per_second),
+            FRAMES.at_once.max(2.0 * says.at_once),
+        )
+    }
+}
+
+/// A token bucket, kept as the one number that it needs: when it would be full again (the generic
+/// cell rate algorithm, ITU-T I.371).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
     /// In nanoseconds.
@@ -51,13 +81,14 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes a token, or says how long until there is one.
+    /// Takes so many tokens, all of them or none, or says how long until there are as many. More
+    /// than the bucket holds are taken when it is full.
     ///
     /// # Errors
-    /// The time to wait.
-    pub fn take(&mut self, per_second: f32, at_once: f32, now: Duration) -> Result<(), Duration> {
+    /// The time to wait: after it they are there, if nobody takes any meanwhile.
+    pub fn take(&mut self, count: usize, rate: Rate, now: Duration) -> Result<(), Duration> {
         let before = *self;
-        let wait = self.borrow(per_second, at_once, now);
+        let wait = self.spend(count, rate, now);
         if wait.is_zero() {
             return Ok(());
         }
@@ -66,7 +97,11 @@ impl Bucket {
     }
 
     /// Takes a token that may not be there yet; how long until the debt is paid.
-    pub fn borrow(&mut self, per_second: f32, at_once: f32, now: Duration) -> Duration {
+    pub fn borrow(&mut self, rate: Rate, now: Duration) -> Duration {
+        self.spend(1, rate, now)
+    }
+
+    fn spend(&mut self, count: usize, rate: Rate, now: Duration) -> Duration {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -74,10 +109,13 @@ impl Bucket {
         )]
         let nanos = |seconds: f64| (seconds * 1e9) as u64;
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let each = 1.0 / f64::from(per_second);
-        self.full_at = self.full_at.max(now) + nanos(each);
+        let each = 1.0 / f64::from(rate.per_second);
+        #[expect(clippy::cast_precision_loss, reason = "counts are small")]
+        let count = count as f64;
+        self.full_at = self.full_at.max(now) + nanos(each * count);
         let owed = self.full_at - now;
-        Duration::from_nanos(owed.saturating_sub(nanos(each * f64::from(at_once))))
+        let held = count.max(f64::from(rate.at_once));
+        Duration::from_nanos(owed.saturating_sub(nanos(each * held)))
     }
 }
 
@@ -90,6 +128,8 @@ pub struct Session {
     pub rest: Option<Box<str>>,
     /// A request of it is being read from the disk; those behind it wait.
     pub reads_disk: bool,
+    /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
+    pub awaits: u32,
     opened: Duration,
     heard: Duration,
     pinged: Option<Duration>,
@@ -118,6 +158,7 @@ impl Session {
             name,
             rest: None,
             reads_disk: false,
+            awaits: 0,
             opened: now,
             heard: now,
             pinged: None,
@@ -129,22 +170,31 @@ impl Session {
         }
     }
 
+    /// Whether something that it asked for has no answer yet.
+    pub fn is_owed(&self) -> bool {
+        self.reads_disk || self.awaits > 0
+    }
+
     /// Something came.
     pub fn heard(&mut self, now: Duration) {
         self.heard = now;
     }
 
-    /// Counts a frame or line. With a rate limit of 0 nothing is.
+    /// Counts frames or lines. With a rate limit of 0 nothing is.
     ///
     /// # Errors
     /// The close for a client that floods.
-    pub fn count_frame(&mut self, rate_limit: u32, now: Duration) -> Result<(), Close> {
+    pub fn count_frames(
+        &mut self,
+        count: usize,
+        rate_limit: u32,
+        now: Duration,
+    ) -> Result<(), Close> {
         if rate_limit == 0 {
             return Ok(());
         }
-        self.frames
-            .take(FRAMES_PER_SECOND, FRAMES_AT_ONCE, now)
-            .map_err(|_| FLOODING)
+        let rate = Rate::frames(rate_limit);
+        self.frames.take(count, rate, now).map_err(|_| FLOODING)
     }
 
     /// Counts a message.
@@ -155,12 +205,11 @@ impl Session {
         if rate_limit == 0 {
             return Ok(());
         }
-        #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
-        self.says.take(rate_limit as f32, at_once(rate_limit), now)
+        self.says.take(1, Rate::messages(rate_limit), now)
     }
 
     /// Counts requests that cost more than a message: pages of history, and changes of members,
-    /// which all in a room see.
+    /// which all in a room see. All of them or none.
     ///
     /// # Errors
     /// The time until the next is allowed.
@@ -173,7 +222,7 @@ impl Session {
         if rate_limit == 0 {
             return Ok(());
         }
-        (0..count).try_for_each(|_| self.asks.take(ASKS_PER_SECOND, ASKS_AT_ONCE, now))
+        self.asks.take(count, ASKS, now)
     }
 
     /// Counts a message of a client that cannot be told no; how long not to read from it.
@@ -181,9 +230,7 @@ impl Session {
         if rate_limit == 0 {
             return Duration::ZERO;
         }
-        #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
-        self.says
-            .borrow(rate_limit as f32, at_once(rate_limit), now)
+        self.says.borrow(Rate::messages(rate_limit), now)
     }
 
     /// Whether to tell others that it types now.
@@ -223,14 +270,6 @@ impl Session {
     }
 }
 
-/// Twice the messages of a second may come at once.
-fn at_once(rate_limit: u32) -> f32 {
-    #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
-    {
-        2.0 * rate_limit as f32
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +288,59 @@ mod tests {
             .filter(|_| session.count_say(20, second).is_ok())
             .count();
         assert_eq!(said, 20);
+    }
+
+    #[test]
+    fn a_budget_is_taken_whole_or_not_at_all() {
+        let mut session = Session::new(None, Duration::ZERO);
+        let asks = |session: &mut Session, count, now| session.count_asks(count, 20, now);
+        assert!(asks(&mut session, 180, Duration::ZERO).is_ok());
+        let wait = asks(&mut session, 51, Duration::ZERO).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(620), "for 31 more");
+        assert!(
+            asks(&mut session, 20, Duration::ZERO).is_ok(),
+            "what was there is there still"
+        );
+        let more_than_it_holds = asks(&mut session, 300, wait).unwrap_err();
+        let full = wait + more_than_it_holds;
+        assert!(asks(&mut session, 300, full).is_ok(), "when it is full");
+        let debt = asks(&mut session, 1, full).unwrap_err();
+        assert_eq!(debt, Duration::from_millis(2020));
+    }
+
+    #[test]
+    fn who_says_as_much_as_it_may_is_not_closed_for_it() {
+        for rate_limit in [1, 20, 500, 100_000] {
+            let mut session = Session::new(None, Duration::ZERO);
+            let mut now = Duration::ZERO;
+            for _ in 0..3 * rate_limit {
+                while let Err(wait) = session.count_say(rate_limit, now) {
+                    assert!(session.count_frames(1, rate_limit, now).is_ok());
+                    now += wait;
+                }
+                let counted = session.count_frames(1, rate_limit, now);
+                assert!(counted.is_ok(), "{rate_limit} a second, after {now:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn who_waits_as_long_as_it_is_told_is_let_in(
+            per_second in 1_u32..5000,
+            asked in proptest::collection::vec((0_usize..400, 0_u64..50), 1..40),
+        ) {
+            let (mut bucket, mut now) = (Bucket::default(), Duration::ZERO);
+            let rate = Rate::messages(per_second);
+            for (count, pause) in asked {
+                now += Duration::from_millis(pause);
+                if let Err(wait) = bucket.take(count, rate, now) {
+                    proptest::prop_assert!(wait > Duration::ZERO);
+                    now += wait;
+                    proptest::prop_assert!(bucket.take(count, rate, now).is_ok());
+                }
+            }
+        }
     }
 
     #[test]

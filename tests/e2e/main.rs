@@ -26,6 +26,7 @@ mod hostile_chat;
 mod hostile_registry;
 mod hostile_ws;
 mod kills;
+mod last_words;
 mod limits;
 mod logs;
 mod members;

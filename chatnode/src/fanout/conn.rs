@@ -27,6 +27,8 @@ pub struct Conn<S> {
     pub(super) touched: bool,
     /// It is not read for a while.
     pub paused: bool,
+    /// Its client has ended its side: it says nothing more, and may still read.
+    pub said_all: bool,
     /// Nothing more may be written to it.
     closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
@@ -54,6 +56,7 @@ impl<S> Conn<S> {
             style,
             touched: false,
             paused: false,
+            said_all: false,
             closed_as_slow: false,
             closing: None,
             socket,
@@ -69,6 +72,17 @@ impl<S> Conn<S> {
     /// Bytes that wait for this client alone.
     pub(super) fn pending(&self) -> usize {
         self.private.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
+    }
+
+    /// Whether something waits that its socket did not take.
+    pub fn has_backlog(&self) -> bool {
+        let backlog = self.backlog.as_ref();
+        backlog.is_some_and(|backlog| !backlog.is_empty())
+    }
+
+    /// Whether all that was for it alone has been written.
+    pub fn is_written(&self) -> bool {
+        !self.touched && !self.has_backlog()
     }
 
     /// Bytes of a reply that the client asked for do not make it slow.
@@ -102,11 +116,7 @@ impl<S> Conn<S> {
         if self.closed_as_slow {
             return Ok(());
         }
-        let waiting = self
-            .backlog
-            .as_ref()
-            .is_some_and(|backlog| !backlog.is_empty());
-        let written = if waiting {
+        let written = if self.has_backlog() {
             Ok(0)
         } else {
             self.try_write(slices)

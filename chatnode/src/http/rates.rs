@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::session::Bucket;
+use crate::session::{Bucket, Rate};
 
 /// Addresses that are remembered at the most; beyond, the one that was quiet longest is forgotten.
 const ADDRESSES_MAX: usize = 4096;
@@ -29,9 +29,6 @@ impl Rates {
         if rate_limit == 0 {
             return Ok(());
         }
-        #[expect(clippy::cast_precision_loss, reason = "rates that matter are small")]
-        let per_second = rate_limit as f32;
-        let at_once = 2.0 * per_second;
         let from = client(from);
         if !self.buckets.contains_key(&from) && self.buckets.len() >= ADDRESSES_MAX {
             self.forget(now);
@@ -39,7 +36,7 @@ impl Rates {
         let fresh = || (Bucket::default(), now);
         let (bucket, last) = self.buckets.entry(from).or_insert_with(fresh);
         *last = now;
-        bucket.take(per_second, at_once, now)
+        bucket.take(1, Rate::messages(rate_limit), now)
     }
 
     fn forget(&mut self, now: Duration) {

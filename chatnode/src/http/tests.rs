@@ -1,8 +1,9 @@
 //! The door over real HTTP on a free port, with a hub behind it and no bus: errors in `refusals`,
-//! server-sent events in `events`.
+//! server-sent events in `events`, WebSockets in `sockets`.
 
 mod events;
 mod refusals;
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -95,6 +96,7 @@ impl Fixture {
         // Nobody carries the commands out: frames are dropped, as by a bus without subscribers.
         let (hub, sockets, _) = Hub::new(parts, tasks.clone()).unwrap();
         tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
+        tasks.spawn_critical("turns", hub.clone().run_turns());
         if options.ready {
             hub.with(|node, now| node.replica.expect(now, BTreeSet::new()));
         }

@@ -23,7 +23,7 @@ use super::{Errand, Hub, Node, SCRATCH_BYTES};
 use crate::fanout::{Conn, ConnId, Style};
 use crate::replica::Now;
 use crate::replica::names::RoomName;
-use crate::session::{FLOODING, Session};
+use crate::session::{ENDED, Session};
 use crate::websocket::{Close, Message, append_pong};
 
 /// Sockets that are read before the turn ends; more are the next turn's.
@@ -40,12 +40,14 @@ pub(super) struct Reads {
     again: Vec<ConnId>,
     /// Those that are not read for a while, by when that ends.
     paused: BTreeSet<(Duration, ConnId)>,
+    /// Those that have said all, and that are looked at when the turn has been written.
+    said_all: Vec<ConnId>,
 }
 
 impl Reads {
     /// When a turn is needed for reading.
     pub(super) fn due(&self) -> Duration {
-        if self.again.is_empty() {
+        if self.again.is_empty() && self.said_all.is_empty() {
             let first = self.paused.first();
             first.map_or(Duration::MAX, |(until, _)| *until)
         } else {
@@ -182,8 +184,11 @@ impl Node {
         let Some(id) = self.fanout.at(event.token()) else {
             return;
         };
-        if event.is_writable() && self.fanout.drain(id).is_err() {
-            return self.end(id);
+        if event.is_writable() {
+            if self.fanout.drain(id).is_err() {
+                return self.end(id);
+            }
+            self.if_said_all(id);
         }
         let ended = event.is_read_closed() || event.is_error();
         if event.is_readable() || ended {
@@ -234,7 +239,10 @@ impl Node {
         // Empty only if a panic left it behind.
         scratch.resize(SCRATCH_BYTES, 0);
         match conn.read(&mut scratch) {
-            Ok(0) => self.end(id),
+            Ok(0) => {
+                conn.said_all = true;
+                self.if_said_all(id);
+            }
             Ok(count) => {
                 if to_end || count == SCRATCH_BYTES {
                     self.reads.again.push(id);
@@ -246,6 +254,39 @@ impl Node {
             Err(_) => self.end(id),
         }
         self.scratch = scratch;
+    }
+
+    /// A client that has said all may be through: it is looked at when the turn has been written.
+    /// One that is closed has nothing more to wait for.
+    pub(super) fn if_said_all(&mut self, id: ConnId) {
+        let Some(conn) = self.fanout.get_mut(id).filter(|conn| conn.said_all) else {
+            return;
+        };
+        if conn.is_closing() && conn.is_written() {
+            return self.end(id);
+        }
+        self.reads.said_all.push(id);
+    }
+
+    /// Closes those that have said all, once they have got all that they asked for. Whoever is
+    /// owed something still, or has not read it, is looked at again when that has changed; if it
+    /// never does, silence and slowness end it as they end any other.
+    pub(super) fn close_those_who_said_all(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.reads.said_all) {
+            let Some(conn) = self.fanout.get_mut(id) else {
+                continue;
+            };
+            let closing = conn.is_closing();
+            if conn.has_backlog() || (!closing && conn.session.is_owed()) {
+                continue;
+            }
+            if closing && conn.is_written() {
+                self.end(id);
+                continue;
+            }
+            self.close(id, &ENDED, now);
+            self.reads.said_all.push(id);
+        }
     }
 
     /// Takes bytes of a client; what it must not say yet is kept until its pause is over.
@@ -290,6 +331,7 @@ impl Node {
 
     fn message(&mut self, id: ConnId, message: Message<'_>, now: Now) -> ControlFlow<()> {
         let rate_limit = self.settings.rate_limit;
+        let chat = self.fanout.is_chat(id);
         let Some(conn) = self.fanout.get_mut(id) else {
             return ControlFlow::Break(());
         };
@@ -297,14 +339,20 @@ impl Node {
         if message != Message::Fragment {
             conn.session.heard(now.mono);
         }
-        // The lines of a text are counted one by one.
-        let counted = !matches!(message, Message::Text(_));
-        if counted && conn.session.count_frame(rate_limit, now.mono).is_err() {
-            self.close(id, &FLOODING, now);
+        // Whatever comes is counted here, and nowhere else. An empty text is a line as well.
+        let count = match message {
+            Message::Text(text) if chat => text.lines().count().max(1),
+            // It has a pace of its own.
+            Message::Text(_) => 0,
+            Message::Ping(_) | Message::Pong | Message::Fragment | Message::Close(_) => 1,
+        };
+        let counted = conn.session.count_frames(count, rate_limit, now.mono);
+        if let Err(flooding) = counted {
+            self.close(id, &flooding, now);
             return ControlFlow::Break(());
         }
         match message {
-            Message::Text(text) if self.fanout.is_chat(id) => self.chat_text(id, text, now),
+            Message::Text(text) if chat => self.chat_text(id, text, now),
             Message::Text(text) => self.plain_text(id, text, now),
             Message::Ping(payload) => {
                 self.fanout

@@ -328,6 +328,7 @@ impl Node {
         };
         // What waits behind it is looked at by the client's own task, which comes back soon.
         of.session.reads_disk = false;
+        self.if_said_all(conn);
     }
 
     fn answer_search(

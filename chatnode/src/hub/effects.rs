@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::disk::not_taken;
 use super::{Answer, Errand, Node, Said};
 use crate::bus::frame::Frame;
+use crate::fanout::ConnId;
 use crate::protocol;
 use crate::replica::copies::Ticket;
 use crate::replica::durable::NotTaken;
@@ -116,11 +117,15 @@ impl Node {
         match answer {
             Answer::Nobody => {}
             Answer::Chat(conn, request) => {
-                let reply = format!(
-                    "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}}}}}"
-                );
-                self.fanout.send(conn, &reply);
+                if let Some(request) = request {
+                    let reply = format!(
+                        "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}}}}}"
+                    );
+                    self.fanout.send(conn, &reply);
+                }
+                self.outcome_known(conn);
             }
+            Answer::Plain(conn) => self.outcome_known(conn),
             Answer::Http(outcome) => {
                 // Fails if the client has gone, which concerns nobody.
                 let _ = outcome.send(Ok(Said { id, ts, copies }));
@@ -135,12 +140,22 @@ impl Node {
             None | Some(Answer::Nobody) => {}
             Some(Answer::Chat(conn, request)) => {
                 self.fanout
-                    .send(conn, &protocol::error(Some(&request), &refusal));
+                    .send(conn, &protocol::error(request.as_ref(), &refusal));
+                self.outcome_known(conn);
             }
+            Some(Answer::Plain(conn)) => self.outcome_known(conn),
             Some(Answer::Http(outcome)) => {
                 // Fails if the client has gone, which concerns nobody.
                 let _ = outcome.send(Err(refusal));
             }
+        }
+    }
+
+    /// What became of a client's message is known.
+    fn outcome_known(&mut self, conn: ConnId) {
+        if let Some(of) = self.fanout.get_mut(conn) {
+            of.session.awaits = of.session.awaits.saturating_sub(1);
+            self.if_said_all(conn);
         }
     }
 

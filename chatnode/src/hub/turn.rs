@@ -11,14 +11,13 @@ use crate::bus::frame::{self, Frame, LogFrame};
 use crate::fanout::Ended;
 use crate::replica::Now;
 use crate::replica::entry::Entry;
-use crate::session::{Bucket, Watch};
+use crate::session::{Bucket, Rate, Watch};
 use crate::websocket::append_ping;
 
 /// Entries are published at the end of the turn that brought them while that makes no more frames a
-/// second than this; beyond, under load, they wait for each other, half a millisecond at a time,
-const FRAMES_PER_SECOND: f32 = 2000.0;
-/// after so many frames in a row,
-const FRAMES_AT_ONCE: f32 = 16.0;
+/// second than this, with so many in a row; beyond, under load, they wait for each other, half a
+/// millisecond at a time,
+const FRAMES: Rate = Rate::new(2000.0, 16.0);
 /// or until there are so many bytes of them.
 const BATCH_BYTES: usize = 64 << 10;
 /// The table of connections is looked at in so many shares.
@@ -135,6 +134,7 @@ impl Node {
                 }
             }
         }
+        self.close_those_who_said_all(now);
         // What ended connections left behind is for the next turn.
         self.carry_out(now);
         if self.fanout.has_output() {
@@ -158,7 +158,7 @@ impl Node {
         let entries = std::mem::take(&mut self.outbox.entries);
         self.outbox.bytes = 0;
         let frames = &mut self.outbox.frames;
-        let wait = frames.borrow(FRAMES_PER_SECOND, FRAMES_AT_ONCE, now.mono);
+        let wait = frames.borrow(FRAMES, now.mono);
         self.outbox.due = now.mono + wait;
         let ack_wanted = std::mem::take(&mut self.outbox.ack_wanted);
         let origin = self.replica.identity().origin;

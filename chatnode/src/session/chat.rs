@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::FLOODING;
 use super::pages::{Halt, search_of};
 use crate::fanout::ConnId;
 use crate::hub::disk::Late;
@@ -50,14 +49,9 @@ impl Node {
     }
 
     fn chat_line(&mut self, id: ConnId, line: &str, now: Now) -> ControlFlow<()> {
-        let rate_limit = self.settings.rate_limit;
         let Some(conn) = self.fanout.get_mut(id) else {
             return ControlFlow::Break(());
         };
-        if conn.session.count_frame(rate_limit, now.mono).is_err() {
-            self.close(id, &FLOODING, now);
-            return ControlFlow::Break(());
-        }
         if line.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -156,6 +150,7 @@ impl Node {
             return Err(Refusal::new("hello_required", "the first request is hello").into());
         };
         let asks = request.join.is_some()
+            || request.leave.is_some()
             || request.history.is_some()
             || request.search.is_some()
             || request.who.is_some();
@@ -311,7 +306,12 @@ impl Node {
                 wait,
             ));
         }
-        let answer = rid.map_or(Answer::Nobody, |rid| Answer::Chat(id, rid));
+        // Without a disk nothing is refused from here on: nobody need be told.
+        let answer = if rid.is_some() || self.disk.is_some() {
+            Answer::Chat(id, rid)
+        } else {
+            Answer::Nobody
+        };
         self.say(
             &room,
             name,

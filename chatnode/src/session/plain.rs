@@ -43,8 +43,11 @@ impl Node {
             return ControlFlow::Break(());
         }
         if check_text(text).is_ok() {
-            let (answer, source) = (Answer::Nobody, Source::Client);
-            self.say(&room, &name, None, text, 0, answer, source, now);
+            let answer = match self.disk {
+                Some(_) => Answer::Plain(id),
+                None => Answer::Nobody,
+            };
+            self.say(&room, &name, None, text, 0, answer, Source::Client, now);
         }
         if wait.is_zero() {
             return ControlFlow::Continue(());

@@ -17,7 +17,7 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 
 /// A WebSocket handshake that is right.
-const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\n\
+const UPGRADE: &str = "GET PATH HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -57,7 +57,7 @@ impl Raw {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Sends no more, and says so.
+    /// Ends this side: nothing more is said, and what comes is still read.
     ///
     /// # Errors
     /// The other side has closed.
@@ -131,16 +131,25 @@ impl Raw {
         raw.answer(within).await
     }
 
+    /// Opens a WebSocket at this path.
+    ///
+    /// # Errors
+    /// The node refuses.
+    pub(crate) async fn upgrade(node: &Node, path: &str) -> Result<Self> {
+        let mut raw = Self::connect(node.address()).await?;
+        let head = UPGRADE.replace("HOST", node.address());
+        raw.send(head.replace("PATH", path).as_bytes()).await?;
+        let answer = raw.answer(super::PATIENCE).await?;
+        ensure!(answer.status == 101, "no upgrade: {answer:?}");
+        Ok(raw)
+    }
+
     /// Opens a WebSocket at `/ws`, and says hello if a name is given.
     ///
     /// # Errors
     /// The node refuses.
     pub(crate) async fn websocket(node: &Node, name: Option<&str>) -> Result<Self> {
-        let mut raw = Self::connect(node.address()).await?;
-        raw.send(UPGRADE.replace("HOST", node.address()).as_bytes())
-            .await?;
-        let answer = raw.answer(super::PATIENCE).await?;
-        ensure!(answer.status == 101, "no upgrade: {answer:?}");
+        let mut raw = Self::upgrade(node, "/ws").await?;
         if let Some(name) = name {
             raw.say(&format!(r#"{{"id":1,"hello":{{"name":"{name}"}}}}"#))
                 .await?;
