@@ -6,7 +6,7 @@
 import { merge, positionIds, readMessage } from './messages.js';
 import { bridge, fillHoles, mark, people } from './notices.js';
 import { TYPING_MS, memberList, newRoom, prepend, read, readElsewhere, settle, take, withoutTyping } from './room.js';
-import { DEFAULT_LIMITS, byteLength } from './wire.js';
+import { DEFAULT_LIMITS, byteLength, limitsOf } from './wire.js';
 
 /**
  * @typedef {object} Pending  a message that no node has acknowledged
@@ -34,7 +34,7 @@ import { DEFAULT_LIMITS, byteLength } from './wire.js';
  * @property {string} name
  * @property {Link} link
  * @property {readonly string[]} nodes
- * @property {Record<string, number>} limits
+ * @property {ReturnType<typeof limitsOf>} limits
  * @property {ReadonlyMap<string, Room>} rooms  in the order they were joined
  * @property {string} current                   the room shown
  * @property {{id: string, state: 'sought' | 'lost'} | null} target  a message of it that is to be shown
@@ -212,7 +212,7 @@ const HANDLERS = {
     return {
       ...state, nodes,
       name: typeof name === 'string' && name !== '' ? name : state.name,
-      limits: { ...DEFAULT_LIMITS, ...(limits !== null && typeof limits === 'object' ? limits : {}) },
+      limits: limitsOf(limits),
     };
   },
 

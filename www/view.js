@@ -80,7 +80,7 @@ export class View {
       this.announce('That message cannot be found.');
       this.on.arrived();
     }
-    this.composer.render(room, before?.rooms.get(room.name), before?.current !== state.current, state.limits.text);
+    this.composer.render(room, before?.rooms.get(room.name), before?.current !== state.current, state.limits.text_bytes);
     if (before?.name !== state.name) {
       if (this.document.activeElement !== this.ui.name) this.ui.name.value = state.name;
       fillAvatar(this.ui['my-avatar'], state.name);

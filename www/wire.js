@@ -3,8 +3,22 @@
  * A frame holds JSON objects, one per line; one field of each names the verb.
  */
 
-/** The limits a node is assumed to have until its hello says otherwise. */
-export const DEFAULT_LIMITS = Object.freeze({ text: 4096, name: 32, room: 64, rooms: 50, history: 200 });
+/** The limits a node is assumed to have until its hello says otherwise, by the names that it gives them. */
+export const DEFAULT_LIMITS = Object.freeze({ text_bytes: 4096, name_chars: 32, room_chars: 64, history: 200 });
+
+/**
+ * @param {unknown} told  what a node's hello says
+ * @returns {Readonly<Record<keyof typeof DEFAULT_LIMITS, number>>} its own limits; the default of each that it does not tell
+ */
+export function limitsOf(told) {
+  const own = /** @type {Record<string, unknown>} */ (told !== null && typeof told === 'object' ? told : {});
+  const limits = { ...DEFAULT_LIMITS };
+  for (const key of /** @type {(keyof typeof DEFAULT_LIMITS)[]} */ (Object.keys(limits))) {
+    const limit = own[key];
+    if (typeof limit === 'number' && Number.isSafeInteger(limit) && limit > 0) limits[key] = limit;
+  }
+  return limits;
+}
 
 const ID = /^([^.\s]{1,64})\.([1-9][0-9]{0,15})$/;
 // Letters with the marks that write them, digits and three signs. The joiners only where they change what
@@ -131,7 +145,7 @@ export function byteLength(text) {
  */
 export function cleanRoom(typed) {
   const name = typed.trim().replace(/^#+/, '').trim().replace(/\s+/g, '-').normalize('NFC');
-  const fits = Array.from(name).length <= DEFAULT_LIMITS.room && name !== '.' && name !== '..';
+  const fits = Array.from(name).length <= DEFAULT_LIMITS.room_chars && name !== '.' && name !== '..';
   return fits && ROOM.test(name) && !PILE.test(name) ? name : null;
 }
 
@@ -141,6 +155,6 @@ export function cleanRoom(typed) {
  */
 export function cleanName(typed) {
   const name = typed.normalize('NFC').replace(NOT_IN_NAMES, (_, joined = '') => joined).replace(/\s+/g, ' ').trim().normalize('NFC');
-  const short = Array.from(name).slice(0, DEFAULT_LIMITS.name).join('').trim();
+  const short = Array.from(name).slice(0, DEFAULT_LIMITS.name_chars).join('').trim();
   return short === '' ? null : short;
 }

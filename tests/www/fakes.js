@@ -1,4 +1,8 @@
 /** A clock, a WebSocket and a node that tests hold in their hands. */
+import { readFileSync } from 'node:fs';
+
+/** What a node's hello tells of limits: a test of the programs keeps the file equal to what they say. */
+export const HELLO = JSON.parse(readFileSync(new URL('hello.json', import.meta.url), 'utf8'));
 
 /** Time that passes only when told to. */
 export class Clock {
@@ -86,7 +90,7 @@ export function socketClass() {
 
     welcome(origin = 'aaaaaaaaaa', nodes = []) {
       this.open();
-      this.answer('hello', { origin, node: origin.slice(0, 4), name: this.asked('hello').hello.name, limits: { text: 4096 }, nodes });
+      this.answer('hello', { origin, node: origin.slice(0, 4), name: this.asked('hello').hello.name, limits: HELLO.limits, nodes });
     }
   };
 }
