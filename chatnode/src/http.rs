@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use registry::problem::{Problem, ProblemCode};
@@ -30,14 +30,19 @@ use registry::serve::Connection;
 use tower::{Service, ServiceExt as _};
 
 use self::names::WebOrigin;
-use crate::hub::Hub;
+use crate::hub::{Hub, Place};
 use crate::protocol::Refusal;
 use crate::replica::names::RoomName;
 
+/// What is spoken at `/ws`.
+const SUBPROTOCOL: &str = "chat.v1";
 /// The room of a plain client that names none.
 const ROOM_DEFAULT: &str = "lobby";
 /// When to try again, if this node is going away: others take clients now, and it may come back.
 const STOPPING_RETRY: Duration = Duration::from_secs(2);
+
+/// What is asked by programs that watch.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// What pages of other nodes may read here: the mesh view puts together what each node says.
 const SHARED: &str = "/api/mesh";
@@ -81,17 +86,19 @@ impl Front {
         let Some(connection) = request.extensions().get::<Connection>().cloned() else {
             return Problem::internal().into_response();
         };
-        if let Err(problem) = self.check_host(request.headers(), request.uri(), connection.local) {
+        if let Err(problem) = self.check_host(&request, connection.local) {
             return problem.into_response();
         }
         let path = request.uri().path();
-        let upgrade = wants_websocket(request.headers());
+        // RFC 9110 section 7.8: to HTTP/1.0 an upgrade means nothing.
+        let upgrade = request.version() >= Version::HTTP_11 && wants_websocket(request.headers());
         if path == "/ws" || (path == "/" && upgrade) {
             return match self.handshake(&request, connection.local, upgrade) {
-                Ok((response, plain)) => {
+                Ok((response, plain, place)) => {
                     connection.take_over(|stream, begun, admission| async move {
                         let hub = self.hub;
-                        hub.serve_websocket(stream, &begun, plain, admission).await;
+                        hub.serve_websocket(stream, &begun, plain, place, admission)
+                            .await;
                     });
                     response
                 }
@@ -114,16 +121,31 @@ impl Front {
     /// A page of another site may make a browser believe that its name is this node (DNS
     /// rebinding). On loopback, where that is the danger, the name must be one that cannot be
     /// rebound or that is known.
-    fn check_host(&self, headers: &HeaderMap, uri: &Uri, local: SocketAddr) -> Result<(), Problem> {
+    fn check_host<B>(
+        &self,
+        request: &axum::http::Request<B>,
+        local: SocketAddr,
+    ) -> Result<(), Problem> {
         if !local.ip().to_canonical().is_loopback() {
             return Ok(());
         }
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let Some(host) = host.or_else(|| uri.host()) else {
-            return Err(Problem::bad_request("a request names its host"));
+        let unclear = || Problem::bad_request("Host is one name, and perhaps a port");
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (None, _) => request.uri().host().unwrap_or_default(),
+            (Some(host), None) => host.to_str().map_err(|_| unclear())?,
+            (Some(_), Some(_)) => return Err(unclear()),
         };
+        if host.is_empty() {
+            // A browser always names one. Who does not is a plain program, say the check of a load
+            // balancer. From HTTP/1.1 on a request must name one (RFC 9112 section 3.2); some
+            // checks do not, and a node is not to be taken for dead because of that.
+            let probes = PROBES.contains(&request.uri().path());
+            if probes || request.version() < Version::HTTP_11 {
+                return Ok(());
+            }
+            return Err(Problem::bad_request("a request names its host"));
+        }
         let name = names::host_name(host);
         let doors = &self.doors;
         let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
@@ -144,7 +166,7 @@ impl Front {
         request: &axum::http::Request<Incoming>,
         local: SocketAddr,
         upgrade: bool,
-    ) -> Result<(Response, Option<RoomName>), Box<Response>> {
+    ) -> Result<(Response, Option<RoomName>, Place), Box<Response>> {
         let refuse = |problem: Problem| Box::new(problem.into_response());
         let headers = request.headers();
         self.check_origin(headers, local).map_err(refuse)?;
@@ -181,23 +203,27 @@ impl Front {
             "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
             _ => None,
         };
-        let (going, room) = self.hub.look(|node| (node.stopping, node.has_room()));
-        if going {
+        if self.hub.look(|node| node.stopping) {
             return Err(refuse(stopping()));
         }
-        if !room {
+        let Some(place) = self.hub.place() else {
             return Err(refuse(full()));
-        }
+        };
         let accept = tungstenite::handshake::derive_accept_key(key);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let chosen = plain.is_none() && offers_chat(request.headers());
         let headers = response.headers_mut();
+        if chosen {
+            let name = HeaderValue::from_static(SUBPROTOCOL);
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+        }
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         if let Ok(accept) = HeaderValue::from_str(&accept) {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
-        Ok((response, plain))
+        Ok((response, plain, place))
     }
 
     /// A browser says whose page asks. It must be this node's, that of a node
@@ -353,19 +379,24 @@ fn as_problem(response: Response) -> Response {
     instead
 }
 
+/// The words of a header that is a list, over all its lines.
+fn words(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+}
+
 fn wants_websocket(headers: &HeaderMap) -> bool {
-    let has = |name, word: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|token| token.trim().eq_ignore_ascii_case(word))
-            })
-    };
+    let has = |name, due: &str| words(headers, name).any(|word| word.eq_ignore_ascii_case(due));
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
+}
+
+/// Whether a client offers the one subprotocol that is spoken at `/ws`. A client that offers it is
+/// told that it was chosen; one that offers others only is told of none, and then goes.
+fn offers_chat(headers: &HeaderMap) -> bool {
+    words(headers, header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL)
 }
 
 /// Sixteen bytes in base64: 22 characters and two signs of padding.

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use registry::process::Tasks;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use self::clock::Clock;
 use crate::bus::links::Links;
@@ -62,6 +62,10 @@ pub struct Settings {
     /// WebSockets and event streams at once; further ones are refused.
     pub clients_max: usize,
 }
+
+/// A client's place among [`Settings::clients_max`]; dropping it gives it back.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "dropping it is its use")] OwnedSemaphorePermit);
 
 /// Who waits for the outcome of a say.
 #[derive(Debug)]
@@ -151,6 +155,8 @@ pub struct Node {
     pub(crate) outbox: Outbox,
     /// Where entries are kept, besides memory.
     pub(crate) disk: Option<Disk>,
+    /// One for each client that may stay.
+    places: Arc<Semaphore>,
     /// Permits for searches through memory.
     searches: Arc<Semaphore>,
     pub(crate) counters: Counters,
@@ -239,7 +245,9 @@ impl Hub {
             gaps: parts.replica.holes().count() as u64,
             ..Counters::default()
         };
+        let places = parts.settings.clients_max.min(Semaphore::MAX_PERMITS);
         let node = Node {
+            places: Arc::new(Semaphore::new(places)),
             settings: parts.settings,
             replica: parts.replica,
             fanout: Fanout::new(sockets.registry().try_clone()?),
@@ -295,6 +303,11 @@ impl Hub {
     /// Lends the node to look at.
     pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&self.lock())
+    }
+
+    /// A place for one more client, if there is one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.look(Node::place)
     }
 
     /// The process's tasks.
@@ -446,9 +459,11 @@ impl Node {
         }
     }
 
-    /// Whether one more may stay: a WebSocket, or an event stream.
-    pub(crate) fn has_room(&self) -> bool {
-        self.fanout.len() + self.events.count() < self.settings.clients_max
+    /// A place for one more that stays: a WebSocket, or an event stream. It is taken before anything
+    /// is promised or waited for, and held to the end, so that a crowd that comes while the node
+    /// still joins does not get the places of peers and probes.
+    pub(crate) fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
     }
 
     /// Whether the turn task must not sleep as long as it meant to.

@@ -9,6 +9,7 @@ pub mod plain;
 
 use std::time::Duration;
 
+use crate::hub::Place;
 use crate::replica::names::UserName;
 use crate::websocket::Close;
 
@@ -128,6 +129,8 @@ pub struct Session {
     pub rest: Option<Box<str>>,
     /// A request of it is being read from the disk; those behind it wait.
     pub reads_disk: bool,
+    /// Its place among the clients of the node.
+    pub place: Option<Place>,
     /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
     pub awaits: u32,
     opened: Duration,
@@ -158,6 +161,7 @@ impl Session {
             name,
             rest: None,
             reads_disk: false,
+            place: None,
             awaits: 0,
             opened: now,
             heard: now,

@@ -8,9 +8,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+
+/// When a stream comes again for which nothing else was said.
+const STREAM_RETRY: Duration = Duration::from_secs(2);
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +149,28 @@ impl Problem {
     /// What is wrong, for a person.
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The answer to who asked for a stream of events. Browsers give a stream up for good that is
+    /// answered by anything but 200; so one that says that it wants events, and for which there is
+    /// no room (429), gets a stream that ends at once and tells when to come again. A 503 stays
+    /// one: a load balancer that sees it asks the next server.
+    pub fn of_stream(self, asked: &HeaderMap) -> Response {
+        let mut accepted = asked.get_all(header::ACCEPT).iter();
+        let wants = accepted.any(|line| {
+            line.to_str()
+                .is_ok_and(|line| line.contains("text/event-stream"))
+        });
+        if !wants || self.status != StatusCode::TOO_MANY_REQUESTS {
+            return self.into_response();
+        }
+        let wait = self.retry.unwrap_or(STREAM_RETRY).as_millis();
+        let body = format!(": {self}\nretry: {wait}\n\n");
+        let kind = HeaderValue::from_static("text/event-stream");
+        let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
+        crate::serve::set_stream_headers(response.headers_mut());
+        response.extensions_mut().insert(ProblemCode(self.code));
+        response
     }
 
     /// The body that a client gets.

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::Request;
@@ -283,6 +284,15 @@ async fn converse<S>(
         let parts = conversation.into_parts();
         taker(parts.io.into_inner(), parts.read_buf).await;
     }
+}
+
+/// What a stream of events carries so that each event goes on at once, through whatever stands
+/// between: nginx is not to gather them, nobody to pack or to keep them.
+pub fn set_stream_headers(headers: &mut HeaderMap) {
+    let unbuffered = HeaderName::from_static("x-accel-buffering");
+    headers.insert(unbuffered, HeaderValue::from_static("no"));
+    let fresh = HeaderValue::from_static("no-cache, no-store, no-transform");
+    headers.insert(header::CACHE_CONTROL, fresh);
 }
 
 /// Errors of accept that concern only the connection that was lost.

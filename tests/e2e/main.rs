@@ -16,6 +16,7 @@ mod disk_faults;
 mod disk_history;
 mod disk_limits;
 mod disk_removed;
+mod doors;
 mod drain;
 mod false_peers;
 mod flood;

@@ -19,9 +19,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::rates::Rates;
-use super::{problem_of, stopping};
+use super::{FULL_RETRY, problem_of, stopping};
 use crate::bus::links::{LinkState, LinkStatus};
-use crate::hub::events::Live;
+use crate::hub::events::{Live, Since};
 use crate::hub::{Hub, Node};
 use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
 use crate::replica::durable::Health;
@@ -195,38 +195,36 @@ fn too_fast(rate_limit: u32, wait: Duration) -> Problem {
     Problem::too_many("rate_limited", detail).retry_after(wait)
 }
 
-#[derive(serde::Deserialize)]
-struct EventsQuery {
-    #[serde(default)]
-    last_event_id: Option<String>,
-}
+/// The fields of a query, whatever they are.
+type Fields = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 async fn events(
     State(hub): State<Hub>,
     room: Result<Path<String>, PathRejection>,
-    query: Result<Query<EventsQuery>, QueryRejection>,
+    query: Fields,
     headers: HeaderMap,
+) -> Response {
+    let since = since_of(&headers, &query);
+    let opened = open_events(&hub, room, since).await;
+    opened.unwrap_or_else(|problem| problem.of_stream(&headers))
+}
+
+async fn open_events(
+    hub: &Hub,
+    room: Result<Path<String>, PathRejection>,
+    since: Since,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
-    let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let last = last
-        .or(query.last_event_id.as_deref())
-        .filter(|id| !id.is_empty());
-    let since = match last {
-        Some(ids) => Some(parse_since(&ids.split(',').collect::<Vec<_>>()).map_err(problem_of)?),
-        None => None,
+    let Some(place) = hub.look(Node::stream_place) else {
+        let detail = "this node has no room for more streams";
+        return Err(Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY));
     };
     hub.ready().await;
     let opened = hub.with_archive(&room, |node, _, archive| {
-        node.open_events(&room, since.as_deref(), archive)
+        node.open_events(&room, &since, archive, &place)
     });
-    let Some((opening, live)) = opened.await.map_err(problem_of)? else {
-        return Err(Problem::too_many(
-            "too_many_streams",
-            "this node has no room for more streams",
-        ));
-    };
+    let (opening, live) = opened.await.map_err(problem_of)?;
+    drop(place);
     let live = stream::unfold((live, hub.tasks().stopping()), next_event);
     let body = stream::iter(opening).chain(live).map(Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(body));
@@ -235,8 +233,32 @@ async fn events(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    registry::serve::set_stream_headers(headers);
     Ok(response)
+}
+
+/// Where a client says that it is. Browsers give a stream up for good that is answered by anything
+/// but 200, so what cannot be read is no error: the client is told to begin anew.
+fn since_of(headers: &HeaderMap, query: &Fields) -> Since {
+    let last = match (headers.get("last-event-id"), query) {
+        (Some(id), _) => id.to_str().ok(),
+        (None, Ok(Query(fields))) => {
+            let mut named = fields.iter().filter(|(name, _)| name == "last_event_id");
+            match (named.next(), named.next()) {
+                (None, _) => Some(""),
+                (Some((_, id)), None) => Some(&id[..]),
+                (Some(_), Some(_)) => None,
+            }
+        }
+        (None, Err(_)) => None,
+    };
+    match last {
+        Some("") => Since::Now,
+        Some(ids) => {
+            parse_since(&ids.split(',').collect::<Vec<_>>()).map_or(Since::Unreadable, Since::At)
+        }
+        None => Since::Unreadable,
+    }
 }
 
 /// The next event, or a comment when nothing came for a while.

@@ -1,6 +1,7 @@
 //! The door over real HTTP on a free port, with a hub behind it and no bus: errors in `refusals`,
-//! server-sent events in `events`, WebSockets in `sockets`.
+//! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`.
 
+mod admission;
 mod events;
 mod refusals;
 mod sockets;

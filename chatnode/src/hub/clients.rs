@@ -19,7 +19,7 @@ use registry::serve::Admission;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
-use super::{Errand, Hub, Node, SCRATCH_BYTES};
+use super::{Errand, Hub, Node, Place, SCRATCH_BYTES};
 use crate::fanout::{Conn, ConnId, Style};
 use crate::replica::Now;
 use crate::replica::names::RoomName;
@@ -42,6 +42,8 @@ pub(super) struct Reads {
     paused: BTreeSet<(Duration, ConnId)>,
     /// Those that have said all, and that are looked at when the turn has been written.
     said_all: Vec<ConnId>,
+    /// Nobody will look at those.
+    turns_ended: bool,
 }
 
 impl Reads {
@@ -68,19 +70,20 @@ fn watched(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
 
 impl Hub {
     /// Serves a WebSocket whose handshake is done. `begun` is what came with the handshake.
-    /// `plain`: the room, for the chapter's protocol.
+    /// `plain`: the room, for the chapter's protocol. `place`: what it was given at the handshake.
     pub async fn serve_websocket(
         &self,
         stream: TcpStream,
         begun: &[u8],
         plain: Option<RoomName>,
+        place: Place,
         admission: Admission,
     ) {
         // A client that comes early waits, so that its history and its stream are one cut.
         self.ready().await;
         let adopted = stream.into_std().and_then(|stream| {
             let socket = mio::net::TcpStream::from_std(stream);
-            self.with(|node, now| node.adopt(socket, begun, plain, admission, now))
+            self.with(|node, now| node.adopt(socket, begun, plain, place, admission, now))
         });
         if let Err(why) = adopted {
             tracing::warn!("a client cannot be served: {why}");
@@ -158,6 +161,7 @@ impl Node {
         socket: mio::net::TcpStream,
         begun: &[u8],
         plain: Option<RoomName>,
+        place: Place,
         admission: Admission,
         now: Now,
     ) -> io::Result<()> {
@@ -167,7 +171,8 @@ impl Node {
             Style::Chat
         };
         let name = plain.is_some().then(|| self.guest_name());
-        let session = Session::new(name, now.mono);
+        let mut session = Session::new(name, now.mono);
+        session.place = Some(place);
         let id = self.fanout.adopt(socket, admission, style, session)?;
         self.counters.accepted += 1;
         if let Some(room) = plain {
@@ -262,10 +267,18 @@ impl Node {
         let Some(conn) = self.fanout.get_mut(id).filter(|conn| conn.said_all) else {
             return;
         };
-        if conn.is_closing() && conn.is_written() {
+        if self.reads.turns_ended || (conn.is_closing() && conn.is_written()) {
             return self.end(id);
         }
         self.reads.said_all.push(id);
+    }
+
+    /// There are no turns any more: who has said all goes at once.
+    pub(super) fn end_turns(&mut self) {
+        self.reads.turns_ended = true;
+        for id in std::mem::take(&mut self.reads.said_all) {
+            self.end(id);
+        }
     }
 
     /// Closes those that have said all, once they have got all that they asked for. Whoever is

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Node;
+use super::{Node, Place};
 use crate::protocol::{self, PAGE_DEFAULT};
 use crate::replica::Replica;
 use crate::replica::archive::{Archive, Need};
@@ -66,8 +66,25 @@ struct Stream {
 pub(crate) struct Live {
     events: mpsc::Receiver<Bytes>,
     queued: Arc<AtomicUsize>,
-    /// It is one of [`STREAMS_MAX`] until all that it queued is gone.
-    _place: OwnedSemaphorePermit,
+    /// Kept until all that it queued is gone.
+    _place: StreamPlace,
+}
+
+/// The place of a stream, or of one who waits for it, among [`STREAMS_MAX`] and among all clients.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamPlace(
+    #[expect(dead_code, reason = "dropping it is its use")] Arc<(Place, OwnedSemaphorePermit)>,
+);
+
+/// Where a client wants a stream to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// With what is said from now on.
+    Now,
+    /// Behind this position.
+    At(Vec<EntryId>),
+    /// It names a position of which nothing can be read.
+    Unreadable,
 }
 
 /// What a stream begins with: where it is, and what its client has missed.
@@ -93,27 +110,35 @@ impl Default for Events {
 }
 
 impl Node {
-    /// Opens a stream of a room: beyond `since`, a client's position, or from now on. What cannot
-    /// be replayed is said, and the newest page brought instead. `Ok(None)` if there are too many.
+    /// A place for one more stream, to be taken before anything is waited for.
+    pub(crate) fn stream_place(&self) -> Option<StreamPlace> {
+        let stream = Arc::clone(&self.events.places).try_acquire_owned().ok()?;
+        Some(StreamPlace(Arc::new((self.place()?, stream))))
+    }
+
+    /// Opens a stream of a room. What cannot be replayed is said, and the newest page brought
+    /// instead.
     ///
     /// # Errors
     /// What has to be read from the disk first.
     pub(crate) fn open_events(
         &mut self,
         room: &RoomName,
-        since: Option<&[EntryId]>,
+        since: &Since,
         archive: &Archive,
-    ) -> Result<Option<(Opening, Live)>, Need> {
-        if !self.has_room() {
-            return Ok(None);
-        }
-        let history = if since.is_some() { PAGE_DEFAULT } else { 0 };
-        let resumed = self.replica.resume(room, since, &[], history, archive)?;
+        place: &StreamPlace,
+    ) -> Result<(Opening, Live), Need> {
+        let (position_of, history) = match since {
+            Since::Now => (None, 0),
+            Since::At(ids) => (Some(&ids[..]), PAGE_DEFAULT),
+            Since::Unreadable => (None, PAGE_DEFAULT),
+        };
+        let resumed = self
+            .replica
+            .resume(room, position_of, &[], history, archive)?;
         // Never empty, which would be none: it has a mark.
         let at = bounded(&self.replica, position(&resumed.at));
-        let Some(live) = self.events.add(room, at.clone(), resumed.ahead) else {
-            return Ok(None);
-        };
+        let live = self.events.add(room, at.clone(), resumed.ahead, place);
         let named = |entry: Arc<Entry>| {
             let named = self.replica.names(entry.origin);
             (entry, named)
@@ -127,33 +152,34 @@ impl Node {
             tail: Some(here),
         };
         match since {
+            Since::At(ids) if resumed.recovered => {
+                opening.seen = Some(bounded(&self.replica, position(ids)));
+            }
             // As long as the page is not through, the client is where it was.
-            Some(_) if !resumed.recovered => {
+            Since::At(_) | Since::Unreadable => {
                 if let Some(head) = &mut opening.head {
                     head.push_str("event: reset\ndata: {\"recovered\":false}\n\n");
                 }
             }
-            Some(since) => opening.seen = Some(bounded(&self.replica, position(since))),
-            None => {}
+            Since::Now => {}
         }
         if let Some(tail) = &mut opening.tail {
             for (origin, span) in &resumed.gaps {
                 tail.push_str(&gap_event(room, *origin, *span));
             }
         }
-        Ok(Some((opening, live)))
+        Ok((opening, live))
     }
 }
 
 impl Events {
-    /// How many streams there are.
+    /// How many streams there are, those that are about to begin among them.
     pub(crate) fn count(&self) -> usize {
         STREAMS_MAX - self.places.available_permits()
     }
 
-    fn add(&mut self, room: &RoomName, seen: Seen, ahead: Ahead) -> Option<Live> {
+    fn add(&mut self, room: &RoomName, seen: Seen, ahead: Ahead, place: &StreamPlace) -> Live {
         self.sweep();
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let queued = Arc::new(AtomicUsize::new(0));
         let stream = Stream {
@@ -163,11 +189,11 @@ impl Events {
             ahead,
         };
         self.streams.entry(room.clone()).or_default().push(stream);
-        Some(Live {
+        Live {
             events,
             queued,
-            _place: place,
-        })
+            _place: place.clone(),
+        }
     }
 
     /// Brings an entry to the streams of its room.

@@ -96,6 +96,7 @@ impl Hub {
         let mut node = self.lock();
         let now = node.clock.now();
         node.turn(now);
+        node.end_turns();
         Ok(())
     }
 }

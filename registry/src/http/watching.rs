@@ -80,11 +80,10 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/events`
-pub(super) async fn events(
-    State(registry): State<Registry>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let place = registry.place().ok_or_else(too_many)?;
+pub(super) async fn events(State(registry): State<Registry>, headers: HeaderMap) -> Response {
+    let Some(place) = registry.place() else {
+        return too_many().of_stream(&headers);
+    };
     let mut updates = registry.watch();
     let known = headers
         .get("last-event-id")
@@ -100,12 +99,8 @@ pub(super) async fn events(
     };
     let body = Body::from_stream(futures::stream::unfold(stream, EventStream::next));
     let mut response = text("text/event-stream", body);
-    // Asks nginx not to gather events.
-    let name = HeaderName::from_static("x-accel-buffering");
+    crate::serve::set_stream_headers(response.headers_mut());
     response
-        .headers_mut()
-        .insert(name, HeaderValue::from_static("no"));
-    Ok(response)
 }
 
 struct EventStream {

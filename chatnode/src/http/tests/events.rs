@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::bus::frame::{Frame, LogFrame};
-use crate::hub::events::{EVENTS_BYTES_MAX, EVENTS_MAX};
+use crate::hub::events::{EVENTS_BYTES_MAX, EVENTS_MAX, Since};
 use crate::replica::archive::Archive;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
 use crate::replica::names::EntryId;
+
+const EVENTS: &str = "/api/rooms/tea/events";
 
 /// An event as a browser sees it: its kind, its data, and the id that it would come back with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +29,21 @@ struct Source {
 
 impl Source {
     async fn open(f: &Fixture, last: Option<&str>) -> Self {
-        let mut request = f.request(Method::GET, "/api/rooms/tea/events");
+        let mut request = f.request(Method::GET, EVENTS);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
+        Self::of(response, last.unwrap_or_default())
+    }
+
+    fn of(response: reqwest::Response, last: &str) -> Self {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let last = last.unwrap_or_default().to_owned();
-        let text = String::new();
         Self {
             response,
-            text,
-            last,
+            text: String::new(),
+            last: last.to_owned(),
         }
     }
 
@@ -169,10 +173,11 @@ async fn a_client_that_does_not_read_is_let_go_and_resumes() {
     let room = "tea".parse().unwrap();
     let nothing = Archive::default();
     let open = || {
-        let opened = f
-            .hub
-            .with(|node, _| node.open_events(&room, None, &nothing));
-        opened.unwrap().unwrap()
+        let opened = f.hub.with(|node, _| {
+            let place = node.stream_place().unwrap();
+            node.open_events(&room, &Since::Now, &nothing, &place)
+        });
+        opened.unwrap()
     };
     for (text, bound) in [
         ("x".repeat(4000), EVENTS_BYTES_MAX),
@@ -316,4 +321,81 @@ async fn a_gap_is_told_to_the_streams_of_all_rooms() {
         r#"{"room":"tea","origin":"abcdefghij","after":7,"through":9}"#
     );
     assert_eq!(gap.id, begin.id, "a gap is no position");
+}
+
+/// What a browser comes back with is never refused: it would give the stream up for good.
+#[tokio::test]
+async fn a_position_that_cannot_be_read_is_answered_by_a_reset() {
+    let f = Fixture::new(&PLAIN);
+    f.say("tea", numbers(0..60)).await;
+    let header = |id: &str| f.request(Method::GET, EVENTS).header("last-event-id", id);
+    let query = |query: &str| f.request(Method::GET, &format!("{EVENTS}?{query}"));
+    let bytes = reqwest::header::HeaderValue::from_bytes(b"\xff\xfe").unwrap();
+    for (what, request, resets) in [
+        ("garbage", header("garbage"), true),
+        ("an id of another form", header("1760000000000-0"), true),
+        (
+            "a number too large",
+            header("abcdefghij.99999999999999999999"),
+            true,
+        ),
+        ("one of two", header("abcdefghij.1,x"), true),
+        (
+            "not UTF-8",
+            f.request(Method::GET, EVENTS)
+                .header("last-event-id", bytes),
+            true,
+        ),
+        ("in the query", query("last_event_id=x"), true),
+        (
+            "twice in the query",
+            query("last_event_id=a&last_event_id=b"),
+            true,
+        ),
+        ("not UTF-8 in the query", query("last_event_id=%FF"), true),
+        ("half an escape", query("last_event_id=%"), true),
+        (
+            "the header before the query",
+            query("last_event_id=x").header("last-event-id", ""),
+            false,
+        ),
+        ("empty", header(""), false),
+        ("empty in the query", query("last_event_id="), false),
+        ("without a value", query("last_event_id"), false),
+        ("another query", query("a=b&a=c"), false),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{what}");
+        let mut source = Source::of(response, "");
+        if resets {
+            let reset = source.next().await;
+            assert_eq!(
+                (&*reset.kind, &*reset.data),
+                ("reset", r#"{"recovered":false}"#),
+                "{what}"
+            );
+            for number in 10..60 {
+                assert_eq!(source.text().await, number.to_string(), "{what}");
+            }
+        }
+        let begin = source.block(true).await;
+        assert_eq!(begin.data, "", "{what}");
+        let here = format!("{}.60", f.origin);
+        assert!(
+            begin.id.split(',').any(|id| id == here),
+            "{what}: {begin:?}"
+        );
+    }
+}
+
+/// A stream that is behind a proxy comes through it at once, from its first byte on.
+#[tokio::test]
+async fn a_stream_asks_not_to_be_gathered_and_begins_at_once() {
+    let f = Fixture::new(&PLAIN);
+    let response = f.get(EVENTS).await;
+    assert_eq!(response.headers()["x-accel-buffering"], "no");
+    let cache = "no-cache, no-store, no-transform";
+    assert_eq!(response.headers()["cache-control"], cache);
+    let begin = Source::of(response, "").block(true).await;
+    assert!(!begin.id.is_empty());
 }

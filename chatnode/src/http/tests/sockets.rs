@@ -262,3 +262,42 @@ async fn reply_to(stream: &mut TcpStream, id: u64) -> Value {
         assert_ne!(read.expect("a reply").unwrap(), 0, "{}", got.escape_ascii());
     }
 }
+
+/// A browser that offered a subprotocol fails the connection unless one of those is chosen.
+#[tokio::test]
+async fn the_subprotocol_is_chosen_if_it_is_offered() {
+    let f = Fixture::new(&PLAIN);
+    for (path, lines, chosen) in [
+        ("/ws", "", false),
+        ("/ws", "Sec-WebSocket-Protocol: chat.v1\r\n", true),
+        ("/ws", "Sec-WebSocket-Protocol: chat.v2, chat.v1\r\n", true),
+        (
+            "/ws",
+            "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: chat.v1\r\n",
+            true,
+        ),
+        ("/ws", "Sec-WebSocket-Protocol: mqtt\r\n", false),
+        ("/ws", "Sec-WebSocket-Protocol: Chat.V1\r\n", false),
+        ("/", "Sec-WebSocket-Protocol: chat.v1\r\n", false),
+    ] {
+        let answer = f.upgrade(path, lines).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{lines}{answer}");
+        let answer = answer.to_lowercase();
+        let named = answer
+            .matches("sec-websocket-protocol: chat.v1\r\n")
+            .count();
+        assert_eq!(named, usize::from(chosen), "{path} {lines}{answer}");
+        assert_eq!(answer.matches("sec-websocket-protocol").count(), named);
+    }
+}
+
+/// HTTP/1.0 knows no upgrade.
+#[tokio::test]
+async fn an_upgrade_over_http_1_0_is_none() {
+    let f = Fixture::new(&PLAIN);
+    for (path, status) in [("/ws", 426), ("/", 200)] {
+        let answer = f.raw(&format!("GET {path} HTTP/1.0\r\n{UPGRADE}")).await;
+        let begin = format!("HTTP/1.0 {status} ");
+        assert!(answer.starts_with(&begin), "{path}: {answer}");
+    }
+}
