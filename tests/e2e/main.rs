@@ -43,6 +43,8 @@ mod partition;
 mod peers;
 mod power;
 mod proxies;
+mod proxies_doors;
+mod proxies_silence;
 mod registry_down;
 mod restart;
 mod resume;
