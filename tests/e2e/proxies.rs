@@ -127,13 +127,13 @@ async fn comes_and_goes(make: Make) -> Outcome {
     for _ in 0..2 {
         stage.balancer.reload().await?;
         plain_text_passes(&stage.url).await?;
-        stage.are_answered(20).await?;
+        stage.are_answered(10).await?;
     }
     assert_eq!(before, stage.connections(), "a reload ends none");
     let restarted = Instant::now();
     stage.balancer.stop().await?;
     stage.balancer.start_again().await?;
-    stage.are_answered(20).await?;
+    stage.are_answered(10).await?;
     let restarted = restarted.elapsed();
 
     let checked = stage.judged(&[killed]).await?;
@@ -170,7 +170,7 @@ impl Stage {
             let habits = Habits {
                 room: "tea".to_owned(),
                 pace: if talks {
-                    Pace::Steady(30)
+                    Pace::Steady(10)
                 } else {
                     Pace::Silent
                 },
@@ -186,7 +186,7 @@ impl Stage {
             Listener::start(&url, "bots").await?,
             Listener::start(&url, "bots").await?,
         ];
-        let poster = Poster::start(&url, "bots", ms(20));
+        let poster = Poster::start(&url, "bots", ms(50));
         plain_text_passes(&url).await?;
         let mut stage = Self {
             cluster,
@@ -197,7 +197,7 @@ impl Stage {
             listeners,
             poster,
         };
-        stage.are_answered(20).await?;
+        stage.are_answered(10).await?;
         Ok(stage)
     }
 
@@ -230,7 +230,7 @@ impl Stage {
             self.cluster.nodes[place].again_on_its_ports().await?;
             self.is_back(place).await?;
         }
-        self.are_answered(20).await?;
+        self.are_answered(10).await?;
         Ok(away)
     }
 
