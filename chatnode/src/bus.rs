@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod links;
 pub mod memory;
+pub mod mesh_name;
 pub mod parts;
 pub mod zmq;
 

@@ -1,11 +1,18 @@
 //! The node's configuration: a flag and a variable for each value. The text here is `--help`.
 
-use std::net::{IpAddr, SocketAddr};
+mod parse;
+mod reach;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use registry::endpoint::{Endpoint, InvalidEndpoint};
+use clap::builder::BoolishValueParser;
+use registry::endpoint::{Endpoint, Host};
 use registry::process::{Failure, ListenAddr, LogFormat};
+
+use crate::bus::mesh_name::MeshName;
+pub(crate) use parse::parse_web_origin;
 
 use crate::store::disk::DiskRetention;
 use crate::store::memory::Retention;
@@ -45,6 +52,17 @@ pub struct Config {
     )]
     pub registry: Vec<String>,
 
+    /// The name of the mesh, 1 to 32 letters, digits, '_' or '-'. Nodes of meshes with other names
+    /// are strangers: they are not linked, though one registry lists them or one --peer names
+    /// them. Give each mesh of a network its own.
+    #[arg(
+        long,
+        env = "CHATNODE_MESH",
+        value_name = "NAME",
+        default_value_t = MeshName::default()
+    )]
+    pub mesh: MeshName,
+
     /// Another chatnode's PUB endpoint, linked without any registry; repeat for several. It is
     /// enough that one of two nodes names the other.
     #[arg(
@@ -69,7 +87,7 @@ pub struct Config {
 
     /// The host that others are told to find this node at: a name or an IP address, without a
     /// port. Default: the bound address; bound to a wildcard, the local address of this node's way
-    /// to the registry. What is bound to loopback is told by that address, since its peers are on
+    /// to the first registry or peer that is not on loopback. What is bound to loopback is told by that address, since its peers are on
     /// this machine; behind a proxy or tunnel this is then the name by which clients may ask.
     #[arg(long, env = "CHATNODE_ADVERTISE", value_name = "HOST")]
     pub advertise: Option<String>,
@@ -150,9 +168,11 @@ pub struct Config {
     )]
     pub allow_origin: Vec<String>,
 
-    /// Allow the mesh (PUB, SUB and /mesh/ over HTTP) on addresses other than loopback. Nothing in
-    /// it is encrypted or authenticated: whoever reaches it reads all rooms and can stop the node.
-    #[arg(long, env = "CHATNODE_INSECURE_MESH")]
+    /// Allow the mesh (PUB, SUB and /mesh/ over HTTP) on addresses other than loopback: PUB is then
+    /// on the address of --http. Nothing in it is encrypted or authenticated: whoever reaches it
+    /// reads all rooms and can stop the node. The variable is 1, true, yes or on, or 0, false, no or
+    /// off.
+    #[arg(long, env = "CHATNODE_INSECURE_MESH", value_parser = BoolishValueParser::new())]
     pub insecure_mesh: bool,
 
     /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
@@ -176,6 +196,8 @@ Try it:
   registry &
   chatnode --http 8080 &
   chatnode &                           # a second node on a free port
+On several machines, on a network where every program is trusted, the same on each:
+  chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
 The chapter's static mode, one line for each of three terminals:
   chatnode --http 8080 --pub 5000 --sub 5001 --sub 5002
   chatnode --http 8081 --pub 5001 --sub 5000 --sub 5002
@@ -193,14 +215,16 @@ pub struct Checked {
     pub http_given: bool,
     /// Where PUB listens.
     pub publisher: SocketAddr,
+    /// Whether the mesh may be on other addresses than loopback.
+    pub insecure_mesh: bool,
     /// The registries; none turns discovery off.
-    pub registries: Vec<String>,
-    /// The host that others are told, as it stands in a URL.
-    pub advertise: Option<String>,
+    pub registries: Vec<Endpoint>,
+    /// The host that others are told.
+    pub advertise: Option<Host>,
     /// PUB endpoints of chatnodes.
-    pub peers: Vec<String>,
+    pub peers: Vec<Endpoint>,
     /// PUB endpoints of foreign publishers.
-    pub subs: Vec<String>,
+    pub subs: Vec<Endpoint>,
     /// How much history.
     pub retention: Retention,
     /// Web origins, as browsers write them.
@@ -228,7 +252,7 @@ impl Config {
                 Ok(port) => SocketAddr::new(http.ip(), port),
                 Err(_) => match text.parse::<ListenAddr>() {
                     Ok(addr) => plain(addr.socket_addr()),
-                    Err(why) => return refuse(format!("--pub {text}: {why}")),
+                    Err(why) => return refuse(format!("--pub {text:?}: {why}")),
                 },
             },
         };
@@ -242,38 +266,56 @@ impl Config {
         if !publisher.ip().is_loopback() && !self.insecure_mesh {
             return refuse(format!(
                 "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
-                 loopback; add --insecure-mesh if every program on that network is trusted"
+                 loopback, as with --pub 127.0.0.1:{}; add --insecure-mesh if every program on that \
+                 network is trusted",
+                publisher.port()
+            ));
+        }
+        let overlap = http.ip() == publisher.ip()
+            || http.ip().is_unspecified()
+            || publisher.ip().is_unspecified();
+        if http.port() == publisher.port() && http.port() != 0 && overlap {
+            return refuse(format!(
+                "--pub {publisher}: --http has that port; choose another, or leave --pub out for any \
+                 free one"
             ));
         }
         if let Some(name) = &self.name
             && let Err(why) = name.parse::<crate::replica::names::UserName>()
         {
-            return refuse(format!("--name: {why}"));
+            return refuse(format!("--name {name:?}: {why}"));
         }
-        if self.retain_messages < RETAIN_MESSAGES_MIN || self.retain_bytes < RETAIN_BYTES_MIN {
-            return refuse(format!(
-                "--retain-messages is at least {RETAIN_MESSAGES_MIN} and --retain-bytes at least \
-                 {RETAIN_BYTES_MIN}"
-            ));
+        for (flag, given, least) in [
+            (
+                "--retain-messages",
+                self.retain_messages,
+                RETAIN_MESSAGES_MIN,
+            ),
+            ("--retain-bytes", self.retain_bytes, RETAIN_BYTES_MIN),
+        ] {
+            if given < least {
+                return refuse(format!("{flag} {given}: it is at least {least}"));
+            }
         }
         if let Some(dir) = &self.www
             && !dir.is_dir()
         {
             return refuse(format!("--www {}: no such folder", dir.display()));
         }
-        let advertise = self.advertise.as_deref().map(advertised).transpose()?;
+        let advertise = self.advertise.as_deref().map(parse::advertised);
         let endpoints = |flag: &str, given: &[String], bare_port: bool| {
             given
                 .iter()
-                .map(|text| endpoint(flag, text, bare_port))
+                .map(|text| parse::endpoint(flag, text, bare_port))
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(Checked {
             http,
             http_given: self.http.is_some_and(|addr| addr.socket_addr().port() != 0),
             publisher,
+            insecure_mesh: self.insecure_mesh,
             registries: self.registries()?,
-            advertise,
+            advertise: advertise.transpose()?,
             peers: endpoints("--peer", &self.peer, false)?,
             subs: endpoints("--sub", &self.sub, true)?,
             retention: Retention {
@@ -283,7 +325,7 @@ impl Config {
             allow_origins: self
                 .allow_origin
                 .iter()
-                .map(|text| web_origin("--allow-origin", text))
+                .map(|text| parse::web_origin("--allow-origin", text))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -303,12 +345,14 @@ impl Config {
         }
         if (1..RETAIN_MESSAGES_MIN as u64).contains(&self.data_messages) {
             return refuse(format!(
-                "--data-messages is 0 (no limit) or at least {RETAIN_MESSAGES_MIN}"
+                "--data-messages {}: it is 0 (no limit) or at least {RETAIN_MESSAGES_MIN}",
+                self.data_messages
             ));
         }
         if (1..DATA_BYTES_MIN).contains(&self.data_bytes) {
             return refuse(format!(
-                "--data-bytes is 0 (no limit) or at least {DATA_BYTES_MIN}"
+                "--data-bytes {}: it is 0 (no limit) or at least {DATA_BYTES_MIN}",
+                self.data_bytes
             ));
         }
         Ok(())
@@ -324,14 +368,10 @@ impl Config {
         }
     }
 
-    fn registries(&self) -> Result<Vec<String>, Failure> {
+    fn registries(&self) -> Result<Vec<Endpoint>, Failure> {
         if self.registry.is_empty() {
-            let default = if self.sub.is_empty() {
-                vec![REGISTRY_DEFAULT.to_owned()]
-            } else {
-                vec![]
-            };
-            return Ok(default);
+            let default = self.sub.is_empty().then_some(REGISTRY_DEFAULT);
+            return default.into_iter().map(parse::registry).collect();
         }
         if self.registry.iter().any(|url| url == "none") {
             if self.registry.len() > 1 {
@@ -341,156 +381,10 @@ impl Config {
         }
         self.registry
             .iter()
-            .map(|url| web_origin("--registry", url))
+            .map(|url| parse::registry(url))
             .collect()
     }
 }
 
-/// `tcp://HOST:PORT`, or a port where the chapter writes one.
-fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<String, Failure> {
-    let full = match text.parse::<u16>() {
-        Ok(port) if bare_port => format!("tcp://127.0.0.1:{port}"),
-        _ => text.to_owned(),
-    };
-    let hint = if bare_port {
-        "a port or tcp://HOST:PORT"
-    } else {
-        "tcp://HOST:PORT"
-    };
-    match full.parse::<Endpoint>() {
-        Ok(_) if full.starts_with("tcp://") => Ok(full),
-        Ok(_) => refuse(format!("{flag} {text}: expected {hint}")),
-        Err(why) => refuse(format!("{flag} {text}: {why}; expected {hint}")),
-    }
-}
-
-/// A host that others can be told, as it stands in a URL: IPv6 in brackets.
-fn advertised(text: &str) -> Result<String, Failure> {
-    let ip = text.trim_matches(['[', ']']).parse::<IpAddr>();
-    let endpoint = match ip {
-        Ok(IpAddr::V6(ip)) => format!("tcp://[{ip}]:1"),
-        _ => format!("tcp://{text}:1"),
-    };
-    match endpoint.parse::<Endpoint>() {
-        Ok(endpoint) => Ok(endpoint.host.to_string()),
-        // Only of an address is the rule that it breaks the whole truth.
-        Err(InvalidEndpoint(why)) if ip.is_ok() => refuse(format!("--advertise {text}: {why}")),
-        Err(_) => refuse(format!(
-            "--advertise {text:?}: expected a host name or an IP address that others can reach, \
-             without scheme, port or path"
-        )),
-    }
-}
-
-fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
-    match parse_web_origin(text) {
-        Some(origin) => Ok(origin),
-        None => refuse(format!(
-            "{flag} {text}: expected a URL such as http://127.0.0.1:7171"
-        )),
-    }
-}
-
-/// `http://HOST[:PORT]` or `https://…` and nothing more, as browsers write an origin: in lower
-/// case, without the port that the scheme has anyway.
-pub(crate) fn parse_web_origin(text: &str) -> Option<String> {
-    let url = reqwest::Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    bare.then(|| url.origin().ascii_serialization())
-}
-
-/// Whether an address is one that others cannot be told.
-pub(crate) fn is_wildcard(ip: IpAddr) -> bool {
-    ip.is_unspecified()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser as _;
-
-    fn check(args: &[&str]) -> Result<Checked, String> {
-        Config::try_parse_from(std::iter::once(&"chatnode").chain(args))
-            .map_err(|why| why.to_string())?
-            .check()
-            .map_err(|why| why.to_string())
-    }
-
-    #[test]
-    fn the_defaults_are_loopback_and_the_local_registry() {
-        let checked = check(&[]).unwrap();
-        assert!(checked.http.ip().is_loopback() && checked.publisher.ip().is_loopback());
-        assert_eq!(checked.registries, ["http://127.0.0.1:7171"]);
-    }
-
-    #[test]
-    fn the_advertised_host_stands_as_in_a_url() {
-        for (given, told) in [
-            ("Chat.Example.", "chat.example"),
-            ("10.0.0.7", "10.0.0.7"),
-            ("2001:DB8::1", "[2001:db8::1]"),
-            ("[2001:db8::1]", "[2001:db8::1]"),
-        ] {
-            let checked = check(&["--advertise", given]).unwrap();
-            assert_eq!(checked.advertise.as_deref(), Some(told));
-        }
-        let mapped = check(&["--http", "[::ffff:127.0.0.1]:0"]).unwrap();
-        assert_eq!(mapped.http, "127.0.0.1:0".parse().unwrap());
-    }
-
-    #[test]
-    fn static_mode_is_as_in_the_chapter() {
-        let args = [
-            "--http", "8080", "--pub", "5000", "--sub", "5001", "--sub", "5002",
-        ];
-        let checked = check(&args).unwrap();
-        assert_eq!(checked.publisher, "127.0.0.1:5000".parse().unwrap());
-        assert_eq!(
-            checked.subs,
-            ["tcp://127.0.0.1:5001", "tcp://127.0.0.1:5002"]
-        );
-        assert!(checked.registries.is_empty());
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_one_line() {
-        for (args, word) in [
-            (&["--data-messages", "5000"][..], "--data DIR"),
-            (&["--data", "x", "--data-messages", "5"], "--data-messages"),
-            (&["--data", "x", "--data-bytes", "5"], "--data-bytes"),
-            (&["--pub", "0.0.0.0:5000"], "--insecure-mesh"),
-            (&["--registry", "none", "--registry", "http://a"], "none"),
-            (&["--registry", "ftp://a"], "--registry"),
-            (&["--peer", "5000"], "--peer"),
-            (&["--sub", "ipc:///tmp/x"], "--sub"),
-            (&["--name", "a\u{200B}"], "--name"),
-            (&["--retain-messages", "1"], "--retain-messages"),
-            (&["--www", "/no/such/folder"], "--www"),
-            (&["--allow-origin", "chat.example.com"], "--allow-origin"),
-            (&["--allow-origin", "http://a/b"], "--allow-origin"),
-            (&["--registry", "http://ada:secret@a"], "--registry"),
-            (&["--advertise", ""], "--advertise"),
-            (&["--advertise", "a b"], "--advertise"),
-            (&["--advertise", "a:80"], "--advertise"),
-            (&["--advertise", "http://a"], "--advertise"),
-            (&["--advertise", "a/"], "--advertise"),
-            (&["--advertise", "a\nb"], "--advertise"),
-            (&["--advertise", "0.0.0.0"], "--advertise"),
-            (&["--advertise", "[::]"], "--advertise"),
-            (&["--advertise", "[::1]:80"], "--advertise"),
-        ] {
-            let why = check(args).unwrap_err();
-            assert!(why.contains(word) && !why.contains('\n'), "{args:?}: {why}");
-        }
-        let open = check(&["--http", "0.0.0.0:8080"]).unwrap();
-        assert!(
-            open.publisher.ip().is_loopback(),
-            "HTTP may be open, the mesh stays inside"
-        );
-    }
-}
+mod tests;

@@ -28,12 +28,13 @@ pub mod session;
 pub mod store;
 pub mod websocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use registry::endpoint::Endpoint;
 use registry::process::{self, Failure, STOP_ORDERLY, Tasks};
 use registry::resolver::Resolver;
 use registry::serve;
@@ -88,7 +89,7 @@ struct Ready<'a> {
 /// `Config` for what cannot work as configured, `Runtime` when a critical task died.
 pub fn main(config: &Config) -> Result<(), Failure> {
     let checked = config.check()?;
-    process::init_logging(config.log);
+    process::init_logging(config.log)?;
     let descriptors = process::raise_open_files_limit();
     let stop = process::stop_signal();
     let runtime = process::runtime()?;
@@ -119,6 +120,7 @@ struct Started {
 }
 
 async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<Started, Failure> {
+    let told = checked.told().await?;
     let tasks = Tasks::new();
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let origin = Origin::generate(&mut rng);
@@ -135,20 +137,20 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let (bus, _) = ZmqBus::bind(publisher, origin, tasks.tracker(), tasks.stopping())
         .await
         .context("cannot publish")?;
-    let host = advertised_host(&checked, local).await;
     let me = Identity {
         origin,
         name: config
             .name
             .clone()
             .unwrap_or_else(|| origin.as_str()[..4].to_owned()),
-        http: format!("http://{}", authority(&host, local)),
-        publisher: format!("tcp://{}", authority(&host, published)),
+        http: format!("http://{}:{}", told.http, local.port()),
+        publisher: format!("tcp://{}:{}", told.publisher, published.port()),
     };
-    warn_of_exposure(&checked, config.insecure_mesh);
+    warn_of_exposure(&checked);
+    let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
     tracing::info!(
         node = me.name, %origin, http = me.http, "pub" = me.publisher, descriptors,
-        registries = checked.registries.join(" "), rate_limit = config.rate_limit,
+        mesh = %config.mesh, registries = registries.join(" "), rate_limit = config.rate_limit,
         retain_messages = checked.retention.messages, retain_bytes = checked.retention.bytes,
         "starting"
     );
@@ -162,7 +164,7 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
     let (hub, sockets, commands) =
         Hub::new(parts, tasks.clone()).context("cannot watch clients")?;
-    let membership = Membership::start(&checked.registries, &me, &tasks)?;
+    let membership = Membership::start(&registries, &me, &config.mesh, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
         None => me.http.clone(),
@@ -248,9 +250,9 @@ fn parts(
         replica.restore(now, loaded);
         disk
     });
-    let fixed = |endpoint: &String, speech| Target {
+    let fixed = |endpoint: &Endpoint, speech| Target {
         origin: None,
-        endpoint: endpoint.clone(),
+        endpoint: endpoint.to_string(),
         http: String::new(),
         speech,
     };
@@ -271,7 +273,7 @@ fn parts(
         settings: Settings {
             rate_limit: config.rate_limit,
             publish_plain: !checked.subs.is_empty(),
-            peers: checked.peers.clone(),
+            peers: checked.peers.iter().map(ToString::to_string).collect(),
             clients_max,
         },
         replica,
@@ -365,40 +367,6 @@ fn http_client() -> anyhow::Result<reqwest::Client> {
         .context("cannot make an HTTP client")
 }
 
-/// The host that others are told.
-async fn advertised_host(checked: &Checked, local: SocketAddr) -> String {
-    if let Some(host) = &checked.advertise {
-        return host.clone();
-    }
-    if !config::is_wildcard(local.ip()) {
-        return bracketed(local.ip());
-    }
-    for registry in &checked.registries {
-        if let Some(ip) = membership::local_address_towards(registry).await {
-            return bracketed(ip);
-        }
-    }
-    "127.0.0.1".to_owned()
-}
-
-fn bracketed(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    }
-}
-
-/// Host and port of an endpoint: the advertised host, unless it is bound to loopback. Who reaches
-/// it there is on this machine, and what peers ask by HTTP must not go round by a proxy.
-fn authority(host: &str, bound: SocketAddr) -> String {
-    let loopback_only = bound.ip().is_loopback() && !config::is_wildcard(bound.ip());
-    if loopback_only {
-        bound.to_string()
-    } else {
-        format!("{host}:{}", bound.port())
-    }
-}
-
 fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
     let mend = match why.kind() {
         std::io::ErrorKind::PermissionDenied => "choose a port of 1024 or above".to_owned(),
@@ -413,14 +381,14 @@ fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
     Failure::Config(format!("{flag} {addr}: {why}; {mend}"))
 }
 
-fn warn_of_exposure(checked: &Checked, insecure_mesh: bool) {
+fn warn_of_exposure(checked: &Checked) {
     if !checked.publisher.ip().is_loopback() {
         tracing::warn!(
             "pub" = %checked.publisher,
             "the mesh is not encrypted or authenticated: whoever reaches it reads all rooms, and \
              can stop this node with a few bytes"
         );
-    } else if insecure_mesh {
+    } else if checked.insecure_mesh {
         tracing::warn!("--insecure-mesh: /mesh/ answers whoever reaches the HTTP port");
     }
 }

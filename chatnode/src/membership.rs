@@ -11,21 +11,22 @@
 mod talk;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, NODES_MAX, Node, Registration, check_endpoint};
 use registry::client::{Client, ClientError};
 use registry::process::Tasks;
-use registry::resolver::Resolver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::mesh_name::{MESH_NAME_DEFAULT, MeshName};
 use crate::replica::Identity;
 use crate::replica::names::Origin;
 
+/// The name under which a node says of which mesh it is.
+const META_MESH: &str = "mesh";
 /// How long leaving may take, all registries together.
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 
@@ -81,7 +82,12 @@ impl Membership {
     ///
     /// # Errors
     /// When a URL cannot be that of a registry, or `me` cannot be registered anywhere.
-    pub fn start(registries: &[String], me: &Identity, tasks: &Tasks) -> anyhow::Result<Self> {
+    pub fn start(
+        registries: &[String],
+        me: &Identity,
+        mesh: &MeshName,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
         let mut clients: Vec<Client> = Vec::new();
         for url in registries {
             let client = Client::new(url)?;
@@ -89,7 +95,7 @@ impl Membership {
                 clients.push(client);
             }
         }
-        let said = registration(me);
+        let said = registration(me, mesh);
         said.check()?;
         let urls = clients
             .iter()
@@ -99,7 +105,8 @@ impl Membership {
         let leaving = tasks.stopping().child_token();
         let talks = TaskTracker::new();
         for (index, client) in clients.into_iter().enumerate() {
-            let talk = talk::Talk::new(client, me.origin, said.clone(), Arc::clone(&board), index);
+            let (said, board) = (said.clone(), Arc::clone(&board));
+            let talk = talk::Talk::new(client, me.origin, mesh.clone(), said, board, index);
             tasks.spawn(talks.track_future(talk.run(leaving.clone())));
         }
         talks.close();
@@ -124,7 +131,7 @@ impl Membership {
 }
 
 /// What this node tells a registry.
-fn registration(me: &Identity) -> Registration {
+fn registration(me: &Identity, mesh: &MeshName) -> Registration {
     let endpoints = [
         (ENDPOINT_PUB.to_owned(), me.publisher.clone()),
         (ENDPOINT_HTTP.to_owned(), me.http.clone()),
@@ -132,7 +139,7 @@ fn registration(me: &Identity) -> Registration {
     Registration {
         name: me.name.clone(),
         endpoints: endpoints.into(),
-        meta: BTreeMap::new(),
+        meta: BTreeMap::from([(META_MESH.to_owned(), mesh.to_string())]),
     }
 }
 
@@ -215,9 +222,10 @@ fn merge(urls: &[String], seen: &[Seen]) -> View {
     }
 }
 
-/// The nodes of a list that can be peers of `me`: their ids are origins, and their endpoints may
-/// be dialled. Others are left out; other programs may be registered too.
-fn peers(nodes: &[Node], me: Origin) -> BTreeMap<Origin, Listed> {
+/// The nodes of a list that can be peers of `me`: they are of its mesh, their ids are origins, and
+/// their endpoints may be dialled. Others are left out; other programs may be registered too. One
+/// that names no mesh is of the one without a name of its own.
+fn peers(nodes: &[Node], me: Origin, mesh: &MeshName) -> BTreeMap<Origin, Listed> {
     let endpoint = |node: &Node, name: &str| {
         check_endpoint(name, node.endpoints.get(name)?)
             .ok()
@@ -225,6 +233,13 @@ fn peers(nodes: &[Node], me: Origin) -> BTreeMap<Origin, Listed> {
     };
     let peer = |node: &Node| {
         let origin: Origin = node.id.parse().ok().filter(|origin| *origin != me)?;
+        let its = node
+            .meta
+            .get(META_MESH)
+            .map_or(MESH_NAME_DEFAULT, String::as_str);
+        if its != mesh.as_str() {
+            return None;
+        }
         let listed = Listed {
             name: shown(&node.name).unwrap_or_else(|| node.id.clone()),
             publisher: endpoint(node, ENDPOINT_PUB)?,
@@ -240,31 +255,6 @@ fn shown(name: &str) -> Option<String> {
     name.parse::<crate::replica::names::UserName>()
         .ok()
         .map(|name| name.to_string())
-}
-
-/// The local address of connections to this registry, which is where others on its network reach
-/// this host. Sends nothing. `None` when the URL is none, or there is no way there.
-pub async fn local_address_towards(registry_url: &str) -> Option<IpAddr> {
-    let url = reqwest::Url::parse(registry_url).ok()?;
-    let port = url.port_or_known_default()?;
-    let addrs = Resolver::system().addresses(url.host_str()?).await.ok()?;
-    for ip in addrs.iter() {
-        let remote = (*ip, port);
-        let any: IpAddr = match ip {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let Ok(socket) = tokio::net::UdpSocket::bind((any, 0)).await else {
-            continue;
-        };
-        if socket.connect(remote).await.is_ok()
-            && let Ok(local) = socket.local_addr()
-            && !local.ip().is_unspecified()
-        {
-            return Some(local.ip());
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ struct Ready {
 /// # Errors
 /// `Config` when the address cannot be bound, `Runtime` when a critical task died.
 pub fn main(config: &Config) -> Result<(), Failure> {
-    process::init_logging(config.log);
+    process::init_logging(config.log)?;
     let open_files = process::raise_open_files_limit();
     let stop = process::stop_signal();
     let runtime = process::runtime()?;

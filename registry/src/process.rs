@@ -48,9 +48,19 @@ const LOG_DEFAULT: &str = "info,zeromq=error";
 
 /// Starts logging to stderr. `RUST_LOG` chooses what; the default is `info`. A second call in one
 /// process changes nothing, and without [`run`] there is no log.
-pub fn init_logging(format: LogFormat) {
-    let Some(log) = LOG.get() else { return };
+///
+/// # Errors
+/// `Config` when `RUST_LOG` cannot be read.
+pub fn init_logging(format: LogFormat) -> Result<(), Failure> {
+    let Some(log) = LOG.get() else { return Ok(()) };
     log.set_format(format);
+    // Of a variable that is not set this makes no error; the next line does.
+    if let Err(why) = EnvFilter::builder().from_env() {
+        return Err(Failure::Config(format!(
+            "variable RUST_LOG: {why}; it is a level (error, warn, info, debug, trace) or a list \
+             such as info,chatnode=debug"
+        )));
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -64,6 +74,7 @@ pub fn init_logging(format: LogFormat) {
     if started.is_err() {
         tracing::debug!("logging was already on");
     }
+    Ok(())
 }
 
 /// Lines of the log that were dropped since the start, because nothing took them.
@@ -130,6 +141,7 @@ pub fn run<C: clap::Parser>(program: impl FnOnce(&C) -> Result<(), Failure>) -> 
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(why)) => {
+            let why = usage::with_variable::<C>(&why);
             log.push(format!("{name}: {why}\n").as_bytes());
             ExitCode::from(2)
         }

@@ -12,7 +12,9 @@ use registry::api::{Listing, Registered, Registration};
 use registry::client::Listed as Answer;
 use tokio::time::Instant;
 
-use super::{Board, CancellationToken, Client, ClientError, LEAVE_MAX, Origin, Seen, State, peers};
+use super::{
+    Board, CancellationToken, Client, ClientError, LEAVE_MAX, MeshName, Origin, Seen, State, peers,
+};
 
 /// How long a long poll asks to wait: proxies end requests at half a minute and more.
 const WAIT: Duration = Duration::from_secs(25);
@@ -45,6 +47,7 @@ type Pending<T> = Option<Pin<Box<dyn Future<Output = Result<T, ClientError>> + S
 pub(super) struct Talk {
     client: Client,
     me: Origin,
+    mesh: MeshName,
     said: Registration,
     board: Arc<Board>,
     index: usize,
@@ -80,6 +83,7 @@ impl Talk {
     pub(super) fn new(
         client: Client,
         me: Origin,
+        mesh: MeshName,
         said: Registration,
         board: Arc<Board>,
         index: usize,
@@ -88,6 +92,7 @@ impl Talk {
         Self {
             client,
             me,
+            mesh,
             said,
             board,
             index,
@@ -232,7 +237,7 @@ impl Talk {
                 };
                 self.list_at = self.list_sent + self.pause().max(pause);
                 self.register_again(&listing);
-                self.seen.members = peers(&listing.nodes, self.me);
+                self.seen.members = peers(&listing.nodes, self.me, &self.mesh);
                 self.has_listed = true;
                 self.up();
                 self.tell();

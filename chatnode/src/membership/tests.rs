@@ -74,7 +74,7 @@ struct TestNode {
 impl TestNode {
     fn start(number: u16, registries: &[String]) -> Self {
         let (me, tasks) = (identity(number), Tasks::new());
-        let membership = Membership::start(registries, &me, &tasks).unwrap();
+        let membership = Membership::start(registries, &me, &MeshName::default(), &tasks).unwrap();
         Self {
             me,
             views: membership.views(),
@@ -244,8 +244,8 @@ async fn two_nodes_that_claim_one_endpoint_do_not_race() {
             ..identity(1)
         },
     );
-    let _one = Membership::start(&urls, &one, &tasks).unwrap();
-    let _two = Membership::start(&urls, &two, &tasks).unwrap();
+    let _one = Membership::start(&urls, &one, &MeshName::default(), &tasks).unwrap();
+    let _two = Membership::start(&urls, &two, &MeshName::default(), &tasks).unwrap();
     let client = Client::new(&registry.url()).unwrap();
     let (mut token, begun) = (None, Instant::now());
     for _ in 0..6 {
@@ -387,26 +387,11 @@ async fn where_long_polls_are_cut_plain_ones_do() {
 }
 
 #[tokio::test]
-async fn the_address_towards_a_registry_is_one_of_this_host() {
-    let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-    assert_eq!(
-        local_address_towards("http://127.0.0.1:7171").await,
-        Some(loopback)
-    );
-    assert_eq!(
-        local_address_towards("http://localhost:7171")
-            .await
-            .map(|ip| ip.is_loopback()),
-        Some(true)
-    );
-    assert_eq!(local_address_towards("nonsense").await, None);
-}
-
-#[tokio::test]
 async fn a_url_that_is_none_is_refused_and_no_registry_is_fine() {
     let tasks = Tasks::new();
-    assert!(Membership::start(&["ftp://a".to_owned()], &identity(1), &tasks).is_err());
-    let none = Membership::start(&[], &identity(1), &tasks).unwrap();
+    let (me, mesh) = (identity(1), MeshName::default());
+    assert!(Membership::start(&["ftp://a".to_owned()], &me, &mesh, &tasks).is_err());
+    let none = Membership::start(&[], &me, &mesh, &tasks).unwrap();
     assert!(none.views().borrow().is_settled());
     none.leave().await;
 }
