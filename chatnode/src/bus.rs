@@ -5,6 +5,7 @@
 //! frame means is [`frame`]'s. A bus may lose, and says nothing when it does: truth is in the
 //! numbers of the log, never in the socket.
 
+pub mod fault;
 pub mod frame;
 pub mod links;
 pub mod memory;
@@ -19,9 +20,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use self::fault::Fault;
+use self::mesh_name::MeshName;
 use crate::replica::names::Origin;
 
-/// What a frame is about; the first part of the message on the wire.
+/// What a frame is about; the first part of the message on the wire, as it is in the mesh without a
+/// name of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// `m1.log`: entries.
@@ -54,7 +58,9 @@ pub enum BusEvent {
     /// The link's socket is connected and subscribed. Who is there, its first beat tells.
     Connected(LinkId),
     /// The link could not connect, or it ended. It is gone; nothing more comes from it.
-    Closed(LinkId, String),
+    Closed(LinkId, Fault),
+    /// A node of another mesh publishes there.
+    Stranger(LinkId, MeshName),
     /// A frame came. The body is a copy of its own: it may be kept.
     Frame(LinkId, Topic, Bytes),
     /// A foreign publisher said this.
@@ -67,6 +73,7 @@ impl BusEvent {
         match self {
             Self::Connected(link)
             | Self::Closed(link, _)
+            | Self::Stranger(link, _)
             | Self::Frame(link, ..)
             | Self::Plain(link, _) => *link,
         }

@@ -14,6 +14,7 @@ mod drain;
 mod effects;
 pub(crate) mod events;
 pub(crate) mod fetches;
+mod hello;
 pub(crate) mod mesh;
 pub(crate) mod turn;
 
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch}
 
 use self::clock::Clock;
 use crate::bus::links::Links;
+use crate::bus::mesh_name::MeshName;
 use crate::bus::{LinkId, Speech, Topic};
 use crate::fanout::{ConnId, Fanout};
 use crate::membership::View;
@@ -57,6 +59,8 @@ pub struct Settings {
     pub rate_limit: u32,
     /// Whether the chapter's plain form is published too (static mode).
     pub publish_plain: bool,
+    /// Of which mesh this node is.
+    pub mesh: MeshName,
     /// Endpoints given by hand: joining waits for them.
     pub peers: Vec<String>,
     /// WebSockets and event streams at once; further ones are refused.

@@ -134,9 +134,15 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let published = publisher
         .local_addr()
         .context("the PUB listener has no address")?;
-    let (bus, _) = ZmqBus::bind(publisher, origin, tasks.tracker(), tasks.stopping())
-        .await
-        .context("cannot publish")?;
+    let (bus, _) = ZmqBus::bind(
+        publisher,
+        origin,
+        &config.mesh,
+        tasks.tracker(),
+        tasks.stopping(),
+    )
+    .await
+    .context("cannot publish")?;
     let me = Identity {
         origin,
         name: config
@@ -273,6 +279,7 @@ fn parts(
         settings: Settings {
             rate_limit: config.rate_limit,
             publish_plain: !checked.subs.is_empty(),
+            mesh: config.mesh.clone(),
             peers: checked.peers.iter().map(ToString::to_string).collect(),
             clients_max,
         },

@@ -48,6 +48,8 @@ pub struct RegistryStatus {
     pub url: String,
     /// `up`, `down`, or `unknown` as long as it has neither listed anything nor failed.
     pub state: &'static str,
+    /// What is wrong; empty if nothing is.
+    pub error: String,
 }
 
 /// What all registries together say.
@@ -166,6 +168,8 @@ impl State {
 #[derive(Debug, Clone, Default)]
 struct Seen {
     state: State,
+    /// What is wrong; empty if nothing is.
+    error: String,
     members: BTreeMap<Origin, Listed>,
 }
 
@@ -215,6 +219,7 @@ fn merge(urls: &[String], seen: &[Seen]) -> View {
     let status = |(url, seen): (&String, &Seen)| RegistryStatus {
         url: url.clone(),
         state: seen.state.as_str(),
+        error: seen.error.clone(),
     };
     View {
         members,

@@ -229,7 +229,9 @@ async fn the_door_of_the_nodes_takes_no_nonsense() -> Outcome {
     let node = &cluster.nodes[0];
     let (http, url) = (http()?, |path: &str| format!("{}/mesh/{path}", node.http));
     let hello = |origin: &str, publishes: &str| {
-        let body = json!({ "origin": origin, "pub": publishes, "http": "http://127.0.0.1:9" });
+        let mut body = json!({ "origin": origin, "pub": publishes, "http": "http://127.0.0.1:9" });
+        body["to"] = node.origin.as_str().into();
+        body["mesh"] = "main".into();
         http.post(url("hello")).json(&body)
     };
     let most = u64::MAX;

@@ -171,6 +171,7 @@ async fn help_names_every_flag_and_variable() -> Outcome {
                 "--http",
                 "--pub",
                 "--registry",
+                "--mesh",
                 "--peer",
                 "--sub",
                 "--advertise",

@@ -138,3 +138,15 @@ test('what is no answer of a node is none, and what it says is made harmless', (
   assert.equal(Array.from(label('x'.repeat(500))).length, 40);
   assert.equal(readAnswer(body(A, Array.from({ length: 5000 }, () => B))).links.length, 256);
 });
+
+test('whom a node does not hear is told with the whole reason, and nobody of whom all is well', () => {
+  const error = `no way there: ${'x'.repeat(200)}`;
+  const refused = row(B, { state: 'dialing', reason: 'refused', error });
+  const byHand = row(null, { state: 'dialing', pub: 'tcp://127.0.0.1:9', name: '', reason: 'timed_out', error: 'timed out' });
+  const world = told(newWorld(urlOf(A)), START, body(A, [refused, byHand, C]), body(C, [A]));
+  assert.deepEqual(picture(world, START).lacking, [
+    { node: 'aaaa', peer: 'bbbb', at: 'tcp://127.0.0.1:5098', error },
+    { node: 'aaaa', peer: '', at: 'tcp://127.0.0.1:9', error: 'timed out' },
+  ]);
+  assert.deepEqual(picture(three(), START).lacking, []);
+});

@@ -6,6 +6,7 @@
 /** A node speaks of so many links, registries and spans at the most; what is beyond is not looked at. */
 const ROWS_MAX = 256;
 const LABEL_MAX = 40;
+const SENTENCE_MAX = 300;
 const LINK_STATES = ['up', 'silent', 'dialing'];
 // Control, format and blank-looking characters have no place in a label.
 const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
@@ -25,7 +26,8 @@ const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
  * @property {number | null} beatAge milliseconds @property {number | null} lag milliseconds
  * @property {boolean} hearsUs whether the other says that it hears this node
  * @property {number} received @property {number} gaps @property {number} repaired @property {number} lost
- * @property {string} error
+ * @property {string} reason why it is not heard or does not hear this node, in a word; empty when all is well
+ * @property {string} error the same in a sentence
  */
 
 /**
@@ -42,13 +44,14 @@ const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
 
 /**
  * @param {unknown} value
+ * @param {number} [max]
  * @returns {string} fit to be shown: one line, not long, nothing invisible
  */
-export function label(value) {
+export function label(value, max = LABEL_MAX) {
   if (typeof value !== 'string') return '';
   const clean = value.replace(NOT_IN_LABELS, '').replace(/\s+/g, ' ').trim();
   const letters = Array.from(clean);
-  return letters.length > LABEL_MAX ? `${letters.slice(0, LABEL_MAX - 1).join('')}…` : clean;
+  return letters.length > max ? `${letters.slice(0, max - 1).join('')}…` : clean;
 }
 
 /**
@@ -108,7 +111,8 @@ function readRow(row) {
     gaps: count(row.gaps),
     repaired: count(row.repaired),
     lost: count(row.lost),
-    error: label(row.error),
+    reason: label(row.reason),
+    error: label(row.error, SENTENCE_MAX),
   };
 }
 

@@ -3,7 +3,7 @@ import { setText } from '../dom.js';
 import { readAnswer } from './answer.js';
 import { addresses, mark, newWorld, picture, takeAnswer, takeFailure } from './model.js';
 import { Poll, TIMEOUT_MS } from './poll.js';
-import { drawDetails, drawEvents, drawMatrix, drawNodes, drawRegistries } from './table.js';
+import { drawDetails, drawEvents, drawLacking, drawMatrix, drawNodes, drawRegistries } from './table.js';
 import { announcement, compare, newTimeline } from './timeline.js';
 import { View } from './view.js';
 import { summary } from './words.js';
@@ -74,6 +74,8 @@ function draw(now) {
   drawMatrix(find('matrix'), shown);
   drawDetails(find('details'), shown, chosen);
   drawRegistries(find('registries'), shown);
+  drawLacking(find('lacking'), shown);
+  find('lacking-section').hidden = shown.lacking.length === 0;
   drawEvents(find('events'), timeline);
   setText(find('summary'), summary(shown));
   find('summary').dataset.state = stateOf(shown);

@@ -71,6 +71,7 @@ const RATE_MS = 5_000;
  * @property {MeshNode[]} nodes in the order of their places
  * @property {Link[]} links both directions of each two that live
  * @property {{url: string, up: string[], down: string[]}[]} registries and which nodes say so
+ * @property {{node: string, peer: string, at: string, error: string}[]} lacking whom which node does not hear, and why
  * @property {boolean} blind whether no node answers
  * @property {boolean} orphan whether the node that served the page is gone, and others answer
  */
@@ -264,7 +265,7 @@ export function picture(world, now) {
     };
   });
   const orphan = rows.size > 0 && world.failing.has(world.home);
-  return { nodes, links: linksOf(world, nodes, rows), registries: registriesOf(nodes), blind: rows.size === 0, orphan };
+  return { nodes, links: linksOf(world, nodes, rows), registries: registriesOf(nodes), lacking: lackingOf(nodes), blind: rows.size === 0, orphan };
 }
 
 /**
@@ -339,6 +340,16 @@ function rate(it, counter) {
   if (!first || !last || last.at - first.at < 500) return null;
   const grown = /** @type {number} */ (counter(last.answer)) - /** @type {number} */ (counter(first.answer));
   return Math.max(0, grown) / ((last.at - first.at) / 1000);
+}
+
+/**
+ * @param {MeshNode[]} nodes
+ * @returns {Picture['lacking']}
+ */
+function lackingOf(nodes) {
+  return nodes.flatMap((node) => (node.answer?.links ?? [])
+    .filter((row) => row.reason !== '')
+    .map((row) => ({ node: node.name, peer: row.name || row.origin || '', at: row.pub, error: row.error })));
 }
 
 /**

@@ -203,6 +203,22 @@ export function drawRegistries(list, picture) {
 }
 
 /**
+ * Whom which node does not hear, and why.
+ * @param {HTMLElement} list
+ * @param {Picture} picture
+ */
+export function drawLacking(list, picture) {
+  const items = children(list, 'li', picture.lacking.length);
+  picture.lacking.forEach((row, place) => {
+    const [node, words, peer, why] = children(items[place], 'bdi', 4);
+    setText(node, row.node);
+    setText(words, ' and ');
+    setText(peer, row.peer === '' ? row.at : `${row.peer} at ${row.at}`);
+    setText(why, `: ${row.error}`);
+  });
+}
+
+/**
  * Puts new events on top; events do not change.
  * @param {HTMLElement} list
  * @param {import('./timeline.js').Timeline} timeline

@@ -12,6 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 mod peer;
+mod reasons;
 mod types;
 
 #[cfg(test)]
@@ -22,12 +23,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 
+use super::fault::{Fault, Why};
 use super::frame::Beat;
 use super::{LinkId, Speech};
 use crate::replica::names::Origin;
 pub use types::{Counters, Effect, LinkState, LinkStatus, LinksOptions, Target};
 
-use peer::{Key, Pace, Peer, State, place};
+use peer::{Key, Pace, Peer, State, is_loopback, place};
 
 /// How often [`Links::tick`] wants to be called.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -53,6 +55,8 @@ pub const ENDPOINT_LEN_MAX: usize = 255;
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
 pub const BEHIND_MAX: Duration = Duration::from_secs(5);
+/// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
+pub const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
 pub const STALL_MIN: Duration = crate::replica::clock::STALL_MIN;
 
@@ -61,6 +65,8 @@ pub const STALL_MIN: Duration = crate::replica::clock::STALL_MIN;
 pub struct Links {
     me: Origin,
     own: BTreeSet<String>,
+    /// Whether other nodes find this one on other machines too.
+    beyond: bool,
     peers: BTreeMap<Key, Peer>,
     links: BTreeMap<LinkId, Key>,
     up: BTreeMap<Origin, LinkId>,
@@ -76,6 +82,7 @@ impl Links {
         let mut links = Self {
             me: options.me,
             own: options.own.iter().map(|endpoint| place(endpoint)).collect(),
+            beyond: options.own.first().is_some_and(|own| !is_loopback(own)),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             up: BTreeMap::new(),
@@ -106,7 +113,7 @@ impl Links {
         let mut out = Vec::new();
         let targets: BTreeMap<Key, Target> = targets
             .into_iter()
-            .filter(|target| self.admits(target))
+            .filter(|target| self.may_be_listed(target))
             .map(|target| (Key::of(&target), target))
             .collect();
         let claimed: BTreeSet<String> = targets.values().map(|t| place(&t.endpoint)).collect();
@@ -215,14 +222,14 @@ impl Links {
     }
 
     /// The bus has lost this link, or could not connect it.
-    pub fn closed(&mut self, now: Duration, link: LinkId, reason: &str) -> Vec<Effect> {
+    pub fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
         };
         self.end(&key, now, &mut out);
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.error = reason.chars().take(ENDPOINT_LEN_MAX).collect();
+            peer.fault = Some(fault);
         }
         self.forget(now);
         self.dial_due(now, &mut out);
@@ -251,7 +258,11 @@ impl Links {
         if misdirected || heard_elsewhere || beat.origin == self.me {
             if misdirected {
                 self.counters.misdirected += 1;
-                peer.error = format!("{} was there instead", beat.origin);
+                let text = match expected {
+                    Some(expected) => format!("{} is there, not {expected}", beat.origin),
+                    None => format!("{} is there", beat.origin),
+                };
+                peer.fault = Some(Fault::new(Why::OtherNode, text));
             } else {
                 // Remembered, so that the endpoint rests while its node is heard otherwise.
                 self.counters.redundant += 1;
@@ -268,7 +279,8 @@ impl Links {
             _ => Pace::first(now, beat.ts),
         };
         if pace.behind > BEHIND_MAX {
-            peer.error = "behind".into();
+            let text = "what came from there was ever older, and is fetched instead";
+            peer.fault = Some(Fault::new(Why::Behind, text));
             self.counters.behind += 1;
             self.end(&key, now, &mut out);
             out.push(Effect::HangUp { link });
@@ -287,6 +299,8 @@ impl Links {
             heard: now,
         };
         peer.failures = 0;
+        peer.fault = None;
+        peer.lacked = None;
         peer.origin = Some(beat.origin);
         peer.name.clone_from(&beat.name);
         peer.http.clone_from(&beat.http);
@@ -311,12 +325,15 @@ impl Links {
         for key in late {
             let peer = self.peers.get_mut(&key).expect("the keys are the table's");
             let Some(link) = peer.link() else { continue };
-            if !matches!(peer.state, State::Dialing { .. }) {
+            if matches!(peer.state, State::Dialing { .. }) {
+                peer.fault = Some(Fault::new(Why::TimedOut, "timed out: no answer from there"));
+            } else {
                 let origin = match peer.state {
                     State::Up { origin, .. } => Some(origin),
                     _ => None,
                 };
-                peer.error = "silent".into();
+                let text = "silent: connected, and no beat for three seconds";
+                peer.fault = Some(Fault::new(Why::Silent, text));
                 self.counters.silent += 1;
                 out.push(Effect::Silent { link, origin });
             }
@@ -325,6 +342,7 @@ impl Links {
         }
         self.forget(now);
         self.dial_due(now, &mut out);
+        self.tell_unlinked(now, &mut out);
         out
     }
 
@@ -354,17 +372,6 @@ impl Links {
         self.counters
     }
 
-    /// All peers, for people; without those that are heard by another way.
-    pub fn status(&self, now: Duration) -> Vec<LinkStatus> {
-        let in_use = self.endpoints_in_use();
-        let shown = |peer: &&Peer| peer.link().is_some() || !self.rests(peer, &in_use);
-        self.peers
-            .values()
-            .filter(shown)
-            .map(|peer| peer.status(now))
-            .collect()
-    }
-
     /// Whether this may be a peer at all.
     fn admits(&mut self, target: &Target) -> bool {
         if target.endpoint.len() > ENDPOINT_LEN_MAX {
@@ -381,6 +388,14 @@ impl Links {
         peer.origin.is_some_and(heard)
             || self.own.contains(&place(&peer.endpoint))
             || in_use.contains(&place(&peer.endpoint))
+    }
+
+    /// Whether a registry may list this: also somebody else at an endpoint of this node's own, which
+    /// is never dialled, and said.
+    fn may_be_listed(&mut self, target: &Target) -> bool {
+        let other = target.origin.is_some_and(|origin| origin != self.me);
+        let own = target.endpoint.len() <= ENDPOINT_LEN_MAX && other;
+        own || self.admits(target)
     }
 
     fn endpoints_in_use(&self) -> BTreeSet<String> {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::parts::{from_parts, from_plain, to_parts, to_plain};
+use super::fault::{Fault, Why};
+use super::parts::{Heard, Topics, from_plain, to_plain};
 use super::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::replica::names::Origin;
 
@@ -127,10 +128,14 @@ impl MemoryBus {
 
 impl Bus for MemoryBus {
     fn publish(&mut self, topic: Topic, body: Bytes) {
-        let parts = to_parts(topic, body);
-        self.send(Speech::Mesh, |link, me| match from_parts(&parts)? {
-            (Topic::Ack(origin), _) if origin != me => None,
-            (topic, frame) => Some(BusEvent::Frame(link, topic, frame)),
+        let topics = Topics::default();
+        let parts = topics.to_parts(topic, body);
+        self.send(Speech::Mesh, |link, me| {
+            match topics.from_parts(&parts)? {
+                Heard::Frame(Topic::Ack(origin), _) if origin != me => None,
+                Heard::Frame(topic, frame) => Some(BusEvent::Frame(link, topic, frame)),
+                Heard::Stranger(mesh) => Some(BusEvent::Stranger(link, mesh)),
+            }
         });
     }
 
@@ -154,7 +159,8 @@ impl Bus for MemoryBus {
             node.links.insert(link, (endpoint.into(), speech));
             node.push(BusEvent::Connected(link));
         } else {
-            node.push(BusEvent::Closed(link, "nobody can be reached there".into()));
+            let fault = Fault::new(Why::Refused, "nobody can be reached there");
+            node.push(BusEvent::Closed(link, fault));
         }
     }
 
@@ -191,7 +197,7 @@ impl Drop for MemoryBus {
                 .map(|(id, _)| id)
                 .collect();
             for link in ended {
-                node.push(BusEvent::Closed(link, "the connection ended".into()));
+                node.push(BusEvent::Closed(link, Fault::ended()));
             }
         }
     }

@@ -49,7 +49,7 @@ pub(super) async fn connected(bus: &mut impl Bus, link: LinkId) {
 pub(super) async fn closed(bus: &mut impl Bus, link: LinkId) -> String {
     loop {
         match next(bus).await {
-            BusEvent::Closed(got, reason) if got == link => return reason,
+            BusEvent::Closed(got, reason) if got == link => return reason.text,
             BusEvent::Frame(..) | BusEvent::Plain(..) => {}
             other => panic!("{other:?} instead of an end"),
         }

@@ -37,22 +37,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use zeromq::{
     PubSocket, Socket as _, SocketEvent, SocketOptions, SocketRecv as _, SocketSend as _,
-    SubSocket, ZmqMessage,
+    SubSocket, ZmqError, ZmqMessage,
 };
 
+use super::fault::{Fault, Why};
 use super::frame::FRAME_LEN_MAX;
-use super::parts::{PLAIN_TOPIC, from_parts, from_plain, to_parts, to_plain};
+use super::mesh_name::MeshName;
+use super::parts::{Heard, PLAIN_TOPIC, Topics, from_plain, to_plain};
 use super::{Bus, BusEvent, LinkId, Speech, Topic};
 use crate::replica::names::Origin;
 use door::Door;
 
 /// A dial gives up after this time, handshake included. A refused port is tried again within it.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Why a dial failed is asked for so long.
+const PROBE_MAX: Duration = Duration::from_millis(500);
 /// News that wait for the node. When full, links wait, stop reading, and TCP pushes back.
 pub const EVENTS_MAX: usize = 256;
 /// After so many frames published in a row, [`ZmqBus::event`] lets the crate send some.
@@ -93,12 +98,13 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 pub enum BindError {
     /// The listener was not accepted.
     #[error("cannot publish on this listener")]
-    Zmq(#[from] zeromq::ZmqError),
+    Zmq(#[from] ZmqError),
 }
 
 /// The bus over ZeroMQ. Make, use and drop it on one current-thread runtime.
 pub struct ZmqBus {
     me: Origin,
+    topics: Topics,
     publisher: PubSocket,
     door: Door,
     tasks: TaskTracker,
@@ -112,14 +118,15 @@ pub struct ZmqBus {
 }
 
 impl ZmqBus {
-    /// Publishes on this listener, which [`listen`] has made, and returns the endpoint too. Links
-    /// run as `tasks` until hung up or until `stop`.
+    /// Publishes for this mesh on this listener, which [`listen`] has made, and returns the endpoint
+    /// too. Links run as `tasks` until hung up or until `stop`.
     ///
     /// # Errors
     /// The listener has no address or cannot be used by the runtime.
     pub async fn bind(
         listener: TcpListener,
         me: Origin,
+        mesh: &MeshName,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<(Self, String), BindError> {
@@ -129,6 +136,7 @@ impl ZmqBus {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let bus = Self {
             me,
+            topics: Topics::of(mesh),
             publisher,
             door,
             tasks,
@@ -161,7 +169,7 @@ impl Bus for ZmqBus {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if let Ok(message) = to_parts(topic, body).to_vec().try_into() {
+        if let Ok(message) = self.topics.to_parts(topic, body).to_vec().try_into() {
             self.send(message);
         }
     }
@@ -175,6 +183,7 @@ impl Bus for ZmqBus {
         let hearing = Hearing {
             link,
             me: self.me,
+            topics: self.topics.clone(),
             speech,
             sender: self.sender.clone(),
             refused: Arc::clone(&self.refused),
@@ -272,6 +281,7 @@ async fn flush(mut publisher: PubSocket) {
 struct Hearing {
     link: LinkId,
     me: Origin,
+    topics: Topics,
     speech: Speech,
     sender: mpsc::Sender<BusEvent>,
     refused: Arc<AtomicU64>,
@@ -280,18 +290,19 @@ struct Hearing {
 impl Hearing {
     /// Hears until the connection ends. Dropped when the link is hung up.
     async fn run(self, endpoint: String) {
-        let reason = match dial::by_address(&endpoint).await {
+        let fault = match dial::by_address(&endpoint).await {
             Ok((endpoint, left)) => match self.hear(&endpoint, left).await {
-                Ok(()) => "the connection ended".to_owned(),
-                Err(error) => error.to_string(),
+                Ok(()) => Fault::ended(),
+                Err(fault) => fault,
             },
-            Err(why) => why,
+            Err(why) => Fault::new(Why::Unreachable, format!("no way there: {why}")),
         };
-        self.report(BusEvent::Closed(self.link, reason)).await;
+        self.report(BusEvent::Closed(self.link, fault)).await;
     }
 
     /// The socket lives in here only: when this returns it is gone, and its reconnecting with it.
-    async fn hear(&self, endpoint: &str, within: Duration) -> Result<(), zeromq::ZmqError> {
+    async fn hear(&self, endpoint: &str, within: Duration) -> Result<(), Fault> {
+        let broken = |error: ZmqError| Fault::new(Why::Ended, error.to_string());
         let mut options = SocketOptions::default();
         options.connect_timeout(within);
         let mut socket = SubSocket::with_options(options);
@@ -299,14 +310,16 @@ impl Hearing {
         // Before connecting: a subscription made while connecting can be lost.
         match self.speech {
             Speech::Mesh => {
-                for topic in [Topic::Log, Topic::Beat, Topic::Live, Topic::Ack(self.me)] {
-                    let topic = topic.to_wire();
-                    socket.subscribe(&String::from_utf8_lossy(&topic)).await?;
+                for topic in self.topics.wanted_by(self.me) {
+                    let topic = String::from_utf8_lossy(&topic);
+                    socket.subscribe(&topic).await.map_err(broken)?;
                 }
             }
-            Speech::Plain => socket.subscribe(PLAIN_TOPIC).await?,
+            Speech::Plain => socket.subscribe(PLAIN_TOPIC).await.map_err(broken)?,
         }
-        socket.connect(endpoint).await?;
+        if let Err(error) = socket.connect(endpoint).await {
+            return Err(not_dialled(endpoint, &error).await);
+        }
         self.report(BusEvent::Connected(self.link)).await;
         loop {
             // Both are cancel safe: a message is in the socket or returned whole.
@@ -316,7 +329,7 @@ impl Hearing {
                     Some(SocketEvent::Disconnected(_)) | None => return Ok(()),
                     Some(_) => continue,
                 },
-                message = socket.recv() => message?,
+                message = socket.recv() => message.map_err(broken)?,
             };
             match self.read(message) {
                 Some(event) => self.report(event).await,
@@ -330,9 +343,10 @@ impl Hearing {
     fn read(&self, message: ZmqMessage) -> Option<BusEvent> {
         let parts = message.into_vec();
         match self.speech {
-            Speech::Mesh => match from_parts(&parts)? {
-                (Topic::Ack(origin), _) if origin != self.me => None,
-                (topic, frame) => Some(BusEvent::Frame(self.link, topic, frame)),
+            Speech::Mesh => match self.topics.from_parts(&parts)? {
+                Heard::Frame(Topic::Ack(origin), _) if origin != self.me => None,
+                Heard::Frame(topic, frame) => Some(BusEvent::Frame(self.link, topic, frame)),
+                Heard::Stranger(mesh) => Some(BusEvent::Stranger(self.link, mesh)),
             },
             Speech::Plain => match parts.as_slice() {
                 [part] => Some(BusEvent::Plain(self.link, from_plain(part)?)),
@@ -344,5 +358,26 @@ impl Hearing {
     async fn report(&self, event: BusEvent) {
         // An error means that the bus is gone, and then so is this task.
         let _ = self.sender.send(event).await;
+    }
+}
+
+/// Why a dial failed. The crate tries a refused port again until its time is over, and then says only
+/// that it is over; so the port is asked once more, plainly.
+async fn not_dialled(endpoint: &str, error: &ZmqError) -> Fault {
+    let place = endpoint.strip_prefix("tcp://").unwrap_or(endpoint);
+    match tokio::time::timeout(PROBE_MAX, TcpStream::connect(place)).await {
+        // A dial to a free port of this machine can connect to itself.
+        Ok(Ok(probe)) if probe.local_addr().ok() == probe.peer_addr().ok() => Fault::refused(),
+        Ok(Ok(_)) if matches!(error, ZmqError::ConnectTimeout(_)) => Fault::new(
+            Why::TimedOut,
+            "timed out: it takes the connection and says nothing",
+        ),
+        Ok(Ok(_)) => Fault::new(
+            Why::NoPublisher,
+            format!("what listens there is no publisher: {error}"),
+        ),
+        Ok(Err(why)) if why.kind() == io::ErrorKind::ConnectionRefused => Fault::refused(),
+        Ok(Err(why)) => Fault::new(Why::Unreachable, format!("no way there: {why}")),
+        Err(_) => Fault::new(Why::TimedOut, "timed out: no answer from there"),
     }
 }

@@ -15,11 +15,11 @@ use super::{Checked, refuse};
 
 /// The hosts that others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub(crate) struct Told {
     /// Where HTTP is.
-    pub http: Host,
+    pub(crate) http: Host,
     /// Where PUB is.
-    pub publisher: Host,
+    pub(crate) publisher: Host,
 }
 
 /// Where somebody is whom this node speaks to.
@@ -170,16 +170,16 @@ impl Checked {
         // The longest port: the real ones are known when they are bound.
         for (name, flag, bound, told) in [
             (
-                ENDPOINT_PUB,
-                "--pub",
-                self.publisher,
-                format!("tcp://{}:65535", told.publisher),
-            ),
-            (
                 ENDPOINT_HTTP,
                 "--http",
                 self.http,
                 format!("http://{}:65535", told.http),
+            ),
+            (
+                ENDPOINT_PUB,
+                "--pub",
+                self.publisher,
+                format!("tcp://{}:65535", told.publisher),
             ),
         ] {
             if let Err(why) = check_endpoint(name, &told) {

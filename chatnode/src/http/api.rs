@@ -53,7 +53,7 @@ async fn readyz(State(hub): State<Hub>) -> Response {
     }
     let lacking = match &lacking[..] {
         [] => String::new(),
-        lacking => format!("; not linked: {}", lacking.join(" ")),
+        lacking => format!("; not linked: {}", lacking.join("; ")),
     };
     if ready {
         return format!("ready{lacking}\n").into_response();
@@ -288,7 +288,7 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             .view
             .registries
             .iter()
-            .map(|registry| json!({ "url": registry.url, "state": registry.state }))
+            .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
             .collect();
         let position: Vec<String> = node
             .replica
@@ -306,6 +306,7 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
         json!({
             "origin": me.origin.as_str(),
             "name": me.name,
+            "mesh": node.settings.mesh.as_str(),
             "http": me.http,
             "pub": me.publisher,
             "ready": node.replica.is_ready(),
@@ -364,7 +365,9 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
     let peer = link
         .origin
         .and_then(|origin| node.replica.peers().get(origin));
-    let me = node.replica.identity().origin;
+    let hears_us = node.hears_us(link);
+    let well = link.state == LinkState::Up && hears_us;
+    let fault = link.fault.as_ref().filter(|_| !well);
     json!({
         "origin": link.origin.map(|origin| origin.to_string()),
         "name": link.name,
@@ -373,12 +376,13 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
         "state": state,
         "beat_age_ms": link.beat_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         "lag_ms": peer.map(|peer| peer.lag_us / 1000),
-        "hears_us": peer.is_some_and(|peer| peer.hears.contains(&me)),
+        "hears_us": hears_us,
         "received": counts.received,
         "gaps": counts.gaps,
         "repaired": counts.repaired,
         "lost": counts.lost,
-        "error": link.error,
+        "reason": fault.map_or("", |fault| fault.why.as_str()),
+        "error": fault.map_or("", |fault| fault.text.as_str()),
     })
 }
 

@@ -63,6 +63,26 @@ async fn only_nodes(
     next.run(request).await
 }
 
+/// Whoever asks may mean somebody else: an address that changed hands leads here too. What it then
+/// says or wants is for the other.
+fn check_meant(hub: &Hub, to: Option<&str>, mesh: Option<&str>) -> Result<(), Problem> {
+    let (me, mine) = hub.look(|node| (node.replica.identity().origin, node.settings.mesh.clone()));
+    let (code, text) = if mesh.is_some_and(|mesh| mesh != mine.as_str()) {
+        (
+            "other_mesh",
+            format!("this is node {me} of the mesh {mine}, which is another one"),
+        )
+    } else if to.is_some_and(|to| to != me.as_str()) {
+        (
+            "other_node",
+            format!("this is node {me}, and another one is meant"),
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, code, text))
+}
+
 fn is_here(connection: &Connection) -> bool {
     let remote = connection.remote.ip().to_canonical();
     remote.is_loopback() || remote == connection.local.ip().to_canonical()
@@ -71,6 +91,7 @@ fn is_here(connection: &Connection) -> bool {
 async fn hello(
     State(hub): State<Hub>,
     Extension(doors): Extension<Arc<Doors>>,
+    Extension(connection): Extension<Connection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
@@ -80,10 +101,14 @@ async fn hello(
         .parse()
         .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
     // PUB tells whether a node is on this machine; its HTTP may be told by a name for clients.
-    let here = |host: &Host| matches!(host, Host::Ip(ip) if ip.is_loopback());
+    let here = |host: &Host| match host {
+        Host::Ip(ip) => ip.is_loopback(),
+        Host::Name(name) => name == "localhost",
+    };
     let publisher = who.publisher.parse::<Endpoint>().ok();
     let publisher = publisher.filter(|endpoint| endpoint.scheme == Scheme::Tcp);
-    let reachable = publisher.is_some_and(|it| doors.insecure_mesh || here(&it.host));
+    let loops = publisher.as_ref().is_some_and(|it| here(&it.host));
+    let reachable = publisher.is_some_and(|_| doors.insecure_mesh || loops);
     let http = who.http.parse::<Endpoint>().ok();
     if !reachable || http.is_none_or(|endpoint| endpoint.scheme != Scheme::Http) {
         return Err(Problem::new(
@@ -93,8 +118,31 @@ async fn hello(
              http is http://HOST:PORT",
         ));
     }
+    if loops && !is_here(&connection) {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_endpoint",
+            "pub is on loopback, where each machine finds itself, and you are on another one",
+        ));
+    }
+    let Introduction { to, mesh, .. } = &who;
+    if to.is_none() || mesh.is_none() {
+        return Err(Problem::bad_request(
+            "a hello names whom it means, `to`, and its `mesh`",
+        ));
+    }
+    check_meant(&hub, to.as_deref(), mesh.as_deref())?;
     hub.with(|node, now| node.introduced(origin, who.publisher, who.http, now));
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is asked.
+#[derive(serde::Deserialize)]
+struct Meant {
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    mesh: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -117,12 +165,15 @@ async fn log(
     State(hub): State<Hub>,
     origin: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
+    meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Path(origin) = origin.map_err(|why| Problem::bad_request(why.body_text()))?;
     let Query(wanted) = wanted.map_err(|why| Problem::bad_request(why.body_text()))?;
+    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
     let origin: Origin = origin
         .parse()
         .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
     if wanted.after >= wanted.through {
         return Err(Problem::bad_request("after is less than through"));
     }
@@ -141,7 +192,12 @@ async fn log(
     Ok(binary(frame::encode_entries(&page)))
 }
 
-async fn members(State(hub): State<Hub>) -> Response {
+async fn members(
+    State(hub): State<Hub>,
+    meant: Result<Query<Meant>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
+    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
     let page = hub.look(|node| {
         let snapshot = node.replica.members().snapshot();
         MembersPage {
@@ -150,7 +206,7 @@ async fn members(State(hub): State<Hub>) -> Response {
             rooms: snapshot.rooms,
         }
     });
-    binary(frame::encode_members(&page))
+    Ok(binary(frame::encode_members(&page)))
 }
 
 fn binary(body: bytes::Bytes) -> Response {

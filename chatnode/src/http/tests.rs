@@ -87,6 +87,7 @@ impl Fixture {
             settings: Settings {
                 rate_limit: options.rate_limit,
                 publish_plain: false,
+                mesh: crate::bus::mesh_name::MeshName::default(),
                 peers: Vec::new(),
                 clients_max: options.clients_max,
             },
@@ -212,7 +213,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
     assert_eq!(answer.status(), 200);
     assert_eq!(
         answer.text().await.unwrap(),
-        "ready; not linked: abcdefghij\n"
+        "ready; not linked: abcdefghij at tcp://127.0.0.1:9 (not heard yet)\n"
     );
 }
 

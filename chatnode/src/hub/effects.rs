@@ -201,7 +201,7 @@ impl Node {
                 "ready: takes clients"
             );
         } else {
-            let peers = lacking.join(" ");
+            let peers = lacking.join("; ");
             tracing::warn!(peers, "ready: takes clients, but lacks these peers");
         }
         self.ready.send_replace(true);

@@ -29,9 +29,10 @@ impl Hub {
         let (after, through) = (fetch.span.after, fetch.span.through);
         let bytes = self.look(|node| node.page_bytes(fetch.from));
         let url = format!(
-            "{url}/mesh/log/{}?after={after}&through={through}&bytes={bytes}&whole={}",
+            "{url}/mesh/log/{}?after={after}&through={through}&bytes={bytes}&whole={}&{}",
             fetch.origin,
-            self.look(|node| node.replica.is_durable())
+            self.look(|node| node.replica.is_durable()),
+            self.meant(fetch.from),
         );
         let asked = Instant::now();
         let body = self.get(&url, frame::FRAME_LEN_MAX).await;
@@ -92,7 +93,10 @@ impl Hub {
 
     pub(super) async fn fetch_members(self, origin: Origin, url: String) {
         let body = self
-            .get(&format!("{url}/mesh/members"), frame::MEMBERS_LEN_MAX)
+            .get(
+                &format!("{url}/mesh/members?{}", self.meant(origin)),
+                frame::MEMBERS_LEN_MAX,
+            )
             .await;
         let page =
             body.and_then(|body| frame::decode_members(&body).map_err(|why| why.to_string()));
@@ -104,6 +108,11 @@ impl Hub {
                 rooms: page.rooms,
             });
         self.with(|node, _| node.replica.members_fetched(origin, snapshot));
+    }
+
+    /// Who is asked: whoever else is at that address by now has nothing to say.
+    fn meant(&self, to: Origin) -> String {
+        self.look(|node| format!("to={to}&mesh={}", node.settings.mesh))
     }
 
     /// The body of an answer, if it is a success and not too long.

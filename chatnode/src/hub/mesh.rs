@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use registry::resolver;
 use tokio::sync::mpsc;
 
 use super::effects::PLAIN_ROOM;
-use super::{Answer, BusCommand, Errand, Hub, Node};
+use super::{Answer, BusCommand, Errand, Hub, Node, hello};
+use crate::bus::fault::{Fault, Why};
 use crate::bus::frame::{self, Beat, Frame};
 use crate::bus::links::{self, LinkState, LinkStatus, Target};
 use crate::bus::{Bus, BusEvent, LinkId, Speech, Topic};
@@ -42,6 +42,10 @@ pub(crate) struct Introduction {
     pub(crate) publisher: String,
     /// Its HTTP endpoint.
     pub(crate) http: String,
+    /// Whom it means: the origin that it expects here. An address is not an identity.
+    pub(crate) to: Option<String>,
+    /// Of which mesh it is.
+    pub(crate) mesh: Option<String>,
 }
 
 /// A peer to whom hello is said until it beats and hears us.
@@ -114,25 +118,30 @@ impl Hub {
     pub(super) async fn hello(self, link: LinkId, url: String) {
         let introduction = self.look(|node| {
             let me = node.replica.identity();
-            Introduction {
+            let to = node.links.expected_on(link)?;
+            Some(Introduction {
                 origin: me.origin.as_str().to_owned(),
                 publisher: me.publisher.clone(),
                 http: me.http.clone(),
-            }
+                to: Some(to.as_str().to_owned()),
+                mesh: Some(node.settings.mesh.to_string()),
+            })
         });
+        // Whoever is not known is not greeted: an address may have changed hands.
+        let Some(introduction) = introduction else {
+            return;
+        };
         let request = self
             .shared
             .http
             .post(format!("{url}/mesh/hello"))
-            .timeout(HELLO_MAX);
-        let refused = match request.json(&introduction).send().await {
-            Ok(_) => false,
-            Err(why) => {
-                tracing::debug!(link = link.0, "hello failed: {why}");
-                why.is_connect() && !resolver::is_undecided(&why)
-            }
-        };
-        self.with(|node, now| node.greeted(link, refused, now));
+            .timeout(HELLO_MAX)
+            .json(&introduction);
+        let outcome = hello::said(&url, request).await;
+        if let Some(fault) = &outcome {
+            tracing::debug!(link = link.0, "hello failed: {}", fault.text);
+        }
+        self.with(|node, now| node.greeted(link, outcome, now));
     }
 }
 
@@ -154,9 +163,14 @@ impl Node {
                 // Once more: now the beat that it asks for will be heard.
                 self.introduce(link, now);
             }
-            BusEvent::Closed(link, reason) => {
+            BusEvent::Closed(link, fault) => {
                 self.greetings.remove(&link);
-                let effects = self.links.closed(now.mono, link, &reason);
+                let effects = self.links.closed(now.mono, link, fault);
+                self.link_effects(effects, now);
+            }
+            BusEvent::Stranger(link, mesh) => {
+                self.greetings.remove(&link);
+                let effects = self.links.stranger(now.mono, link, &mesh);
                 self.link_effects(effects, now);
             }
             BusEvent::Frame(link, topic, body) => self.frame(link, topic, &body, now),
@@ -198,8 +212,16 @@ impl Node {
         self.greet(now);
     }
 
-    /// A peer was said hello to. One where nobody listens is dead, and is not waited for.
-    fn greeted(&mut self, link: LinkId, refused: bool, now: Now) {
+    /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is not
+    /// waited for.
+    fn greeted(&mut self, link: LinkId, outcome: Option<Fault>, now: Now) {
+        let refused = outcome.as_ref().is_some_and(|fault| {
+            matches!(
+                fault.why,
+                Why::Refused | Why::Unreachable | Why::OtherNode | Why::OtherMesh
+            )
+        });
+        self.links.greeted(link, outcome);
         if self.replica.is_ready() {
             self.absent.clear();
         } else if let Some(origin) = self.links.expected_on(link) {
@@ -212,9 +234,12 @@ impl Node {
         }
     }
 
-    /// Says hello until the peer hears us.
+    /// Says hello until the peer hears us, and remembers where it was seen alive.
     fn beat(&mut self, link: LinkId, beat: &Beat, now: Now) {
         let me = self.replica.identity().origin;
+        if self.links.origin_of(link) == Some(beat.origin) {
+            self.remember([beat.http.clone()]);
+        }
         if beat.hears.contains(&me) || self.links.origin_of(link) != Some(beat.origin) {
             self.greetings.remove(&link);
         } else {
@@ -290,6 +315,15 @@ impl Node {
                     self.replica.unlinked(now, origin);
                     self.update_nodes();
                 }
+                links::Effect::Unlinked {
+                    origin,
+                    endpoint,
+                    fault,
+                } => {
+                    let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
+                    let reason = fault.why.as_str();
+                    tracing::warn!(peer, endpoint, reason, "not linked: {}", fault.text);
+                }
                 links::Effect::Silent { link, origin } => {
                     let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
                     tracing::warn!(
@@ -302,17 +336,38 @@ impl Node {
         }
     }
 
-    /// Peers that should be heard and are not, by origin or, where that is not known, by endpoint;
-    /// some of them, if they are many.
+    /// Peers that should be heard and are not, or do not hear this node, each with where it should be
+    /// and why not; some of them, if they are many.
     pub(crate) fn lacking(&self, now: Now) -> Vec<String> {
         const NAMED_MAX: usize = 20;
-        let down = |link: &LinkStatus| {
-            let lacks = link.speech == Speech::Mesh && link.state != LinkState::Up;
-            let name = link.origin.map(|origin| origin.to_string());
-            lacks.then(|| name.unwrap_or_else(|| link.publisher.clone()))
+        let lacks = |link: &LinkStatus| {
+            let up = link.state == LinkState::Up;
+            if link.speech != Speech::Mesh || (up && self.hears_us(link)) {
+                return None;
+            }
+            let at = &link.publisher;
+            let who = link
+                .origin
+                .map_or_else(|| at.clone(), |origin| format!("{origin} at {at}"));
+            let why = match &link.fault {
+                Some(fault) if up => format!("does not hear this node; {}", fault.text),
+                Some(fault) => fault.text.clone(),
+                None if up => "does not hear this node yet".to_owned(),
+                None => "not heard yet".to_owned(),
+            };
+            Some(format!("{who} ({why})"))
         };
         let links = self.links.status(now.mono);
-        links.iter().filter_map(down).take(NAMED_MAX).collect()
+        links.iter().filter_map(lacks).take(NAMED_MAX).collect()
+    }
+
+    /// Whether the peer of this link says that it hears this node.
+    pub(crate) fn hears_us(&self, link: &LinkStatus) -> bool {
+        let me = self.replica.identity().origin;
+        let peer = link
+            .origin
+            .and_then(|origin| self.replica.peers().get(origin));
+        peer.is_some_and(|peer| peer.hears.contains(&me))
     }
 
     /// The registries list other nodes, or another state of theirs is known.
@@ -329,7 +384,6 @@ impl Node {
                 speech: Speech::Mesh,
             })
             .collect();
-        self.remember(view.members.values().map(|listed| listed.http.clone()));
         self.view = view;
         let effects = self.links.want(now.mono, targets);
         self.link_effects(effects, now);

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry::api::{Listing, Registered, Registration};
+use registry::api::{Listing, Node, Registered, Registration, check_endpoint};
 use registry::client::Listed as Answer;
 use tokio::time::Instant;
 
@@ -61,6 +61,9 @@ pub(super) struct Talk {
     put_failures: u32,
     registered: Option<Registered>,
     refusal: Option<String>,
+    /// A newer node that is listed with an endpoint of this one. While it is, this node stays away: the
+    /// registry would put each in the other's place without end.
+    rival: Option<Origin>,
 
     list: Pending<Answer>,
     list_at: Instant,
@@ -105,6 +108,7 @@ impl Talk {
             put_failures: 0,
             registered: None,
             refusal: None,
+            rival: None,
             list: None,
             list_at: now,
             list_sent: now,
@@ -126,7 +130,7 @@ impl Talk {
                 () = leaving.cancelled() => break,
                 outcome = done(&mut self.put) => self.put_done(outcome),
                 outcome = done(&mut self.list) => self.list_done(outcome),
-                () = tokio::time::sleep_until(self.put_at), if self.put.is_none() => self.send_put(),
+                () = tokio::time::sleep_until(self.put_at), if self.put.is_none() && self.rival.is_none() => self.send_put(),
                 () = tokio::time::sleep_until(self.list_at), if self.list.is_none() => self.send_list(),
             }
         }
@@ -175,6 +179,8 @@ impl Talk {
                 }
                 if self.refusal.take().is_some() || self.registered.is_none() {
                     tracing::info!(registry = self.client.url(), "registered");
+                    self.seen.error.clear();
+                    self.tell();
                 }
                 self.put_failures = 0;
                 self.registered = Some(registered);
@@ -189,7 +195,9 @@ impl Talk {
                     let said = Some(problem.code.clone());
                     if self.refusal != said {
                         tracing::warn!(registry = self.client.url(), "not registered: {error}");
+                        self.seen.error = format!("not registered: {error}");
                         self.refusal = said;
+                        self.tell();
                     }
                 } else {
                     self.down(&error);
@@ -236,7 +244,9 @@ impl Talk {
                     LIST_EVERY_MIN
                 };
                 self.list_at = self.list_sent + self.pause().max(pause);
-                self.register_again(&listing);
+                if !self.gives_way(&listing) {
+                    self.register_again(&listing);
+                }
                 self.seen.members = peers(&listing.nodes, self.me, &self.mesh);
                 self.has_listed = true;
                 self.up();
@@ -297,6 +307,46 @@ impl Talk {
         }
     }
 
+    /// Whether another node is listed in this one's place, with an endpoint of it. Says so once, with
+    /// both ids.
+    fn gives_way(&mut self, listing: &Listing) -> bool {
+        let (me, said) = (self.me, &self.said);
+        let is_me = |node: &Node| node.id == me.as_str();
+        let registered = self.registered.as_ref();
+        let is_old = registered
+            .is_none_or(|mine| mine.epoch != listing.epoch || listing.version < mine.version);
+        if self.rival.is_none() && (is_old || self.put.is_some()) {
+            return false;
+        }
+        let shared = |node: &Node| {
+            let same = |(name, mine): (&String, &String)| {
+                let theirs = check_endpoint(name, node.endpoints.get(name)?).ok()?;
+                (check_endpoint(name, mine).ok()? == theirs).then(|| mine.clone())
+            };
+            let endpoint = said.endpoints.iter().find_map(same)?;
+            Some((node.id.parse::<Origin>().ok()?, endpoint))
+        };
+        let absent = !listing.nodes.iter().any(is_me);
+        let rival = listing.nodes.iter().filter(|_| absent).find_map(shared);
+        let Some((rival, endpoint)) = rival else {
+            if self.rival.take().is_some() {
+                self.seen.error.clear();
+                self.put_at = Instant::now();
+            }
+            return false;
+        };
+        if self.rival.replace(rival) != Some(rival) {
+            let error = format!(
+                "{rival} and this node, {me}, both tell {endpoint}: the newer one is listed, and this \
+                 one stays out of the list as long; each needs a port of its own, or an address of \
+                 its own by --advertise"
+            );
+            tracing::error!(registry = self.client.url(), %rival, endpoint, "{error}");
+            self.seen.error = error;
+        }
+        true
+    }
+
     /// Brings the next registration forward if the registry does not know this node.
     fn register_again(&mut self, listing: &Listing) {
         let Some(registered) = &self.registered else {
@@ -334,6 +384,9 @@ impl Talk {
                 "the registry answers"
             );
             self.seen.state = State::Up;
+            if self.rival.is_none() {
+                self.seen.error.clear();
+            }
             self.said_down = None;
             self.tell();
         }
@@ -355,6 +408,7 @@ impl Talk {
         }
         if self.seen.state != State::Down {
             self.seen.state = State::Down;
+            self.seen.error = error.to_string();
             self.tell();
         }
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bus::parts::{from_parts, to_parts};
+use crate::bus::parts::{Heard, Topics};
 use crate::replica::names::Mid;
 
 fn origin() -> impl Strategy<Value = Origin> {
@@ -135,8 +135,9 @@ proptest! {
         let topic = topic_of(&frame);
         let bytes = encode(&frame);
         prop_assert_eq!(decode(topic, &bytes), Ok(frame));
-        let joined = from_parts(&to_parts(topic, bytes.clone()));
-        prop_assert_eq!(joined, Some((topic, bytes)));
+        let topics = Topics::default();
+        let joined = topics.from_parts(&topics.to_parts(topic, bytes.clone()));
+        prop_assert_eq!(joined, Some(Heard::Frame(topic, bytes)));
     }
 
     #[test]
@@ -182,7 +183,7 @@ proptest! {
         let _ = decode(ack, &sealed(Kind::Ack, &body));
         let _ = decode_entries(&sealed(Kind::Entries, &body));
         let _ = decode_members(&sealed(Kind::Members, &body));
-        let _ = Topic::from_wire(&bytes);
+        let _ = Topics::default().from_wire(&bytes);
     }
 
     /// Damage behind a right sum: a faulty or hostile peer.

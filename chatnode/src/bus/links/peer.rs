@@ -1,5 +1,6 @@
 //! One row of the table: why a peer is wanted, how its link is, when it is dialled next.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -8,6 +9,7 @@ use rand::rngs::StdRng;
 use super::{
     DIAL_MAX, INTRODUCED_MAX, LinkState, LinkStatus, REDIAL_MAX, REDIAL_MIN, SILENCE_MAX, Target,
 };
+use crate::bus::fault::{Fault, Why};
 use crate::bus::{LinkId, Speech};
 use crate::replica::names::Origin;
 
@@ -35,6 +37,16 @@ pub(super) fn place(endpoint: &str) -> String {
     endpoint
         .trim_end_matches('/')
         .replacen("//localhost:", "//127.0.0.1:", 1)
+}
+
+/// Whether an endpoint leads every machine to itself.
+pub(super) fn is_loopback(endpoint: &str) -> bool {
+    let host = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, rest)| rest);
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +111,12 @@ pub(super) struct Peer {
     pub(super) introduced: Option<Duration>,
     pub(super) state: State,
     pub(super) failures: u32,
-    pub(super) error: String,
+    /// Why the last link ended.
+    pub(super) fault: Option<Fault>,
+    /// Why its HTTP did not take the last hello.
+    pub(super) hello: Option<Fault>,
+    /// While it is wanted and not heard: since when, and what the log was told of it.
+    pub(super) lacked: Option<(Duration, Option<Why>)>,
 }
 
 impl Peer {
@@ -115,7 +132,9 @@ impl Peer {
             introduced: None,
             state: State::Waiting { until: now },
             failures: 0,
-            error: String::new(),
+            fault: None,
+            hello: None,
+            lacked: None,
         }
     }
 
@@ -199,7 +218,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn status(&self, now: Duration) -> LinkStatus {
+    /// Heard, as far as is known now.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    pub(super) fn status(&self, now: Duration, fault: Option<Fault>) -> LinkStatus {
         let (state, beat_age) = match self.state {
             State::Waiting { .. } | State::Dialing { .. } => (LinkState::Dialing, None),
             State::Connected { .. } if self.speech == Speech::Plain => (LinkState::Up, None),
@@ -224,7 +248,7 @@ impl Peer {
             speech: self.speech,
             state,
             beat_age,
-            error: self.error.clone(),
+            fault,
         }
     }
 }

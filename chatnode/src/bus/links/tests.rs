@@ -1,5 +1,6 @@
 //! Scripts, one for each rule, and a small world of nodes that come and go.
 
+mod reasons;
 mod world;
 
 use rand::SeedableRng as _;
@@ -115,7 +116,7 @@ fn a_failed_dial_is_repeated_ever_more_rarely_as_long_as_the_peer_is_listed() {
     let mut now = ms(0);
     let mut pauses = Vec::new();
     for link in 1..=9 {
-        assert_eq!(links.closed(now, LinkId(link), "refused"), []);
+        assert_eq!(links.closed(now, LinkId(link), Fault::ended()), []);
         let (then, effects) = wait(&mut links, now);
         assert_eq!(effects, [dial(link + 1, "tcp://h:2")]);
         pauses.push((then - now).as_millis());
@@ -126,7 +127,7 @@ fn a_failed_dial_is_repeated_ever_more_rarely_as_long_as_the_peer_is_listed() {
         "{pauses:?}"
     );
     assert!(pauses[8] >= 1500 && pauses[8] <= 2000, "{pauses:?}");
-    assert_eq!(links.status(now)[0].error, "refused");
+    assert_eq!(links.status(now)[0].fault, Some(Fault::ended()));
     assert_eq!(links.want(now, Vec::new()), [hang_up(10)]);
     assert_eq!(wait(&mut links, now).1, []);
     assert_eq!(links.status(now), []);
@@ -146,11 +147,11 @@ fn at_most_so_many_dials_are_under_way_and_new_peers_go_first() {
     };
     assert_eq!(links.want(ms(0), all(40)).len(), DIALS_AT_ONCE_MAX);
     assert_eq!(links.tick(ms(100)), []);
-    let effects = links.closed(ms(150), LinkId(1), "refused");
+    let effects = links.closed(ms(150), LinkId(1), Fault::ended());
     assert_eq!(effects.len(), 1, "the next in line takes its place");
     // The failed one is due again, but those never tried go first.
     for link in 2..=8 {
-        let effects = links.closed(ms(2000), LinkId(link), "refused");
+        let effects = links.closed(ms(2000), LinkId(link), Fault::ended());
         assert!(matches!(effects[..], [Effect::Dial { .. }]), "{effects:?}");
     }
     assert_eq!(links.counters().dials, 40);
@@ -165,7 +166,10 @@ fn absence_from_the_registry_closes_no_link_that_beats() {
         assert_eq!(links.beat(ms(second * 1000), LinkId(1), &beat(A)), []);
     }
     assert_eq!(links.hears().count(), 1);
-    assert_eq!(links.closed(ms(60_000), LinkId(1), "reset"), [down(A)]);
+    assert_eq!(
+        links.closed(ms(60_000), LinkId(1), Fault::ended()),
+        [down(A)]
+    );
     assert_eq!(
         wait(&mut links, ms(60_000)).1,
         [],
@@ -176,7 +180,7 @@ fn absence_from_the_registry_closes_no_link_that_beats() {
 #[test]
 fn a_link_that_breaks_is_dialled_again_soon() {
     let mut links = heard();
-    assert_eq!(links.closed(ms(500), LinkId(1), "reset"), [down(A)]);
+    assert_eq!(links.closed(ms(500), LinkId(1), Fault::ended()), [down(A)]);
     assert_eq!(
         wait(&mut links, ms(500)),
         (ms(600), vec![dial(2, "tcp://h:2")])
@@ -322,7 +326,7 @@ fn an_endpoint_given_by_hand_is_dialled_for_ever_and_learns_who_is_there() {
     links.connected(ms(0), LinkId(2));
     assert_eq!(links.beat(ms(10), LinkId(2), &beat(A)), [up(A)]);
     assert_eq!(links.origin_of(LinkId(2)), Some(A.parse().unwrap()));
-    assert_eq!(links.closed(ms(20), LinkId(2), "reset"), [down(A)]);
+    assert_eq!(links.closed(ms(20), LinkId(2), Fault::ended()), [down(A)]);
     let (now, effects) = wait(&mut links, ms(20));
     assert_eq!(effects, [dial(3, "tcp://h:2")]);
     links.connected(now, LinkId(3));
@@ -367,7 +371,7 @@ fn an_origin_has_one_link_by_however_many_ways_it_is_known() {
         links.beat(ms(now * 500), LinkId(2), &beat(A));
     }
     // When that link ends, the other way is tried at once.
-    let effects = links.closed(ms(5000), LinkId(2), "reset");
+    let effects = links.closed(ms(5000), LinkId(2), Fault::ended());
     assert_eq!(effects, [down(A), dial(3, "tcp://alias:2")]);
 }
 
@@ -403,7 +407,7 @@ fn who_says_hello_is_wanted_for_a_while() {
     let mut redialled = ms(0);
     for now in (100..15_000).step_by(100).map(ms) {
         links.beat(now, LinkId(2), &beat(B));
-        links.closed(now, LinkId(link), "refused");
+        links.closed(now, LinkId(link), Fault::ended());
         for effect in links.tick(now) {
             let Effect::Dial { link: next, .. } = effect else {
                 panic!("{effect:?}")
@@ -469,6 +473,6 @@ fn a_foreign_publisher_needs_no_beats() {
     links.connected(ms(0), LinkId(1));
     assert_eq!(wait(&mut links, ms(0)).1, []);
     assert_eq!(links.status(ms(5000))[0].state, LinkState::Up);
-    assert_eq!(links.closed(ms(5000), LinkId(1), "eof"), []);
+    assert_eq!(links.closed(ms(5000), LinkId(1), Fault::ended()), []);
     assert_eq!(wait(&mut links, ms(5000)), (ms(5100), dialled(2).to_vec()));
 }

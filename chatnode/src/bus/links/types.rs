@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::bus::fault::Fault;
 use crate::bus::{LinkId, Speech};
 use crate::replica::names::Origin;
 
@@ -47,6 +48,16 @@ pub enum Effect {
         /// Who.
         origin: Origin,
     },
+    /// Someone wanted is not heard for [`super::UNLINKED_AFTER`], or now for another reason; for the
+    /// log.
+    Unlinked {
+        /// Who should be there.
+        origin: Option<Origin>,
+        /// Where.
+        endpoint: String,
+        /// Why not.
+        fault: Fault,
+    },
     /// A link was silent for [`super::SILENCE_MAX`]; for the log. Hanging up is an effect of its own.
     Silent {
         /// Which link.
@@ -63,6 +74,8 @@ pub struct Counters {
     pub dials: u64,
     /// Links where another node than the expected one was found.
     pub misdirected: u64,
+    /// Links where a node of another mesh was found.
+    pub strangers: u64,
     /// Links to an origin that was already heard, or to this node itself.
     pub redundant: u64,
     /// Links torn down for silence.
@@ -101,8 +114,9 @@ pub struct LinkStatus {
     pub state: LinkState,
     /// Time since the last beat.
     pub beat_age: Option<Duration>,
-    /// Why the last link ended; empty if none has.
-    pub error: String,
+    /// Why it is not heard, as far as is known; of one that is heard, why it did not take this
+    /// node's hello.
+    pub fault: Option<Fault>,
 }
 
 /// Who this node is and whom it always wants.

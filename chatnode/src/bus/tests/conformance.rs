@@ -5,6 +5,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::bus::memory::{MemoryBus, Network};
+use crate::bus::mesh_name::MeshName;
 use crate::bus::zmq::{ZmqBus, listen};
 
 const A: &str = "aaaaaaaaaa";
@@ -43,7 +44,8 @@ impl Fixture for OverZmq {
     type Bus = ZmqBus;
     async fn bind(&mut self, me: Origin) -> (ZmqBus, String) {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        ZmqBus::bind(listener, me, TaskTracker::new(), CancellationToken::new())
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        ZmqBus::bind(listener, me, &MeshName::default(), tasks, stop)
             .await
             .unwrap()
     }
@@ -60,7 +62,7 @@ impl Fixture for OverZmq {
         };
         let listener = timeout(DEADLINE, again).await.unwrap();
         let stop = CancellationToken::new();
-        ZmqBus::bind(listener, me, TaskTracker::new(), stop)
+        ZmqBus::bind(listener, me, &MeshName::default(), TaskTracker::new(), stop)
             .await
             .unwrap()
             .0

@@ -14,10 +14,15 @@ const A: &str = "aaaaaaaaaa";
 const B: &str = "bbbbbbbbbb";
 
 async fn bind(me: &str) -> (ZmqBus, String, TaskTracker) {
+    bind_in("main", me).await
+}
+
+async fn bind_in(mesh: &str, me: &str) -> (ZmqBus, String, TaskTracker) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
-    let (bus, endpoint) = ZmqBus::bind(listener, origin(me), tasks.clone(), stop)
+    let mesh = mesh.parse().unwrap();
+    let (bus, endpoint) = ZmqBus::bind(listener, origin(me), &mesh, tasks.clone(), stop)
         .await
         .unwrap();
     (bus, endpoint, tasks)
@@ -206,6 +211,46 @@ async fn a_port_that_is_no_publisher_closes_the_link() {
     assert!(reason.contains("timed out"), "{reason}");
 }
 
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_said_to_refuse() {
+    let (mut b, _, _) = bind(B).await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("tcp://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    for (link, speech) in [(1, Speech::Mesh), (2, Speech::Plain)] {
+        b.dial(LinkId(link), &at, speech);
+        match next(&mut b).await {
+            BusEvent::Closed(LinkId(got), fault) if got == link => {
+                assert_eq!(fault, Fault::refused())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A port changes hands: who is there now is told by its first beat, and nothing else of it comes.
+#[tokio::test]
+async fn a_node_of_another_mesh_is_known_by_its_beat() {
+    for (mine, other) in [("main", "blue"), ("blue", "main"), ("blue", "blue-2")] {
+        let (mut a, at, _) = bind_in(other, A).await;
+        let (mut b, _, _) = bind_in(mine, B).await;
+        b.dial(LinkId(1), &at, Speech::Mesh);
+        connected(&mut b, LinkId(1)).await;
+        let event = loop {
+            a.publish(Topic::Live, numbered(1));
+            a.publish(Topic::Beat, encode(&some_beat(origin(A))));
+            if let Ok(event) = timeout(Duration::from_millis(5), b.event()).await {
+                break event;
+            }
+            let _ = timeout(Duration::from_millis(1), a.event()).await;
+        };
+        match event {
+            BusEvent::Stranger(LinkId(1), mesh) => assert_eq!(mesh.as_str(), other),
+            event => panic!("{mine} {other}: {event:?}"),
+        }
+    }
+}
+
 /// A node may be given its own endpoint by hand; its first beat tells, and [`links`] hangs up.
 ///
 /// [`links`]: crate::bus::links
@@ -325,9 +370,9 @@ async fn closing_waits_no_longer_than_told() {
 }
 
 /// A raw subscriber of everything, which then never reads again.
-async fn stalled_subscriber(endpoint: &str) -> tokio::net::TcpStream {
+async fn stalled_subscriber(endpoint: &str) -> TcpStream {
     let addr = endpoint.strip_prefix("tcp://").unwrap();
-    let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let mut socket = TcpStream::connect(addr).await.unwrap();
     let mut greeting = [0; 64];
     greeting[0] = 0xff;
     greeting[9] = 0x7f;
@@ -392,9 +437,15 @@ async fn version_6_addresses_work_too() {
         return;
     };
     let stop = CancellationToken::new();
-    let (mut a, at) = ZmqBus::bind(listener, origin(A), TaskTracker::new(), stop)
-        .await
-        .unwrap();
+    let (mut a, at) = ZmqBus::bind(
+        listener,
+        origin(A),
+        &MeshName::default(),
+        TaskTracker::new(),
+        stop,
+    )
+    .await
+    .unwrap();
     assert!(at.starts_with("tcp://[::1]:"), "{at}");
     let (mut b, _, _) = bind(B).await;
     meet(&mut a, &mut b, LinkId(1), &at).await;

@@ -317,7 +317,9 @@ async fn each_page_may_speak_to_other_nodes_in_the_one_way_that_it_needs() {
 async fn a_peer_on_this_machine_may_be_told_by_a_name_for_clients() {
     let f = Fixture::new(&PLAIN);
     let hello = |publisher: &str, http: &str| {
-        let body = json!({ "origin": "abcdefghij", "pub": publisher, "http": http });
+        let mut body = json!({ "origin": "abcdefghij", "pub": publisher, "http": http });
+        body["to"] = f.origin.as_str().into();
+        body["mesh"] = "main".into();
         f.request(Method::POST, "/mesh/hello").json(&body).send()
     };
     let here = "tcp://127.0.0.1:9";
@@ -333,5 +335,51 @@ async fn a_peer_on_this_machine_may_be_told_by_a_name_for_clients() {
     ] {
         let answer = hello(publisher, http).await.unwrap();
         assert_problem(publisher, answer, 422, "invalid_endpoint").await;
+    }
+}
+
+/// What is meant for another node, or for another mesh, is refused at every door of the nodes, and a
+/// hello so refused introduces nobody.
+#[tokio::test]
+async fn whoever_means_another_node_or_mesh_is_refused() {
+    let f = Fixture::new(&PLAIN);
+    let me = f.origin.as_str();
+    let log = format!("/mesh/log/{me}?after=0&through=1&");
+    for (to, mesh, refusal) in [
+        (me, "main", None),
+        ("zzzzzzzzzz", "main", Some("other_node")),
+        (me, "blue", Some("other_mesh")),
+        ("zzzzzzzzzz", "blue", Some("other_mesh")),
+    ] {
+        let query = format!("to={to}&mesh={mesh}");
+        for path in [format!("{log}{query}"), format!("/mesh/members?{query}")] {
+            let answer = f.get(&path).await;
+            match refusal {
+                None => assert_eq!(answer.status(), 200, "{path}"),
+                Some(code) => drop(assert_problem(&path, answer, 421, code).await),
+            }
+        }
+        let body = json!({
+            "origin": "abcdefghij", "pub": "tcp://127.0.0.1:9", "http": "http://127.0.0.1:9",
+            "to": to, "mesh": mesh,
+        });
+        let hello = f.request(Method::POST, "/mesh/hello").json(&body);
+        let known = || {
+            f.hub
+                .with(|node, now| !node.links.status(now.mono).is_empty())
+        };
+        if let Some(code) = refusal {
+            assert_problem(&query, hello.send().await.unwrap(), 421, code).await;
+            continue;
+        }
+        for lacks in ["to", "mesh"] {
+            let mut body = body.clone();
+            body.as_object_mut().unwrap().remove(lacks);
+            let hello = f.request(Method::POST, "/mesh/hello").json(&body);
+            assert_problem(lacks, hello.send().await.unwrap(), 400, "bad_request").await;
+        }
+        assert!(!known(), "it was introduced by a hello that was refused");
+        assert_eq!(hello.send().await.unwrap().status(), 204);
+        assert!(known());
     }
 }

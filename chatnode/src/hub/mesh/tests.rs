@@ -63,6 +63,7 @@ fn hub() -> (Hub, mpsc::Receiver<BusCommand>) {
         settings: Settings {
             rate_limit: 0,
             publish_plain: false,
+            mesh: crate::bus::mesh_name::MeshName::default(),
             peers: Vec::new(),
             clients_max: 1,
         },

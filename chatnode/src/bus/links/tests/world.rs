@@ -73,6 +73,7 @@ impl World {
                 }
                 Effect::Up { origin } => assert!(self.up.insert(origin), "up twice: {origin}"),
                 Effect::Down { origin } => assert!(self.up.remove(&origin), "not up: {origin}"),
+                Effect::Unlinked { fault, .. } => assert_ne!(fault.text, ""),
                 Effect::Silent { link, .. } => assert!(self.sockets.contains_key(&link)),
             }
         }
@@ -92,7 +93,7 @@ impl World {
                 self.sockets.insert(link, None);
             } else {
                 self.sockets.remove(&link);
-                let effects = self.links.closed(self.now, link, "reset");
+                let effects = self.links.closed(self.now, link, Fault::ended());
                 self.apply(effects);
             }
         }
@@ -133,7 +134,7 @@ impl World {
                         self.sockets.insert(link, Some(*origin));
                         self.links.connected(self.now, link)
                     }
-                    None => self.links.closed(self.now, link, "refused"),
+                    None => self.links.closed(self.now, link, Fault::ended()),
                 };
                 self.apply(effects);
             }
