@@ -26,10 +26,12 @@ const STEADY_MS = 5_000;
 const HISTORY_PAGE = 50;
 /** A position of so many ids is made short again, by joining once more: a node takes 4096 of them. */
 export const POSITION_LONG = 1_000;
+/** Origins of which a join names what was shown; one that would need more starts anew. */
+const NAMED_MAX = 1_000;
 
 /**
  * An error as a node reports it, or our own: `lost` (the connection went), `timeout`.
- * @typedef {{code: string, message: string, retry_ms?: number}} Fault
+ * @typedef {{code: string, message: string, retry_ms?: number, behind?: unknown}} Fault
  */
 
 /**
@@ -38,7 +40,8 @@ export const POSITION_LONG = 1_000;
  * @property {() => string} name                        the name to greet with
  * @property {() => readonly string[]} rooms            the rooms to be in
  * @property {(room: string) => string[] | undefined} since  the position in a room, undefined if never joined
- * @property {(room: string) => string[]} [mids]        mids of the messages shown last in a room
+ * @property {(room: string, behind: readonly unknown[]) => string[][]} [mids]  mids of messages shown in a room behind
+ *   these ids, in lists of which each fits into a request
  * @property {(event: any) => void} emit                takes events for the reducer
  * @property {() => void} [onReady]                     called when something can be sent (again)
  * @property {any} [WebSocket]
@@ -129,16 +132,32 @@ export class Connection {
     if (!this.greeted || this.joined.has(room) || this.joining.has(room)) return;
     this.joining.add(room);
     const since = this.options.since(room);
-    const mids = since ? this.options.mids(room) : [];
-    const body = { room, history: HISTORY_PAGE, ...(since ? { since } : {}), ...(mids.length > 0 ? { mids } : {}) };
+    this.#enter(room, { since, resumed: since !== undefined, named: [] });
+  }
+
+  /**
+   * @param {string} room
+   * @param {{since: string[] | undefined, resumed: boolean, named: readonly unknown[]}} how  `since`: the position to go
+   *   on from; `resumed`: whether there was one; `named`: behind which all that was shown has been named by its mid
+   */
+  #enter(room, how) {
+    const { since, resumed, named } = how;
+    const body = { room, history: HISTORY_PAGE, ...(since ? { since, named } : {}) };
     const socket = this.socket;
     this.request('join', body, (fault, reply) => {
       if (socket !== this.socket) return;
+      if (since && fault?.code === 'mids_wanted') {
+        // We were shown what no node has any more. If it is said again, only we can tell that.
+        const behind = Array.isArray(fault.behind) ? fault.behind : [];
+        if (named.length + behind.length > NAMED_MAX) this.#enter(room, { ...how, since: undefined });
+        else this.#name(room, this.options.mids(room, behind), { ...how, named: [...named, ...behind] });
+        return;
+      }
       this.joining.delete(room);
       if (!this.options.rooms().includes(room)) return;
       if (!fault) {
         this.joined.add(room);
-        this.options.emit({ type: 'joined', room, reply, resumed: since !== undefined });
+        this.options.emit({ type: 'joined', room, reply, resumed });
       } else if (fault.code === 'timeout') {
         this.#lost(1006, 'the node did not answer', false);
         return;
@@ -149,6 +168,25 @@ export class Connection {
         this.options.emit({ type: 'join-failed', room, fault });
       }
       this.#settle();
+    });
+  }
+
+  /**
+   * Names what was shown, one request after the other, and then enters. What is too much to name cannot be resumed.
+   * @param {string} room
+   * @param {readonly (readonly string[])[]} lists
+   * @param {{since: string[] | undefined, resumed: boolean, named: readonly unknown[]}} how
+   */
+  #name(room, [mids, ...more], how) {
+    if (!mids) {
+      this.#enter(room, how);
+      return;
+    }
+    const socket = this.socket;
+    this.request('seen', { room, mids }, (fault) => {
+      if (socket !== this.socket) return;
+      if (fault) this.#enter(room, { ...how, since: undefined });
+      else this.#name(room, more, how);
     });
   }
 

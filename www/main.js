@@ -91,7 +91,7 @@ const connection = new Connection({
   name: () => state.name,
   rooms: () => [...state.rooms.keys()],
   since: (room) => since(state, room),
-  mids: (room) => shownMids(state, room),
+  mids: (room, behind) => shownMids(state, room, behind),
   emit: dispatch,
   onReady: () => sender.pump(),
 });

@@ -23,7 +23,6 @@ export const MEMBERS_SHOWN = 500;
  * @property {readonly import('./messages.js').Item[]} items  sorted
  * @property {number} keep               how many items are kept
  * @property {'unknown' | 'some' | 'loading' | 'none' | 'full'} older  what is known of the time before them
- * @property {readonly string[]} unknown  mids of messages shown that the node did not know when it was joined last
  * @property {readonly string[]} members sorted
  * @property {number} count
  * @property {ReadonlyMap<string, number>} typing    when each one's typing ends, ms
@@ -43,7 +42,7 @@ export const MEMBERS_SHOWN = 500;
  */
 export function newRoom(name, draft, readTo = null) {
   return {
-    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', unknown: [], members: [],
+    name, state: 'joining', reason: '', position: new Map(), items: [], keep: KEEP, older: 'unknown', members: [],
     count: 0, typing: new Map(), unread: 0, mentions: 0, unreadFrom: null, readTo, holes: 0, draft,
   };
 }
@@ -148,7 +147,6 @@ export function settle(room, reply, { resumed, seen, name }) {
     // grow with each node that has come and gone.
     position: at.length > 0 ? advance(known(room.position, [at, reply.messages]), at) : room.position,
     older: room.older === 'unknown' || room.older === 'loading' ? /** @type {const} */ ('some') : room.older,
-    unknown: Array.isArray(reply.unknown) ? reply.unknown.filter((mid) => typeof mid === 'string') : [],
     members, count: Number.isFinite(reply.count) ? reply.count : members.length,
   };
   return seen ? read(settled) : settled;

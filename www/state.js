@@ -6,7 +6,7 @@
 import { merge, positionIds, readMessage } from './messages.js';
 import { bridge, fillHoles, mark, people } from './notices.js';
 import { TYPING_MS, memberList, newRoom, prepend, read, readElsewhere, settle, take, withoutTyping } from './room.js';
-import { DEFAULT_LIMITS, byteLength, limitsOf } from './wire.js';
+import { DEFAULT_LIMITS, byteLength, limitsOf, parseId } from './wire.js';
 
 /**
  * @typedef {object} Pending  a message that no node has acknowledged
@@ -88,28 +88,38 @@ export function since(state, room) {
   return held && held.older !== 'unknown' ? positionIds(held.position) : undefined;
 }
 
-/** Mids of the newest messages that a join names, and of those that no node has known yet. */
-const MIDS_MAX = 256;
-/** Bytes of mids in a join: others choose theirs, and a frame must hold them all. */
-const MIDS_BYTES_MAX = 24 << 10;
+/** Bytes of mids in one request: others choose theirs, and a frame must hold them all. */
+const MIDS_BYTES_MAX = 48 << 10;
 
 /**
  * @param {State} state
  * @param {string} room
- * @returns {string[]} mids of messages shown, so that a node need not show them again under another id: those that
- *   the last one did not know, and the newest
+ * @param {readonly unknown[]} behind  ids, one of an origin
+ * @returns {string[][]} mids of the messages of those origins that were shown with higher numbers, so that a node need
+ *   not show them again under other ids; each list fits into a request
  */
-export function shownMids(state, room) {
-  const held = state.rooms.get(room);
-  if (!held) return [];
-  const mids = new Set(held.unknown.slice(0, MIDS_MAX));
-  const most = mids.size + MIDS_MAX;
-  for (let at = held.items.length - 1; at >= 0 && mids.size < most; at -= 1) {
-    const item = held.items[at];
-    if (item.kind === 'message' && item.mid !== '') mids.add(item.mid);
+export function shownMids(state, room, behind) {
+  const from = new Map();
+  for (const text of behind) {
+    // A node that has nothing of an origin says so by its number 0, which no message has.
+    const [origin, seq] = String(text).split('.');
+    from.set(origin, Number(seq));
   }
-  let left = MIDS_BYTES_MAX;
-  return [...mids].filter((mid) => (left -= byteLength(mid) + 3) >= 0);
+  /** @type {string[][]} */
+  const lists = [];
+  let left = 0;
+  for (const item of state.rooms.get(room)?.items ?? []) {
+    if (item.kind !== 'message' || item.mid === '') continue;
+    const id = parseId(item.id);
+    if (!id || !(id.seq > from.get(id.origin))) continue;
+    left -= byteLength(item.mid) + 3;
+    if (left < 0) {
+      lists.push([]);
+      left = MIDS_BYTES_MAX - byteLength(item.mid) - 3;
+    }
+    lists[lists.length - 1].push(item.mid);
+  }
+  return lists;
 }
 
 /**

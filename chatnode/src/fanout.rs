@@ -232,6 +232,11 @@ impl<S> Fanout<S> {
         self.conns[id.key as usize].places.push(place);
     }
 
+    /// Forgets what clients have named whose time is over.
+    pub fn expire_named(&mut self, now: Duration) {
+        self.rooms.expire_named(now);
+    }
+
     /// Stops a client's hearing a room.
     pub fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
         let Some(index) = self.rooms.index(room) else {

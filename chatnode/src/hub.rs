@@ -7,6 +7,7 @@
 //! peers is collected. The turn task (`turn.rs`), which stands in the run queue behind all that were ready
 //! before it, then publishes and writes it, once per client.
 
+mod catching_up;
 mod clients;
 mod clock;
 pub(crate) mod disk;
@@ -34,6 +35,7 @@ use crate::fanout::{ConnId, Fanout};
 use crate::membership::View;
 use crate::protocol::Refusal;
 use crate::replica::copies::Ticket;
+use crate::replica::named::NamedBudget;
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::replica::repair::Fetch;
 use crate::replica::{Effect, Now, Replica, Say, Source};
@@ -115,6 +117,8 @@ pub(crate) enum Errand {
     Fetch(Fetch, String),
     /// Ask a peer for its members.
     FetchMembers(Origin, String),
+    /// Ask a peer how far it is.
+    AskPosition(Origin, String),
     /// Say hello to whom a link was dialled.
     Hello(LinkId, String),
     /// Read from the disk what a client's request needs.
@@ -178,6 +182,12 @@ pub struct Node {
     pub(crate) errands: Vec<Errand>,
     pub(crate) clock: Clock,
     ready: watch::Sender<bool>,
+    /// The number of the roll call that is over.
+    roll_over: watch::Sender<u64>,
+    /// What clients may name of what they were shown elsewhere.
+    pub(crate) named: NamedBudget,
+    /// Some link lags so far that this node caught up for it.
+    lags: bool,
     bus: mpsc::Sender<BusCommand>,
     answers: HashMap<Ticket, Answer>,
     tickets: u64,
@@ -213,6 +223,7 @@ struct Shared {
     tasks: Tasks,
     http: reqwest::Client,
     ready: watch::Receiver<bool>,
+    roll_over: watch::Receiver<u64>,
 }
 
 /// What a [`Hub`] is made of.
@@ -243,6 +254,7 @@ impl Hub {
         let sockets = mio::Poll::new()?;
         let (bus, commands) = mpsc::channel(BUS_COMMANDS_MAX);
         let (ready_sender, ready) = watch::channel(false);
+        let (roll_over_sender, roll_over) = watch::channel(0);
         let nodes = vec![parts.replica.identity().http.clone()];
         let counters = Counters {
             // Those that the disk remembers.
@@ -270,6 +282,9 @@ impl Hub {
             errands: Vec::new(),
             clock: Clock::new(),
             ready: ready_sender,
+            roll_over: roll_over_sender,
+            named: NamedBudget::default(),
+            lags: false,
             bus,
             answers: HashMap::new(),
             tickets: 0,
@@ -290,6 +305,7 @@ impl Hub {
             tasks,
             http: parts.http,
             ready,
+            roll_over,
         };
         let shared = Arc::new(shared);
         Ok((Self { shared }, sockets, commands))
@@ -298,7 +314,7 @@ impl Hub {
     /// Lends the node, then carries out what that brought.
     pub fn with<T>(&self, act: impl FnOnce(&mut Node, Now) -> T) -> T {
         let mut node = self.lock();
-        let now = node.clock.now();
+        let now = node.now();
         let result = act(&mut node, now);
         self.settle(node, now);
         result
@@ -319,7 +335,8 @@ impl Hub {
         &self.shared.tasks
     }
 
-    /// Waits until this node takes clients. Cancel safe.
+    /// Waits until this node takes clients: it has joined, and holds what was said while it was
+    /// stopped. Cancel safe.
     pub async fn ready(&self) {
         // The sender lives in the node, so it outlives this.
         if !*self.shared.ready.borrow() {
@@ -341,19 +358,26 @@ impl Hub {
         copies: usize,
     ) -> Result<Said, Refusal> {
         let (sender, outcome) = oneshot::channel();
-        let taken = self.with(|node, now| {
-            let taken = node.answers.len() < ANSWERS_MAX;
-            if taken {
-                let answer = Answer::Http(sender);
-                node.say(room, from, mid, text, copies, answer, Source::Client, now);
+        let mut answer = Some(Answer::Http(sender));
+        while answer.is_some() {
+            self.ready().await;
+            let taken = self.with(|node, now| {
+                // It may have been stopped between the two.
+                let taken = node.answers.len() < ANSWERS_MAX;
+                if taken
+                    && node.takes_clients()
+                    && let Some(answer) = answer.take()
+                {
+                    node.say(room, from, mid, text, copies, answer, Source::Client, now);
+                }
+                taken
+            });
+            if !taken {
+                return Err(Refusal::new(
+                    "overloaded",
+                    "too many messages wait for their copies",
+                ));
             }
-            taken
-        });
-        if !taken {
-            return Err(Refusal::new(
-                "overloaded",
-                "too many messages wait for their copies",
-            ));
         }
         outcome
             .await

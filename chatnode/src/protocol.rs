@@ -36,6 +36,9 @@ pub struct Request<'a> {
     /// Enter a room.
     #[serde(borrow)]
     pub join: Option<Join<'a>>,
+    /// Name what was shown, before a join.
+    #[serde(borrow)]
+    pub seen: Option<Seen<'a>>,
     /// Leave a room.
     #[serde(borrow)]
     pub leave: Option<InRoom<'a>>,
@@ -73,13 +76,27 @@ pub struct Join<'a> {
     /// The position up to which the client has seen the room.
     #[serde(default)]
     pub since: Option<Vec<String>>,
-    /// With `since`: mids of the messages that it was shown last, so that none comes again as a
-    /// retry that another node took.
+    /// With `since`: mids of messages that it was shown and nobody has, so that none comes again as
+    /// a retry that another node took.
     #[serde(default)]
     pub mids: Vec<String>,
+    /// By origin, the number behind which it has named the mids of all that it was shown. Whoever
+    /// sends this, an empty list too, is asked for mids (`mids_wanted`) where they are needed.
+    #[serde(default)]
+    pub named: Option<Vec<String>>,
     /// How many messages it wants if nothing is resumed.
     #[serde(default)]
     pub history: Option<u64>,
+}
+
+/// `seen`
+#[derive(Debug, Deserialize)]
+pub struct Seen<'a> {
+    /// The room.
+    #[serde(borrow)]
+    pub room: Cow<'a, str>,
+    /// Mids of messages that it was shown there; those of several requests count together.
+    pub mids: Vec<String>,
 }
 
 /// `leave`, `typing`, `who`
@@ -149,6 +166,9 @@ pub struct Refusal {
     /// When to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u64>,
+    /// Of `mids_wanted`: behind which ids.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<String>,
 }
 
 impl Refusal {
@@ -158,6 +178,7 @@ impl Refusal {
             code,
             message: message.into(),
             retry_ms: None,
+            behind: Vec::new(),
         }
     }
 

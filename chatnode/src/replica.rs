@@ -27,6 +27,7 @@ mod inputs;
 pub mod log;
 pub mod members;
 pub(crate) mod mids;
+pub mod named;
 pub mod names;
 pub mod peers;
 pub mod position;
@@ -34,6 +35,7 @@ pub mod position;
 mod properties;
 pub mod repair;
 pub mod resume;
+pub mod rolls;
 #[cfg(test)]
 mod sim;
 mod stored;
@@ -58,6 +60,7 @@ use self::names::{EntryId, Mid, Origin, RoomName, UserName};
 use self::peers::{Peer, Peers};
 use self::position::Positions;
 use self::repair::{Fetch, Repairs, Step};
+use self::rolls::Rolls;
 use crate::bus::Topic;
 use crate::bus::frame::Frame;
 use crate::store::memory::MemoryStore;
@@ -184,6 +187,12 @@ pub enum Effect {
     Typing(RoomName, UserName),
     /// Take clients. The origins are peers that were listed and are not linked.
     Ready(Vec<Origin>),
+    /// Ask a peer for its position; tell the outcome by [`Replica::position_told`].
+    AskPosition(Origin),
+    /// The roll call of this number is over, and all before it.
+    RollOver(u64),
+    /// Sends and joins need not wait any longer.
+    CaughtUp,
 }
 
 /// The state of one node.
@@ -203,6 +212,7 @@ pub struct Replica {
     members_asked: BTreeSet<Origin>,
     crowds: BTreeSet<RoomName>,
     repairs: Repairs,
+    rolls: Rolls,
     waits: Waits,
     acks: BTreeMap<Origin, Acks>,
     beat_due: Duration,
@@ -243,6 +253,7 @@ impl Replica {
             members_asked: BTreeSet::new(),
             crowds: BTreeSet::new(),
             repairs: Repairs::default(),
+            rolls: Rolls::default(),
             waits: Waits::default(),
             acks: BTreeMap::new(),
             beat_due: now.mono,

@@ -10,7 +10,8 @@ pub mod plain;
 use std::time::Duration;
 
 use crate::hub::Place;
-use crate::replica::names::UserName;
+use crate::replica::named::Mids;
+use crate::replica::names::{RoomName, UserName};
 use crate::websocket::Close;
 
 /// A client says hello within this time.
@@ -127,8 +128,10 @@ pub struct Session {
     pub name: Option<UserName>,
     /// Lines of its last frame that wait until it has read what it was answered.
     pub rest: Option<Box<str>>,
-    /// A request of it is being read from the disk; those behind it wait.
-    pub reads_disk: bool,
+    /// A request of it waits for the disk or for other nodes; those behind it wait.
+    pub waits: bool,
+    /// What it has named of a room, for the join that follows.
+    pub seen: Option<Box<(RoomName, Mids)>>,
     /// Its place among the clients of the node.
     pub place: Option<Place>,
     /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
@@ -160,7 +163,8 @@ impl Session {
         Self {
             name,
             rest: None,
-            reads_disk: false,
+            waits: false,
+            seen: None,
             place: None,
             awaits: 0,
             opened: now,
@@ -176,7 +180,7 @@ impl Session {
 
     /// Whether something that it asked for has no answer yet.
     pub fn is_owed(&self) -> bool {
-        self.reads_disk || self.awaits > 0
+        self.waits || self.awaits > 0
     }
 
     /// Something came.

@@ -56,6 +56,7 @@ mod search;
 mod start;
 mod starved;
 mod statics;
+mod stopped;
 mod stops;
 mod strangers;
 mod tidy;

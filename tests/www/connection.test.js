@@ -151,7 +151,7 @@ test('a resume tells the highest seen of each origin, wherever it goes', () => {
   it.clock.pass(600);
   it.socket.welcome(B);
   assert.deepEqual(it.socket.bodies('join'), [
-    { room: 'lobby', history: 50, since: [`${A}.42`, `${B}.8`], mids: [`mid-${B}.8`, `mid-${A}.42`] },
+    { room: 'lobby', history: 50, since: [`${A}.42`, `${B}.8`], named: [] },
   ]);
   it.socket.answer('join', { room: 'lobby', recovered: true, at: [`${A}.43`, `${B}.8`], messages: [message(`${A}.43`, 3)], members: [], count: 0 });
   assert.equal(it.link().status, 'resumed');

@@ -56,7 +56,7 @@ export function page({ rooms = ['lobby'], random = () => 0.5, storage = null, ho
   const timers = { now: clock.now, setTimeout: clock.setTimeout, clearTimeout: clock.clearTimeout };
   self.connection = new Connection({
     home, name: () => self.state.name, rooms: () => [...self.state.rooms.keys()], since: (room) => since(self.state, room),
-    mids: (room) => shownMids(self.state, room),
+    mids: (room, behind) => shownMids(self.state, room, behind),
     emit: self.dispatch, onReady: () => self.sender.pump(), WebSocket: Socket, random, online, ...timers,
   });
   self.sender = new Sender({

@@ -114,22 +114,37 @@ test('a message that is sought is a target until it is reached, told lost, or an
   assert.equal(run(state, { type: 'open', room: 'side' }).target.id, `${A}.1`);
 });
 
-test('a resume names the mids of the newest messages shown, and a first join none', () => {
-  const many = Array.from({ length: 300 }, (_, i) => message(`${A}.${i + 1}`, i + 1));
-  const mids = shownMids(run(start(), joined(), push(...many)), 'lobby');
-  assert.deepEqual([mids.length, mids[0], mids.at(-1)], [256, `mid-${A}.300`, `mid-${A}.45`]);
-  const unknown = shownMids(run(start(), joined({ unknown: ['lost', 7] }), push(...many)), 'lobby');
-  assert.deepEqual([unknown.length, unknown[0], unknown.at(-1)], [257, 'lost', `mid-${A}.45`], 'and those that no node knows');
+test('what was shown behind some ids is named by its mids, in lists that fit into a request', () => {
+  const many = Array.from({ length: 3000 }, (_, i) => message(`${A}.${i + 1}`, i + 1));
+  const state = run(start(), joined(), push(...many, message(`${B}.1`, 1)));
+  const lists = shownMids(state, 'lobby', [`${A}.1200`, 'nonsense', `${B}.7`]);
+  const mids = lists.flat();
+  assert.deepEqual([mids.length, mids[0], mids.at(-1)], [1800, `mid-${A}.1201`, `mid-${A}.3000`]);
   const long = many.map((item, i) => ({ ...item, mid: `${i}`.padEnd(64, '\u{1F600}') }));
-  const few = shownMids(run(start(), joined(), push(...long)), 'lobby');
-  assert.ok(few.length > 50 && few.join('').length < 64 << 10, 'no more than a frame holds');
+  const parts = shownMids(run(start(), joined(), push(...long)), 'lobby', [`${A}.0`]);
+  assert.equal(parts.flat().length, 3000);
+  assert.ok(parts.every((list) => list.length > 50 && Buffer.byteLength(JSON.stringify(list)) < 60 << 10), 'no more than a frame holds');
+  assert.deepEqual(shownMids(state, 'lobby', []), []);
+  assert.deepEqual(shownMids(state, 'nowhere', [`${A}.0`]), []);
+});
+
+test('a node that asks for mids is told them, and asked again', () => {
   const it = page();
-  it.up(A, undefined, { messages: [message(`${A}.1`, 1)] });
-  assert.equal('mids' in it.socket.bodies('join')[0], false);
+  it.up(A, undefined, { messages: [message(`${A}.1`, 1), message(`${A}.2`, 2)] });
   it.socket.end(1012);
   it.clock.pass(600);
   it.socket.welcome(B);
-  assert.deepEqual(it.socket.bodies('join')[0].mids, [`mid-${A}.1`]);
+  assert.deepEqual(it.socket.bodies('join')[0].named, []);
+  const last = () => it.socket.sent.at(-1);
+  it.socket.say({ id: last().id, error: { code: 'mids_wanted', message: '', behind: [`${A}.1`] } });
+  assert.deepEqual(last().seen, { room: 'lobby', mids: [`mid-${A}.2`] });
+  it.socket.say({ id: last().id, seen: { room: 'lobby' } });
+  assert.deepEqual(last().join.named, [`${A}.1`]);
+  it.socket.say({ id: last().id, error: { code: 'mids_wanted', message: '', behind: [`${A}.1`] } });
+  it.socket.say({ id: last().id, error: { code: 'too_many_mids', message: '' } });
+  assert.equal('since' in last().join, false, 'what cannot be named cannot be resumed');
+  it.socket.say({ id: last().id, join: { room: 'lobby', recovered: false, at: [], messages: [], members: [], count: 0 } });
+  assert.ok(it.state.rooms.get('lobby').items.some((item) => item.kind === 'missing'), 'and that is shown');
 });
 
 test('the wait until the next try is counted from the moment of the loss', () => {

@@ -101,6 +101,14 @@ pub struct Beat {
     pub ready: bool,
 }
 
+impl Beat {
+    /// How far the logs reach that it tells of, its own among them.
+    pub fn reaches(&self) -> impl Iterator<Item = (Origin, u64)> {
+        let others = self.position.iter().map(|id| (id.origin, id.seq));
+        others.chain([(self.origin, self.head)])
+    }
+}
+
 /// Events that nobody repairs one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFrame {

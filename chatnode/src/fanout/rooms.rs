@@ -1,6 +1,7 @@
 //! Who hears which room, and what the turn has for them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -119,6 +120,19 @@ impl Rooms {
         let skip = audience.batch.len();
         audience.subscribers.push(Subscriber { key, skip, ahead });
         Place { room, index }
+    }
+
+    /// Forgets what clients have named whose time is over.
+    pub(super) fn expire_named(&mut self, now: Duration) {
+        for (_, room) in &mut self.rooms {
+            for audience in [&mut room.chat, &mut room.plain] {
+                if audience.filtered > 0 {
+                    let some = audience.subscribers.iter_mut();
+                    let ahead = some.filter_map(|subscriber| subscriber.ahead.as_mut());
+                    ahead.for_each(|ahead| ahead.mids.expire(now));
+                }
+            }
+        }
     }
 
     /// Takes a connection out. Another may have been moved to its place: which.

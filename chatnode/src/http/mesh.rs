@@ -15,7 +15,7 @@ use registry::problem::Problem;
 use registry::serve::Connection;
 
 use super::Doors;
-use crate::bus::frame::{self, EntriesPage, MembersPage};
+use crate::bus::frame::{self, EntriesPage, Frame, MembersPage};
 use crate::hub::Hub;
 use crate::hub::fetches::LOG_PAGE_BYTES;
 use crate::hub::mesh::Introduction;
@@ -30,6 +30,7 @@ pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
         .route("/mesh/hello", post(hello))
         .route("/mesh/log/{origin}", get(log))
         .route("/mesh/members", get(members))
+        .route("/mesh/position", get(position))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&doors),
             only_nodes,
@@ -207,6 +208,12 @@ async fn members(
         }
     });
     Ok(binary(frame::encode_members(&page)))
+}
+
+/// How far this node is: its beat, made now.
+async fn position(State(hub): State<Hub>) -> Response {
+    let beat = hub.with(|node, now| node.replica.beat(now));
+    binary(frame::encode(&Frame::Beat(beat)))
 }
 
 fn binary(body: bytes::Bytes) -> Response {

@@ -44,12 +44,18 @@ pub(super) struct Reads {
     said_all: Vec<ConnId>,
     /// Nobody will look at those.
     turns_ended: bool,
+    /// Those that have something, while nobody is read.
+    held: BTreeSet<ConnId>,
+    /// The node catches up: nobody is read.
+    nobody: bool,
 }
 
 impl Reads {
     /// When a turn is needed for reading.
     pub(super) fn due(&self) -> Duration {
-        if self.again.is_empty() && self.said_all.is_empty() {
+        if self.nobody {
+            Duration::MAX
+        } else if self.again.is_empty() && self.said_all.is_empty() {
             let first = self.paused.first();
             first.map_or(Duration::MAX, |(until, _)| *until)
         } else {
@@ -80,13 +86,25 @@ impl Hub {
         admission: Admission,
     ) {
         // A client that comes early waits, so that its history and its stream are one cut.
-        self.ready().await;
-        let adopted = stream.into_std().and_then(|stream| {
-            let socket = mio::net::TcpStream::from_std(stream);
-            self.with(|node, now| node.adopt(socket, begun, plain, place, admission, now))
-        });
-        if let Err(why) = adopted {
-            tracing::warn!("a client cannot be served: {why}");
+        let mut comes = match stream.into_std() {
+            Ok(stream) => {
+                let socket = mio::net::TcpStream::from_std(stream);
+                Some((socket, plain, place, admission))
+            }
+            Err(why) => return tracing::warn!("a client cannot be served: {why}"),
+        };
+        while comes.is_some() {
+            self.ready().await;
+            let adopted = self.with(|node, now| match comes.take_if(|_| node.takes_clients()) {
+                Some((socket, plain, place, admission)) => {
+                    node.adopt(socket, begun, plain, place, admission, now)
+                }
+                // It was stopped between the two.
+                None => Ok(()),
+            });
+            if let Err(why) = adopted {
+                tracing::warn!("a client cannot be served: {why}");
+            }
         }
     }
 
@@ -141,6 +159,9 @@ impl Hub {
             }
             Errand::FetchMembers(origin, url) => {
                 self.tasks().spawn(hub.fetch_members(origin, url));
+            }
+            Errand::AskPosition(origin, url) => {
+                self.tasks().spawn(hub.ask_position(origin, url));
             }
             Errand::Late(late) => {
                 self.tasks().spawn(hub.late(late));
@@ -201,8 +222,21 @@ impl Node {
         }
     }
 
+    /// Reads no client from now on, or those again that have something.
+    pub(super) fn read_nobody(&mut self, nobody: bool) {
+        self.reads.nobody = nobody;
+        if !nobody {
+            self.reads
+                .again
+                .extend(std::mem::take(&mut self.reads.held));
+        }
+    }
+
     /// Reads those that were not read to the end, and those whose pause is over.
     pub(super) fn read_on(&mut self, now: Now) {
+        if self.reads.nobody {
+            return;
+        }
         for id in std::mem::take(&mut self.reads.again) {
             self.read(id, true, now);
         }
@@ -240,6 +274,10 @@ impl Node {
         let Some(conn) = self.fanout.get_mut(id).filter(is_read) else {
             return;
         };
+        if self.reads.nobody && !conn.is_closing() {
+            self.reads.held.insert(id);
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         // Empty only if a panic left it behind.
         scratch.resize(SCRATCH_BYTES, 0);

@@ -90,6 +90,7 @@ impl Hub {
     ) -> Result<T, Refusal> {
         let mut archive = Archive::default();
         for reads in 0.. {
+            self.ready().await;
             match self.with(|node, now| ask(node, now, &archive)) {
                 Ok(answer) => return Ok(answer),
                 Err(need) => self.fetch_archive(room, need, &mut archive).await?,
@@ -106,11 +107,17 @@ impl Hub {
         archive: &mut Archive,
     ) -> Result<(), Refusal> {
         use crate::replica::resume::{RESUME_BYTES_MAX, RESUME_MESSAGES_MAX};
+        if need == Need::Others {
+            self.call_roll().await;
+            archive.others_asked = true;
+            return Ok(());
+        }
         let Some(disk) = self.look(|node| node.disk.clone()) else {
             archive.is_last = true;
             return Ok(());
         };
         match need {
+            Need::Others => {}
             Need::Place(id) => {
                 archive.place = Some(disk.place(id).await.map_err(|why| unread(&why))?)
             }
@@ -327,7 +334,7 @@ impl Node {
             return;
         };
         // What waits behind it is looked at by the client's own task, which comes back soon.
-        of.session.reads_disk = false;
+        of.session.waits = false;
         self.if_said_all(conn);
     }
 
@@ -354,7 +361,7 @@ impl Node {
     /// Lets a client's request wait for the disk.
     pub(crate) fn wait_for_disk(&mut self, conn: ConnId, errand: Errand) {
         if let Some(of) = self.fanout.get_mut(conn) {
-            of.session.reads_disk = true;
+            of.session.waits = true;
             self.errands.push(errand);
         }
     }

@@ -72,6 +72,14 @@ impl Node {
                 Some(url) => self.errands.push(Errand::FetchMembers(origin, url)),
                 None => self.replica.members_fetched(origin, None),
             },
+            Effect::AskPosition(origin) => match self.http_of(origin) {
+                Some(url) => self.errands.push(Errand::AskPosition(origin, url)),
+                None => self.replica.position_told(now, origin, None),
+            },
+            Effect::RollOver(number) => {
+                self.roll_over.send_replace(number);
+            }
+            Effect::CaughtUp => self.caught_up(),
             Effect::Gap(origin, span) => self.gap(origin, span),
             Effect::Members(change, count) => self.members(&change, count),
             Effect::Typing(room, name) => self.typing_push(&room, &name),
@@ -204,7 +212,7 @@ impl Node {
             let peers = lacking.join("; ");
             tracing::warn!(peers, "ready: takes clients, but lacks these peers");
         }
-        self.ready.send_replace(true);
+        self.ready.send_replace(self.takes_clients());
         self.update_nodes();
     }
 

@@ -18,6 +18,7 @@ use crate::replica::Replica;
 use crate::replica::archive::{Archive, Need};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
+use crate::replica::named::Named;
 use crate::replica::names::{EntryId, Origin, RoomName};
 use crate::replica::position::{FRESH_MAX, NAMED_DEAD_MAX, NAMED_SPENT_MAX};
 use crate::replica::resume::Ahead;
@@ -133,9 +134,10 @@ impl Node {
             Since::At(ids) => (Some(&ids[..]), PAGE_DEFAULT),
             Since::Unreadable => (None, PAGE_DEFAULT),
         };
+        let named = &mut Named::default();
         let resumed = self
             .replica
-            .resume(room, position_of, &[], history, archive)?;
+            .resume(room, position_of, named, history, archive)?;
         // Never empty, which would be none: it has a mark.
         let at = bounded(&self.replica, position(&resumed.at));
         let live = self.events.add(room, at.clone(), resumed.ahead, place);

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::disk::unread;
 use super::{Hub, Node};
-use crate::bus::frame;
+use crate::bus::Topic;
+use crate::bus::frame::{self, Frame};
 use crate::protocol::Refusal;
 use crate::replica::LogPage;
 use crate::replica::log::{Log, Span};
@@ -19,6 +20,8 @@ use crate::replica::repair::Fetch;
 pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
 /// A repair request takes so long at the most.
 const FETCH_MAX: Duration = Duration::from_secs(5);
+/// A peer that is asked how far it is answers within this time.
+const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A page that came within this time may be twice as large the next time.
 const FETCH_QUICK: Duration = Duration::from_secs(1);
 /// However slow a peer is, a page that is asked of it is no smaller.
@@ -89,6 +92,27 @@ impl Hub {
             }
             page
         }))
+    }
+
+    /// Asks a peer how far it is.
+    pub(super) async fn ask_position(self, origin: Origin, url: String) {
+        let url = format!("{url}/mesh/position");
+        let body = tokio::time::timeout(POSITION_MAX, self.get(&url, frame::FRAME_LEN_MAX)).await;
+        let told = body.ok().and_then(Result::ok);
+        let told = told.and_then(|body| match frame::decode(Topic::Beat, &body) {
+            Ok(Frame::Beat(beat)) => Some(beat),
+            Ok(_) | Err(_) => None,
+        });
+        self.with(|node, now| node.replica.position_told(now, origin, told.as_ref()));
+    }
+
+    /// Asks all peers what they hold, and waits until this node holds it too: bounded, as the core
+    /// says. Cancel safe.
+    pub(super) async fn call_roll(&self) {
+        let number = self.with(|node, now| node.replica.call_roll(now));
+        let mut over = self.shared.roll_over.clone();
+        // The sender lives in the node, so it outlives this.
+        let _ = over.wait_for(|last| *last >= number).await;
     }
 
     pub(super) async fn fetch_members(self, origin: Origin, url: String) {

@@ -72,7 +72,7 @@ impl Hub {
         loop {
             let (due, errands) = {
                 let mut node = self.lock();
-                let now = node.clock.now();
+                let now = node.now();
                 let due = node.turn(now);
                 node.turn_due = due;
                 (node.clock.instant(due), std::mem::take(&mut node.errands))
@@ -104,10 +104,6 @@ impl Hub {
 impl Node {
     /// Publishes and writes what the turn brought; when the next is due at the latest.
     fn turn(&mut self, now: Now) -> Duration {
-        if self.clock.woke() {
-            // By its own clock, which stood still, it is not time yet; the others' did not.
-            self.replica.ask_beat(now);
-        }
         if now.mono >= self.reads.due() {
             self.read_on(now);
         }
@@ -189,6 +185,9 @@ impl Node {
     fn sweep(&mut self, now: Now) {
         self.sweep.due = now.mono + SWEEP_EVERY;
         self.sweep.share = (self.sweep.share + 1) % SWEEP_SHARES;
+        if self.sweep.share == 0 {
+            self.fanout.expire_named(now.mono);
+        }
         for id in self.fanout.share(self.sweep.share, SWEEP_SHARES) {
             if let Some(until) = self.fanout.closing(id) {
                 if now.mono >= until {
@@ -201,6 +200,9 @@ impl Node {
             let Some(conn) = self.fanout.get_mut(id) else {
                 continue;
             };
+            if let Some((_, named)) = conn.session.seen.as_deref_mut() {
+                named.expire(now.mono);
+            }
             match conn.session.watch(now.mono) {
                 Watch::Fine => {}
                 Watch::Ping if chat => self.fanout.send(id, "{}"),

@@ -31,6 +31,9 @@ pub enum Need {
     },
     /// All of the room in these parts of logs.
     Beyond(Vec<(Origin, Span)>),
+    /// Not of the disk, but of the other nodes: what the client has seen and this node has not. A roll
+    /// call ([`Replica::call_roll`]) brings it, if anybody has it.
+    Others,
 }
 
 /// What of a room lies in parts of logs.
@@ -51,6 +54,8 @@ pub struct Archive {
     pub page: Option<(Page, u64)>,
     /// What lies in parts of logs.
     pub beyond: Option<Beyond>,
+    /// The other nodes were asked for what they hold, and it was waited for.
+    pub others_asked: bool,
     /// Answer with what there is: it was read often enough, or cannot be.
     pub is_last: bool,
 }

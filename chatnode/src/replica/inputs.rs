@@ -158,6 +158,7 @@ impl Replica {
             self.acks.entry(origin).or_default().wanted = self.logs[&origin].reaches();
             self.acknowledge(origin, now);
         }
+        self.check_roll(now);
     }
 
     /// Acknowledges an origin's log, now or when it is time to.
@@ -183,21 +184,7 @@ impl Replica {
         self.peers.beat(beat, now.mono, now.wall_us);
         self.clock.observe(beat.ts, now.wall_us);
         self.heard_clock(beat.ts, now);
-        let reaches = beat.position.iter().map(|id| (id.origin, id.seq));
-        for (origin, seq) in reaches.chain([(beat.origin, beat.head)]) {
-            let known = self.logs.contains_key(&origin);
-            let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
-            let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
-            let full = !known && self.logs.len() >= ORIGINS_MAX;
-            if origin == self.me.origin || origin.is_mark() || seq == 0 || full || ignored {
-                continue;
-            }
-            let log = self.log_mut(origin);
-            if seq > log.held() {
-                log.claim(seq);
-                self.repair(origin, now);
-            }
-        }
+        self.claim_position(beat, now);
         self.members.claim(beat.origin, beat.members_version);
         self.fetch_members(beat.origin);
         let holes_now = self.holes_of_both(beat.origin);
@@ -214,6 +201,24 @@ impl Replica {
         }
         self.settle_waits(now);
         self.check_ready(now);
+    }
+
+    /// A peer says what it holds: what of that is not here is missing.
+    pub(super) fn claim_position(&mut self, beat: &Beat, now: Now) {
+        for (origin, seq) in beat.reaches() {
+            let known = self.logs.contains_key(&origin);
+            let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
+            let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
+            let full = !known && self.logs.len() >= ORIGINS_MAX;
+            if origin == self.me.origin || origin.is_mark() || seq == 0 || full || ignored {
+                continue;
+            }
+            let log = self.log_mut(origin);
+            if seq > log.held() {
+                log.claim(seq);
+                self.repair(origin, now);
+            }
+        }
     }
 
     fn live_frame(&mut self, frame: LiveFrame) {
@@ -259,6 +264,7 @@ impl Replica {
         self.peers.link(origin, false, now.mono);
         self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
         self.check_ready(now);
+        self.check_roll(now);
     }
 
     /// The registries have answered: these nodes are alive, and joining waits for them.
@@ -315,6 +321,7 @@ impl Replica {
         self.repair_holes(now);
         self.acknowledge(origin, now);
         self.check_ready(now);
+        self.check_roll(now);
     }
 
     /// A peer sent its members, or did not.
@@ -375,6 +382,7 @@ impl Replica {
         self.settle_waits(now);
         self.mids.expire(now.mono);
         self.check_ready(now);
+        self.check_roll(now);
     }
 
     fn forget_silent(&mut self, now: Now) {

@@ -102,6 +102,10 @@ mod chosen {
         WaitsForEver,
         /// Clients are brought what they saw at another node.
         AheadNotFiltered,
+        /// A node that was stopped takes what clients say before it knows what was said meanwhile.
+        StopNotNoticed,
+        /// A client that is ahead of its node is taken in before anybody was asked for what it saw.
+        OthersNotAsked,
         /// Clients are brought a retry of what they saw at a node that is gone.
         SeenMidsIgnored,
         /// A resume has nothing of origins that the client's position does not name.

@@ -99,6 +99,14 @@ impl Peers {
         peer.http.clone_from(&beat.http);
         peer.lag_us = wall_us.saturating_sub(beat.ts);
         peer.ready = beat.ready;
+        self.told(beat);
+    }
+
+    /// A node that is known told what it holds, by a beat or because it was asked.
+    pub fn told(&mut self, beat: &Beat) {
+        let Some(peer) = self.peers.get_mut(&beat.origin) else {
+            return;
+        };
         peer.position.clear();
         peer.solid.clear();
         for id in &beat.position {

@@ -5,17 +5,20 @@
 //! client has seen what has not arrived here yet. What is behind is replayed; what is ahead must
 //! not be delivered again when it arrives, and is handed to the caller as a filter.
 //!
-//! What a node showed and took with it when it died may be said again through another node, under
-//! another id. Only the client knows that this is the same message, by its mid: so it names the mids
-//! of what it saw last, too.
+//! Before a client is taken for ahead, all who are heard are asked what they hold ([`super::rolls`]),
+//! and that is waited for: then what is still ahead nobody has, or nobody who can be asked. What a node
+//! showed and took with it when it died may be said again through another node, under another id.
+//! Only the client knows that this is the same message, by its mid: so it is asked to name those
+//! ([`super::named`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::archive::{Archive, Need};
 use super::entry::Entry;
 use super::log::Span;
-use super::names::{EntryId, Mid, Origin, RoomName};
+use super::named::{Mids, Named};
+use super::names::{EntryId, Origin, RoomName};
 use super::position::{Marks, Unnamed};
 use super::{Log, Replica};
 
@@ -28,16 +31,13 @@ pub const RESUME_BYTES_MAX: usize = 4 << 20;
 /// has no position that means anything, and starts anew.
 pub const AHEAD_ORIGINS_MAX: usize = 256;
 
-/// Mids that a client names of what it has seen, at the most.
-pub const SEEN_MIDS_MAX: usize = 512;
-
 /// What a client has seen of a room before this node: not to be delivered to it.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Ahead {
     /// By origin, the highest number.
     pub origins: BTreeMap<Origin, u64>,
     /// Mids of messages that this node does not know: what it may get is a retry of one.
-    pub mids: BTreeSet<Mid>,
+    pub mids: Mids,
 }
 
 impl Ahead {
@@ -49,7 +49,7 @@ impl Ahead {
     /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
     /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
     pub fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
-        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.remove(mid));
+        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
         let Some(through) = self.origins.get(&entry.origin).copied() else {
             return by_mid;
         };
@@ -73,20 +73,24 @@ pub struct Resumed {
     pub ahead: Ahead,
     /// Numbers beyond the client's position that nobody has.
     pub gaps: Vec<(Origin, Span)>,
+    /// If there are any, this is no answer yet: the client has to name the mids of all that it was
+    /// shown behind these, for nobody has it.
+    pub unnamed: Vec<EntryId>,
 }
 
 impl Replica {
-    /// What a client gets that enters a room: all that lies beyond `since`, but for messages with
-    /// one of these mids, or, without `since` or when that cannot be replayed, the newest `history`
-    /// messages.
+    /// What a client gets that enters a room: all that lies beyond `since`, but for messages that it
+    /// has `named`, or, without `since` or when that cannot be replayed, the newest `history`
+    /// messages. Of the mids named those that this node does not know go into the answer; if there is
+    /// no answer yet, they stay.
     ///
     /// # Errors
-    /// What has to be read from the disk first.
+    /// What has to be read from the disk first, or asked of other nodes.
     pub fn resume(
         &self,
         room: &RoomName,
         since: Option<&[EntryId]>,
-        mids: &[Mid],
+        named: &mut Named,
         history: usize,
         archive: &Archive,
     ) -> Result<Resumed, Need> {
@@ -102,7 +106,7 @@ impl Replica {
             .filter(|_| !mutated!(AheadNotFiltered));
         let ahead = Ahead {
             origins: ahead.map(|(origin, seq)| (*origin, *seq)).collect(),
-            mids: BTreeSet::new(),
+            mids: Mids::default(),
         };
         let mut resumed = Resumed {
             ahead,
@@ -113,6 +117,16 @@ impl Replica {
         let since = since.filter(|_| !forged && resumed.ahead.origins.len() <= AHEAD_ORIGINS_MAX);
         if since.is_none() {
             resumed.ahead = Ahead::default();
+        }
+        if !resumed.ahead.is_empty() {
+            let asked = archive.others_asked || archive.is_last || mutated!(OthersNotAsked);
+            if !asked {
+                return Err(Need::Others);
+            }
+            resumed.unnamed = self.to_be_named(&resumed.ahead, named);
+            if !resumed.unnamed.is_empty() {
+                return Ok(resumed);
+            }
         }
         let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
         let mut at = self.named();
@@ -127,19 +141,20 @@ impl Replica {
             .into_iter()
             .map(|(origin, seq)| EntryId { origin, seq })
             .collect();
-        let mids: BTreeSet<&Mid> = mids.iter().filter(|_| !mutated!(SeenMidsIgnored)).collect();
+        if mutated!(SeenMidsIgnored) {
+            named.mids = Mids::default();
+        }
         if since.is_some()
-            && let Some(entries) = self.beyond(room, (&seen, marks), &mids, archive)?
+            && let Some(entries) = self.beyond(room, (&seen, marks), &named.mids, archive)?
         {
             resumed.recovered = true;
             marks = self.marks().or(marks);
             resumed.entries = entries;
-            let unknown = |mid: &&&Mid| self.mids.get(room, mid).is_none();
-            resumed.ahead.mids = mids
-                .iter()
-                .filter(unknown)
-                .map(|mid| (*mid).clone())
-                .collect();
+            resumed.ahead.mids = std::mem::take(&mut named.mids);
+            resumed
+                .ahead
+                .mids
+                .retain(|mid| self.mids.get(room, mid).is_none());
             for (origin, log) in &self.logs {
                 let after = seen.get(origin).copied().unwrap_or_default();
                 let beyond = log.holes().iter().filter(|hole| hole.through > after);
@@ -153,12 +168,31 @@ impl Replica {
         Ok(resumed)
     }
 
+    /// Of what a client has seen and nobody has, where that begins whose mids it has not named and
+    /// can name.
+    fn to_be_named(&self, ahead: &Ahead, named: &Named) -> Vec<EntryId> {
+        let Some(behind) = &named.behind else {
+            return Vec::new();
+        };
+        let whole = |origin: Origin| EntryId {
+            origin,
+            seq: self.logs.get(&origin).map_or(0, Log::whole),
+        };
+        let is_named = |at: &EntryId| {
+            behind
+                .iter()
+                .any(|id| id.origin == at.origin && id.seq <= at.seq)
+        };
+        let origins = ahead.origins.keys().map(|origin| whole(*origin));
+        origins.filter(|at| !is_named(at)).collect()
+    }
+
     /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
     fn beyond(
         &self,
         room: &RoomName,
         (seen, marks): (&BTreeMap<Origin, u64>, Marks),
-        mids: &BTreeSet<&Mid>,
+        mids: &Mids,
         archive: &Archive,
     ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
         if archive.is_beyond_reach() || self.has_forgotten(marks) {
@@ -201,7 +235,7 @@ impl Replica {
             };
             let read = read.iter().filter(of_log);
             for entry in self.store.shown_beyond(room, after).chain(read) {
-                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
+                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.has(mid));
                 if by_mid || stood_for(entry) || self.mids.repeats(entry).any(had) {
                     continue;
                 }

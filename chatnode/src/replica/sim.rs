@@ -28,6 +28,7 @@ mod net;
 mod nodes;
 mod phases;
 mod plan;
+mod stopped;
 mod watch;
 mod witness;
 mod world;
@@ -44,6 +45,8 @@ const SEEDS: u64 = 2000;
 const PARTS: u64 = 4;
 /// Seeds of worlds that are in two for a minute.
 const SEEDS_DIVIDED: u64 = 3;
+/// Seeds of worlds in which a node is stopped in a burst.
+const SEEDS_STOPPED: u64 = 40;
 
 /// What must have happened somewhere in each part of a plain run: each fault, and each way back.
 const SOMETIMES: &[&str] = &[
@@ -85,6 +88,9 @@ const SOMETIMES: &[&str] = &[
     "copies timed out",
     "resume with replay",
     "resume with ahead filter",
+    "others asked for what a client has seen",
+    "mids wanted",
+    "a stop noticed",
     "resume told recovered:false",
     "members snapshot",
     "ready with all",
@@ -233,6 +239,20 @@ fn a_minute_in_two_halves_is_repaired_while_all_talk_on() {
     let name = "a_minute_in_two_halves_is_repaired_while_all_talk_on";
     let total = campaign(name, first..first + SEEDS_DIVIDED, World::divided);
     assert!(total.0.contains_key("fault: long partition"));
+}
+
+/// Goal: what was said and shown elsewhere while a node was stopped is not said or shown by it again,
+/// however much it was. Method: worlds with that one fault, and a burst of some hundred messages.
+#[test]
+fn a_node_that_was_stopped_in_a_burst_shows_nothing_twice() {
+    bugs::choose_named(variable("MUTANT").as_deref());
+    if replayed(World::stopped) {
+        return;
+    }
+    let first = number("FIRST").unwrap_or(0);
+    let name = "a_node_that_was_stopped_in_a_burst_shows_nothing_twice";
+    let total = campaign(name, first..first + SEEDS_STOPPED, World::stopped);
+    assert!(total.0.contains_key("fault: stopped in a burst"));
 }
 
 /// As the first part.

@@ -9,6 +9,7 @@ mod joining;
 mod positions;
 mod repairing;
 mod resuming;
+mod rolls;
 mod saying;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use super::archive::Archive;
 use super::entry::Entry;
 use super::log::Span;
 use super::members::Snapshot;
+use super::named::Named;
 use super::names::{EntryId, Origin, RoomName};
 use super::repair::FetchId;
 use super::*;
@@ -114,6 +116,9 @@ fn tell(effect: &Effect) -> Option<String> {
             format!("{} {joined}{left}= {count}", change.room)
         }
         Effect::Typing(room, name) => format!("{name} types in {room}"),
+        Effect::AskPosition(of) => format!("position of {}", short(*of)),
+        Effect::RollOver(number) => format!("roll {number} over"),
+        Effect::CaughtUp => "caught up".to_owned(),
         Effect::Ready(lacking) => {
             let lacking: String = lacking.iter().map(|o| short(*o)).collect();
             format!("ready [{lacking}]")
@@ -324,8 +329,13 @@ impl Rig {
 
     fn resumes(&self, since: Option<&str>) -> resume::Resumed {
         let since = since.map(ids);
+        let archive = Archive {
+            others_asked: true,
+            ..Archive::default()
+        };
+        let named = &mut Named::default();
         self.replica
-            .resume(&lobby(), since.as_deref(), &[], 2, &Archive::default())
+            .resume(&lobby(), since.as_deref(), named, 2, &archive)
             .unwrap()
     }
 }

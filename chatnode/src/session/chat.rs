@@ -26,12 +26,12 @@ impl Node {
     pub(crate) fn chat_text(&mut self, id: ConnId, text: &str, now: Now) -> ControlFlow<()> {
         let mut rest = text;
         while !rest.is_empty() {
-            // Who asks faster than it reads, or than the disk answers, waits.
-            let reads_disk = self
+            // Who asks faster than it reads, or than the disk or other nodes answer, waits.
+            let waits = self
                 .fanout
                 .get_mut(id)
-                .is_some_and(|conn| conn.session.reads_disk);
-            if reads_disk || self.fanout.pending(id) > REPLIES_BYTES_MAX {
+                .is_some_and(|conn| conn.session.waits);
+            if waits || self.fanout.pending(id) > REPLIES_BYTES_MAX {
                 if let Some(conn) = self.fanout.get_mut(id) {
                     conn.session.rest = Some(rest.into());
                 }
@@ -151,6 +151,7 @@ impl Node {
         };
         let asks = request.join.is_some()
             || request.leave.is_some()
+            || request.seen.is_some()
             || request.history.is_some()
             || request.search.is_some()
             || request.who.is_some();
@@ -163,6 +164,8 @@ impl Node {
             self.send(id, rid, &name, &send, now)?;
         } else if let Some(join) = request.join {
             self.join(id, rid, &name, &join, archive, now)?;
+        } else if let Some(seen) = request.seen {
+            self.seen(id, rid, &seen, now)?;
         } else if let Some(leave) = request.leave {
             self.leave(id, rid, &name, &leave)?;
         } else if let Some(typing) = request.typing {
@@ -346,9 +349,8 @@ impl Node {
 fn rate_limited(message: String, wait: Duration) -> Refusal {
     let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1;
     Refusal {
-        code: "rate_limited",
-        message,
         retry_ms: Some(retry_ms),
+        ..Refusal::new("rate_limited", message)
     }
 }
 

@@ -1,8 +1,6 @@
 //! The verbs of `chat.v1` that bring messages: entering a room, paging back, searching. On a node
 //! with a disk they may have to wait for it.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,11 +8,14 @@ use super::chat::RequestId;
 use crate::fanout::ConnId;
 use crate::hub::Node;
 use crate::hub::disk::Search;
-use crate::protocol::{self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX};
+use crate::protocol::{
+    self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX, Seen,
+};
 use crate::replica::Now;
 use crate::replica::archive::{Archive, Need};
+use crate::replica::mids::MID_KEPT;
+use crate::replica::named::{Mids, Named};
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
-use crate::replica::resume::SEEN_MIDS_MAX;
 use crate::store::Page;
 use crate::store::query::InvalidQuery;
 
@@ -27,9 +28,6 @@ struct Joined<'a> {
     messages: Box<RawValue>,
     members: Vec<UserName>,
     count: usize,
-    /// Of the mids that the client named, those that this node does not know.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    unknown: &'a BTreeSet<Mid>,
 }
 
 /// A page of history, as `history` and the HTTP API answer it.
@@ -90,17 +88,33 @@ impl Node {
     ) -> Result<(), Halt> {
         let room: RoomName = join.room.parse()?;
         let since = join.since.as_deref().map(parse_since).transpose()?;
-        let mids = parse_mids(&join.mids)?;
+        let behind = join.named.as_deref().map(parse_since).transpose()?;
+        self.name(id, &room, parse_mids(&join.mids)?, now)?;
         let history = limit(join.history);
         let again = self.fanout.hears(id, &room);
         if !again && self.fanout.rooms_of(id).len() >= ROOMS_MAX {
             let message = format!("at most {ROOMS_MAX} rooms a connection");
             return Err(Refusal::new("room_limit", message).into());
         }
-        let resumed = self
+        let mut named = Named {
+            mids: self.take_named(id, &room),
+            behind,
+        };
+        let since = since.as_deref();
+        let resumed = match self
             .replica
-            .resume(&room, since.as_deref(), &mids, history, archive)
-            .map_err(|need| Halt::Needs(room.clone(), need))?;
+            .resume(&room, since, &mut named, history, archive)
+        {
+            Ok(resumed) => resumed,
+            Err(need) => {
+                self.put_named(id, &room, named.mids);
+                return Err(Halt::Needs(room, need));
+            }
+        };
+        if !resumed.unnamed.is_empty() {
+            self.put_named(id, &room, named.mids);
+            return Err(mids_wanted(&resumed.unnamed).into());
+        }
         if !again {
             self.replica.enter(&room, name);
             self.carry_out(now);
@@ -114,7 +128,6 @@ impl Node {
             messages: protocol::entries(resumed.entries.iter().map(|entry| &**entry)),
             members: self.replica.members().list(&room),
             count: self.replica.members().count(&room),
-            unknown: &resumed.ahead.mids,
         };
         self.answer(id, rid, "join", &joined, true);
         for (origin, span) in &resumed.gaps {
@@ -128,6 +141,56 @@ impl Node {
         }
         self.fanout.subscribe(id, &room, resumed.ahead);
         Ok(())
+    }
+
+    /// A client names what it was shown of a room, before it joins.
+    pub(super) fn seen(
+        &mut self,
+        id: ConnId,
+        rid: RequestId,
+        seen: &Seen<'_>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let room: RoomName = seen.room.parse()?;
+        self.name(id, &room, parse_mids(&seen.mids)?, now)?;
+        let body = serde_json::json!({ "room": room.as_str() });
+        self.answer(id, rid, "seen", &body, false);
+        Ok(())
+    }
+
+    /// Adds to what a client has named of a room. One that names those of another begins anew.
+    fn name(
+        &mut self,
+        id: ConnId,
+        room: &RoomName,
+        mut mids: Vec<Mid>,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let mut named = self.take_named(id, room);
+        // A join that had to wait is made again.
+        mids.retain(|mid| !named.has(mid));
+        named
+            .add(mids, &self.named, now.mono + MID_KEPT)
+            .map_err(|why| Refusal::new("too_many_mids", why.to_string()))?;
+        self.put_named(id, room, named);
+        Ok(())
+    }
+
+    fn take_named(&mut self, id: ConnId, room: &RoomName) -> Mids {
+        let seen = self
+            .fanout
+            .get_mut(id)
+            .and_then(|conn| conn.session.seen.take());
+        match seen {
+            Some(seen) if seen.0 == *room => seen.1,
+            Some(_) | None => Mids::default(),
+        }
+    }
+
+    fn put_named(&mut self, id: ConnId, room: &RoomName, named: Mids) {
+        if let Some(conn) = self.fanout.get_mut(id).filter(|_| !named.is_empty()) {
+            conn.session.seen = Some(Box::new((room.clone(), named)));
+        }
     }
 
     pub(super) fn history(
@@ -158,6 +221,15 @@ pub(crate) fn id_unknown() -> Refusal {
     Refusal::new("id_unknown", "no message of this id is held here")
 }
 
+/// The client was shown what nobody has: only it can tell the retries of that.
+fn mids_wanted(behind: &[EntryId]) -> Refusal {
+    let message = "nobody has what you were shown behind these: name its mids, and join again";
+    Refusal {
+        behind: behind.iter().map(EntryId::to_string).collect(),
+        ..Refusal::new("mids_wanted", message)
+    }
+}
+
 /// Checks what a search asks for.
 ///
 /// # Errors
@@ -184,13 +256,8 @@ pub(crate) fn limit(asked: Option<u64>) -> usize {
     })
 }
 
-/// The mids of what a client has seen.
+/// The mids of what a client has seen: as many as a frame holds.
 fn parse_mids(mids: &[String]) -> Result<Vec<Mid>, Refusal> {
-    if mids.len() > SEEN_MIDS_MAX {
-        return Err(Refusal::bad_request(format!(
-            "mids: at most {SEEN_MIDS_MAX}"
-        )));
-    }
     let parsed = mids.iter().map(|mid| mid.parse().map_err(Refusal::from));
     parsed.collect()
 }

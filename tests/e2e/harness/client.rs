@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::cluster::Node;
 use super::record::{Attempt, Closed, Record};
 use super::socket::{Order, Socket, request};
-use super::wire::{Joined, Msg, Refused, Sent};
+use super::wire::{Joined, Msg, Position, Refused, Sent, Shown};
 
 /// How long a reply may take before a test calls it missing. A send with `copies` waits 2 s.
 pub(crate) const REPLY_WITHIN: Duration = Duration::from_secs(10);
@@ -172,6 +172,31 @@ impl Client {
     /// As [`Client::ask`].
     pub(crate) async fn join_with(&self, body: Value) -> Result<Joined> {
         self.typed("join", body).await
+    }
+
+    /// Joins a room, and names of what was shown what it is asked for, as the page does.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub(crate) async fn join_naming(&self, mut body: Value, shown: &Shown) -> Result<Joined> {
+        let mut named: Vec<String> = Vec::new();
+        loop {
+            body["named"] = json!(named);
+            let why = match self.join_with(body.clone()).await {
+                Ok(joined) => return Ok(joined),
+                Err(why) => why,
+            };
+            let asked = why.downcast_ref::<Refused>();
+            let asked = asked.filter(|refused| refused.code == "mids_wanted");
+            let Some(behind) = asked.map(|refused| refused.behind.clone()) else {
+                return Err(why);
+            };
+            for mids in shown.behind(&Position::parse(&behind)?).chunks(500) {
+                let seen = json!({ "room": body["room"], "mids": mids });
+                self.ask("seen", seen).await?;
+            }
+            named.extend(behind);
+        }
     }
 
     /// Sends a text under a new mid.

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::cluster::Node;
 use super::eventually::{eventually, holds};
 use super::recorder::Recorder;
-use super::wire::{Joined, Msg, NEWEST_MIDS, Position};
+use super::wire::{Joined, Msg, Position, Shown};
 
 /// Reads a room, keeps its position as the contract asks of a client, and goes on elsewhere. All
 /// of its connections are on the record of the test, by its name.
@@ -23,8 +23,6 @@ pub(crate) struct Reader {
     /// All messages in the order in which they were shown, over all connections.
     stream: Vec<Msg>,
     position: Position,
-    /// Mids that it named when it joined last, and the node did not know.
-    unknown: Vec<String>,
 }
 
 impl Reader {
@@ -55,8 +53,13 @@ impl Reader {
             taken: 0,
             stream: Vec::new(),
             position: Position::parse(&joined.at)?,
-            unknown: Vec::new(),
         })
+    }
+
+    /// What it has seen.
+    pub(crate) fn position(&mut self) -> &Position {
+        self.collect();
+        &self.position
     }
 
     /// The connection of now.
@@ -103,20 +106,20 @@ impl Reader {
         self.collect();
         let client = self.recorder.client(node, &self.name).await?;
         let since = self.position.ids();
-        let shown = self.stream.iter().filter(|_| names_mids);
-        let mut mids = self.unknown.clone();
-        mids.extend(Msg::newest_mids(shown));
-        let joined = client
-            .join_with(json!({ "room": self.room, "since": since, "mids": mids, "history": 50 }))
-            .await
-            .with_context(|| format!("{} resumes from {since:?}", self.name))?;
+        let mut shown = Shown::default();
+        self.stream.iter().for_each(|message| shown.note(message));
+        let join = json!({ "room": self.room, "since": since, "history": 50 });
+        let joined = if names_mids {
+            client.join_naming(join, &shown).await
+        } else {
+            client.join_with(join).await
+        };
+        let joined = joined.with_context(|| format!("{} resumes from {since:?}", self.name))?;
         for message in &joined.messages {
             self.position.advance(message);
             self.stream.push(message.clone());
         }
         self.position.merge(&Position::parse(&joined.at)?);
-        self.unknown = joined.unknown.clone();
-        self.unknown.truncate(NEWEST_MIDS);
         self.client = client;
         self.taken = 0;
         Ok(joined)

@@ -19,7 +19,7 @@ use super::client::Client;
 use super::cluster::Node;
 use super::load::text_of;
 use super::recorder::Recorder;
-use super::wire::{Joined, Msg, NEWEST_MIDS, Position, Refused};
+use super::wire::{Joined, Position, Refused, Shown};
 use super::{PATIENCE, spawn};
 
 /// The contract: the longest pause before a first dial, which doubles
@@ -136,8 +136,7 @@ impl Roamer {
             current: String::new(),
             attempt: 0,
             position: None,
-            mids: Vec::new(),
-            unknown: Vec::new(),
+            shown: Shown::default(),
             pending: BTreeMap::new(),
             next: 0,
             talks: hears,
@@ -245,10 +244,7 @@ struct Walk {
     current: String,
     attempt: u32,
     position: Option<Position>,
-    /// Of the newest messages that it was shown.
-    mids: Vec<String>,
-    /// Of those that it named last, what the node did not know.
-    unknown: Vec<String>,
+    shown: Shown,
     /// Bodies of sends without an answer, in the order in which they were said.
     pending: BTreeMap<u64, Value>,
     next: u64,
@@ -330,24 +326,15 @@ impl Walk {
         let mut body = json!({ "room": self.habits.room, "history": 0 });
         if let Some(position) = &self.position {
             body["since"] = json!(position.ids());
-            body["mids"] = json!([&self.unknown[..], &self.mids[..]].concat());
         }
-        let joined: Joined = client.join_with(body).await?;
-        self.note(Msg::newest_mids(joined.messages.iter()));
-        self.unknown.clone_from(&joined.unknown);
-        self.unknown.truncate(NEWEST_MIDS);
+        let joined: Joined = client.join_naming(body, &self.shown).await?;
         let position = self.position.get_or_insert_default();
         position.merge(&Position::parse(&joined.at)?);
         for message in &joined.messages {
             position.advance(message);
+            self.shown.note(message);
         }
         Ok(client)
-    }
-
-    /// Messages of these mids were shown, the newest first.
-    fn note(&mut self, newest: Vec<String>) {
-        self.mids.splice(0..0, newest);
-        self.mids.truncate(NEWEST_MIDS);
     }
 
     fn learn(&mut self, nodes: &Value) {
@@ -365,11 +352,10 @@ impl Walk {
         if let Some(nodes) = &record.nodes {
             self.learn(nodes);
         }
-        let shown = || record.messages.iter().map(|(_, message)| message);
-        self.note(Msg::newest_mids(shown()));
         let position = self.position.get_or_insert_default();
-        for message in shown() {
+        for (_, message) in &record.messages {
             position.advance(message);
+            self.shown.note(message);
         }
     }
 

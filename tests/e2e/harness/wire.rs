@@ -1,13 +1,13 @@
 //! The objects of `chat.v1`, as the contract writes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-/// Mids of the newest messages that a client names when it joins.
-pub(crate) const NEWEST_MIDS: usize = 256;
+/// Messages whose mids a client remembers to have been shown; a node asks for no more at once.
+const SHOWN_MAX: usize = 10_000;
 
 /// A message as clients get it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -21,12 +21,6 @@ pub(crate) struct Msg {
 }
 
 impl Msg {
-    /// The mids of the newest messages that were shown, as many as a join names.
-    pub(crate) fn newest_mids<'a>(shown: impl DoubleEndedIterator<Item = &'a Self>) -> Vec<String> {
-        let newest = shown.rev().filter_map(|message| message.mid.clone());
-        newest.take(NEWEST_MIDS).collect()
-    }
-
     /// The origin in its id.
     pub(crate) fn origin(&self) -> &str {
         self.id.split_once('.').map_or("", |(origin, _)| origin)
@@ -55,9 +49,32 @@ pub(crate) struct Joined {
     pub(crate) messages: Vec<Msg>,
     pub(crate) members: Vec<String>,
     pub(crate) count: u64,
-    /// Of the mids that the join named, those that the node does not know.
-    #[serde(default)]
-    pub(crate) unknown: Vec<String>,
+}
+
+/// What a client was shown, for a node that asks for the mids of what nobody has any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shown(VecDeque<Msg>);
+
+impl Shown {
+    /// A message was shown.
+    pub(crate) fn note(&mut self, message: &Msg) {
+        if message.mid.is_some() {
+            self.0.push_back(message.clone());
+        }
+        if self.0.len() > SHOWN_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    /// The mids of all of these origins' messages behind these numbers.
+    pub(crate) fn behind(&self, ids: &Position) -> Vec<String> {
+        let asked = |message: &&Msg| {
+            let behind = ids.0.get(message.origin());
+            behind.is_some_and(|&seq| message.seq() > seq)
+        };
+        let asked = self.0.iter().filter(asked);
+        asked.filter_map(|message| message.mid.clone()).collect()
+    }
 }
 
 /// The reply to a send.
@@ -81,6 +98,9 @@ pub(crate) struct Refused {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) retry_ms: Option<u64>,
+    /// Of `mids_wanted`.
+    #[serde(default)]
+    pub(crate) behind: Vec<String>,
 }
 
 impl fmt::Display for Refused {

@@ -33,8 +33,12 @@ fn each_deliberate_bug_is_caught() {
     let mut survived = Vec::new();
     for &mutant in Mutant::ALL {
         choose(Some(mutant));
+        let world = match mutant {
+            Mutant::StopNotNoticed | Mutant::OthersNotAsked => World::stopped,
+            _ => World::usual,
+        };
         let caught = (first..first + SEEDS_MAX).find_map(|seed| {
-            let end = catch_unwind(AssertUnwindSafe(|| run(World::usual(seed, false))));
+            let end = catch_unwind(AssertUnwindSafe(|| run(world(seed, false))));
             end.err().map(|panic| reason(&*panic))
         });
         choose(None);

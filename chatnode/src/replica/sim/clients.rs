@@ -15,6 +15,7 @@ use crate::replica::archive::{Archive, Need};
 use crate::replica::copies::Ticket;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
+use crate::replica::named::{Named, NamedBudget};
 use crate::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::replica::resume::{Ahead, Resumed};
 use crate::replica::{Replica, Say, Source};
@@ -36,10 +37,21 @@ pub(super) enum Doing {
 /// What a client asks of a node.
 #[derive(Debug)]
 pub(super) enum Call {
-    /// With the position that it has, and the mids of what it has seen, if it names them.
-    Join(Option<Vec<EntryId>>, Vec<Mid>),
+    Join(Box<Entering>),
     Say(Option<Mid>, String, usize, bool),
     Leave,
+}
+
+/// How a client enters its room.
+#[derive(Debug, Default)]
+pub(super) struct Entering {
+    /// The position that it has.
+    pub(super) since: Option<Vec<EntryId>>,
+    /// The mids of what it has seen behind these, if it names them.
+    pub(super) named: Option<Vec<EntryId>>,
+    pub(super) mids: Vec<Mid>,
+    /// Whether the node has asked others for what the client has seen.
+    pub(super) others_asked: bool,
 }
 
 /// A connection, as the node sees it.
@@ -78,8 +90,8 @@ pub(super) struct Client {
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
     /// What it had seen and the node that it came to last had not.
-    pub(super) ahead: Ahead,
-    /// Whether it names the mids of what it has seen when it resumes.
+    pub(super) ahead: BTreeMap<Origin, u64>,
+    /// Whether it names the mids of what it has seen when it is asked for them.
     pub(super) names_mids: bool,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
@@ -99,7 +111,7 @@ impl Client {
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
-            ahead: Ahead::default(),
+            ahead: BTreeMap::new(),
             names_mids: index % 2 == 1,
             pending: BTreeMap::new(),
             said: 0,
@@ -235,6 +247,19 @@ impl World {
             joined: None,
             since: now,
         });
+        let named = client.names_mids.then(Vec::new);
+        self.comes_in(index, node, conn, named);
+    }
+
+    /// Asks a node to let it in. It names what it has seen behind these positions.
+    pub(super) fn comes_in(
+        &mut self,
+        index: usize,
+        node: NodeId,
+        conn: u64,
+        named: Option<Vec<EntryId>>,
+    ) {
+        let client = &self.clients[index];
         let since = client.position.as_ref().map(|position| {
             let ids = position.iter();
             ids.map(|(origin, seq)| EntryId {
@@ -243,10 +268,20 @@ impl World {
             })
             .collect()
         });
-        let mids = client.mids.keys().filter(|_| client.names_mids);
-        let mids = mids.cloned().collect();
+        let behind = |id: &EntryId| {
+            let mut asked = named.iter().flatten();
+            asked.any(|from| from.origin == id.origin && from.seq < id.seq)
+        };
+        let mids = client.mids.iter().filter(|(_, id)| behind(id));
+        let mids = mids.map(|(mid, _)| mid.clone()).collect();
+        let entering = Entering {
+            since,
+            named,
+            mids,
+            others_asked: false,
+        };
         let after = self.up_to(Duration::from_millis(20));
-        let join = Input::Client(index, conn, Call::Join(since, mids));
+        let join = Input::Client(index, conn, Call::Join(Box::new(entering)));
         self.at(after, Event::Input(node, join));
     }
 
@@ -256,24 +291,10 @@ impl World {
         let room = self.clients[index].room.clone();
         let name = self.clients[index].name.clone();
         match call {
-            Call::Join(since, mids) => {
-                // It may have given up meanwhile; then its leaving is on its way.
-                let resumed = self.resume(id, &room, since.as_deref(), &mids);
-                let replica = &mut self.nodes[id].replica;
-                replica.enter(&room, &name);
-                if let Some(since) = &since {
-                    self.resumed(id, index, (since, &mids), &resumed);
-                }
-                let conn_of = Conn {
-                    client: index,
-                    ahead: resumed.ahead.clone(),
-                    last: self.now,
-                };
-                self.nodes[id].conns.insert(conn, conn_of);
-                let trimmed = self.trimmed();
-                self.push(id, conn, Push::Joined(resumed, trimmed));
-            }
+            Call::Join(entering) => self.lets_in(id, index, conn, entering),
             Call::Leave => {
+                let node = &mut self.nodes[id];
+                node.left.insert(conn);
                 if self.nodes[id].conns.remove(&conn).is_some() {
                     self.nodes[id].replica.leave(&room, &name);
                 }
@@ -312,16 +333,57 @@ impl World {
         }
     }
 
+    /// A node lets a client into its room, when it knows enough.
+    fn lets_in(&mut self, id: NodeId, index: usize, conn: u64, mut entering: Box<Entering>) {
+        let now = self.now_of(id);
+        let room = self.clients[index].room.clone();
+        let name = self.clients[index].name.clone();
+        // It may have given up meanwhile; then its leaving is on its way, or was quicker than what the
+        // join had to wait for.
+        if self.nodes[id].left.contains(&conn) {
+            return;
+        }
+        let Some(mut resumed) = self.resume(id, &room, &entering) else {
+            self.note("others asked for what a client has seen");
+            let number = self.nodes[id].replica.call_roll(now);
+            entering.others_asked = true;
+            let call = Call::Join(entering);
+            let waits = (number, Input::Client(index, conn, call));
+            self.nodes[id].wait_for_roll.push(waits);
+            return;
+        };
+        if !resumed.unnamed.is_empty() {
+            self.note("mids wanted");
+            let after = self.up_to(Duration::from_millis(20));
+            let wanted = Push::MidsWanted(id, resumed.unnamed);
+            return self.at(after, Event::Client(index, Doing::Got(conn, wanted)));
+        }
+        self.nodes[id].replica.enter(&room, &name);
+        if let Some(since) = &entering.since {
+            self.resumed(id, index, (since, &entering.mids), &resumed);
+        }
+        let ahead = std::mem::take(&mut resumed.ahead);
+        resumed.ahead.origins.clone_from(&ahead.origins);
+        let conn_of = Conn {
+            client: index,
+            ahead,
+            last: self.now,
+        };
+        self.nodes[id].conns.insert(conn, conn_of);
+        let trimmed = self.trimmed();
+        self.push(id, conn, Push::Joined(resumed, trimmed));
+    }
+
     /// What a request is answered, when what it needs of the disk was read.
     fn with_disk<T>(
         &self,
         id: NodeId,
         room: &RoomName,
-        ask: impl Fn(&Replica, &Archive) -> Result<T, Need>,
+        ask: impl Fn(&Replica, &mut Archive) -> Result<T, Need>,
     ) -> T {
         let mut archive = Archive::default();
         loop {
-            match ask(&self.nodes[id].replica, &archive) {
+            match ask(&self.nodes[id].replica, &mut archive) {
                 Ok(answer) => return answer,
                 Err(need) => match self.disk_of(id) {
                     Some(disk) => disk.read(room, need, &mut archive),
@@ -331,15 +393,24 @@ impl World {
         }
     }
 
-    fn resume(
-        &self,
-        id: NodeId,
-        room: &RoomName,
-        since: Option<&[EntryId]>,
-        mids: &[Mid],
-    ) -> Resumed {
+    /// What a client gets that enters, or `None` if others must be asked first.
+    fn resume(&self, id: NodeId, room: &RoomName, entering: &Entering) -> Option<Resumed> {
         self.with_disk(id, room, |replica, archive| {
-            replica.resume(room, since, mids, HISTORY, archive)
+            let mut named = Named {
+                behind: entering.named.clone(),
+                ..Named::default()
+            };
+            let budget = NamedBudget::default();
+            let added = named
+                .mids
+                .add(entering.mids.clone(), &budget, Duration::MAX);
+            added.expect("a client of the simulator has not seen so much");
+            archive.others_asked = entering.others_asked;
+            let since = entering.since.as_deref();
+            match replica.resume(room, since, &mut named, HISTORY, archive) {
+                Err(Need::Others) => Ok(None),
+                outcome => outcome.map(Some),
+            }
         })
     }
 

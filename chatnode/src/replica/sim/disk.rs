@@ -115,6 +115,7 @@ impl Disk {
     /// Reads what a request needs.
     pub(super) fn read(&self, room: &RoomName, need: Need, archive: &mut Archive) {
         match need {
+            Need::Others => unreachable!("others are asked, not the disk"),
             Need::Place(id) => {
                 let kept = self.entries.get(&id);
                 archive.place = Some(kept.map(|(entry, _)| entry.place()));

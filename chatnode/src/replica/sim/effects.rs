@@ -1,5 +1,7 @@
 //! What a node's effects do to the world.
 
+use std::time::Duration;
+
 use super::fetches::Ask;
 use super::witness::Push;
 use super::world::{Event, NodeId, World};
@@ -78,6 +80,23 @@ impl World {
             Effect::Fetch(fetch) => {
                 self.tell(|_| format!("n{id} asks {fetch:?}"));
                 self.ask(id, fetch.from, Ask::Log(fetch));
+            }
+            Effect::AskPosition(from) => self.ask(id, from, Ask::Position(from)),
+            Effect::RollOver(number) => {
+                let waiting = std::mem::take(&mut self.nodes[id].wait_for_roll);
+                for (of, input) in waiting {
+                    if of <= number {
+                        self.at(Duration::ZERO, Event::Input(id, input));
+                    } else {
+                        self.nodes[id].wait_for_roll.push((of, input));
+                    }
+                }
+            }
+            Effect::CaughtUp => {
+                self.tell(|_| format!("n{id} has caught up"));
+                for input in std::mem::take(&mut self.nodes[id].held) {
+                    self.at(Duration::ZERO, Event::Input(id, input));
+                }
             }
             Effect::FetchMembers(from) => self.ask(id, from, Ask::Members(from)),
             Effect::Gap(origin, span) => {

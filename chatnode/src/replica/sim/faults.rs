@@ -8,7 +8,8 @@ use super::net::Way;
 use super::nodes::{Input, Node};
 use super::phases::Phase;
 use super::plan::Kind;
-use super::world::{Event, World};
+use super::stopped::STOPPED_AT;
+use super::world::{Event, NodeId, World};
 
 /// A fault that ends by itself.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ impl World {
     pub(super) fn plan_faults(&mut self) {
         let first = match self.plan.long_partition {
             Some(lasts) => self.plan.faults_end.saturating_sub(lasts),
+            None if self.plan.stopped => STOPPED_AT,
             None => Duration::from_secs(1),
         };
         self.at(first, Event::Fault);
@@ -33,6 +35,9 @@ impl World {
         }
         if self.plan.long_partition.is_some() {
             return self.divide();
+        }
+        if self.plan.stopped {
+            return self.stop_one();
         }
         let refuses = |node: &Node| node.alive && self.now < node.refuses_until;
         if self.plan.refuses && !self.nodes.iter().any(refuses) {
@@ -222,9 +227,17 @@ impl World {
             return;
         }
         let Some(id) = self.pick(&live) else { return };
-        self.note("fault: crash");
         let at_once = self.chance(0.7);
         let sent_is_lost = self.chance(0.5);
+        self.crash_node(id, at_once, sent_is_lost);
+    }
+
+    /// A node dies. Its peers and clients see it at once, or by its silence.
+    pub(super) fn crash_node(&mut self, id: NodeId, at_once: bool, sent_is_lost: bool) {
+        if !self.nodes[id].alive {
+            return;
+        }
+        self.note("fault: crash");
         self.tell(|_| format!("n{id} crashes, seen at once: {at_once}"));
         let now = self.now;
         let slot = self.nodes[id].slot;
@@ -257,12 +270,18 @@ impl World {
         if self.nodes[id].frozen {
             return;
         }
-        self.note("fault: freeze");
         let lasts = Duration::from_millis(self.rng.random_range(100..9_000));
         let deaf = self.chance(0.5);
+        self.freeze_node(id, lasts, deaf);
+    }
+
+    /// A node stops for a while. One that is deaf loses what comes later than its peers are patient.
+    pub(super) fn freeze_node(&mut self, id: NodeId, lasts: Duration, deaf: bool) {
+        self.note("fault: freeze");
         self.tell(|_| format!("n{id} freezes for {lasts:?}"));
         let node = &mut self.nodes[id];
         node.frozen = true;
+        node.frozen_at = self.now;
         node.deaf_after = deaf.then_some(self.now + Duration::from_secs(3));
         let lasts = lasts.min(self.plan.faults_end.saturating_sub(self.now));
         self.at(lasts, Event::Thaw(id));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::nodes::Input;
 use super::world::{Event, NodeId, World};
-use crate::bus::frame::{self, EntriesPage};
+use crate::bus::frame::{self, Beat, EntriesPage};
 use crate::replica::LogPage;
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
@@ -15,6 +15,8 @@ use crate::replica::repair::Fetch;
 
 /// A fetch without an answer fails after this.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a peer's position.
+const POSITION_TIMEOUT: Duration = Duration::from_secs(1);
 /// A slow answer takes so long at the most: it may come when nobody waits for it any more.
 const SLOW_MAX: Duration = Duration::from_secs(4);
 /// What a wire carries in a second, where that matters: 100 Mbit.
@@ -25,6 +27,7 @@ const WIRE_BYTES_PER_S: f64 = 12_500_000.0;
 pub(super) enum Ask {
     Log(Fetch),
     Members(Origin),
+    Position(Origin),
 }
 
 /// What comes back.
@@ -33,6 +36,7 @@ pub(super) enum Answer {
     /// Entries, and when they were looked up.
     Log(LogPage, Duration),
     Members(Snapshot),
+    Position(Box<Beat>),
     Failed,
     Refused,
     TimedOut,
@@ -57,7 +61,12 @@ impl World {
         let request = self.serial;
         self.nodes[id].asked.insert(request, ask);
         let timeout = Event::Input(id, Input::Answer(request, Answer::TimedOut));
-        self.at(FETCH_TIMEOUT, timeout);
+        let most = if matches!(ask, Ask::Position(_)) {
+            POSITION_TIMEOUT
+        } else {
+            FETCH_TIMEOUT
+        };
+        self.at(most, timeout);
         let Some(server) = self.ledger.node(from) else {
             self.broken(format!("n{id} asks {from}, which never was"));
         };
@@ -87,6 +96,10 @@ impl World {
                 Answer::Log(page, self.now)
             }
             Ask::Members(_) => Answer::Members(self.nodes[id].replica.members().snapshot()),
+            Ask::Position(_) => {
+                let now = self.now_of(id);
+                Answer::Position(Box::new(self.nodes[id].replica.beat(now)))
+            }
         };
         if way.cut_until.is_none() {
             let mut after = self.delay(way) + self.on_the_wire(to, &answer);
@@ -192,7 +205,7 @@ impl World {
             Answer::Failed => self.note("fault: fetch failed"),
             Answer::Refused => self.note("fault: fetch refused"),
             Answer::TimedOut => self.note("fault: fetch timed out"),
-            Answer::Log(..) | Answer::Members(_) => {}
+            Answer::Log(..) | Answer::Members(_) | Answer::Position(_) => {}
         }
         if let Ask::Log(fetch) = &ask {
             let failed = &mut self.nodes[id].failed_in_row;
@@ -210,6 +223,15 @@ impl World {
                 self.note("members snapshot");
                 let replica = &mut self.nodes[id].replica;
                 replica.members_fetched(origin, Some(snapshot));
+            }
+            (Ask::Position(origin), answer) => {
+                let told = match answer {
+                    Answer::Position(beat) => Some(beat),
+                    _ => None,
+                };
+                let now = self.now_of(id);
+                let replica = &mut self.nodes[id].replica;
+                replica.position_told(now, origin, told.as_deref());
             }
             (Ask::Members(origin), _) => {
                 let replica = &mut self.nodes[id].replica;

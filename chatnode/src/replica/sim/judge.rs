@@ -61,6 +61,7 @@ impl World {
             self.broken(format!("n{id} says {other:?} again, as {:?}", entry.id()));
         }
         self.stamped(id, entry, staged);
+        self.not_said_while_stopped(id, entry);
         if let Some(disk) = self.disk_of(id)
             && !disk.has(entry.id())
         {

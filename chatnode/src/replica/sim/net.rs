@@ -21,7 +21,7 @@ pub(super) struct Link {
     dial: u64,
     connected: bool,
     pub(super) up: bool,
-    heard: Duration,
+    pub(super) heard: Duration,
 }
 
 /// What a speaker sends to one listener.

@@ -23,6 +23,8 @@ use crate::store::memory::MemoryStore;
 
 /// How often a node looks at its links.
 const LINKS_EVERY: Duration = Duration::from_millis(100);
+/// A stop that is shorter a node does not notice.
+pub(super) const STALL_MIN: Duration = Duration::from_secs(1);
 /// A registry lists a dead node for so long.
 const LEASE: Duration = Duration::from_secs(3);
 /// Longest silence of the registries.
@@ -66,6 +68,14 @@ pub(super) struct Node {
     /// While it is frozen, frames after this are lost: its peers gave up on their connections.
     pub(super) deaf_after: Option<Duration>,
     pub(super) inbox: VecDeque<Input>,
+    /// Since when it is frozen, if it is.
+    pub(super) frozen_at: Duration,
+    /// What clients said while it caught up.
+    pub(super) held: Vec<Input>,
+    /// Connections that have ended.
+    pub(super) left: BTreeSet<u64>,
+    /// Joins that wait for a roll call, and for which.
+    pub(super) wait_for_roll: Vec<(u64, Input)>,
     /// It answers no fetch until then.
     pub(super) stuck_until: Duration,
     /// When it answers fetches with something better than errors.
@@ -207,6 +217,10 @@ impl World {
             thawed: Duration::ZERO,
             deaf_after: None,
             inbox: VecDeque::new(),
+            frozen_at: Duration::ZERO,
+            held: Vec::new(),
+            left: BTreeSet::new(),
+            wait_for_roll: Vec::new(),
             stuck_until: Duration::ZERO,
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
@@ -287,6 +301,11 @@ impl World {
             }
             return;
         }
+        let says = matches!(input, Input::Client(_, _, Call::Join(_) | Call::Say(..)));
+        if says && node.replica.is_catching_up() {
+            node.held.push(input);
+            return;
+        }
         self.work(id, &input);
         let now = self.now_of(id);
         match input {
@@ -349,10 +368,24 @@ impl World {
         node.thawed = now;
         node.tick_at = None;
         node.deaf_after = None;
-        let inbox = std::mem::take(&mut node.inbox);
-        // What is late is done first, or last, as the runtime happens to poll.
+        let mut inbox = std::mem::take(&mut node.inbox);
+        let stopped = now - node.frozen_at;
+        // What is late is done first, or last, as the runtime happens to poll; so are clients.
         let tick_first = self.chance(0.5);
+        if self.chance(0.5) {
+            let is_client = |input: &Input| !matches!(input, Input::Client(..));
+            inbox.make_contiguous().sort_by_key(is_client);
+        }
         let now = self.now_of(id);
+        if stopped >= STALL_MIN {
+            self.note("a stop noticed");
+            // Its own clock stood still: nobody was silent meanwhile.
+            for link in self.nodes[id].links.values_mut() {
+                link.heard = self.now.min(link.heard + stopped);
+            }
+            self.nodes[id].replica.catch_up(now);
+            self.settle(id);
+        }
         if tick_first {
             self.nodes[id].replica.tick(now);
             self.settle(id);

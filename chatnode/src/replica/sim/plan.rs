@@ -87,6 +87,8 @@ pub(super) struct Plan {
     pub(super) fault_every: Duration,
     /// One partition in the middle, so long, in place of all other faults.
     pub(super) long_partition: Option<Duration>,
+    /// One node is stopped in a burst, in place of all other faults.
+    pub(super) stopped: bool,
     /// Time between two doings of one client, on average.
     pub(super) act_every: Duration,
     /// Whether frames of one link may overtake each other. TCP would not; the core must not care.
@@ -148,6 +150,7 @@ impl Plan {
             faults: faults(rng),
             fault_every: Duration::from_millis(rng.random_range(100..1_500)),
             long_partition: None,
+            stopped: false,
             act_every: Duration::from_millis(rng.random_range(40..400)),
             reorder: rng.random_bool(0.2),
             loss: share(0.3, rng),
@@ -166,6 +169,26 @@ impl Plan {
                 50_000
             },
             costs: false,
+        }
+    }
+
+    /// One node that is stopped while much is said elsewhere; the network is well.
+    pub(super) fn stopped(rng: &mut StdRng) -> Self {
+        Self {
+            slots: rng.random_range(2..=4),
+            clients: 8,
+            rooms: 1,
+            faults_end: Duration::from_secs(15),
+            stopped: true,
+            refuses: false,
+            act_every: Duration::from_millis(60),
+            registry_silence: 0.0,
+            encodes: false,
+            page_bytes: crate::hub::fetches::LOG_PAGE_BYTES,
+            retention: Retention::default(),
+            trims: false,
+            clock_skew_max_us: 50_000,
+            ..Self::draw(rng)
         }
     }
 

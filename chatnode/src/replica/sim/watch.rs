@@ -150,7 +150,7 @@ impl World {
         let held = |origin: Origin| node.replica.log(origin).map_or(0, |log| log.held());
         let under_way = node.asked.values().filter_map(|ask| match ask {
             Ask::Log(other) => Some(other),
-            Ask::Members(_) => None,
+            Ask::Members(_) | Ask::Position(_) => None,
         });
         let under_way: Vec<&Fetch> = under_way.collect();
         let of_peer = under_way.iter().filter(|other| other.from == fetch.from);

@@ -19,6 +19,8 @@ pub(super) type Trimmed = BTreeMap<(NodeId, Origin), u64>;
 pub(super) enum Push {
     /// With what nodes had let go of then.
     Joined(Resumed, Trimmed),
+    /// It is to name what it has seen behind these, and ask that node again.
+    MidsWanted(NodeId, Vec<EntryId>),
     Message(Arc<Entry>),
     Gap(Origin, Span),
     Said(Option<Mid>),
@@ -111,6 +113,7 @@ impl World {
                 self.clients[index].trimmed.extend(trimmed);
                 self.joined(index, resumed);
             }
+            Push::MidsWanted(node, behind) => self.comes_in(index, node, conn, Some(behind)),
             Push::Message(entry) => {
                 self.see(index, &entry);
                 self.clients[index].advance(entry.id());
@@ -150,7 +153,7 @@ impl World {
         }
         let resumes = client.position.is_some();
         client.gaps.extend(resumed.gaps);
-        client.ahead = resumed.ahead;
+        client.ahead = resumed.ahead.origins;
         if !client.ahead.is_empty() {
             self.note("resume with ahead filter");
         }
@@ -203,8 +206,8 @@ impl World {
         // A node that has not yet what the client saw elsewhere cannot know that this repeats it,
         // unless the client tells it.
         let ahead = |other: &EntryId| {
-            let seq = client.ahead.origins.get(&other.origin);
-            seq.is_some_and(|seq| *seq >= other.seq) && !client.names_mids
+            let seq = client.ahead.get(&other.origin);
+            seq.is_some_and(|seq| *seq >= other.seq) && !client.names_mids && !self.plan.stopped
         };
         if let Some(mid) = &entry.mid
             && let Some(other) = client.mids.get(mid)

@@ -290,8 +290,10 @@ fn a_resume_from_before_memory_reads_the_disk() {
     }
     let room = lobby();
     let since = ids("b.1");
-    let resume =
-        |rig: &Rig, archive: &Archive| rig.replica.resume(&room, Some(&since), &[], 9, archive);
+    let resume = |rig: &Rig, archive: &Archive| {
+        let named = &mut Named::default();
+        rig.replica.resume(&room, Some(&since), named, 9, archive)
+    };
     let Err(Need::Beyond(spans)) = resume(&rig, &Archive::default()) else {
         panic!("memory begins at b.4");
     };

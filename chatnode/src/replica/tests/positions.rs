@@ -51,9 +51,12 @@ fn comes_late(rig: &mut Rig, n: usize, said_ms: u64) {
 }
 
 fn resume(rig: &Rig, since: &[EntryId]) -> Resumed {
-    let archive = Archive::default();
+    let archive = Archive {
+        others_asked: true,
+        ..Archive::default()
+    };
     rig.replica
-        .resume(&lobby(), Some(since), &[], 2, &archive)
+        .resume(&lobby(), Some(since), &mut Named::default(), 2, &archive)
         .unwrap()
 }
 

@@ -1,6 +1,8 @@
 //! Clients that were elsewhere.
 
 use super::*;
+use crate::replica::archive::Need;
+use crate::replica::named::{Named, NamedBudget};
 
 /// A node that holds `b.1 b.2 b.3` and `c.1`.
 fn rig() -> Rig {
@@ -81,7 +83,13 @@ fn a_forged_position_harms_nobody() {
         .collect();
     let resumed = rig()
         .replica
-        .resume(&lobby(), Some(&long), &[], 2, &Archive::default())
+        .resume(
+            &lobby(),
+            Some(&long),
+            &mut Named::default(),
+            2,
+            &asked_others(),
+        )
         .unwrap();
     assert!(
         resumed
@@ -143,7 +151,7 @@ fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
         .resume(
             &"busy".parse().unwrap(),
             Some(&ids("c.2")),
-            &[],
+            &mut Named::default(),
             2,
             &Archive::default(),
         )
@@ -170,33 +178,79 @@ fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
         origin: Origin::MADE,
         seq: rig.now().wall_us,
     });
+    let named = &mut Named::default();
     let resumed = rig
         .replica
-        .resume(&lobby(), Some(&since), &[], 2, &Archive::default());
+        .resume(&lobby(), Some(&since), named, 2, &asked_others());
     assert!(resumed.unwrap().recovered);
     assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
 }
 
+fn asked_others() -> Archive {
+    Archive {
+        others_asked: true,
+        ..Archive::default()
+    }
+}
+
+/// What a client names that can be asked.
+fn names(mids: &[&str], behind: &str) -> Named {
+    let mut named = Named {
+        behind: Some(ids(behind)),
+        ..Named::default()
+    };
+    let mids = mids.iter().map(|mid| mid.parse().unwrap()).collect();
+    let budget = NamedBudget::default();
+    named.mids.add(mids, &budget, Duration::MAX).unwrap();
+    named
+}
+
+/// Others are asked for what a client has seen and this node has not, before it is taken in.
+#[test]
+fn a_client_that_is_ahead_waits_until_others_were_asked() {
+    let rig = rig();
+    let resume = |since: &str, archive: &Archive| {
+        let (since, named) = (ids(since), &mut Named::default());
+        rig.replica
+            .resume(&lobby(), Some(&since), named, 2, archive)
+            .map(|resumed| resumed.recovered)
+    };
+    let at_once = Archive::default();
+    assert_eq!(resume("b.3 c.1", &at_once), Ok(true));
+    assert_eq!(resume("b.5 c.1", &at_once), Err(Need::Others));
+    assert_eq!(resume("b.5 c.1", &asked_others()), Ok(true));
+    assert_eq!(
+        resume("a.7", &at_once),
+        Ok(false),
+        "no such number was ever"
+    );
+}
+
 /// A node shows what is said there and is killed before any other has it; its sender says it again
-/// elsewhere. Who saw the first is not shown the second, if it names what it saw by its mid.
+/// elsewhere. Who saw the first is not shown the second, if it names what it saw by its mid: all of
+/// it, and it is told from where.
 #[test]
 fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
-    let seen: Vec<Mid> = vec!["m".parse().unwrap(), "n".parse().unwrap()];
-    let since = ids("d.5");
-    let resume = |rig: &Rig, mids: &[Mid]| {
-        let archive = Archive::default();
+    let since = ids("b.1 d.5");
+    let mut rig = Rig::linked("b");
+    rig.comes("b.1");
+    rig.says(1, Some("m"), 0);
+    let resume = |mut named: Named| {
         let resumed = rig
             .replica
-            .resume(&lobby(), Some(&since), mids, 2, &archive)
-            .unwrap();
-        assert!(resumed.recovered);
-        resumed
+            .resume(&lobby(), Some(&since), &mut named, 2, &asked_others());
+        resumed.unwrap()
     };
-    let mut rig = Rig::linked("b");
-    rig.says(1, Some("m"), 0);
     let ids_of = |resumed: &resume::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
-    assert_eq!(ids_of(&resume(&rig, &[])), "a.1", "it did not say");
-    let mut resumed = resume(&rig, &seen);
+    let silent = resume(Named::default());
+    assert!(silent.recovered);
+    assert_eq!(ids_of(&silent), "a.1", "it names nothing");
+    for named in [names(&[], ""), names(&["n"], "d.4 b.0")] {
+        let asked = resume(named);
+        assert_eq!(tell_ids(asked.unnamed), "d.0", "all of d is to be named");
+    }
+    let mut resumed = resume(names(&["m", "n"], "d.0"));
+    assert!(resumed.recovered && resumed.unnamed.is_empty());
     assert_eq!(ids_of(&resumed), "");
 
     // The other one is said again after it has come.

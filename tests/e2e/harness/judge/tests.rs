@@ -70,7 +70,6 @@ fn reads(origin: &str, since: Option<&[&str]>, replayed: &[&Msg], live: &[&Msg])
                 messages: replayed.iter().map(|&message| message.clone()).collect(),
                 members: Vec::new(),
                 count: 0,
-                unknown: Vec::new(),
             },
             before: 0,
         }],
