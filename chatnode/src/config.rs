@@ -235,6 +235,15 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Config(why.into()))
 }
 
+/// Any port of loopback.
+const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+/// An IPv4 address in the clothes of IPv6 is one: peers and browsers are told it as such.
+fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 impl Config {
     /// Checks values and their relations, before any port is bound.
     ///
@@ -242,44 +251,8 @@ impl Config {
     /// One line that says what, where, and how to mend it.
     pub fn check(&self) -> Result<Checked, Failure> {
         self.check_data()?;
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        // An IPv4 address in the clothes of IPv6 is one: peers and browsers are told it as such.
-        let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        let http = plain(self.http.map_or(loopback, |addr| addr.socket_addr()));
-        let publisher = match &self.publisher {
-            None => SocketAddr::new(http.ip(), 0),
-            Some(text) => match text.parse::<u16>() {
-                Ok(port) => SocketAddr::new(http.ip(), port),
-                Err(_) => match text.parse::<ListenAddr>() {
-                    Ok(addr) => plain(addr.socket_addr()),
-                    Err(why) => return refuse(format!("--pub {text:?}: {why}")),
-                },
-            },
-        };
-        // The mesh follows HTTP's address only where that is safe.
-        let publisher =
-            if self.publisher.is_none() && !self.insecure_mesh && !http.ip().is_loopback() {
-                loopback
-            } else {
-                publisher
-            };
-        if !publisher.ip().is_loopback() && !self.insecure_mesh {
-            return refuse(format!(
-                "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
-                 loopback, as with --pub 127.0.0.1:{}; add --insecure-mesh if every program on that \
-                 network is trusted",
-                publisher.port()
-            ));
-        }
-        let overlap = http.ip() == publisher.ip()
-            || http.ip().is_unspecified()
-            || publisher.ip().is_unspecified();
-        if http.port() == publisher.port() && http.port() != 0 && overlap {
-            return refuse(format!(
-                "--pub {publisher}: --http has that port; choose another, or leave --pub out for any \
-                 free one"
-            ));
-        }
+        let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
+        let publisher = self.publisher(http)?;
         if let Some(name) = &self.name
             && let Err(why) = name.parse::<crate::replica::names::UserName>()
         {
@@ -328,6 +301,40 @@ impl Config {
                 .map(|text| parse::web_origin("--allow-origin", text))
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Where PUB listens, beside HTTP at this address.
+    fn publisher(&self, http: SocketAddr) -> Result<SocketAddr, Failure> {
+        let publisher = match &self.publisher {
+            // The mesh follows HTTP's address only where that is safe.
+            None if !self.insecure_mesh && !http.ip().is_loopback() => LOOPBACK,
+            None => SocketAddr::new(http.ip(), 0),
+            Some(text) => match text.parse::<u16>() {
+                Ok(port) => SocketAddr::new(http.ip(), port),
+                Err(_) => match text.parse::<ListenAddr>() {
+                    Ok(addr) => plain(addr.socket_addr()),
+                    Err(why) => return refuse(format!("--pub {text:?}: {why}")),
+                },
+            },
+        };
+        if !publisher.ip().is_loopback() && !self.insecure_mesh {
+            return refuse(format!(
+                "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
+                 loopback, as with --pub 127.0.0.1:{}; add --insecure-mesh if every program on that \
+                 network is trusted",
+                publisher.port()
+            ));
+        }
+        let overlap = http.ip() == publisher.ip()
+            || http.ip().is_unspecified()
+            || publisher.ip().is_unspecified();
+        if http.port() == publisher.port() && http.port() != 0 && overlap {
+            return refuse(format!(
+                "--pub {publisher}: --http has that port; choose another, or leave --pub out for any \
+                 free one"
+            ));
+        }
+        Ok(publisher)
     }
 
     fn check_data(&self) -> Result<(), Failure> {

@@ -134,21 +134,13 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let published = publisher
         .local_addr()
         .context("the PUB listener has no address")?;
-    let (bus, _) = ZmqBus::bind(
-        publisher,
-        origin,
-        &config.mesh,
-        tasks.tracker(),
-        tasks.stopping(),
-    )
-    .await
-    .context("cannot publish")?;
+    let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
+    let bus = ZmqBus::bind(publisher, origin, &config.mesh, tracker, stopping);
+    let (bus, _) = bus.await.context("cannot publish")?;
+    let name = config.name.clone();
     let me = Identity {
         origin,
-        name: config
-            .name
-            .clone()
-            .unwrap_or_else(|| origin.as_str()[..4].to_owned()),
+        name: name.unwrap_or_else(|| origin.as_str()[..4].to_owned()),
         http: format!("http://{}:{}", told.http, local.port()),
         publisher: format!("tcp://{}:{}", told.publisher, published.port()),
     };

@@ -44,7 +44,7 @@ async fn is_silent(make: Make) -> Outcome {
     let hasty = Balancer::with(make, &cluster.nodes, free_port()?, "2s").await?;
     let mut kept = Quiet::start(&balancer.http).await?;
     let until = Instant::now() + waits;
-    Quiet::start(&hasty.http).await?.is_cut().await?;
+    Quiet::start(&hasty.http).await?.ends_cut().await?;
     // Silence is what is tested.
     tokio::time::sleep_until(until).await;
     kept.hears(&cluster.nodes[0]).await
@@ -68,7 +68,7 @@ impl Quiet {
         })
     }
 
-    async fn is_cut(mut self) -> Outcome {
+    async fn ends_cut(mut self) -> Outcome {
         self.chat.closed(PATIENCE).await?;
         self.plain.closed(PATIENCE).await?;
         let ended = self

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::load::text_of;
 use crate::harness::wire::Sent;
-use crate::harness::{Cluster, Outcome, PATIENCE, Recorder, eventually, secs};
+use crate::harness::{Cluster, Node, Outcome, PATIENCE, Recorder, eventually, secs};
 
 /// More than any list of mids that a client would name of itself.
 const SAID: usize = 2_000;
@@ -74,6 +74,10 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
         .map(|(_, message)| message.text)
         .collect();
     assert_eq!(again, ["fence"], "shown twice");
+    is_in_the_history_once(&cluster.nodes[0]).await
+}
+
+async fn is_in_the_history_once(node: &Node) -> Outcome {
     eventually(
         PATIENCE,
         "each message is in the history once",
@@ -83,7 +87,7 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
             let mut before = String::new();
             loop {
                 let path = format!("/api/rooms/tea/messages?limit=200{before}");
-                let page: Value = cluster.nodes[0].get(&path).await?.json().await?;
+                let page: Value = node.get(&path).await?.json().await?;
                 let messages = page["messages"].as_array().cloned().unwrap_or_default();
                 count += messages.len();
                 mids.extend(messages.iter().map(|m| m["text"].to_string()));

@@ -371,7 +371,7 @@ impl World {
         };
         self.nodes[id].conns.insert(conn, conn_of);
         let trimmed = self.trimmed();
-        self.push(id, conn, Push::Joined(resumed, trimmed));
+        self.push(id, conn, Push::Joined(Box::new(resumed), trimmed));
     }
 
     /// What a request is answered, when what it needs of the disk was read.

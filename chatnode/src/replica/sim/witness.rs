@@ -18,7 +18,7 @@ pub(super) type Trimmed = BTreeMap<(NodeId, Origin), u64>;
 #[derive(Debug)]
 pub(super) enum Push {
     /// With what nodes had let go of then.
-    Joined(Resumed, Trimmed),
+    Joined(Box<Resumed>, Trimmed),
     /// It is to name what it has seen behind these, and ask that node again.
     MidsWanted(NodeId, Vec<EntryId>),
     Message(Arc<Entry>),
@@ -111,7 +111,7 @@ impl World {
         match push {
             Push::Joined(resumed, trimmed) => {
                 self.clients[index].trimmed.extend(trimmed);
-                self.joined(index, resumed);
+                self.joined(index, *resumed);
             }
             Push::MidsWanted(node, behind) => self.comes_in(index, node, conn, Some(behind)),
             Push::Message(entry) => {
