@@ -88,7 +88,9 @@ export function since(state, room) {
   return held && held.older !== 'unknown' ? positionIds(held.position) : undefined;
 }
 
-/** Bytes of mids in one request: others choose theirs, and a frame must hold them all. */
+/** Mids in one request, as a node takes them. */
+const MIDS_MAX = 512;
+/** Their bytes: others choose theirs, and a frame must hold them all. */
 const MIDS_BYTES_MAX = 48 << 10;
 
 /**
@@ -113,7 +115,7 @@ export function shownMids(state, room, behind) {
     const id = parseId(item.id);
     if (!id || !(id.seq > from.get(id.origin))) continue;
     left -= byteLength(item.mid) + 3;
-    if (left < 0) {
+    if (left < 0 || lists[lists.length - 1].length >= MIDS_MAX) {
       lists.push([]);
       left = MIDS_BYTES_MAX - byteLength(item.mid) - 3;
     }

@@ -120,6 +120,7 @@ test('what was shown behind some ids is named by its mids, in lists that fit int
   const lists = shownMids(state, 'lobby', [`${A}.1200`, 'nonsense', `${B}.7`]);
   const mids = lists.flat();
   assert.deepEqual([mids.length, mids[0], mids.at(-1)], [1800, `mid-${A}.1201`, `mid-${A}.3000`]);
+  assert.ok(lists.every((list) => list.length <= 512), 'no more than a node takes');
   const long = many.map((item, i) => ({ ...item, mid: `${i}`.padEnd(64, '\u{1F600}') }));
   const parts = shownMids(run(start(), joined(), push(...long)), 'lobby', [`${A}.0`]);
   assert.equal(parts.flat().length, 3000);

@@ -19,6 +19,9 @@ use crate::replica::names::{EntryId, Mid, RoomName, UserName};
 use crate::store::Page;
 use crate::store::query::InvalidQuery;
 
+/// Mids in one request at the most; who has more to name sends several.
+const MIDS_MAX: usize = 512;
+
 /// What `join` is answered.
 #[derive(Debug, Serialize)]
 struct Joined<'a> {
@@ -256,8 +259,11 @@ pub(crate) fn limit(asked: Option<u64>) -> usize {
     })
 }
 
-/// The mids of what a client has seen: as many as a frame holds.
+/// The mids of what a client has seen.
 fn parse_mids(mids: &[String]) -> Result<Vec<Mid>, Refusal> {
+    if mids.len() > MIDS_MAX {
+        return Err(Refusal::bad_request(format!("mids: at most {MIDS_MAX}")));
+    }
     let parsed = mids.iter().map(|mid| mid.parse().map_err(Refusal::from));
     parsed.collect()
 }
