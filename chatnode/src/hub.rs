@@ -119,8 +119,8 @@ pub(crate) enum Errand {
     FetchMembers(Origin, String),
     /// Ask a peer how far it is.
     AskPosition(Origin, String),
-    /// Say hello to whom a link was dialled.
-    Hello(LinkId, String),
+    /// Say hello to a peer: it is to dial back, or turns out not to be there.
+    Hello(Origin, String),
     /// Read from the disk what a client's request needs.
     Late(disk::Late),
     /// Search for a client.
@@ -192,9 +192,8 @@ pub struct Node {
     answers: HashMap<Ticket, Answer>,
     tickets: u64,
     guests: u64,
-    greetings: HashMap<LinkId, mesh::Greeting>,
-    /// Listed nodes at whose HTTP nobody listens: dead, and not yet unlisted. Joining does not wait
-    /// for them.
+    greetings: mesh::Greetings,
+    /// Listed nodes to which there is no way: joining does not wait for them.
     absent: BTreeSet<Origin>,
     /// Whether there are as many logs as can be, of which something is kept.
     full_of_logs: bool,
@@ -289,7 +288,7 @@ impl Hub {
             answers: HashMap::new(),
             tickets: 0,
             guests: 0,
-            greetings: HashMap::new(),
+            greetings: mesh::Greetings::new(),
             absent: BTreeSet::new(),
             full_of_logs: false,
             skewed: BTreeSet::new(),

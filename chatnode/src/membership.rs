@@ -10,7 +10,7 @@
 
 mod talk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct RegistryStatus {
 pub struct View {
     /// Every listed node but this one.
     pub members: BTreeMap<Origin, Listed>,
+    /// Those that registries list which answer; `None` if none answers.
+    pub listed: Option<BTreeSet<Origin>>,
     /// The registries, in the order of the configuration.
     pub registries: Vec<RegistryStatus>,
 }
@@ -213,6 +215,8 @@ fn merge(urls: &[String], seen: &[Seen]) -> View {
     let mut members = BTreeMap::new();
     let (up, others): (Vec<&Seen>, Vec<&Seen>) =
         seen.iter().partition(|seen| seen.state == State::Up);
+    let origins = up.iter().flat_map(|seen| seen.members.keys().copied());
+    let listed = (!up.is_empty()).then(|| origins.collect());
     for (origin, listed) in up.into_iter().chain(others).flat_map(|seen| &seen.members) {
         members.entry(*origin).or_insert_with(|| listed.clone());
     }
@@ -223,6 +227,7 @@ fn merge(urls: &[String], seen: &[Seen]) -> View {
     };
     View {
         members,
+        listed,
         registries: urls.iter().zip(seen).map(status).collect(),
     }
 }

@@ -31,6 +31,7 @@ pub mod named;
 pub mod names;
 pub mod peers;
 pub mod position;
+pub mod presence;
 #[cfg(test)]
 mod properties;
 pub mod repair;
@@ -53,7 +54,7 @@ use self::clock::Clock;
 use self::copies::{Ticket, Waits};
 use self::durable::{Durable, NotTaken};
 use self::entry::Entry;
-use self::log::{Arrival, Log, Span};
+use self::log::{AHEAD_ALL_BYTES_MAX, Arrival, Log, Span};
 use self::members::{Change, Members, Snapshot};
 use self::mids::{Mids, Verdict};
 use self::names::{EntryId, Mid, Origin, RoomName, UserName};
@@ -217,6 +218,8 @@ pub struct Replica {
     acks: BTreeMap<Origin, Acks>,
     beat_due: Duration,
     tick_due: Duration,
+    /// When the time was looked at last.
+    looked: Duration,
     started: Duration,
     expected: Option<BTreeSet<Origin>>,
     join_position: Option<BTreeMap<Origin, u64>>,
@@ -248,7 +251,7 @@ impl Replica {
             durable: None,
             positions: Positions::new(now.wall_us),
             mids: Mids::default(),
-            peers: Peers::default(),
+            peers: Peers::new(now.mono),
             members: Members::default(),
             members_asked: BTreeSet::new(),
             crowds: BTreeSet::new(),
@@ -258,6 +261,7 @@ impl Replica {
             acks: BTreeMap::new(),
             beat_due: now.mono,
             tick_due: now.mono,
+            looked: now.mono,
             started: now.mono,
             expected: None,
             join_position: None,
@@ -407,6 +411,16 @@ impl Replica {
         entries: impl IntoIterator<Item = Arc<Entry>>,
         now: Now,
     ) -> usize {
+        let mut entries = entries.into_iter().peekable();
+        let held = self.logs.get(&origin).map_or(0, Log::held);
+        if let Some(first) = entries.peek()
+            && first.seq > held + 1
+            && self.logs.values().map(Log::held_back_bytes).sum::<usize>() >= AHEAD_ALL_BYTES_MAX
+        {
+            let seq = first.seq;
+            self.log_mut(origin).claim(seq);
+            return 0;
+        }
         let mut accepted = std::mem::take(&mut self.accepted);
         let log = self.logs.entry(origin).or_default();
         for entry in entries {
@@ -468,7 +482,11 @@ impl Replica {
                 .any(|(o, peer)| o == *origin && peer.hears.contains(&self.me.origin))
         };
         let lacking: Vec<Origin> = match &self.expected {
-            Some(expected) => expected.iter().copied().filter(|o| !linked(o)).collect(),
+            Some(expected) => {
+                // One where nobody listens is dead, and not waited for.
+                let lacking = |o: &Origin| !linked(o) && !self.peers.presence.is_absent(*o);
+                expected.iter().copied().filter(lacking).collect()
+            }
             None => Vec::new(),
         };
         let late = now.mono >= self.started + JOIN_MAX && !mutated!(JoiningForEver);

@@ -192,3 +192,58 @@ async fn what_nobody_has_is_told_and_counted_and_the_rest_is_shown() -> Outcome 
     assert_eq!((checked.verdict.excused, checked.losses.lost), (20, 40));
     Ok(())
 }
+
+/// Longer than a link may be silent, and than an origin once had to be unheard to count as gone.
+const STOPPED: Duration = secs(10);
+
+/// Goal (P5): a node that is listed and stands still for ten seconds is not there yet: nothing of it is
+/// told to be lost, and what was missing comes when it goes on. Method: as before, but SIGSTOP instead
+/// of the kill, then SIGCONT. Old nodes told of a gap after five seconds.
+#[tokio::test]
+async fn a_listed_node_that_stands_still_for_seconds_is_waited_for() -> Outcome {
+    let cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
+    let still = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
+    let publisher = still.publishes.trim_start_matches("tcp://").parse()?;
+    let sluice = Sluice::before(publisher).await?;
+    let publishes = format!("tcp://{}", sluice.address);
+    let _listing = Listing::of(&still.origin, &publishes, &still.http, &cluster.registry).await?;
+    let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
+    linked(&[one, two, &still], PATIENCE).await?;
+    let recorder = Recorder::new();
+    let mut readers = [
+        recorder.reader(one, "one", "tea").await?,
+        recorder.reader(two, "two", "tea").await?,
+    ];
+    let ada = recorder.client(&still, "ada").await?;
+    sluice.waste();
+    ada.send("tea", "missed").await?;
+    sluice.has_caught("missed", 2).await?;
+    sluice.shut();
+    ada.send("tea", "later").await?;
+    sluice.has_caught("later", 2).await?;
+    still.process.freeze()?;
+    let stopped = Instant::now();
+    sluice.open();
+    eventually(PATIENCE, "both hear it no more", async || {
+        for node in [one, two] {
+            let gaps = node.metrics().await?.get("gaps_total")?;
+            let deaf = !node.mesh().await?.is_linked(&still.origin);
+            anyhow::ensure!(gaps > 0 && deaf, "{gaps} gaps, deaf {deaf}");
+        }
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep_until(stopped + STOPPED).await;
+    for node in [one, two] {
+        assert_eq!(node.metrics().await?.get("lost_total")?, 0);
+    }
+    still.process.thaw()?;
+    for reader in &mut readers {
+        reader.shown(2, PATIENCE).await?;
+    }
+    let checked = recorder
+        .check(&[one, two, &still], "tea", Expect::default())
+        .await?;
+    say(format_args!("{checked}"));
+    Ok(())
+}

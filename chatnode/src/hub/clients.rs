@@ -169,8 +169,8 @@ impl Hub {
             Errand::Search(conn, request, search) => {
                 self.tasks().spawn(hub.late_search(conn, request, search));
             }
-            Errand::Hello(link, url) => {
-                self.tasks().spawn(hub.hello(link, url));
+            Errand::Hello(origin, url) => {
+                self.tasks().spawn(hub.hello(origin, url));
             }
         }
     }

@@ -256,7 +256,7 @@ impl Node {
         }
     }
 
-    fn http_of(&self, origin: Origin) -> Option<String> {
+    pub(super) fn http_of(&self, origin: Origin) -> Option<String> {
         let http = &self.replica.peers().get(origin)?.http;
         (!http.is_empty()).then(|| http.clone())
     }

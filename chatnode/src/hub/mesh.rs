@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::membership::View;
 use crate::protocol::check_text;
 use crate::replica::clock::AHEAD_MAX_US;
 use crate::replica::names::Origin;
+use crate::replica::presence::AWAITED_MAX;
 use crate::replica::{Now, Source};
 
 /// After so many frames the others have their turn, clients and the turn task: a full frame has some
@@ -29,8 +30,10 @@ const EVENTS_TOGETHER: usize = 8;
 const HELLO_MAX: Duration = Duration::from_secs(1);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
 const GREET_FIRST: Duration = Duration::from_millis(50);
-/// up to this.
+/// up to this,
 const GREET_MAX: Duration = Duration::from_secs(2);
+/// and for so long after a dial, or the end of the link.
+const GREETED_FOR: Duration = AWAITED_MAX;
 
 /// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -48,12 +51,16 @@ pub(crate) struct Introduction {
     pub(crate) mesh: Option<String>,
 }
 
-/// A peer to whom hello is said until it beats and hears us.
+/// Peers to whom hello is said until they beat and hear us, or nobody is there.
+pub(super) type Greetings = BTreeMap<Origin, Greeting>;
+
+/// Where one of them is.
 #[derive(Debug)]
 pub(crate) struct Greeting {
     http: String,
     due: Duration,
     wait: Duration,
+    until: Duration,
 }
 
 impl Hub {
@@ -115,33 +122,24 @@ impl Hub {
         }
     }
 
-    pub(super) async fn hello(self, link: LinkId, url: String) {
+    pub(super) async fn hello(self, origin: Origin, url: String) {
         let introduction = self.look(|node| {
             let me = node.replica.identity();
-            let to = node.links.expected_on(link)?;
-            Some(Introduction {
+            Introduction {
                 origin: me.origin.as_str().to_owned(),
                 publisher: me.publisher.clone(),
                 http: me.http.clone(),
-                to: Some(to.as_str().to_owned()),
+                to: Some(origin.as_str().to_owned()),
                 mesh: Some(node.settings.mesh.to_string()),
-            })
+            }
         });
-        // Whoever is not known is not greeted: an address may have changed hands.
-        let Some(introduction) = introduction else {
-            return;
-        };
-        let request = self
-            .shared
-            .http
-            .post(format!("{url}/mesh/hello"))
-            .timeout(HELLO_MAX)
-            .json(&introduction);
-        let outcome = hello::said(&url, request).await;
+        let url = format!("{url}/mesh/hello");
+        let request = self.shared.http.post(&url).timeout(HELLO_MAX);
+        let outcome = hello::said(&url, request.json(&introduction)).await;
         if let Some(fault) = &outcome {
-            tracing::debug!(link = link.0, "hello failed: {}", fault.text);
+            tracing::debug!(peer = %origin, "hello failed: {}", fault.text);
         }
-        self.with(|node, now| node.greeted(link, outcome, now));
+        self.with(|node, now| node.greeted(origin, outcome, now));
     }
 }
 
@@ -164,12 +162,10 @@ impl Node {
                 self.introduce(link, now);
             }
             BusEvent::Closed(link, fault) => {
-                self.greetings.remove(&link);
                 let effects = self.links.closed(now.mono, link, fault);
                 self.link_effects(effects, now);
             }
             BusEvent::Stranger(link, mesh) => {
-                self.greetings.remove(&link);
                 let effects = self.links.stranger(now.mono, link, &mesh);
                 self.link_effects(effects, now);
             }
@@ -208,49 +204,61 @@ impl Node {
     /// Begins to say hello to a peer: it dials back, and beats at once.
     fn introduce(&mut self, link: LinkId, now: Now) {
         let http = self.links.http_of(link).unwrap_or_default().to_owned();
-        let (due, wait) = (now.mono, GREET_FIRST);
-        self.greetings.insert(link, Greeting { http, due, wait });
-        self.greet(now);
+        if let Some(origin) = self.links.expected_on(link) {
+            self.begin_to_greet(origin, http, now);
+        }
     }
 
-    /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is not
-    /// waited for.
-    fn greeted(&mut self, link: LinkId, outcome: Option<Fault>, now: Now) {
-        let refused = outcome.as_ref().is_some_and(|fault| {
-            matches!(
-                fault.why,
-                Why::Refused | Why::Unreachable | Why::OtherNode | Why::OtherMesh
-            )
-        });
-        self.links.greeted(link, outcome);
+    /// Says hello to a peer at once, and goes on with that.
+    fn begin_to_greet(&mut self, origin: Origin, http: String, now: Now) {
+        if !http.is_empty() {
+            let greeting = Greeting {
+                http,
+                due: now.mono,
+                wait: GREET_FIRST,
+                until: now.mono + GREETED_FOR,
+            };
+            self.greetings.insert(origin, greeting);
+            self.greet(now);
+        }
+    }
+
+    /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is neither
+    /// waited for nor greeted. That there is no way to it proves nothing, but joining does not wait.
+    fn greeted(&mut self, origin: Origin, outcome: Option<Fault>, now: Now) {
+        let why = outcome.as_ref().map(|fault| fault.why);
+        self.links.greeted(origin, outcome);
+        match why {
+            Some(Why::Refused | Why::OtherNode | Why::OtherMesh) => {
+                self.greetings.remove(&origin);
+                self.replica.greeted(now, origin, false);
+            }
+            None | Some(Why::NotLetIn) => self.replica.greeted(now, origin, true),
+            _ => {}
+        }
         if self.replica.is_ready() {
             self.absent.clear();
-        } else if let Some(origin) = self.links.expected_on(link) {
-            if refused {
-                self.absent.insert(origin);
-            } else {
-                self.absent.remove(&origin);
-            }
+        } else if why == Some(Why::Unreachable) {
+            self.absent.insert(origin);
+            self.expect(now);
+        } else if self.absent.remove(&origin) {
             self.expect(now);
         }
     }
 
     /// Says hello until the peer hears us, and remembers where it was seen alive.
     fn beat(&mut self, link: LinkId, beat: &Beat, now: Now) {
-        let me = self.replica.identity().origin;
-        if self.links.origin_of(link) == Some(beat.origin) {
-            self.remember([beat.http.clone()]);
+        if self.links.origin_of(link) != Some(beat.origin) {
+            return;
         }
-        if beat.hears.contains(&me) || self.links.origin_of(link) != Some(beat.origin) {
-            self.greetings.remove(&link);
-        } else {
-            let fresh = || Greeting {
-                http: String::new(),
-                due: now.mono,
-                wait: GREET_FIRST,
-            };
-            let greeting = self.greetings.entry(link).or_insert_with(fresh);
+        self.remember([beat.http.clone()]);
+        if beat.hears.contains(&self.replica.identity().origin) {
+            self.greetings.remove(&beat.origin);
+        } else if let Some(greeting) = self.greetings.get_mut(&beat.origin) {
             greeting.http.clone_from(&beat.http);
+            greeting.until = now.mono + GREETED_FOR;
+        } else {
+            self.begin_to_greet(beat.origin, beat.http.clone(), now);
         }
     }
 
@@ -279,12 +287,13 @@ impl Node {
     }
 
     pub(super) fn greet(&mut self, now: Now) {
-        for (link, greeting) in &mut self.greetings {
+        self.greetings.retain(|_, it| now.mono < it.until);
+        for (origin, greeting) in &mut self.greetings {
             if now.mono >= greeting.due && !greeting.http.is_empty() {
                 greeting.due = now.mono + greeting.wait;
                 greeting.wait = (greeting.wait * 2).min(GREET_MAX);
                 self.errands
-                    .push(Errand::Hello(*link, greeting.http.clone()));
+                    .push(Errand::Hello(*origin, greeting.http.clone()));
             }
         }
     }
@@ -302,10 +311,7 @@ impl Node {
                         self.introduce(link, now);
                     }
                 }
-                links::Effect::HangUp { link } => {
-                    self.greetings.remove(&link);
-                    self.bus(BusCommand::HangUp(link));
-                }
+                links::Effect::HangUp { link } => self.bus(BusCommand::HangUp(link)),
                 links::Effect::Up { origin } => {
                     tracing::info!(peer = %origin, "link up");
                     self.replica.linked(now, origin);
@@ -314,6 +320,9 @@ impl Node {
                     tracing::info!(peer = %origin, "link down");
                     self.skewed.remove(&origin);
                     self.replica.unlinked(now, origin);
+                    // Whether it is dead, or only not heard, is seen where its HTTP is.
+                    let http = self.http_of(origin).unwrap_or_default();
+                    self.begin_to_greet(origin, http, now);
                     self.update_nodes();
                 }
                 links::Effect::Unlinked {
@@ -386,6 +395,7 @@ impl Node {
             })
             .collect();
         self.view = view;
+        self.replica.listed(now, self.view.listed.as_ref());
         let effects = self.links.want(now.mono, targets);
         self.link_effects(effects, now);
         self.expect(now);

@@ -133,6 +133,7 @@ impl Replica {
 
     /// A frame came on the link to `from`.
     pub fn frame(&mut self, now: Now, from: Origin, frame: Frame) {
+        self.look(now);
         if from == self.me.origin || from.is_mark() {
             return;
         }
@@ -255,12 +256,14 @@ impl Replica {
 
     /// The link to a node came up: its first beat has proved who it is.
     pub fn linked(&mut self, now: Now, origin: Origin) {
+        self.look(now);
         self.peers.link(origin, true, now.mono);
         self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
     }
 
     /// The link to a node went down.
     pub fn unlinked(&mut self, now: Now, origin: Origin) {
+        self.look(now);
         self.peers.link(origin, false, now.mono);
         self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
         self.check_ready(now);
@@ -273,8 +276,32 @@ impl Replica {
         self.check_ready(now);
     }
 
+    /// Registries that answer list these nodes, and no others; `None` if none answers.
+    pub fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
+        self.look(now);
+        self.peers.presence.list(origins, now.mono);
+    }
+
+    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
+    /// there was no answer tells nothing, and is not said here.
+    pub fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
+        self.look(now);
+        self.peers.presence.greeted(origin, there);
+        self.check_ready(now);
+    }
+
+    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
+    fn look(&mut self, now: Now) {
+        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
+        self.looked = now.mono;
+        if stall > STALL_MIN {
+            self.peers.excuse(stall);
+        }
+    }
+
     /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
     pub fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
+        self.look(now);
         let Some((fetch, shown)) = self.repairs.end(id) else {
             return;
         };
@@ -356,6 +383,7 @@ impl Replica {
     /// Time has passed. Must be called by [`Replica::deadline`].
     pub fn tick(&mut self, now: Now) {
         self.look_at_clock(now);
+        self.look(now);
         self.send_acks(now);
         self.send_beat(now);
         if now.mono < self.tick_due {

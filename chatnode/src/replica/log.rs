@@ -15,6 +15,8 @@ use super::position::Times;
 pub const AHEAD_ENTRIES_MAX: usize = 8192;
 /// Bytes of JSON of one origin that are held back at the most.
 pub const AHEAD_BYTES_MAX: usize = 4 << 20;
+/// Bytes of JSON that are held back at the most, over all origins; an entry more is dropped and repaired.
+pub const AHEAD_ALL_BYTES_MAX: usize = 64 << 20;
 /// Holes of one origin that are remembered at the most; the oldest is forgotten first.
 pub const HOLES_MAX: usize = 256;
 
@@ -178,6 +180,11 @@ impl Log {
         let after = span.after.min(through);
         let span = (after + 1)..(through + 1);
         self.ahead.range(span).map(|(_, entry)| entry)
+    }
+
+    /// Bytes of them.
+    pub fn held_back_bytes(&self) -> usize {
+        self.ahead_bytes
     }
 
     /// Somebody says that the origin's log reaches this number.

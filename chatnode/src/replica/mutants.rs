@@ -70,6 +70,10 @@ mod chosen {
         HeardOriginPassed,
         /// An origin that others hear counts as gone.
         OthersHearingIgnored,
+        /// A node that nobody hears for a moment counts as gone.
+        SilenceIsDeath,
+        /// What a node that may come back may have is not waited for.
+        OthersNotAwaited,
         /// A peer that does not answer counts as one that lacks what it was asked for.
         FailureIsLack,
         /// The same numbers are asked for twice at a time.

@@ -1,16 +1,17 @@
 //! What this node knows of the others: their beats, and whether it hears them.
+//!
+//! Who is not heard may come back, or is gone: that is decided in [`super::presence`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::log::Span;
 use super::names::Origin;
+use super::presence::{AWAITED_MAX, Presence};
 use crate::bus::frame::Beat;
 
 /// A node that said nothing for so long is dead: its link is torn down, its members leave (P9).
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// Nobody hears an origin for so long: it is gone, and what nobody holds of it is lost. Longer
-/// than a beat, so that the beats which say that nobody hears it are newer than its death.
-pub const GONE_AFTER: Duration = Duration::from_millis(1500);
 
 /// What is known of another node.
 #[derive(Debug, Default)]
@@ -50,9 +51,18 @@ impl Peer {
 #[derive(Debug, Default)]
 pub struct Peers {
     peers: BTreeMap<Origin, Peer>,
+    pub(super) presence: Presence,
 }
 
 impl Peers {
+    /// Nobody is known yet.
+    pub fn new(now: Duration) -> Self {
+        Self {
+            presence: Presence::new(now),
+            ..Self::default()
+        }
+    }
+
     /// What is known of a node.
     pub fn get(&self, origin: Origin) -> Option<&Peer> {
         self.peers.get(&origin)
@@ -88,7 +98,9 @@ impl Peers {
         peer.linked_since = now;
         if linked {
             peer.beat_at = None;
+            self.presence.greeted(origin, true);
         }
+        self.presence.heard(origin, now);
     }
 
     /// A beat came.
@@ -118,6 +130,9 @@ impl Peers {
         peer.position.insert(beat.origin, beat.head);
         peer.solid.remove(&beat.origin);
         peer.hears.clone_from(&beat.hears);
+        for origin in beat.hears.iter().chain([&beat.origin]) {
+            self.presence.heard(*origin, now);
+        }
     }
 
     /// A node has shown that it holds all of an origin's log through a number.
@@ -131,19 +146,69 @@ impl Peers {
         }
     }
 
-    /// Whether nobody that this node hears has heard an origin for a while.
+    /// Those that are heard and say that they hear an origin.
+    fn hearers(&self, origin: Origin) -> impl Iterator<Item = &Peer> {
+        self.heard()
+            .map(|(_, peer)| peer)
+            .filter(move |peer| peer.hears.contains(&origin))
+    }
+
+    /// Whether an origin is not heard by anybody, and is not waited for any longer.
     pub fn is_gone(&self, origin: Origin, now: Duration) -> bool {
-        let ended = match self.peers.get(&origin) {
-            Some(peer) if peer.linked => return false,
-            Some(peer) => peer.linked_since,
-            None => Duration::ZERO,
+        let heard = self.hears(origin) || self.hearers(origin).next().is_some();
+        !heard && self.presence.is_gone(origin, now)
+    }
+
+    /// Whether an origin that this node does not hear is not waited for, should nobody who is heard have
+    /// these numbers. If somebody hears it, he is to bring them, and is given time: so long as this
+    /// node might hear it again itself. If nobody does, it must be gone; but a node that never knew it
+    /// need not find out anew what others have found: `trimmed` is whether one of them had the
+    /// numbers and let them go.
+    pub fn is_given_up(&self, origin: Origin, span: Span, trimmed: bool, now: Duration) -> bool {
+        let passed = |peer: &Peer| {
+            let position = peer.position.get(&origin).copied().unwrap_or_default();
+            peer.solid(origin) <= span.after && position >= span.through
         };
-        let mut others = self.heard().filter(|_| !mutated!(OthersHearingIgnored));
-        now >= ended + GONE_AFTER && !others.any(|(_, peer)| peer.hears.contains(&origin))
+        let mut hearers = self.hearers(origin).peekable();
+        if hearers.peek().is_some() {
+            let over = now >= self.heard_here(origin) + AWAITED_MAX;
+            return (over && hearers.all(passed)) || mutated!(OthersHearingIgnored);
+        }
+        let known = !self.presence.was_heard(origin)
+            && (trimmed || self.heard().any(|(_, peer)| passed(peer)));
+        known || self.is_gone(origin, now)
+    }
+
+    /// When this node itself heard another last; if it never did, since when it may have known of it.
+    fn heard_here(&self, origin: Origin) -> Duration {
+        let known = || self.presence.known_since(origin);
+        self.peers
+            .get(&origin)
+            .map_or_else(known, |peer| peer.linked_since)
+    }
+
+    /// Whether a node, other than an origin, is not heard, may come back, and may then have what is
+    /// missing of that origin.
+    pub fn others_are_awaited(&self, origin: Origin, now: Duration) -> bool {
+        let awaited = |peer: Origin| {
+            let over = now >= self.heard_here(peer) + AWAITED_MAX;
+            peer != origin && !over && !self.hears(peer) && !self.is_gone(peer, now)
+        };
+        let known = self.peers.keys().copied().chain(self.presence.listed());
+        known.into_iter().any(awaited) && !mutated!(OthersNotAwaited)
+    }
+
+    /// This node was itself stopped for so long, and could not have heard anybody.
+    pub fn excuse(&mut self, stall: Duration) {
+        self.presence.excuse(stall);
+        for peer in self.peers.values_mut().filter(|peer| !peer.linked) {
+            peer.linked_since += stall;
+        }
     }
 
     /// Forgets nodes that are gone and whose silence was dealt with.
     pub fn forget(&mut self, origin: Origin) {
         self.peers.remove(&origin);
+        self.presence.forget(origin);
     }
 }

@@ -1,8 +1,8 @@
 //! What is missing, whom to ask, when to give up.
 //!
-//! The origin is asked first, then whoever says that it holds the numbers, and, when nobody hears
-//! the origin any more, everybody: some may hold back what they cannot place. Only when each has
-//! said no is a number lost. One request per origin at a time, a few in all, within a budget of
+//! The origin is asked first, then whoever says that it holds the numbers, and, when the origin is
+//! gone, everybody: some may hold back what they cannot place. Only when each has said no, and nobody
+//! who may have the number may come back ([`super::presence`]), is it lost. One request per origin at a time, a few in all, within a budget of
 //! bytes; a peer that fails is left alone for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -161,7 +161,12 @@ impl Repairs {
         }
         let linked = peers.hears(origin);
         // One that speaks and cannot be asked is as good as gone: others may hold what it said.
-        let gone = peers.is_gone(origin, now) || (linked && state.is_hopeless(origin));
+        let gone = if linked {
+            state.is_hopeless(origin)
+        } else {
+            let trimmed = log.is_trimmed_elsewhere(span.through);
+            peers.is_given_up(origin, span, trimmed, now)
+        };
         if gone != state.last_call {
             state.last_call = gone;
             state.lacks.clear();
@@ -209,7 +214,9 @@ impl Repairs {
             return Step::Fetch(fetch);
         }
         let origin_cannot = gone || (linked && (lacks(origin) || mutated!(HeardOriginPassed)));
-        if origin_cannot && holders.iter().all(|peer| state.is_hopeless(*peer)) {
+        // The origin's own word is enough; without it, who is away may have them too.
+        let awaited = !linked && peers.others_are_awaited(origin, now);
+        if origin_cannot && !awaited && holders.iter().all(|peer| state.is_hopeless(*peer)) {
             let asked = holders.iter().copied().chain(linked.then_some(origin));
             self.failing
                 .extend(asked.filter(|peer| state.is_hopeless(*peer)));

@@ -28,6 +28,7 @@ mod net;
 mod nodes;
 mod phases;
 mod plan;
+mod registries;
 mod stopped;
 mod watch;
 mod witness;
@@ -66,6 +67,10 @@ const SOMETIMES: &[&str] = &[
     "fault: clock skew",
     "fault: clock jump",
     "fault: registries silent",
+    "fault: registries away",
+    "fault: registries came back empty",
+    "hello refused",
+    "unlisted though alive",
     "fault: fetch failed",
     "fault: fetch timed out",
     "fault: fetch refused",

@@ -5,6 +5,7 @@
 
 mod copies;
 mod durable;
+mod gone;
 mod joining;
 mod positions;
 mod repairing;
@@ -255,6 +256,19 @@ impl Rig {
 
     fn unlink(&mut self, letter: char) -> Vec<String> {
         self.does(|r, now| r.unlinked(now, origin(letter)))
+    }
+
+    /// A node is killed: its link ends, and nobody listens where it was.
+    fn dies(&mut self, letter: char) -> Vec<String> {
+        let mut told = self.unlink(letter);
+        told.extend(self.does(|r, now| r.greeted(now, origin(letter), false)));
+        told
+    }
+
+    /// Registries answer, and list these.
+    fn list(&mut self, letters: &str) -> Vec<String> {
+        let listed = letters.chars().map(origin).collect();
+        self.does(|r, now| r.listed(now, Some(&listed)))
     }
 
     /// Entries such as `b.1 b.2` come on the link to their origin.

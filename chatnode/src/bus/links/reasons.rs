@@ -32,12 +32,11 @@ impl Links {
         out
     }
 
-    /// The peer of this link was said hello to, and took it, or why not.
-    pub fn greeted(&mut self, link: LinkId, outcome: Option<Fault>) {
-        if let Some(key) = self.links.get(&link)
-            && let Some(peer) = self.peers.get_mut(key)
-        {
-            peer.hello = outcome;
+    /// A peer was said hello to, and took it, or why not.
+    pub fn greeted(&mut self, origin: Origin, outcome: Option<Fault>) {
+        let greeted = |peer: &&mut Peer| peer.origin == Some(origin);
+        for peer in self.peers.values_mut().filter(greeted) {
+            peer.hello.clone_from(&outcome);
         }
     }
 

@@ -57,6 +57,7 @@ impl World {
             Some(Kind::Refuse) => self.refuse(),
             Some(Kind::Overload) => self.overload(),
             Some(Kind::Reset) => self.reset_link(),
+            Some(Kind::Registries) => self.registries_away(),
             None => {}
         }
         let after = self
@@ -135,7 +136,7 @@ impl World {
     }
 
     /// When a fault that lasts so many milliseconds ends.
-    fn for_ms(&mut self, lasts: std::ops::Range<u64>) -> Duration {
+    pub(super) fn for_ms(&mut self, lasts: std::ops::Range<u64>) -> Duration {
         let lasts = Duration::from_millis(self.rng.random_range(lasts));
         (self.now + lasts).min(self.plan.faults_end)
     }

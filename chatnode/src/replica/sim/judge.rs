@@ -266,6 +266,7 @@ impl World {
         if peers.hears(origin) && !failing(origin) {
             self.broken(format!("n{id} gives up on {origin}, which it hears"));
         }
+        self.is_no_false_alarm(id, origin, span, failing(origin));
         for (other, peer) in waited_for {
             if peer.hears.contains(&origin) && !failing(origin) {
                 self.broken(format!("n{id} gives up on {origin}, which {other} hears"));
@@ -288,6 +289,31 @@ impl World {
                 if self.nodes[by].alive && !was_asked && self.holds(by, name) {
                     self.broken(format!(
                         "n{id} gives up {name:?}, which n{by} has since {since:?}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// What is given up is not to be had from who was not heard only for a while: neither from its origin,
+    /// nor from another who has it.
+    fn is_no_false_alarm(&self, id: NodeId, origin: Origin, span: Span, fails: bool) {
+        let Some(of) = self.ledger.node(origin) else {
+            return;
+        };
+        if self.is_awaited(id, of) && !fails {
+            self.broken(format!("n{id} gives up on n{of}, which is not there yet"));
+        }
+        let peers = self.nodes[id].replica.peers();
+        for other in self.live() {
+            let hears = |other: NodeId| peers.hears(self.nodes[other].origin);
+            if other == of || hears(other) || hears(of) || !self.is_awaited(id, other) {
+                continue;
+            }
+            for seq in span.after + 1..=span.through {
+                if self.holds(other, EntryId { origin, seq }) {
+                    self.broken(format!(
+                        "n{id} gives up {origin}.{seq}, which n{other} has, that is not there yet"
                     ));
                 }
             }

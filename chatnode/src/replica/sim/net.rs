@@ -2,7 +2,8 @@
 //!
 //! A listener dials a speaker; from then on the speaker's frames go to it, each with a delay, in
 //! order, unless they are lost. A link that was silent for three seconds is torn down and dialled
-//! again as long as its node lives.
+//! again as long as its node lives. Hello is said to whom is dialled, and to whom is not heard any
+//! more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,14 @@ use super::world::{Event, NodeId, World};
 use crate::bus::Topic;
 use crate::bus::frame::{self, Frame};
 use crate::replica::peers::SILENCE_MAX;
+use crate::replica::presence::AWAITED_MAX;
+
+/// A hello that nobody answers is said again after this, doubling,
+const GREET_FIRST: Duration = Duration::from_millis(50);
+/// up to this,
+const GREET_MAX: Duration = Duration::from_secs(2);
+/// for so long.
+const GREETED_FOR: Duration = AWAITED_MAX;
 
 /// What a listener knows of its link to a speaker.
 #[derive(Debug)]
@@ -173,7 +182,11 @@ impl World {
 
     /// A node wants to hear another that it was told of.
     pub(super) fn dial(&mut self, id: NodeId, from: NodeId) {
-        if self.nodes[id].links.contains_key(&from) || self.nodes[from].crashed.is_some() {
+        if self.nodes[id].links.contains_key(&from) {
+            return;
+        }
+        self.begin_to_greet(id, from);
+        if self.nodes[from].crashed.is_some() {
             return;
         }
         self.serial += 1;
@@ -196,12 +209,39 @@ impl World {
         }
         let after = self.delay(there) + self.delay(back);
         self.at(after, Event::Input(id, Input::Connected(from, dial)));
-        if !(there.ill && self.chance(self.plan.fetch_failure)) {
-            // `POST /mesh/hello`: asks for a beat, and introduces.
-            let there = after + self.delay(there);
-            self.at(there, Event::Input(from, Input::Hello));
-            self.at(there, Event::Input(from, Input::Dial(id)));
+    }
+
+    /// A node says hello to another, for a while.
+    fn begin_to_greet(&mut self, id: NodeId, who: NodeId) {
+        let until = self.now + GREETED_FOR;
+        self.at(
+            Duration::from_millis(5),
+            Event::Input(id, Input::Greet(who, GREET_FIRST, until)),
+        );
+    }
+
+    /// `POST /mesh/hello`: asks for a beat, and introduces. Where nobody lives it is refused.
+    pub(super) fn greet(&mut self, id: NodeId, who: NodeId, wait: Duration, until: Duration) {
+        let heard = self.nodes[id].links.get(&who).is_some_and(|link| link.up);
+        if heard || self.now >= until {
+            return;
         }
+        let (there, back) = (self.way(id, who), self.way(who, id));
+        let cut = there.cut_until.is_some() || back.cut_until.is_some();
+        let lost = cut || (there.ill && self.chance(self.plan.fetch_failure));
+        let after = self.delay(there);
+        let answered = after + self.delay(back);
+        if !lost && self.nodes[who].crashed.is_some() {
+            self.note("hello refused");
+            return self.at(answered, Event::Input(id, Input::Greeted(who, false)));
+        }
+        if !lost && !self.nodes[who].frozen {
+            self.at(after, Event::Input(who, Input::Hello));
+            self.at(after, Event::Input(who, Input::Dial(id)));
+            self.at(answered, Event::Input(id, Input::Greeted(who, true)));
+        }
+        let next = Input::Greet(who, (2 * wait).min(GREET_MAX), until);
+        self.at(wait, Event::Input(id, next));
     }
 
     pub(super) fn connected(&mut self, id: NodeId, from: NodeId, dial: u64) {
@@ -249,6 +289,7 @@ impl World {
             let now = self.now_of(id);
             let origin = self.nodes[from].origin;
             self.nodes[id].replica.unlinked(now, origin);
+            self.begin_to_greet(id, from);
         }
         let lease = Duration::from_secs(5);
         let listed = self.nodes[from]

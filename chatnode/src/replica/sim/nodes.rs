@@ -26,7 +26,7 @@ const LINKS_EVERY: Duration = Duration::from_millis(100);
 /// A stop that is shorter a node does not notice.
 pub(super) const STALL_MIN: Duration = Duration::from_secs(1);
 /// A registry lists a dead node for so long.
-const LEASE: Duration = Duration::from_secs(3);
+pub(super) const LEASE: Duration = Duration::from_secs(3);
 /// Longest silence of the registries.
 const SILENCE_OF_REGISTRIES_MAX: Duration = Duration::from_secs(8);
 
@@ -38,6 +38,10 @@ pub(super) enum Input {
     Closed(NodeId, u64),
     Dial(NodeId),
     Hello,
+    /// It is time to say hello again, after so long, until then.
+    Greet(NodeId, Duration, Duration),
+    /// A hello was answered, or refused.
+    Greeted(NodeId, bool),
     Listed,
     Links,
     Serve(NodeId, u64, Ask),
@@ -62,6 +66,12 @@ pub(super) struct Node {
     pub(super) alive: bool,
     /// Whether the registries have answered it, and list it.
     pub(super) listed: bool,
+    /// Since when the registries do not list it, by what they would say.
+    pub(super) unlisted: Option<Duration>,
+    /// When it is listed again in registries that came back empty.
+    pub(super) listed_again: Duration,
+    /// What the registries told it last.
+    pub(super) list_seen: Option<BTreeSet<Origin>>,
     pub(super) frozen: bool,
     /// When it thawed last.
     pub(super) thawed: Duration,
@@ -213,6 +223,9 @@ impl World {
             origin,
             alive: true,
             listed: false,
+            unlisted: None,
+            listed_again: Duration::ZERO,
+            list_seen: None,
             frozen: false,
             thawed: Duration::ZERO,
             deaf_after: None,
@@ -314,6 +327,11 @@ impl World {
             Input::Closed(from, dial) => self.closed(id, from, dial),
             Input::Dial(from) => self.dial(id, from),
             Input::Hello => self.nodes[id].replica.ask_beat(now),
+            Input::Greet(who, wait, until) => self.greet(id, who, wait, until),
+            Input::Greeted(who, there) => {
+                let origin = self.nodes[who].origin;
+                self.nodes[id].replica.greeted(now, origin, there);
+            }
             Input::Listed => self.listed(id),
             Input::Links => {
                 self.check_links(id);

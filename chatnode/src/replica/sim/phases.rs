@@ -86,6 +86,7 @@ impl World {
     /// Looks around, now and then.
     pub(super) fn look(&mut self) {
         self.watch();
+        self.list();
         let passed = self.now - self.phase_since;
         match self.phase {
             Phase::Faults | Phase::Over => {}

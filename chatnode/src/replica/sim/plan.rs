@@ -34,10 +34,12 @@ pub(super) enum Kind {
     Overload,
     /// A link ends.
     Reset,
+    /// No registry answers for a while; when they do they may know nobody.
+    Registries,
 }
 
 /// How often each kind comes in a run in which all do.
-const SHARES: [(Kind, usize); 12] = [
+const SHARES: [(Kind, usize); 13] = [
     (Kind::Partition, 4),
     (Kind::OneWayCut, 3),
     (Kind::Illness, 4),
@@ -50,6 +52,7 @@ const SHARES: [(Kind, usize); 12] = [
     (Kind::Refuse, 1),
     (Kind::Overload, 2),
     (Kind::Reset, 3),
+    (Kind::Registries, 1),
 ];
 
 /// Which faults a run has. In half of them some kinds do not come, and others the more often: what

@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) clocks_are_wild: bool,
     /// How much each had said when the faults were over.
     pub(super) heads_at_heal: Vec<(NodeId, u64)>,
+    /// No registry answers until then.
+    pub(super) registries_away: Duration,
     /// How many are still to start.
     pub(super) starting: usize,
     /// What outlives the nodes, by slot.
@@ -115,6 +117,7 @@ impl World {
             hole_filled: None,
             clocks_are_wild: false,
             heads_at_heal: Vec::new(),
+            registries_away: Duration::ZERO,
             starting: 0,
             machines: Vec::new(),
             nodes: Vec::new(),

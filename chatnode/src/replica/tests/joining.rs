@@ -63,13 +63,10 @@ fn what_others_trim_while_a_newcomer_reads_is_no_loss() {
     assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
     let next = rig.answer_behind(2, Some("d.3 d.4"));
     assert_eq!(next, ["fetch d.5-9 of b"]);
-    assert!(
-        rig.answer_behind(7, Some("d.8")).is_empty(),
-        "b has let go of 5 to 7; somebody may hear d yet"
-    );
-    let gone = rig.passes_with(2000, &[('b', "a", "d.9")]);
-    assert_eq!(gone, ["fetch d.5-7 of b"]);
+    let again = rig.answer_behind(7, Some("d.8"));
+    assert_eq!(again, ["fetch d.5-7 of b"], "b has let go of 5 to 7");
     assert_eq!(rig.answer_behind(8, Some("")), ["fetch d.9-9 of b"]);
+    assert_eq!(rig.answer_behind(9, Some("")), ["fetch d.9-9 of b"]);
     assert_eq!(rig.answer_behind(9, Some("")), ["ready []"]);
     let log = rig.replica.log(origin('d')).unwrap();
     let counts = (log.counts.lost, log.holes().len());
@@ -89,13 +86,36 @@ fn what_nobody_has_is_a_loss_for_a_newcomer_too() {
     assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
     let lacking = rig.answer_behind(2, Some("d.3 d.4 d.8 d.9"));
     assert_eq!(lacking, ["fetch d.5-7 of b"]);
-    assert!(rig.answer_behind(2, Some("")).is_empty());
-    let gone = rig.passes_with(2000, &[('b', "a", "d.4 d.9")]);
-    assert_eq!(gone, ["fetch d.5-7 of b"]);
     assert_eq!(
         rig.answer_behind(2, Some("")),
         ["gap d.5-7", "ready []"],
-        "nobody is there to be told, but it is counted"
+        "b has passed them before; nobody is there to be told, but it is counted"
     );
     assert_eq!(rig.replica.log(origin('d')).unwrap().counts.lost, 3);
+}
+
+#[test]
+fn what_a_listed_node_may_have_yet_is_waited_for_by_a_newcomer() {
+    let mut rig = newcomer("bd");
+    rig.list("bd");
+    rig.link('b', "a", "e.4 e.9");
+    assert_eq!(rig.passes(20), ["fetch e.1-9 of b"]);
+    let rest = rig.answer(Some("e.1 e.2 e.3 e.4 e.8 e.9"));
+    assert_eq!(rest, ["fetch e.5-7 of b"]);
+    assert!(rig.answer(Some("")).is_empty(), "d may have them");
+    assert_eq!(rig.link('d', "a", "e.9"), ["fetch e.5-7 of d"]);
+    let all = rig.answer(Some("e.5 e.6 e.7"));
+    assert_eq!(all, ["ready []"]);
+}
+
+#[test]
+fn a_listed_node_where_nobody_listens_is_not_waited_for() {
+    let mut rig = newcomer("bd");
+    rig.list("bd");
+    rig.link('b', "a", "d.4 d.9");
+    assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
+    let rest = rig.answer(Some("d.1 d.2 d.3 d.4 d.8 d.9"));
+    assert_eq!(rest, ["fetch d.5-7 of b"]);
+    rig.does(|r, now| r.greeted(now, origin('d'), false));
+    assert_eq!(rig.answer(Some("")), ["gap d.5-7", "ready []"]);
 }

@@ -54,7 +54,7 @@ fn what_a_dead_node_said_is_fetched_from_one_that_has_it() {
 fn a_hole_that_nobody_has_is_announced_passed_and_filled_when_it_turns_up() {
     let mut rig = Rig::linked("bc");
     rig.comes("b.1 b.4");
-    rig.unlink('b');
+    rig.dies('b');
     assert!(
         rig.passes_with(1000, &[('c', "a", "")]).is_empty(),
         "not gone yet"
@@ -82,7 +82,7 @@ fn a_hole_that_nobody_has_is_announced_passed_and_filled_when_it_turns_up() {
 fn a_hole_at_the_very_front_is_announced_too() {
     let mut rig = Rig::linked("bc");
     rig.comes("b.2");
-    rig.unlink('b');
+    rig.dies('b');
     let gone = rig.passes_with(2000, &[('c', "a", "")]);
     assert_eq!(gone, ["fetch b.1-1 of c"]);
     assert_eq!(rig.answer(Some("")), ["gap b.1-1", "deliver b.2"]);
@@ -94,7 +94,7 @@ fn an_answer_is_judged_by_what_its_peer_had_shown_when_it_was_asked() {
     rig.comes("b.1");
     rig.beat('c', "a", "b.1");
     rig.beat('b', "a", "b.2");
-    rig.unlink('b');
+    rig.dies('b');
     let gone = rig.passes_with(2000, &[('c', "a", "b.1")]);
     assert_eq!(gone, ["fetch b.2-2 of c"]);
     rig.beat('c', "a", "b.2");
@@ -198,7 +198,7 @@ fn repair_waits_when_it_has_brought_more_than_its_budget() {
 fn a_hole_is_passed_though_a_peer_that_always_fails_claims_it() {
     let mut rig = Rig::linked("bc");
     rig.comes("b.1 b.4");
-    rig.unlink('b');
+    rig.dies('b');
     let claims = [('c', "a", "b.4")];
     let mut asked = 0;
     let mut told = rig.passes_with(2000, &claims);
@@ -232,7 +232,7 @@ fn a_hole_is_passed_though_a_peer_that_always_fails_claims_it() {
 fn while_one_peer_fails_others_are_asked_for_holes_too() {
     let mut rig = Rig::linked("bcd");
     rig.comes("b.1 b.4");
-    rig.unlink('b');
+    rig.dies('b');
     let beats = [('c', "a", "b.4"), ('d', "a", "b.1")];
     // Half a second, and answers to all that is asked in it.
     let mut step = || {
@@ -262,7 +262,7 @@ fn while_one_peer_fails_others_are_asked_for_holes_too() {
 fn a_peer_that_answers_now_and_then_is_waited_for() {
     let mut rig = Rig::linked("bc");
     rig.comes("b.1 b.99");
-    rig.unlink('b');
+    rig.dies('b');
     let claims = [('c', "a", "b.99")];
     let mut told = rig.passes_with(2000, &claims);
     for seq in 2..=4 {

@@ -46,7 +46,7 @@ fn a_client_ahead_of_this_node_is_not_shown_again_what_it_has_seen() {
 fn a_client_that_may_have_seen_what_is_a_hole_here_is_ahead() {
     let mut rig = Rig::linked("bc");
     rig.comes("b.1 b.3");
-    rig.unlink('b');
+    rig.dies('b');
     rig.passes_with(2000, &[('c', "a", "")]);
     assert_eq!(rig.answer(Some("")), ["gap b.2-2", "deliver b.3"]);
     let resumed = rig.resumes(Some("b.3"));
