@@ -24,6 +24,7 @@ pub mod durable;
 pub mod entry;
 mod holes;
 mod inputs;
+mod joining;
 pub mod log;
 pub mod members;
 pub(crate) mod mids;
@@ -186,8 +187,15 @@ pub enum Effect {
     Members(Change, usize),
     /// Tell a room's clients that somebody types.
     Typing(RoomName, UserName),
-    /// Take clients. The origins are peers that were listed and are not linked.
-    Ready(Vec<Origin>),
+    /// Take clients.
+    Ready {
+        /// Peers that were listed and are not linked.
+        unlinked: Vec<Origin>,
+        /// Origins of which not all is here that others held; see [`Replica::lacking`].
+        lacking: Vec<Origin>,
+    },
+    /// All that others held is here, which was not when clients began to be taken.
+    Whole,
     /// Ask a peer for its position; tell the outcome by [`Replica::position_told`].
     AskPosition(Origin),
     /// The roll call of this number is over, and all before it.
@@ -222,6 +230,7 @@ pub struct Replica {
     looked: Duration,
     started: Duration,
     expected: Option<BTreeSet<Origin>>,
+    /// What others held when all were linked; of that, when clients are taken, what is not here yet.
     join_position: Option<BTreeMap<Origin, u64>>,
     ready: bool,
     effects: Vec<Effect>,
@@ -255,7 +264,7 @@ impl Replica {
             members: Members::default(),
             members_asked: BTreeSet::new(),
             crowds: BTreeSet::new(),
-            repairs: Repairs::default(),
+            repairs: Repairs::joining(),
             rolls: Rolls::default(),
             waits: Waits::default(),
             acks: BTreeMap::new(),
@@ -468,51 +477,6 @@ impl Replica {
         );
         self.waits = waits;
         self.effects.append(&mut said);
-    }
-
-    /// Becomes ready when everybody who was listed is linked both ways and all that they held then
-    /// is here, or when that took too long.
-    fn check_ready(&mut self, now: Now) {
-        if self.ready {
-            return;
-        }
-        let linked = |origin: &Origin| {
-            self.peers
-                .heard()
-                .any(|(o, peer)| o == *origin && peer.hears.contains(&self.me.origin))
-        };
-        let lacking: Vec<Origin> = match &self.expected {
-            Some(expected) => {
-                // One where nobody listens is dead, and not waited for.
-                let lacking = |o: &Origin| !linked(o) && !self.peers.presence.is_absent(*o);
-                expected.iter().copied().filter(lacking).collect()
-            }
-            None => Vec::new(),
-        };
-        let late = now.mono >= self.started + JOIN_MAX && !mutated!(JoiningForEver);
-        if !late {
-            if self.expected.is_none() || !lacking.is_empty() {
-                return;
-            }
-            let target = self.join_position.get_or_insert_with(|| {
-                let mut target: BTreeMap<Origin, u64> = BTreeMap::new();
-                for (_, peer) in self.peers.heard() {
-                    for (origin, seq) in &peer.position {
-                        let most = target.entry(*origin).or_default();
-                        *most = (*most).max(*seq);
-                    }
-                }
-                target
-            });
-            let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
-            let lacks = target.iter().any(|(origin, seq)| held(origin) < *seq);
-            if lacks && !mutated!(ReadyBeforeHistory) {
-                return;
-            }
-        }
-        self.ready = true;
-        self.beat_due = now.mono;
-        self.effects.push(Effect::Ready(lacking));
     }
 
     fn forget_members(&mut self, origin: Origin) {

@@ -1,8 +1,10 @@
 //! kill -9 and restart under load: twenty times in all, on new ports and on the same.
 
+use serde_json::json;
+
 use crate::harness::{
-    Client, Cluster, Duration, Expect, Load, NOISE, Outcome, PATIENCE, Recorder, histories, linked,
-    say, secs,
+    Client, Cluster, Duration, Expect, Load, NOISE, Node, Outcome, PATIENCE, Recorder, histories,
+    linked, say, secs,
 };
 
 /// Restarts in each of the two tests.
@@ -194,5 +196,40 @@ async fn one_survivor_gives_the_history_to_all_that_come_back() -> Outcome {
             (Some(2), &true.into())
         );
     }
+    Ok(())
+}
+
+/// Starts that a mesh has seen, one message each.
+const STARTS: usize = 48;
+
+/// Goal (P7): a mesh that has seen many starts of nodes is joined with all that each of them said, and as
+/// quickly as one that has seen few: by answers, not by ticks. Method: one node that stays; others
+/// beside it one after the other, each of which says one message and is killed; then a newcomer.
+#[tokio::test]
+async fn a_newcomer_has_what_each_of_many_former_nodes_said() -> Outcome {
+    let alone = ["--registry", "none"];
+    let stays = Node::start(alone).await?;
+    let beside = [&alone[..], &["--peer", &stays.publishes]].concat();
+    for start in 0..STARTS {
+        let mut node = Node::start(beside.clone()).await?;
+        node.takes_clients(PATIENCE).await?;
+        let said = json!({ "from": "ada", "text": format!("start {start}"), "copies": 1 });
+        let (status, reply) = node.post("/api/rooms/tea/messages", &said).await?;
+        assert_eq!((status, &reply["copies"]), (201, &json!(1)));
+        node.process.kill().await?;
+    }
+    let newcomer = Node::start(beside).await?;
+    newcomer.takes_clients(PATIENCE).await?;
+    let took = newcomer.process.ready_at.elapsed();
+    let page = newcomer
+        .get_json("/api/rooms/tea/messages?limit=200")
+        .await?;
+    let mesh = newcomer.get_json("/api/mesh").await?;
+    say(format_args!(
+        "a newcomer to a mesh of {STARTS} starts takes clients {took:?} after its ready line"
+    ));
+    assert_eq!(page["messages"].as_array().map(Vec::len), Some(STARTS));
+    assert_eq!(mesh["lacking"], json!([]));
+    assert!(took <= READY_WITHIN + NOISE, "only after {took:?}");
     Ok(())
 }

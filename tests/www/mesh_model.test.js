@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { label, readAnswer } from '../../www/mesh/answer.js';
 import { addresses, DEAD_KEEP_MS, FADE_MS, FRESH_MS, linkKey, mark, newWorld, picture, takeAnswer } from '../../www/mesh/model.js';
+import { statusText } from '../../www/mesh/words.js';
 import { A, B, body, C, D, row, START, three, told, urlOf } from './mesh_rig.js';
 
 const status = (world, now) => Object.fromEntries(picture(world, now).nodes.map((node) => [node.origin, node.status]));
@@ -149,4 +150,10 @@ test('whom a node does not hear is told with the whole reason, and nobody of who
     { node: 'aaaa', peer: '', at: 'tcp://127.0.0.1:9', error: 'timed out' },
   ]);
   assert.deepEqual(picture(three(), START).lacking, []);
+});
+
+test('a node that takes clients and has not all of before says so', () => {
+  const lacking = [{ origin: C, after: 3, through: 5 }, { origin: D, after: 0, through: 1_000 }, 'nonsense', { after: 'x', through: 1 }];
+  const world = told(newWorld(urlOf(A)), START, body(A, [B], { lacking }), body(B, [A]));
+  assert.deepEqual(picture(world, START).nodes.map(statusText), ['alive, lacks 1\u202F002 messages', 'alive']);
 });

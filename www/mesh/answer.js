@@ -34,6 +34,7 @@ const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
  * @typedef {object} Answer
  * @property {string} origin @property {string} name @property {string | null} http @property {string} pub
  * @property {boolean} ready
+ * @property {number} lacking messages of before that it still fetches
  * @property {{url: string, state: string}[]} registries
  * @property {Row[]} links
  * @property {{state: string, messages: number, bytes: number}} storage
@@ -81,6 +82,7 @@ export function readAnswer(body) {
     http: webOrigin(body.http),
     pub: label(body.pub),
     ready: body.ready === true,
+    lacking: missing(body.lacking),
     registries: list(body.registries).map((it) => ({ url: label(it.url), state: label(it.state) })).filter((it) => it.url !== ''),
     links: list(body.links).map(readRow),
     storage: { state: label(storage.state), messages: count(storage.messages), bytes: count(storage.bytes) },
@@ -152,4 +154,14 @@ function count(value) {
  */
 function time(value) {
   return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : null;
+}
+
+/**
+ * @param {unknown} spans `{after, through}` each
+ * @returns {number} how many numbers they have
+ */
+function missing(spans) {
+  if (!Array.isArray(spans)) return 0;
+  const lengths = spans.slice(0, ROWS_MAX).map((span) => (isObject(span) ? Number(span.through) - Number(span.after) : 0));
+  return lengths.reduce((sum, length) => (length > 0 && Number.isFinite(length) ? sum + length : sum), 0);
 }

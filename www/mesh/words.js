@@ -12,7 +12,8 @@ const LINK = { up: 'hears', silent: 'silent', dialing: 'dialing', none: 'no link
 
 /** @param {MeshNode} node */
 export function statusText(node) {
-  return STATUS[node.status];
+  const lacks = node.status === 'up' ? (node.answer?.lacking ?? 0) : 0;
+  return lacks > 0 ? `alive, lacks ${whole(lacks)} messages` : STATUS[node.status];
 }
 
 /** @param {Link} link */

@@ -28,6 +28,9 @@ use crate::replica::durable::Health;
 use crate::replica::names::{EntryId, Mid, RoomName, UserName};
 use crate::session::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
 
+/// Logs of which not all is here yet that `/api/mesh` names at the most.
+const LACKING_MAX: usize = 256;
+
 pub(super) fn routes(hub: Hub) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
@@ -56,7 +59,11 @@ async fn readyz(State(hub): State<Hub>) -> Response {
         lacking => format!("; not linked: {}", lacking.join("; ")),
     };
     if ready {
-        return format!("ready{lacking}\n").into_response();
+        let behind = match hub.look(|node| node.lacking_messages()) {
+            0 => String::new(),
+            count => format!("; still fetches {count} messages of before"),
+        };
+        return format!("ready{lacking}{behind}\n").into_response();
     }
     let detail = format!("this node still fetches history from its peers{lacking}");
     Problem::unavailable("not_ready", detail)
@@ -303,6 +310,14 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
                 json!({ "origin": origin.as_str(), "after": hole.after, "through": hole.through })
             })
             .collect();
+        let lacking: Vec<_> = node
+            .replica
+            .lacking()
+            .take(LACKING_MAX)
+            .map(|(origin, span)| {
+                json!({ "origin": origin.as_str(), "after": span.after, "through": span.through })
+            })
+            .collect();
         json!({
             "origin": me.origin.as_str(),
             "name": me.name,
@@ -314,6 +329,7 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             "links": links,
             "position": position,
             "lost": lost,
+            "lacking": lacking,
             "storage": storage_row(node),
             "clients": node.fanout.len() + node.events.count(),
             "rooms": node.replica.members().rooms().count(),

@@ -83,7 +83,8 @@ impl Node {
             Effect::Gap(origin, span) => self.gap(origin, span),
             Effect::Members(change, count) => self.members(&change, count),
             Effect::Typing(room, name) => self.typing_push(&room, &name),
-            Effect::Ready(_) => self.now_ready(now),
+            Effect::Ready { lacking, .. } => self.now_ready(now, lacking.len()),
+            Effect::Whole => tracing::info!("all is here now that others held"),
         }
     }
 
@@ -201,7 +202,15 @@ impl Node {
         self.fanout.push(room, &protocol::push("typing", &push));
     }
 
-    fn now_ready(&mut self, now: Now) {
+    fn now_ready(&mut self, now: Now, logs: usize) {
+        if logs > 0 {
+            let count = self.lacking_messages();
+            tracing::warn!(
+                logs,
+                count,
+                "ready: takes clients, but lacks messages that others hold, and goes on fetching them"
+            );
+        }
         let lacking = self.lacking(now);
         if lacking.is_empty() {
             tracing::info!(
@@ -214,6 +223,13 @@ impl Node {
         }
         self.ready.send_replace(self.takes_clients());
         self.update_nodes();
+    }
+
+    /// Messages that others held when this node joined, and that are not here yet.
+    pub(crate) fn lacking_messages(&self) -> u64 {
+        let count = |span: Span| span.through.saturating_sub(span.after);
+        let lacking = self.replica.lacking();
+        lacking.fold(0, |sum, (_, span)| count(span).saturating_add(sum))
     }
 
     /// Tells clients which nodes there are, if that changed.

@@ -139,7 +139,7 @@ impl Hub {
         if let Some(fault) = &outcome {
             tracing::debug!(peer = %origin, "hello failed: {}", fault.text);
         }
-        self.with(|node, now| node.greeted(origin, outcome, now));
+        self.with(|node, now| node.greeted(origin, outcome.as_ref(), now));
     }
 }
 
@@ -225,8 +225,8 @@ impl Node {
 
     /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is neither
     /// waited for nor greeted. That there is no way to it proves nothing, but joining does not wait.
-    fn greeted(&mut self, origin: Origin, outcome: Option<Fault>, now: Now) {
-        let why = outcome.as_ref().map(|fault| fault.why);
+    fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
+        let why = outcome.map(|fault| fault.why);
         self.links.greeted(origin, outcome);
         match why {
             Some(Why::Refused | Why::OtherNode | Why::OtherMesh) => {

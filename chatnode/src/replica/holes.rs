@@ -1,4 +1,5 @@
-//! Holes that were passed: whom to ask for them again, since somebody may come to have them.
+//! Holes that were passed: whom to ask for them again, since somebody may come to have them; and whose
+//! turn it is to be asked for when an answer has come.
 
 use rand::seq::IteratorRandom as _;
 
@@ -8,6 +9,18 @@ use super::peers::Peer;
 use super::{Effect, Now, Replica};
 
 impl Replica {
+    /// An answer came: its place among the requests is for whatever origin is next, not for a tick.
+    pub(super) fn repair_next(&mut self, begun: u64, now: Now) {
+        for _ in 0..self.repairs.turns() {
+            if self.repairs.has_gone_on(begun) {
+                return;
+            }
+            if let Some(origin) = self.repairs.next_open() {
+                self.repair(origin, now);
+            }
+        }
+    }
+
     /// Asks for the next holes, if it is their turn.
     pub(super) fn repair_holes(&mut self, now: Now) {
         let Self {

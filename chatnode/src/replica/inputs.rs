@@ -276,29 +276,6 @@ impl Replica {
         self.check_ready(now);
     }
 
-    /// Registries that answer list these nodes, and no others; `None` if none answers.
-    pub fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
-        self.look(now);
-        self.peers.presence.list(origins, now.mono);
-    }
-
-    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
-    /// there was no answer tells nothing, and is not said here.
-    pub fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
-        self.look(now);
-        self.peers.presence.greeted(origin, there);
-        self.check_ready(now);
-    }
-
-    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
-    fn look(&mut self, now: Now) {
-        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
-        self.looked = now.mono;
-        if stall > STALL_MIN {
-            self.peers.excuse(stall);
-        }
-    }
-
     /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
     pub fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
         self.look(now);
@@ -344,11 +321,14 @@ impl Replica {
         } else {
             self.repairs.failed(&fetch, now.mono);
         }
+        let begun = self.repairs.begun();
         self.repair(origin, now);
+        self.repair_next(begun, now);
         self.repair_holes(now);
         self.acknowledge(origin, now);
         self.check_ready(now);
         self.check_roll(now);
+        self.check_whole();
     }
 
     /// A peer sent its members, or did not.
@@ -411,6 +391,7 @@ impl Replica {
         self.mids.expire(now.mono);
         self.check_ready(now);
         self.check_roll(now);
+        self.check_whole();
     }
 
     fn forget_silent(&mut self, now: Now) {

@@ -111,11 +111,11 @@ impl Peers {
         peer.http.clone_from(&beat.http);
         peer.lag_us = wall_us.saturating_sub(beat.ts);
         peer.ready = beat.ready;
-        self.told(beat);
+        self.told(beat, now);
     }
 
     /// A node that is known told what it holds, by a beat or because it was asked.
-    pub fn told(&mut self, beat: &Beat) {
+    pub fn told(&mut self, beat: &Beat, now: Duration) {
         let Some(peer) = self.peers.get_mut(&beat.origin) else {
             return;
         };
@@ -192,7 +192,9 @@ impl Peers {
     pub fn others_are_awaited(&self, origin: Origin, now: Duration) -> bool {
         let awaited = |peer: Origin| {
             let over = now >= self.heard_here(peer) + AWAITED_MAX;
-            peer != origin && !over && !self.hears(peer) && !self.is_gone(peer, now)
+            // One that is dead brings nothing, whether or not all that it sent has arrived.
+            let dead = self.presence.is_absent(peer) || self.is_gone(peer, now);
+            peer != origin && !over && !self.hears(peer) && !dead
         };
         let known = self.peers.keys().copied().chain(self.presence.listed());
         known.into_iter().any(awaited) && !mutated!(OthersNotAwaited)

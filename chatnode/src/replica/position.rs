@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::clock::AHEAD_MAX_US;
 use super::log::Log;
 use super::names::{EntryId, Origin, RoomName};
-use super::peers::GONE_AFTER;
+use super::presence::SETTLED_AFTER;
 use super::{Now, ORIGINS_MAX, Replica};
 
 /// Dead origins of which something is kept, that a position names at the most: those that spoke last.
@@ -214,7 +214,7 @@ impl Replica {
 
     /// Origins that may go on speaking: this one, and those that somebody hears, or heard just now.
     fn alive(&self, now: Now) -> BTreeSet<Origin> {
-        let just_now = |at| now.mono < at + GONE_AFTER;
+        let just_now = |at| now.mono < at + SETTLED_AFTER;
         let own = self.peers.iter();
         let own = own.filter(|(_, peer)| peer.linked || just_now(peer.linked_since));
         let own = own.map(|(origin, _)| origin);

@@ -16,8 +16,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ORIGINS_MAX;
+use super::clock::STALL_MIN;
 use super::names::Origin;
+use super::{Now, ORIGINS_MAX, Replica};
 
 /// A node that nobody hears is waited for so long after it was last heard.
 pub const AWAITED_MAX: Duration = Duration::from_secs(30);
@@ -84,15 +85,20 @@ impl Presence {
             let since = before.get(origin).copied().unwrap_or(now);
             self.listed.insert(*origin, since);
         }
-        let known = |origin: &Origin| origins.contains(origin) || self.heard.contains_key(origin);
-        self.absent.retain(known);
     }
 
     /// A node was said hello to: it is there, or nobody is, or somebody else.
     pub fn greeted(&mut self, origin: Origin, there: bool) {
         if there {
             self.absent.remove(&origin);
-        } else if self.absent.len() < ORIGINS_MAX {
+            return;
+        }
+        if self.absent.len() >= ORIGINS_MAX {
+            let (listed, heard) = (&self.listed, &self.heard);
+            let known = |it: &Origin| listed.contains_key(it) || heard.contains_key(it);
+            self.absent.retain(known);
+        }
+        if self.absent.len() < ORIGINS_MAX {
             self.absent.insert(origin);
         }
     }
@@ -151,6 +157,31 @@ impl Presence {
         self.heard.remove(&origin);
         if !self.listed.contains_key(&origin) {
             self.absent.remove(&origin);
+        }
+    }
+}
+
+impl Replica {
+    /// Registries that answer list these nodes, and no others; `None` if none answers.
+    pub fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
+        self.look(now);
+        self.peers.presence.list(origins, now.mono);
+    }
+
+    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
+    /// there was no answer tells nothing, and is not said here.
+    pub fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
+        self.look(now);
+        self.peers.presence.greeted(origin, there);
+        self.check_ready(now);
+    }
+
+    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
+    pub(super) fn look(&mut self, now: Now) {
+        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
+        self.looked = now.mono;
+        if stall > STALL_MIN {
+            self.peers.excuse(stall);
         }
     }
 }

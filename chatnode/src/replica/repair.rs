@@ -6,6 +6,7 @@
 //! bytes; a peer that fails is left alone for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use rand::seq::IteratorRandom as _;
@@ -19,6 +20,15 @@ use super::peers::Peers;
 pub const FETCHES_MAX: usize = 8;
 /// Requests to one peer at the most: one that is frozen must not keep the others' turn.
 pub const FETCHES_OF_PEER_MAX: usize = 4;
+/// While a node joins it has nobody to serve, and may have thousands of logs to read, most of them
+/// short: the same two then.
+pub const FETCHES_JOINING_MAX: usize = 32;
+/// As [`FETCHES_OF_PEER_MAX`].
+pub const FETCHES_OF_PEER_JOINING_MAX: usize = 16;
+/// After an answer so many origins are looked at, in turn, for one that is to be asked for next.
+const LOOKED_AT_MAX: usize = 64;
+/// An answer lets so many requests begin: the one whose place it was, and one more.
+const BEGUN_MAX: u64 = 2;
 /// Bytes of entries a second that repair brings at the most, so that live traffic has its share,
 const BYTES_PER_SECOND: u32 = 64 << 20;
 /// and how far ahead of that it may be: a first page comes at once.
@@ -115,11 +125,24 @@ impl State {
     }
 }
 
+/// Requests at the most: over all origins, and to one peer.
+fn limits(joining: bool) -> (usize, usize) {
+    if joining {
+        (FETCHES_JOINING_MAX, FETCHES_OF_PEER_JOINING_MAX)
+    } else {
+        (FETCHES_MAX, FETCHES_OF_PEER_MAX)
+    }
+}
+
 /// The requests under way and what is known of each origin's repair.
 #[derive(Debug, Default)]
 pub struct Repairs {
     next: u64,
+    /// Whether this node takes no clients yet.
+    joining: bool,
     states: BTreeMap<Origin, State>,
+    /// Whose turn it was last.
+    turn: Option<Origin>,
     /// With the position that the peer had shown when it was asked: one shown meanwhile is no
     /// part of its answer.
     fetches: BTreeMap<FetchId, (Fetch, u64)>,
@@ -156,7 +179,8 @@ impl Repairs {
             return Step::WaitUntil(not_before);
         }
         let asked = state.in_flight.is_some() && !mutated!(AskedTwiceAtOnce);
-        if asked || self.fetches.len() >= FETCHES_MAX {
+        let (most, most_of_peer) = limits(self.joining);
+        if asked || self.fetches.len() >= most {
             return Step::Wait;
         }
         let linked = peers.hears(origin);
@@ -185,7 +209,7 @@ impl Repairs {
         let fetches = &self.fetches;
         let free = |peer: Origin| {
             let of_peer = fetches.values().filter(|(fetch, _)| fetch.from == peer);
-            of_peer.count() < FETCHES_OF_PEER_MAX || mutated!(PeerNotSpared)
+            of_peer.count() < most_of_peer || mutated!(PeerNotSpared)
         };
         let patient = linked && !lacks(origin) && rested(origin);
         let holders: Vec<Origin> = peers
@@ -215,14 +239,52 @@ impl Repairs {
         }
         let origin_cannot = gone || (linked && (lacks(origin) || mutated!(HeardOriginPassed)));
         // The origin's own word is enough; without it, who is away may have them too.
-        let awaited = !linked && peers.others_are_awaited(origin, now);
-        if origin_cannot && !awaited && holders.iter().all(|peer| state.is_hopeless(*peer)) {
+        let awaited = || !linked && peers.others_are_awaited(origin, now);
+        let none_left = origin_cannot && holders.iter().all(|peer| state.is_hopeless(*peer));
+        if none_left && !awaited() {
             let asked = holders.iter().copied().chain(linked.then_some(origin));
             self.failing
                 .extend(asked.filter(|peer| state.is_hopeless(*peer)));
             return Step::Pass(span.through);
         }
         Step::Wait
+    }
+
+    /// Of a node that joins.
+    pub fn joining() -> Self {
+        Self {
+            joining: true,
+            ..Self::default()
+        }
+    }
+
+    /// This node takes clients from now on.
+    pub fn has_joined(&mut self) {
+        self.joining = false;
+    }
+
+    /// Origins with something missing that are to be looked at after an answer, each in its turn.
+    pub fn turns(&self) -> usize {
+        self.states.len().min(LOOKED_AT_MAX)
+    }
+
+    /// Whose turn it is.
+    pub fn next_open(&mut self) -> Option<Origin> {
+        let behind = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.states.range((behind, Bound::Unbounded)).next();
+        let next = next.or_else(|| self.states.first_key_value());
+        self.turn = next.map(|(origin, _)| *origin);
+        self.turn
+    }
+
+    /// How many requests have begun.
+    pub fn begun(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether an answer has let as many begin as it may, `begun` being how many had before.
+    pub fn has_gone_on(&self, begun: u64) -> bool {
+        self.next >= begun + BEGUN_MAX
     }
 
     /// Asks a peer for holes that were passed: it may come from where they are known.

@@ -88,7 +88,7 @@ impl Replica {
     pub fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
         let told = told.filter(|beat| beat.origin == from);
         if let Some(beat) = told {
-            self.peers.told(beat);
+            self.peers.told(beat, now.mono);
             self.claim_position(beat, now);
         }
         let Some(roll) = &mut self.rolls.running else {

@@ -120,10 +120,18 @@ fn tell(effect: &Effect) -> Option<String> {
         Effect::AskPosition(of) => format!("position of {}", short(*of)),
         Effect::RollOver(number) => format!("roll {number} over"),
         Effect::CaughtUp => "caught up".to_owned(),
-        Effect::Ready(lacking) => {
-            let lacking: String = lacking.iter().map(|o| short(*o)).collect();
-            format!("ready [{lacking}]")
+        Effect::Ready { unlinked, lacking } if lacking.is_empty() => {
+            let unlinked: String = unlinked.iter().map(|o| short(*o)).collect();
+            format!("ready [{unlinked}]")
         }
+        Effect::Ready { unlinked, lacking } => {
+            format!(
+                "ready without {} nor {} logs",
+                unlinked.len(),
+                lacking.len()
+            )
+        }
+        Effect::Whole => "whole".to_owned(),
     })
 }
 

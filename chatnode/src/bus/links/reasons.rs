@@ -33,10 +33,10 @@ impl Links {
     }
 
     /// A peer was said hello to, and took it, or why not.
-    pub fn greeted(&mut self, origin: Origin, outcome: Option<Fault>) {
+    pub fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
         let greeted = |peer: &&mut Peer| peer.origin == Some(origin);
         for peer in self.peers.values_mut().filter(greeted) {
-            peer.hello.clone_from(&outcome);
+            peer.hello = outcome.cloned();
         }
     }
 

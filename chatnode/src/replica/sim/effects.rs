@@ -111,8 +111,9 @@ impl World {
             }
             Effect::Members(change, count) => self.members_told(id, change, count),
             Effect::Typing(..) => {}
-            Effect::Ready(lacking) => {
-                self.tell(|_| format!("n{id} is ready, lacks {lacking:?}"));
+            Effect::Whole => {}
+            Effect::Ready { unlinked, lacking } => {
+                self.tell(|_| format!("n{id} is ready, lacks {unlinked:?}, {lacking:?}"));
                 let late = self.now >= self.nodes[id].started + JOIN_MAX;
                 self.note(if late {
                     "ready after 5 s"
@@ -120,8 +121,11 @@ impl World {
                     "ready with all"
                 });
                 if !late {
-                    self.ready_with_all(id, &lacking);
+                    self.ready_with_all(id, &unlinked);
+                } else {
+                    self.ready_says_what_it_lacks(id, &unlinked, &lacking);
                 }
+                self.nodes[id].takes_clients = true;
                 self.nodes[id].passed_before_ready = self.passed(id);
             }
         }

@@ -341,6 +341,36 @@ impl World {
         }
     }
 
+    /// A node takes clients without having all, and says what it lacks.
+    pub(super) fn ready_says_what_it_lacks(
+        &self,
+        id: NodeId,
+        unlinked: &[Origin],
+        lacking: &[Origin],
+    ) {
+        if !unlinked.is_empty() || self.plan.trims {
+            return;
+        }
+        let node = &self.nodes[id];
+        for (_, peer) in node.replica.peers().heard() {
+            for (origin, seq) in &peer.position {
+                let log = node.replica.log(*origin);
+                let open = log.is_some_and(|log| log.missing().is_some());
+                let held = log.map_or(0, |log| log.held());
+                // What a peer has come to hold since all were linked is live, not history.
+                let old = node
+                    .held_at_start
+                    .iter()
+                    .any(|(_, of, at)| of == origin && at == seq);
+                if open && old && held < *seq && !lacking.contains(origin) {
+                    self.broken(format!(
+                        "n{id} is ready without all of {origin}, and silent"
+                    ));
+                }
+            }
+        }
+    }
+
     /// What a node tells others of its logs is true.
     pub(super) fn tells_the_truth(&self, id: NodeId, topic: Topic, frame: &Frame) {
         match frame {

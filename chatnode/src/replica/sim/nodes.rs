@@ -72,6 +72,8 @@ pub(super) struct Node {
     pub(super) listed_again: Duration,
     /// What the registries told it last.
     pub(super) list_seen: Option<BTreeSet<Origin>>,
+    /// Whether it has said that it takes clients.
+    pub(super) takes_clients: bool,
     pub(super) frozen: bool,
     /// When it thawed last.
     pub(super) thawed: Duration,
@@ -226,6 +228,7 @@ impl World {
             unlisted: None,
             listed_again: Duration::ZERO,
             list_seen: None,
+            takes_clients: false,
             frozen: false,
             thawed: Duration::ZERO,
             deaf_after: None,

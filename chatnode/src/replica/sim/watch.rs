@@ -9,7 +9,9 @@ use crate::replica::copies::{COPIES_WAIT_MAX, COPIES_WAITING_MAX};
 use crate::replica::durable::BATCH_ENTRIES_MAX;
 use crate::replica::log::{AHEAD_BYTES_MAX, AHEAD_ENTRIES_MAX, HOLES_MAX, Span};
 use crate::replica::names::{EntryId, Origin};
-use crate::replica::repair::{FETCHES_MAX, FETCHES_OF_PEER_MAX, Fetch};
+use crate::replica::repair::{
+    FETCHES_JOINING_MAX, FETCHES_MAX, FETCHES_OF_PEER_JOINING_MAX, FETCHES_OF_PEER_MAX, Fetch,
+};
 use crate::replica::{JOIN_MAX, TICK_EVERY};
 
 /// Members of a node whose beats have ended leave within this (DESIGN 7.2).
@@ -154,7 +156,12 @@ impl World {
         });
         let under_way: Vec<&Fetch> = under_way.collect();
         let of_peer = under_way.iter().filter(|other| other.from == fetch.from);
-        if under_way.len() >= FETCHES_MAX || of_peer.count() >= FETCHES_OF_PEER_MAX {
+        let (most, most_of_peer) = if node.takes_clients {
+            (FETCHES_MAX, FETCHES_OF_PEER_MAX)
+        } else {
+            (FETCHES_JOINING_MAX, FETCHES_OF_PEER_JOINING_MAX)
+        };
+        if under_way.len() >= most || of_peer.count() >= most_of_peer {
             self.broken(format!("n{id} asks {fetch:?} beside {under_way:?}"));
         }
         // What is missing is asked of one at a time; what was passed may be asked of several.

@@ -228,3 +228,21 @@ fn what_waits_behind_all_holes_together_is_bounded() {
         );
     }
 }
+
+/// Found by the simulator: a newcomer was refused where a dead node had been, and forgot it when the
+/// registries, which had come back empty, did not list that one.
+#[test]
+fn a_refusal_is_remembered_though_no_registry_lists_the_node() {
+    let mut rig = Rig::linked("c");
+    rig.does(|r, now| r.greeted(now, origin('b'), false));
+    rig.list("c");
+    let claims = [('c', "a", "b.1 b.4")];
+    rig.beat('c', "a", "b.1 b.4");
+    assert_eq!(rig.passes(20), ["fetch b.1-4 of c"]);
+    assert_eq!(
+        rig.answer(Some("b.1 b.4")),
+        ["deliver b.1", "fetch b.2-3 of c"]
+    );
+    assert_eq!(rig.answer(Some("")), ["gap b.2-3", "deliver b.4"]);
+    assert!(rig.passes_with(400, &claims).is_empty());
+}

@@ -119,3 +119,89 @@ fn a_listed_node_where_nobody_listens_is_not_waited_for() {
     rig.does(|r, now| r.greeted(now, origin('d'), false));
     assert_eq!(rig.answer(Some("")), ["gap d.5-7", "ready []"]);
 }
+
+/// Goal: a mesh that has seen a thousand starts, one message each, is joined in some sixty round trips,
+/// not in ten seconds of ticks. Method: no time passes; all that is under way is answered at once.
+#[test]
+fn each_answer_brings_the_next_request_of_whatever_origin() {
+    const STARTS: usize = 1000;
+    let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+    let past: Vec<Origin> = (0..STARTS)
+        .map(|number| {
+            let (high, low) = (letters[number / 32] as char, letters[number % 32] as char);
+            format!("zzzzzzzz{high}{low}").parse().unwrap()
+        })
+        .collect();
+    let mut rig = newcomer("b");
+    rig.does(|r, now| r.linked(now, origin('b')));
+    let mut beat = rig.beat_of('b', "a", "", 0);
+    beat.position = past
+        .iter()
+        .map(|&origin| EntryId { origin, seq: 1 })
+        .collect();
+    let now = rig.now();
+    rig.replica.frame(now, origin('b'), Frame::Beat(beat));
+    rig.ms += 20;
+    let now = rig.now();
+    rig.replica.tick(now);
+    let name: UserName = "ada".parse().unwrap();
+    let mut rounds = 0;
+    let mut under_way = Vec::new();
+    let mut ready = false;
+    loop {
+        for effect in rig.replica.take_effects(Vec::new()) {
+            match effect {
+                Effect::Fetch(fetch) => under_way.push(fetch),
+                Effect::Ready { unlinked, lacking } => {
+                    assert!(unlinked.is_empty() && lacking.is_empty());
+                    ready = true;
+                }
+                _ => {}
+            }
+        }
+        if under_way.is_empty() {
+            break;
+        }
+        assert!(under_way.len() <= repair::FETCHES_OF_PEER_JOINING_MAX);
+        rounds += 1;
+        for fetch in std::mem::take(&mut under_way) {
+            let id = EntryId {
+                origin: fetch.origin,
+                seq: 1,
+            };
+            let entry = Entry::new(id, WALL_US, lobby(), None, &name, "hello");
+            let page = LogPage {
+                floor: 0,
+                entries: vec![Arc::new(entry)],
+            };
+            rig.replica.fetched(now, fetch.id, Some(page));
+        }
+    }
+    let least = STARTS.div_ceil(repair::FETCHES_OF_PEER_JOINING_MAX);
+    assert!(ready, "not ready after {rounds} rounds");
+    assert!(rounds <= least + 2, "{rounds} rounds, not {least}");
+}
+
+#[test]
+fn a_node_that_takes_clients_without_all_says_what_it_lacks() {
+    let mut rig = newcomer("b");
+    rig.list("b");
+    assert!(rig.link('b', "a", "b.2 d.3").is_empty());
+    let waits = rig.passes_with(4500, &[('b', "a", "b.2 d.3")]);
+    assert_eq!(waits.len(), 2, "{waits:?}");
+    if waits[0] == "fetch b.1-2 of b" {
+        rig.fetches.swap(0, 1);
+    }
+    assert_eq!(rig.answer(Some("d.1 d.2")), ["fetch d.3-3 of b"]);
+    let ready = rig.passes_with(1000, &[('b', "a", "b.2 d.3")]);
+    assert_eq!(ready, ["ready without 0 nor 2 logs"]);
+    let lacking: Vec<_> = rig.replica.lacking().collect();
+    let span = |after, through| Span { after, through };
+    assert_eq!(
+        lacking,
+        [(origin('b'), span(0, 2)), (origin('d'), span(2, 3))]
+    );
+    assert_eq!(rig.answer(Some("b.1 b.2")), ["deliver b.1", "deliver b.2"]);
+    assert_eq!(rig.answer(Some("d.3")), ["deliver d.3", "whole"]);
+    assert_eq!(rig.replica.lacking().count(), 0);
+}

@@ -110,7 +110,8 @@ fn another_node_or_another_mesh_in_its_place_is_named() {
 fn what_its_http_says_of_who_is_there_weighs_more_than_silence() {
     let mut links = links(vec![]);
     links.want(ms(0), vec![target(A, "tcp://h:2")]);
-    links.greeted(LinkId(1), Some(Fault::new(Why::OtherNode, "somebody else")));
+    let fault = Fault::new(Why::OtherNode, "somebody else");
+    links.greeted(A.parse().unwrap(), Some(&fault));
     links.closed(ms(5), LinkId(1), Fault::refused());
     assert_eq!(why(&links, ms(5), A).unwrap().0, Why::OtherNode);
 }
