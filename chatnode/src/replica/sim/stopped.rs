@@ -15,6 +15,13 @@ use crate::replica::entry::Entry;
 /// When the node is stopped: all are ready then.
 pub(super) const STOPPED_AT: Duration = Duration::from_secs(8);
 
+/// Whether an entry is of a burst in which a node was stopped: all that were shown one of it have
+/// peers that can bring it, so no client has to name it.
+pub(super) fn is_of_a_burst(entry: &Entry) -> bool {
+    let mid = entry.mid.as_ref();
+    mid.is_some_and(|mid| mid.as_str().starts_with("burst-"))
+}
+
 impl World {
     /// A world in which one node is stopped.
     pub(super) fn stopped(seed: u64, story: bool) -> Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clients::Client;
 use super::judge::Asked;
+use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
 use crate::replica::entry::Entry;
 use crate::replica::log::Span;
@@ -207,7 +208,8 @@ impl World {
         // unless the client tells it.
         let ahead = |other: &EntryId| {
             let seq = client.ahead.get(&other.origin);
-            seq.is_some_and(|seq| *seq >= other.seq) && !client.names_mids && !self.plan.stopped
+            let ahead = seq.is_some_and(|seq| *seq >= other.seq);
+            ahead && !client.names_mids && !is_of_a_burst(entry)
         };
         if let Some(mid) = &entry.mid
             && let Some(other) = client.mids.get(mid)
