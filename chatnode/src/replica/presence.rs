@@ -35,6 +35,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_millis(1500);
 /// When nodes were heard and listed, and who is proven to be gone.
 #[derive(Debug, Default)]
 pub struct Presence {
+    /// When this node started, whether or not it was stopped since; and as if it had not been.
+    born: Duration,
     started: Duration,
     heard: BTreeMap<Origin, Duration>,
     /// Since when registries answer.
@@ -51,6 +53,7 @@ impl Presence {
     /// Nobody is known.
     pub fn new(now: Duration) -> Self {
         Self {
+            born: now,
             started: now,
             ..Self::default()
         }
@@ -129,7 +132,9 @@ impl Presence {
         let heard = self.heard.get(&origin).copied();
         let since = heard.unwrap_or_else(|| self.known_since(origin));
         let settled = heard.is_none_or(|at| now >= at + SETTLED_AFTER);
-        let unlisted = now >= since + UNHEARD_MAX && self.is_unlisted(origin, now);
+        let unheard = heard.or_else(|| self.listed.get(&origin).copied());
+        let unheard = unheard.unwrap_or(self.born) + UNHEARD_MAX;
+        let unlisted = now >= unheard && self.is_unlisted(origin, now);
         let over = now >= since + AWAITED_MAX;
         let silence = mutated!(SilenceIsDeath) && settled;
         settled && (self.absent.contains(&origin) || unlisted || over || silence)
