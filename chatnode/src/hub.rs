@@ -186,8 +186,6 @@ pub struct Node {
     roll_over: watch::Sender<u64>,
     /// What clients may name of what they were shown elsewhere.
     pub(crate) named: NamedBudget,
-    /// Some link lags so far that this node caught up for it.
-    lags: bool,
     bus: mpsc::Sender<BusCommand>,
     answers: HashMap<Ticket, Answer>,
     tickets: u64,
@@ -283,7 +281,6 @@ impl Hub {
             ready: ready_sender,
             roll_over: roll_over_sender,
             named: NamedBudget::default(),
-            lags: false,
             bus,
             answers: HashMap::new(),
             tickets: 0,
@@ -341,46 +338,6 @@ impl Hub {
         if !*self.shared.ready.borrow() {
             let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;
         }
-    }
-
-    /// Says something for a client of the HTTP API.
-    ///
-    /// # Errors
-    /// `overloaded` if too many wait, `storage_full` and others if the disk does not take it,
-    /// `stopping` if the node stops before the outcome is known.
-    pub async fn publish(
-        &self,
-        room: &RoomName,
-        from: &UserName,
-        mid: Option<&Mid>,
-        text: &str,
-        copies: usize,
-    ) -> Result<Said, Refusal> {
-        let (sender, outcome) = oneshot::channel();
-        let mut answer = Some(Answer::Http(sender));
-        while answer.is_some() {
-            self.ready().await;
-            let taken = self.with(|node, now| {
-                // It may have been stopped between the two.
-                let taken = node.answers.len() < ANSWERS_MAX;
-                if taken
-                    && node.takes_clients()
-                    && let Some(answer) = answer.take()
-                {
-                    node.say(room, from, mid, text, copies, answer, Source::Client, now);
-                }
-                taken
-            });
-            if !taken {
-                return Err(Refusal::new(
-                    "overloaded",
-                    "too many messages wait for their copies",
-                ));
-            }
-        }
-        outcome
-            .await
-            .map_err(|_| Refusal::new("stopping", "this node is going away"))?
     }
 
     fn lock(&self) -> MutexGuard<'_, Node> {

@@ -367,19 +367,6 @@ impl Links {
         self.up.keys().copied()
     }
 
-    /// How late the beats of the link come that lags most.
-    pub fn behind(&self) -> Duration {
-        let behind = |peer: &Peer| match peer.state {
-            State::Up { pace, .. } => pace.behind,
-            _ => Duration::ZERO,
-        };
-        self.peers
-            .values()
-            .map(behind)
-            .max()
-            .unwrap_or(Duration::ZERO)
-    }
-
     /// Totals.
     pub fn counters(&self) -> Counters {
         self.counters

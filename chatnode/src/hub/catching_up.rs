@@ -1,12 +1,53 @@
-//! A node that was stopped, or lags: it takes no send and no join before it holds what its peers hold.
+//! A node that was stopped: it takes no send and no join before it holds what its peers hold.
 
-use std::time::Duration;
+use tokio::sync::oneshot;
 
-use super::Node;
-use crate::replica::Now;
+use super::{ANSWERS_MAX, Answer, Hub, Node, Said};
+use crate::protocol::Refusal;
+use crate::replica::names::{Mid, RoomName, UserName};
+use crate::replica::{Now, Source};
 
-/// A node whose links lag by so much takes no send and no join before it has caught up.
-const LAG_MAX: Duration = Duration::from_secs(1);
+impl Hub {
+    /// Says something for a client of the HTTP API.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait, `storage_full` and others if the disk does not take it,
+    /// `stopping` if the node stops before the outcome is known.
+    pub async fn publish(
+        &self,
+        room: &RoomName,
+        from: &UserName,
+        mid: Option<&Mid>,
+        text: &str,
+        copies: usize,
+    ) -> Result<Said, Refusal> {
+        let (sender, outcome) = oneshot::channel();
+        let mut answer = Some(Answer::Http(sender));
+        while answer.is_some() {
+            self.ready().await;
+            let taken = self.with(|node, now| {
+                // It may have been stopped between the two.
+                let taken = node.answers.len() < ANSWERS_MAX;
+                if taken
+                    && node.takes_clients()
+                    && let Some(answer) = answer.take()
+                {
+                    node.say(room, from, mid, text, copies, answer, Source::Client, now);
+                }
+                taken
+            });
+            if !taken {
+                return Err(Refusal::new(
+                    "overloaded",
+                    "too many messages wait for their copies",
+                ));
+            }
+        }
+        outcome
+            .await
+            .map_err(|_| Refusal::new("stopping", "this node is going away"))?
+    }
+}
 
 impl Node {
     /// The time. A node that finds that it was stopped has first to learn what was said meanwhile.
@@ -33,18 +74,7 @@ impl Node {
         self.replica.is_ready() && !self.replica.is_catching_up()
     }
 
-    /// A node that reads its links so late does not know what was said elsewhere long ago: first it
-    /// learns that. Once for each time that it comes to lag.
-    pub(super) fn notice_lag(&mut self, now: Now) {
-        let lags = self.links.behind() >= LAG_MAX;
-        let lagged = std::mem::replace(&mut self.lags, lags);
-        if lags && !lagged {
-            tracing::warn!("this node lags behind its peers: clients wait until it has caught up");
-            self.catch_up(now);
-        }
-    }
-
-    /// What was said while this node was stopped, or lagged, is here.
+    /// What was said while this node was stopped is here.
     pub(super) fn caught_up(&mut self) {
         tracing::info!("caught up with the others: takes what clients say again");
         self.ready.send_replace(self.takes_clients());

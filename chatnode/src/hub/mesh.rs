@@ -188,7 +188,6 @@ impl Node {
             self.link_effects(effects, now);
             self.beat(link, beat, now);
             self.compare_clocks(link, beat, now);
-            self.notice_lag(now);
         }
         // Only a link that has proved whose it is may speak, and only for that origin.
         if let Some(origin) = self.links.origin_of(link) {

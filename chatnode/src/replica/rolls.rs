@@ -67,7 +67,7 @@ impl Replica {
         number
     }
 
-    /// This node was stopped, or lags: it takes no send and no join before it holds what its peers
+    /// This node was stopped: it takes no send and no join before it holds what its peers
     /// hold now. [`Effect::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
     pub fn catch_up(&mut self, now: Now) {
         if mutated!(StopNotNoticed) {
