@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 
 use crate::harness::load::text_of;
 use crate::harness::wire::Sent;
-use crate::harness::{Cluster, Node, Outcome, PATIENCE, Recorder, eventually, secs};
+use crate::harness::{
+    Cluster, Duration, Instant, Node, Outcome, PATIENCE, Recorder, eventually, secs,
+};
 
 /// More than any list of mids that a client would name of itself.
 const SAID: usize = 2_000;
+/// How long the node is stopped at the least: a stop of less than a second it cannot tell from being busy.
+const STOPPED: Duration = secs(3);
 /// How long after it goes on the stopped node has answered all that waited.
-const ANSWERED_WITHIN: std::time::Duration = secs(20);
+const ANSWERED_WITHIN: Duration = secs(20);
 
 /// Goal: nothing is shown twice, however much was said at another node while this one was stopped,
 /// though that other is dead when this one goes on. Method: node A is stopped; 2 000 sends with mids,
@@ -29,6 +33,7 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
     let at_b = recorder.client(b, "ada").await?;
     let at_a = recorder.client(a, "ada").await?;
     let comes_back = recorder.client(a, "reader").await?;
+    let stopped = Instant::now();
     a.process.freeze()?;
     let bodies: Vec<Value> = (0..SAID)
         .map(|number| {
@@ -53,6 +58,7 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
     let joining = comes_back.start("join", join);
     let mut dead = cluster.nodes.remove(1);
     recorder.kill(&mut dead).await?;
+    tokio::time::sleep_until(stopped + STOPPED).await;
     cluster.nodes[0].process.thaw()?;
 
     let joined = comes_back.reply("join", joining).await?;

@@ -130,6 +130,8 @@ async fn names_whose_server_hangs_hold_up_neither_files_nor_a_stop() -> Outcome 
     let mut args = vec!["--http".to_owned(), "0".to_owned()];
     args.extend(["--www".to_owned(), text(www.path())]);
     args.extend(["--registry", "http://registry.example:7171"].map(ToOwned::to_owned));
+    // Otherwise it would not start before it knows whether those names lead to other machines.
+    args.push("--insecure-mesh".to_owned());
     for nth in 0..40 {
         args.extend(["--peer".to_owned(), format!("tcp://dead{nth}.example:5555")]);
     }

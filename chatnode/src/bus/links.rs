@@ -206,6 +206,18 @@ impl Links {
         out
     }
 
+    /// Somebody else answers where this origin should be: a link to it that no beat has proven ends, for
+    /// it would only keep whoever is there now from being dialled.
+    pub fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let key = Key::Origin(origin);
+        if self.peers.get(&key).is_some_and(|peer| !peer.is_up()) {
+            self.leave(&key, now, &mut out);
+            self.dial_due(now, &mut out);
+        }
+        out
+    }
+
     /// The bus has connected this link.
     pub fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
         let mut out = Vec::new();

@@ -231,6 +231,10 @@ impl Node {
             Some(Why::Refused | Why::OtherNode | Why::OtherMesh) => {
                 self.greetings.remove(&origin);
                 self.replica.greeted(now, origin, false);
+                if why != Some(Why::Refused) {
+                    let effects = self.links.elsewhere(now.mono, origin);
+                    self.link_effects(effects, now);
+                }
             }
             None | Some(Why::NotLetIn) => self.replica.greeted(now, origin, true),
             _ => {}
