@@ -320,16 +320,23 @@ impl Process {
         })
     }
 
+    /// For how long since its start it has run, all its threads together.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(crate) fn ran(&self) -> Result<Duration> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()))?;
+        let times = tasks.map(|task| schedstat(&task?.path(), 0));
+        times.sum()
+    }
+
     /// For how long since its start it could have run and was not let.
     ///
     /// # Errors
     /// The process is gone.
     pub(crate) fn waited(&self) -> Result<Duration> {
-        let file = format!("/proc/{}/schedstat", self.pid.as_raw_nonzero());
-        let text = std::fs::read_to_string(file)?;
-        let nanoseconds = text.split_whitespace().nth(1);
-        let nanoseconds = nanoseconds.context("no waiting time in /proc schedstat")?;
-        Ok(Duration::from_nanos(nanoseconds.parse()?))
+        let folder = format!("/proc/{}", self.pid.as_raw_nonzero());
+        schedstat(Path::new(&folder), 1)
     }
 
     /// All that it has logged.
@@ -398,4 +405,12 @@ pub(crate) fn binary(program: &str) -> Result<PathBuf> {
         }
     }
     Ok(binary)
+}
+
+/// A time of a process or a thread: how long it has run, then how long it was not let.
+fn schedstat(folder: &Path, place: usize) -> Result<Duration> {
+    let text = std::fs::read_to_string(folder.join("schedstat"))?;
+    let nanoseconds = text.split_whitespace().nth(place);
+    let nanoseconds = nanoseconds.context("too few times in /proc schedstat")?;
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
