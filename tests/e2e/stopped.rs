@@ -13,7 +13,7 @@ use crate::harness::{
 
 /// More than any list of mids that a client would name of itself.
 const SAID: usize = 2_000;
-/// How long the node is stopped at the least: a stop of less than a second it cannot tell from being busy.
+/// How long the node is stopped at the least: after a stop of less than two seconds it does not catch up.
 const STOPPED: Duration = secs(3);
 /// How long after it goes on the stopped node has answered all that waited.
 const ANSWERED_WITHIN: Duration = secs(20);

@@ -1,11 +1,17 @@
 //! A node that was stopped: it takes no send and no join before it holds what its peers hold.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::{ANSWERS_MAX, Answer, Hub, Node, Said};
 use crate::protocol::Refusal;
 use crate::replica::names::{Mid, RoomName, UserName};
 use crate::replica::{Now, Source};
+
+/// A node catches up after so long a stop. One that hardly gets the processor stands still for a second
+/// again and again; to ask all for their positions each time would take what it has.
+const CATCH_UP_AFTER: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Says something for a client of the HTTP API.
@@ -53,10 +59,12 @@ impl Node {
     /// The time. A node that finds that it was stopped has first to learn what was said meanwhile.
     pub(super) fn now(&mut self) -> Now {
         let now = self.clock.now();
-        if self.clock.woke() {
+        if let Some(stopped) = self.clock.woke() {
             // By its own clock, which stood still, it is not time yet; the others' did not.
             self.replica.ask_beat(now);
-            self.catch_up(now);
+            if stopped >= CATCH_UP_AFTER {
+                self.catch_up(now);
+            }
         }
         now
     }

@@ -26,8 +26,8 @@ use crate::replica::{Now, Source};
 /// After so many frames the others have their turn, clients and the turn task: a full frame has some
 /// hundred messages, and a node that lags has hundreds of frames to take.
 const EVENTS_TOGETHER: usize = 8;
-/// A hello takes so long at the most.
-const HELLO_MAX: Duration = Duration::from_secs(1);
+/// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
+const HELLO_MAX: Duration = Duration::from_secs(2);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
 const GREET_FIRST: Duration = Duration::from_millis(50);
 /// up to this,
@@ -61,6 +61,8 @@ pub(crate) struct Greeting {
     due: Duration,
     wait: Duration,
     until: Duration,
+    /// One is not answered yet. None is said meanwhile: who is slow to answer would be slower still.
+    under_way: bool,
 }
 
 impl Hub {
@@ -211,11 +213,13 @@ impl Node {
     /// Says hello to a peer at once, and goes on with that.
     fn begin_to_greet(&mut self, origin: Origin, http: String, now: Now) {
         if !http.is_empty() {
+            let before = self.greetings.get(&origin);
             let greeting = Greeting {
                 http,
                 due: now.mono,
                 wait: GREET_FIRST,
                 until: now.mono + GREETED_FOR,
+                under_way: before.is_some_and(|it| it.under_way),
             };
             self.greetings.insert(origin, greeting);
             self.greet(now);
@@ -227,6 +231,9 @@ impl Node {
     fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
         let why = outcome.map(|fault| fault.why);
         self.links.greeted(origin, outcome);
+        if let Some(greeting) = self.greetings.get_mut(&origin) {
+            greeting.under_way = false;
+        }
         match why {
             Some(Why::Refused | Why::OtherNode | Why::OtherMesh) => {
                 self.greetings.remove(&origin);
@@ -292,9 +299,11 @@ impl Node {
     pub(super) fn greet(&mut self, now: Now) {
         self.greetings.retain(|_, it| now.mono < it.until);
         for (origin, greeting) in &mut self.greetings {
-            if now.mono >= greeting.due && !greeting.http.is_empty() {
+            let due = now.mono >= greeting.due && !greeting.under_way;
+            if due && !greeting.http.is_empty() {
                 greeting.due = now.mono + greeting.wait;
                 greeting.wait = (greeting.wait * 2).min(GREET_MAX);
+                greeting.under_way = true;
                 self.errands
                     .push(Errand::Hello(*origin, greeting.http.clone()));
             }

@@ -23,8 +23,8 @@ use crate::store::memory::MemoryStore;
 
 /// How often a node looks at its links.
 const LINKS_EVERY: Duration = Duration::from_millis(100);
-/// A stop that is shorter a node does not notice.
-pub(super) const STALL_MIN: Duration = Duration::from_secs(1);
+/// After a stop that is shorter a node does not catch up.
+pub(super) const STALL_MIN: Duration = Duration::from_secs(2);
 /// A registry lists a dead node for so long.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 /// Longest silence of the registries.
