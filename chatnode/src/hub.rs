@@ -195,6 +195,8 @@ pub struct Node {
     absent: BTreeSet<Origin>,
     /// Whether there are as many logs as can be, of which something is kept.
     full_of_logs: bool,
+    /// Whether this node's clock is so wrong that it goes by the time of the others.
+    goes_by_others: bool,
     /// Peers that are heard and whose wall clock is far from this node's.
     skewed: BTreeSet<Origin>,
     /// How long a page is asked of a peer that was too slow for a whole one. As many as there are
@@ -288,6 +290,7 @@ impl Hub {
             greetings: mesh::Greetings::new(),
             absent: BTreeSet::new(),
             full_of_logs: false,
+            goes_by_others: false,
             skewed: BTreeSet::new(),
             slow_pages: BTreeMap::new(),
             effects_spare: Vec::new(),

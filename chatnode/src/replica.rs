@@ -43,6 +43,7 @@ mod sim;
 mod stored;
 #[cfg(test)]
 mod tests;
+pub mod time;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +64,7 @@ use self::peers::{Peer, Peers};
 use self::position::Positions;
 use self::repair::{Fetch, Repairs, Step};
 use self::rolls::Rolls;
+use self::time::Time;
 use crate::bus::Topic;
 use crate::bus::frame::Frame;
 use crate::store::memory::MemoryStore;
@@ -83,7 +85,7 @@ pub const ORIGINS_MAX: usize = 8192;
 /// A list of accepted entries that has grown longer is given back.
 const ACCEPTED_KEPT_MAX: usize = 4096;
 
-/// The time, as the caller read it.
+/// The time: what [`Replica::time`] makes of what the caller's clocks show.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// Monotonic, from any fixed point. Decides all waiting.
@@ -209,6 +211,7 @@ pub enum Effect {
 pub struct Replica {
     me: Identity,
     clock: Clock,
+    time: Time,
     rng: StdRng,
     store: MemoryStore,
     /// Of a node with a disk.
@@ -255,6 +258,7 @@ impl Replica {
             logs: BTreeMap::from([(me.origin, Log::default())]),
             me,
             clock: Clock::default(),
+            time: Time::default(),
             rng,
             store,
             durable: None,

@@ -104,7 +104,8 @@ pub struct Beat {
 impl Beat {
     /// How far the logs reach that it tells of, its own among them.
     pub fn reaches(&self) -> impl Iterator<Item = (Origin, u64)> {
-        let others = self.position.iter().map(|id| (id.origin, id.seq));
+        let others = self.position.iter().filter(|id| !id.origin.is_mark());
+        let others = others.map(|id| (id.origin, id.seq));
         others.chain([(self.origin, self.head)])
     }
 }

@@ -56,15 +56,19 @@ impl Hub {
 }
 
 impl Node {
-    /// The time. A node that finds that it was stopped has first to learn what was said meanwhile.
+    /// The time by which this node goes. One that finds that it was stopped has first to learn what was
+    /// said meanwhile.
     pub(super) fn now(&mut self) -> Now {
         let now = self.clock.now();
-        if let Some(stopped) = self.clock.woke() {
+        let stopped = self.clock.woke();
+        self.replica.slept(stopped);
+        let now = self.replica.time(now);
+        if !stopped.is_zero() {
             // By its own clock, which stood still, it is not time yet; the others' did not.
             self.replica.ask_beat(now);
-            if stopped >= CATCH_UP_AFTER {
-                self.catch_up(now);
-            }
+        }
+        if stopped >= CATCH_UP_AFTER {
+            self.catch_up(now);
         }
         now
     }

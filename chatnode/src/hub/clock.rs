@@ -18,8 +18,8 @@ pub(crate) struct Clock {
     stopped: Duration,
     /// When it was looked at last, the time that it was stopped included. No decision is made by this.
     looked: Duration,
-    /// For how long the process was found to have been stopped.
-    woke: Option<Duration>,
+    /// For how long the process was found to have been stopped, and that was not asked yet.
+    woke: Duration,
 }
 
 impl Clock {
@@ -28,7 +28,7 @@ impl Clock {
             started: Instant::now(),
             stopped: Duration::ZERO,
             looked: Duration::ZERO,
-            woke: None,
+            woke: Duration::ZERO,
         }
     }
 
@@ -38,7 +38,7 @@ impl Clock {
         // The turn task looks every tenth of a second at the latest.
         if stalled > STALL_MIN {
             self.stopped += stalled;
-            self.woke = self.woke.max(Some(stalled));
+            self.woke += stalled;
             tracing::warn!(
                 elapsed_ms = stalled.as_millis(),
                 "this process was stopped for a while"
@@ -56,9 +56,9 @@ impl Clock {
         self.looked.saturating_sub(self.stopped)
     }
 
-    /// Whether the process was found to have been stopped since this was asked last, and for how long.
-    pub(super) fn woke(&mut self) -> Option<Duration> {
-        self.woke.take()
+    /// For how long the process was found to have been stopped since this was asked last.
+    pub(super) fn woke(&mut self) -> Duration {
+        std::mem::take(&mut self.woke)
     }
 
     /// The instant of a monotonic time, if the process is not stopped until then.
@@ -97,7 +97,7 @@ mod tests {
             passed += if is_stop { Duration::ZERO } else { step };
             let now = clock.now();
             assert_eq!((now.mono, clock.last()), (passed, passed));
-            assert_eq!(clock.woke().is_some(), is_stop);
+            assert_eq!(!clock.woke().is_zero(), is_stop);
         }
     }
 }

@@ -189,15 +189,18 @@ impl Node {
             let effects = self.links.beat(now.mono, link, beat);
             self.link_effects(effects, now);
             self.beat(link, beat, now);
-            self.compare_clocks(link, beat, now);
         }
         // Only a link that has proved whose it is may speak, and only for that origin.
         if let Some(origin) = self.links.origin_of(link) {
-            let beat = matches!(decoded, Frame::Beat(_));
+            let told = match &decoded {
+                Frame::Beat(beat) => Some(beat.ts),
+                _ => None,
+            };
             self.replica.frame(now, origin, decoded);
-            if beat {
+            if let Some(ts) = told {
                 self.expect(now);
                 self.update_nodes();
+                self.tell_wrong_clocks(origin, ts);
             }
         }
     }
@@ -272,22 +275,26 @@ impl Node {
         }
     }
 
-    /// Says once that a peer's wall clock is too far from this node's for stamps to follow it: what
-    /// the one that is ahead says will stand behind what others say after it.
-    fn compare_clocks(&mut self, link: LinkId, beat: &Beat, now: Now) {
-        if self.links.origin_of(link) != Some(beat.origin) {
-            return;
+    /// Says once that this node's wall clock is too far from those of the others to be followed, and once
+    /// that a peer's time is too far from this node's for stamps to follow it: what the one that is
+    /// ahead says will stand behind what others say after it.
+    fn tell_wrong_clocks(&mut self, origin: Origin, ts: u64) {
+        // By the beat this node's own time may be another.
+        let now = self.now();
+        let wrong_s = self.replica.correction_us() / -1_000_000;
+        let told = std::mem::replace(&mut self.goes_by_others, wrong_s != 0);
+        if wrong_s != 0 && !told {
+            tracing::warn!(
+                wrong_s,
+                "this node's clock is more than a minute from the others': it goes by theirs"
+            );
         }
-        let apart = Duration::from_micros(beat.ts.abs_diff(now.wall_us));
+        let apart = Duration::from_micros(ts.abs_diff(now.wall_us));
         if apart <= Duration::from_micros(AHEAD_MAX_US) {
-            self.skewed.remove(&beat.origin);
-        } else if self.skewed.insert(beat.origin) {
-            let (peer, apart_s) = (beat.origin.as_str(), apart.as_secs());
-            let way = if beat.ts > now.wall_us {
-                "ahead"
-            } else {
-                "behind"
-            };
+            self.skewed.remove(&origin);
+        } else if self.skewed.insert(origin) {
+            let (peer, apart_s) = (origin.as_str(), apart.as_secs());
+            let way = if ts > now.wall_us { "ahead" } else { "behind" };
             tracing::warn!(
                 peer,
                 apart_s,

@@ -94,7 +94,7 @@ impl Hub {
         }
         // What was queued at last, close frames say, goes out too.
         let mut node = self.lock();
-        let now = node.clock.now();
+        let now = node.now();
         node.turn(now);
         node.end_turns();
         Ok(())

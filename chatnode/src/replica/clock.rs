@@ -9,8 +9,9 @@ use std::time::Duration;
 /// meanwhile is still to be read, so nobody is judged at once.
 pub const STALL_MIN: Duration = Duration::from_secs(1);
 
-/// How far a stamp that was seen may pull this clock ahead of the wall clock, in microseconds. One
-/// node with a wild clock must not drag the mesh along.
+/// How far a stamp that was seen may pull this clock ahead of the node's time, in microseconds. One
+/// node with a wild clock must not drag the mesh along. A wall clock further from those of the others
+/// is not followed, see [`time`](super::time).
 pub const AHEAD_MAX_US: u64 = 60_000_000;
 
 /// The last microsecond of the year 9999. A wall clock that is beyond is taken to stand still there,
@@ -21,12 +22,15 @@ pub const WALL_MAX_US: u64 = 253_402_300_799_999_999;
 #[derive(Debug, Default)]
 pub struct Clock {
     last: u64,
+    /// The last that was given.
+    given: u64,
 }
 
 impl Clock {
     /// A timestamp after all that were given or seen.
     pub fn stamp(&mut self, wall_us: u64) -> u64 {
         self.last = wall_us.max(self.last.saturating_add(1));
+        self.given = self.last;
         self.last
     }
 
@@ -35,6 +39,14 @@ impl Clock {
         let ts = if mutated!(ClockNotObserving) { 0 } else { ts };
         let wall_us = if mutated!(ClockDragged) { ts } else { wall_us };
         self.last = self.last.max(ts.min(wall_us.saturating_add(AHEAD_MAX_US)));
+    }
+
+    /// It turns out that it is only so late: what was seen of other times pulls no further ahead of
+    /// that than it may.
+    pub fn limit(&mut self, wall_us: u64) {
+        self.last = self
+            .given
+            .max(self.last.min(wall_us.saturating_add(AHEAD_MAX_US)));
     }
 
     /// The last timestamp given or seen.

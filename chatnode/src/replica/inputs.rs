@@ -183,8 +183,9 @@ impl Replica {
             .is_some_and(|peer| peer.beat_at.is_none());
         let holes_before = self.holes_of_both(beat.origin);
         self.peers.beat(beat, now.mono, now.wall_us);
+        let now = self.compare_times(now, beat);
         self.clock.observe(beat.ts, now.wall_us);
-        self.heard_clock(beat.ts, now);
+        self.heard_clock(beat, now);
         self.claim_position(beat, now);
         self.members.claim(beat.origin, beat.members_version);
         self.fetch_members(beat.origin);
@@ -211,7 +212,7 @@ impl Replica {
             let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
             let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
             let full = !known && self.logs.len() >= ORIGINS_MAX;
-            if origin == self.me.origin || origin.is_mark() || seq == 0 || full || ignored {
+            if origin == self.me.origin || seq == 0 || full || ignored {
                 continue;
             }
             let log = self.log_mut(origin);

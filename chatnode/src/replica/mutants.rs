@@ -42,6 +42,8 @@ mod chosen {
     mutants! {
         /// What was trimmed of an origin that a client does not name counts as seen.
         SpentOriginExcused,
+        /// A clock that is hours from those of the others is followed.
+        WildClockFollowed,
         /// With a disk, what clients say is said before it is there.
         SaidBeforeStored,
         /// Memory lets go what the disk has not got yet.

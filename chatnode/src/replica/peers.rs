@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::log::Span;
 use super::names::Origin;
 use super::presence::{AWAITED_MAX, Presence};
+use super::time::Told;
 use crate::bus::frame::Beat;
 
 /// A node that said nothing for so long is dead: its link is torn down, its members leave (P9).
@@ -26,6 +27,8 @@ pub struct Peer {
     pub name: String,
     /// Where its HTTP is.
     pub http: String,
+    /// What time it was there, by its last beat.
+    pub time: Told,
     /// How old its last beat was when it came, by the two wall clocks. Microseconds.
     pub lag_us: u64,
     /// Whether it takes clients.
@@ -121,7 +124,7 @@ impl Peers {
         };
         peer.position.clear();
         peer.solid.clear();
-        for id in &beat.position {
+        for id in beat.position.iter().filter(|id| !id.origin.is_mark()) {
             // An origin in whose log there is a hole is there twice: before it, and in all.
             if let Some(before) = peer.position.insert(id.origin, id.seq) {
                 peer.solid.insert(id.origin, before.min(id.seq));
@@ -132,6 +135,13 @@ impl Peers {
         peer.hears.clone_from(&beat.hears);
         for origin in beat.hears.iter().chain([&beat.origin]) {
             self.presence.heard(*origin, now);
+        }
+    }
+
+    /// A node's beat told what time it is there.
+    pub fn told_time(&mut self, origin: Origin, time: Told) {
+        if let Some(peer) = self.peers.get_mut(&origin) {
+            peer.time = time;
         }
     }
 

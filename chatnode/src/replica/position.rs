@@ -23,6 +23,7 @@ use super::log::Log;
 use super::names::{EntryId, Origin, RoomName};
 use super::presence::SETTLED_AFTER;
 use super::{Now, ORIGINS_MAX, Replica};
+use crate::bus::frame::Beat;
 
 /// Dead origins of which something is kept, that a position names at the most: those that spoke last.
 pub const NAMED_DEAD_MAX: usize = 128;
@@ -152,8 +153,21 @@ impl Replica {
         self.positions.time = self.positions.time.max(now.wall_us);
     }
 
-    /// Another node told what time it is there.
-    pub(super) fn heard_clock(&mut self, ts: u64, now: Now) {
+    /// It turns out to be so late, before any position was given to anybody.
+    pub(super) fn limit_positions(&mut self, wall_us: u64) {
+        self.positions.time = self.positions.time.min(wall_us);
+    }
+
+    /// The time of this node's positions, if it is ahead of the node's.
+    pub(super) fn ahead_of(&self, now: Now) -> Option<EntryId> {
+        let (origin, seq) = (Origin::MADE, self.position_time());
+        (seq > now.wall_us).then_some(EntryId { origin, seq })
+    }
+
+    /// Another node told what time it is there, and that of its positions if that is ahead.
+    pub(super) fn heard_clock(&mut self, beat: &Beat, now: Now) {
+        let made = beat.position.iter().filter(|id| id.origin == Origin::MADE);
+        let ts = made.map(|id| id.seq).fold(beat.ts, u64::max);
         let ahead = ts.saturating_sub(now.wall_us).min(AHEAD_MAX_US);
         self.positions.skew = self.positions.skew.max(ahead);
     }

@@ -136,7 +136,7 @@ impl Replica {
             let full = logs.len() >= ORIGINS_MAX;
             roll.lacking.retain(|origin, seq| {
                 let log = logs.get(origin);
-                let ignored = *origin == me || origin.is_mark() || (log.is_none() && full);
+                let ignored = *origin == me || (log.is_none() && full);
                 !ignored && log.map_or(0, Log::held) < *seq
             });
             let mut open = false;

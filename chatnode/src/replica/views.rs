@@ -113,6 +113,7 @@ impl Replica {
     /// This node's beat, as it would be published now.
     pub fn beat(&self, now: Now) -> Beat {
         let mut position = Vec::with_capacity(self.logs.len());
+        position.extend(self.ahead_of(now));
         for (&origin, log) in &self.logs {
             if log.held() <= log.floor() {
                 continue;

@@ -298,10 +298,8 @@ impl World {
             .random_range(-seconds * 1_000_000..seconds * 1_000_000);
         self.tell(|_| format!("n{id}'s wall clock jumps by {jump} us"));
         self.clocks_are_wild |= seconds > 60;
-        let node = &mut self.nodes[id];
-        let wrong = &mut self.machines[node.slot].wall_offset_us;
-        *wrong += jump;
-        let (least, most) = node.wall_wrong_us;
-        node.wall_wrong_us = (least.min(*wrong), most.max(*wrong));
+        self.clocks_changed = self.now;
+        let slot = self.nodes[id].slot;
+        self.machines[slot].wall_offset_us += jump;
     }
 }

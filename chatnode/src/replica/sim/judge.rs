@@ -19,6 +19,10 @@ use crate::replica::repair::FAILURES_MAX;
 /// On a mesh with nothing to mend an entry is brought to clients everywhere within this, and a
 /// reply that waits for copies comes within this. A frame takes 2 ms at the most then.
 const CALM_MAX: Duration = Duration::from_millis(50);
+/// Beats are heard so much later than they were sent at the most, about.
+const HEARD_LATE_US: i64 = 10_000_000;
+/// Nodes that hear each other go by one time within this.
+const CLOCKS_COMPARED: Duration = Duration::from_secs(3);
 /// While a node catches up with one half of the mesh, the other half's entries come within this.
 const LIVE_MAX: Duration = Duration::from_millis(100);
 
@@ -99,7 +103,8 @@ impl World {
 
     fn stamped(&self, id: NodeId, entry: &Entry, staged: Duration) {
         let node = &self.nodes[id];
-        let (least, most) = node.wall_wrong_us;
+        let (least, most) = node.time_wrong_us;
+        self.goes_by_the_time_of_most(id, entry);
         for (of, other) in self.nodes.iter().enumerate() {
             let held = node.replica.log(other.origin).map_or(0, |log| log.held());
             let last = EntryId {
@@ -124,6 +129,45 @@ impl World {
         let latest = self.wall_us(self.now, most) + AHEAD_MAX_US + entry.seq;
         if entry.ts > latest {
             self.broken(format!("n{id} says {:?} at {}", entry.id(), entry.ts));
+        }
+    }
+
+    /// A node that has heard two others for a while goes by the time of most, itself counted.
+    fn goes_by_the_time_of_most(&self, id: NodeId, entry: &Entry) {
+        let node = &self.nodes[id];
+        let calm = self.now >= self.clocks_changed + CLOCKS_COMPARED;
+        if !node.replica.is_ready() || !calm || self.nodes.iter().any(|node| node.frozen) {
+            return;
+        }
+        let time_of = |id: NodeId| {
+            let correction = self.nodes[id].replica.correction_us();
+            self.clocks_of(id).wall_us.cast_signed() + correction
+        };
+        let mono = self.clocks_of(id).mono;
+        let mut heard = node.replica.peers().heard();
+        let settled = heard.all(|(_, peer)| {
+            let fresh = peer.beat_at.is_some_and(|at| mono < at + CLOCKS_COMPARED);
+            fresh && mono >= peer.linked_since + CLOCKS_COMPARED
+        });
+        let heard = node.replica.peers().heard();
+        let heard = heard.filter_map(|(origin, _)| self.ledger.node(origin));
+        let mut times: Vec<i64> = heard.map(time_of).collect();
+        let own = time_of(id);
+        if times.len() < 2 || !settled {
+            return;
+        }
+        times.sort_unstable();
+        let theirs = times[(times.len() - 1) / 2];
+        times.push(own);
+        times.sort_unstable();
+        let most = times[(times.len() - 1) / 2];
+        let far = |time: i64| own.abs_diff(time) > AHEAD_MAX_US + HEARD_LATE_US.unsigned_abs();
+        if far(theirs) && far(most) {
+            let by = (own - most) / 1_000_000;
+            self.broken(format!(
+                "n{id} says {:?}, {by} s from the others",
+                entry.id()
+            ));
         }
     }
 
@@ -389,7 +433,7 @@ impl World {
             self.broken(format!("n{id} beats with the head {}", beat.head));
         }
         let mut before = None;
-        for at in &beat.position {
+        for at in beat.position.iter().filter(|at| !at.origin.is_mark()) {
             // An origin in whose log there is a hole is there twice: before it, and in all.
             if before != Some(at.origin) {
                 self.holds_all(id, at.origin, at.seq);

@@ -288,6 +288,7 @@ impl World {
             self.tell(|_| format!("n{id} hears n{from} no more"));
             let now = self.now_of(id);
             let origin = self.nodes[from].origin;
+            self.clocks_changed = self.now;
             self.nodes[id].replica.unlinked(now, origin);
             self.begin_to_greet(id, from);
         }

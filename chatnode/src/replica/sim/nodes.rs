@@ -97,8 +97,8 @@ pub(super) struct Node {
     /// Its wire is full of pages until then.
     pub(super) wire_until: Duration,
     pub(super) replica: Replica,
-    /// The least and the most that its wall clock was wrong in its life.
-    pub(super) wall_wrong_us: (i64, i64),
+    /// The least and the most that the time by which it went was wrong in its life.
+    pub(super) time_wrong_us: (i64, i64),
     pub(super) started: Duration,
     pub(super) crashed: Option<Duration>,
     /// Whether what it had sent and had not arrived died with it.
@@ -242,7 +242,7 @@ impl World {
             busy_until: Duration::ZERO,
             wire_until: Duration::ZERO,
             replica: Replica::new(me, store, rng, now),
-            wall_wrong_us: (wall, wall),
+            time_wrong_us: (wall, wall),
             started: self.now,
             crashed: None,
             sent_is_lost: false,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
+use crate::bus::links::SILENCE_MAX;
 use crate::replica::names::{Origin, RoomName, UserName};
+use crate::replica::presence::UNHEARD_MAX;
 
 /// How often the world looks at what holds at all times, and whether it has converged.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -14,6 +16,8 @@ pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(6);
 /// or, as long as numbers that were passed still come, within this after the last of them: the core
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
+/// What only a dead node had is given up within this after all know that it is gone (P5).
+const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
 /// A link on which no beat came for so long does not count as one.
 const SILENT_MAX: Duration = Duration::from_millis(1_500);
 /// What was under way when the last fault ended arrives within this.
@@ -87,6 +91,7 @@ impl World {
     pub(super) fn look(&mut self) {
         self.watch();
         self.list();
+        self.see_who_waits_for_the_dead();
         let passed = self.now - self.phase_since;
         match self.phase {
             Phase::Faults | Phase::Over => {}
@@ -130,7 +135,32 @@ impl World {
         let refilled = self
             .hole_filled
             .map_or(Duration::ZERO, |at| at + REFILL_MAX);
-        refilled.max(self.calm_since + CONVERGE_MAX)
+        let given_up = self
+            .dead_awaited
+            .map_or(Duration::ZERO, |at| at + GIVEN_UP_MAX);
+        let at_once = self.calm_since + CONVERGE_MAX;
+        refilled.max(at_once).max(given_up)
+    }
+
+    /// Notes whether somebody does not know yet of a dead node that it is gone: what only that had is
+    /// waited for. Longer than a lease after the last link to it can have lasted nobody may.
+    fn see_who_waits_for_the_dead(&mut self) {
+        if self.now > self.calm_since + SILENCE_MAX + UNHEARD_MAX {
+            return;
+        }
+        let dead: Vec<Origin> = self
+            .nodes
+            .iter()
+            .filter(|node| !node.alive)
+            .map(|node| node.origin)
+            .collect();
+        let waits = |id: NodeId| {
+            let (peers, mono) = (self.nodes[id].replica.peers(), self.clocks_of(id).mono);
+            dead.iter().any(|origin| !peers.is_gone(*origin, mono))
+        };
+        if self.live().into_iter().any(waits) {
+            self.dead_awaited = Some(self.now);
+        }
     }
 
     /// Who lacks what was said before the partition's end.
@@ -174,7 +204,7 @@ impl World {
         live.iter().find_map(|&id| {
             let peers = self.nodes[id].replica.peers();
             // One whose link is silent since the faults is not torn down yet.
-            let since = self.now_of(id).mono.saturating_sub(SILENT_MAX);
+            let since = self.clocks_of(id).mono.saturating_sub(SILENT_MAX);
             let deaf = |other: &&NodeId| {
                 let peer = peers.get(self.nodes[**other].origin);
                 let beat_at = peer

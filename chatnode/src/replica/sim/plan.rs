@@ -158,7 +158,12 @@ impl Plan {
             reorder: rng.random_bool(0.2),
             loss: share(0.3, rng),
             doubled: share(0.2, rng),
-            fetch_failure: share(0.4, rng),
+            // Sometimes a request hardly ever succeeds, so that some peers fail time and again.
+            fetch_failure: if rng.random_bool(0.03) {
+                0.9
+            } else {
+                share(0.4, rng)
+            },
             registry_silence: if rng.random_bool(0.2) { 0.3 } else { 0.0 },
             delay_max: Duration::from_micros(rng.random_range(300..200_000)),
             encodes: rng.random_bool(0.1),
@@ -166,10 +171,10 @@ impl Plan {
             retention,
             trims,
             disks: if rng.random_bool(0.5) { 0.6 } else { 0.0 },
-            clock_skew_max_us: if rng.random_bool(0.3) {
-                100_000_000
-            } else {
-                50_000
+            clock_skew_max_us: match rng.random_range(0..10) {
+                0 => 7_200_000_000,
+                1 | 2 => 100_000_000,
+                _ => 50_000,
             },
             costs: false,
         }

@@ -88,7 +88,8 @@ impl World {
         let node = &self.nodes[id];
         for (other, peer) in self.nodes.iter().enumerate() {
             let beat = node.beats.get(&other).copied().unwrap_or_default();
-            let silent = self.now > beat + MEMBERS_LEAVE_MAX;
+            // Who was itself stopped could not hear it.
+            let silent = self.now > beat.max(node.thawed) + MEMBERS_LEAVE_MAX;
             if other != id && silent && node.replica.members().knows(peer.origin) {
                 self.broken(format!(
                     "n{id} lists members of n{other}, whose last beat came at {beat:?}"

@@ -58,8 +58,12 @@ pub(super) struct World {
     pub(super) calm_since: Duration,
     /// When something that had been passed came last.
     pub(super) hole_filled: Option<Duration>,
+    /// When somebody last did not know of a dead node that it is gone.
+    pub(super) dead_awaited: Option<Duration>,
     /// Whether a wall clock was so wrong that ages mean nothing.
     pub(super) clocks_are_wild: bool,
+    /// When a wall clock was set last, or another set of clocks was to be compared.
+    pub(super) clocks_changed: Duration,
     /// How much each had said when the faults were over.
     pub(super) heads_at_heal: Vec<(NodeId, u64)>,
     /// No registry answers until then.
@@ -115,7 +119,9 @@ impl World {
             talk_since: None,
             calm_since: Duration::ZERO,
             hole_filled: None,
-            clocks_are_wild: false,
+            dead_awaited: None,
+            clocks_are_wild: plan.clock_skew_max_us > 600_000_000,
+            clocks_changed: Duration::ZERO,
             heads_at_heal: Vec::new(),
             registries_away: Duration::ZERO,
             starting: 0,
@@ -234,7 +240,20 @@ impl World {
         panic!("SEED={} at {:?}: {what}", self.seed, self.now)
     }
 
-    pub(super) fn now_of(&self, id: NodeId) -> Now {
+    /// The time by which a node goes.
+    pub(super) fn now_of(&mut self, id: NodeId) -> Now {
+        let clocks = self.clocks_of(id);
+        let right = self.wall_us(self.now, 0);
+        let node = &mut self.nodes[id];
+        let now = node.replica.time(clocks);
+        let wrong = now.wall_us.cast_signed() - right.cast_signed();
+        let (least, most) = node.time_wrong_us;
+        node.time_wrong_us = (least.min(wrong), most.max(wrong));
+        now
+    }
+
+    /// What the clocks of a node's machine show.
+    pub(super) fn clocks_of(&self, id: NodeId) -> Now {
         let machine = &self.machines[self.nodes[id].slot];
         Now {
             mono: self.now + machine.mono_offset,
