@@ -1,5 +1,6 @@
 //! kill -9 and restart under load: twenty times in all, on new ports and on the same.
 
+use futures::future::try_join_all;
 use serde_json::json;
 
 use crate::harness::{
@@ -199,24 +200,29 @@ async fn one_survivor_gives_the_history_to_all_that_come_back() -> Outcome {
     Ok(())
 }
 
-/// Starts that a mesh has seen, one message each.
+/// Starts that a mesh has seen, one message each,
 const STARTS: usize = 48;
+/// and how many are there at once.
+const TOGETHER: usize = 8;
 
 /// Goal (P7): a mesh that has seen many starts of nodes is joined with all that each of them said, and as
-/// quickly as one that has seen few: by answers, not by ticks. Method: one node that stays; others
-/// beside it one after the other, each of which says one message and is killed; then a newcomer.
+/// quickly as one that has seen few: by answers, not by ticks. Method: one node that stays; eight
+/// others beside it at a time, each of which says one message and is killed; then a newcomer.
 #[tokio::test]
 async fn a_newcomer_has_what_each_of_many_former_nodes_said() -> Outcome {
     let alone = ["--registry", "none"];
     let stays = Node::start(alone).await?;
     let beside = [&alone[..], &["--peer", &stays.publishes]].concat();
-    for start in 0..STARTS {
-        let mut node = Node::start(beside.clone()).await?;
-        node.takes_clients(PATIENCE).await?;
-        let said = json!({ "from": "ada", "text": format!("start {start}"), "copies": 1 });
-        let (status, reply) = node.post("/api/rooms/tea/messages", &said).await?;
-        assert_eq!((status, &reply["copies"]), (201, &json!(1)));
-        node.process.kill().await?;
+    for start in 0..STARTS / TOGETHER {
+        let together = (0..TOGETHER).map(|_| Node::start(beside.clone()));
+        for (place, mut node) in try_join_all(together).await?.into_iter().enumerate() {
+            node.takes_clients(PATIENCE).await?;
+            let text = format!("start {start}.{place}");
+            let said = json!({ "from": "ada", "text": text, "copies": 1 });
+            let (status, reply) = node.post("/api/rooms/tea/messages", &said).await?;
+            assert_eq!((status, &reply["copies"]), (201, &json!(1)));
+            node.process.kill().await?;
+        }
     }
     let newcomer = Node::start(beside).await?;
     newcomer.takes_clients(PATIENCE).await?;

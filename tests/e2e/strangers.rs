@@ -177,6 +177,17 @@ async fn two_meshes_share_a_registry_and_stay_two() -> Outcome {
         (421, &json!("other_mesh")),
         "{answer}"
     );
+    for door in ["log/strangeraa?after=0&through=1&", "members?", "position?"] {
+        for (meant, code) in [
+            ("to=strangeraa&mesh=red".to_owned(), "other_node"),
+            (format!("to={}&mesh=main", red[0].origin), "other_mesh"),
+        ] {
+            let answer = red[0].get(&format!("/mesh/{door}{meant}")).await?;
+            assert_eq!(answer.status(), 421, "{door}{meant}");
+            let problem: Value = answer.json().await?;
+            assert_eq!(problem["code"], code, "{door}{meant}");
+        }
+    }
     Ok(())
 }
 

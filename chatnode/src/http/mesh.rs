@@ -211,9 +211,14 @@ async fn members(
 }
 
 /// How far this node is: its beat, made now.
-async fn position(State(hub): State<Hub>) -> Response {
+async fn position(
+    State(hub): State<Hub>,
+    meant: Result<Query<Meant>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
+    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
     let beat = hub.with(|node, now| node.replica.beat(now));
-    binary(frame::encode(&Frame::Beat(beat)))
+    Ok(binary(frame::encode(&Frame::Beat(beat))))
 }
 
 fn binary(body: bytes::Bytes) -> Response {

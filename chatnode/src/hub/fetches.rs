@@ -96,7 +96,7 @@ impl Hub {
 
     /// Asks a peer how far it is.
     pub(super) async fn ask_position(self, origin: Origin, url: String) {
-        let url = format!("{url}/mesh/position");
+        let url = format!("{url}/mesh/position?{}", self.meant(origin));
         let body = tokio::time::timeout(POSITION_MAX, self.get(&url, frame::FRAME_LEN_MAX)).await;
         let told = body.ok().and_then(Result::ok);
         let told = told.and_then(|body| match frame::decode(Topic::Beat, &body) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::replica::archive::{Archive, Beyond, Need};
-use crate::replica::durable::{Loaded, LoadedLog};
+use crate::replica::durable::{Loaded, LoadedLog, RETRIES_MAX};
 use crate::store::PAGE_BYTES_MAX;
 
 /// A ready node with a disk that had this, linked both ways with `b`.
@@ -113,6 +113,27 @@ fn a_retry_waits_for_the_disk_like_the_first() {
     assert_eq!(told[2..], ["said 1 a.1 copies 0", "said 2 a.1 copies 0"]);
     assert_eq!(rig.says(3, Some("m"), 0), ["said 3 a.1 copies 0"]);
     assert_eq!(rig.batch(), None, "and made no second entry");
+}
+
+#[test]
+fn retries_that_wait_for_the_disk_are_bounded_and_room_for_them_comes_back() {
+    let mut rig = rig(Loaded::default());
+    let most = u64::try_from(RETRIES_MAX).unwrap();
+    for _ in 0..2 {
+        let mid = format!("m{}", rig.ms);
+        rig.says(0, Some(&mid), 0);
+        rig.batch();
+        for ticket in 1..=most {
+            assert!(rig.says(ticket, Some(&mid), 0).is_empty());
+        }
+        assert_eq!(rig.says(most + 1, Some(&mid), 0), ["refused 1025 Busy"]);
+        let answered = rig
+            .stored()
+            .into_iter()
+            .filter(|told| told.starts_with("said"));
+        assert_eq!(answered.count(), RETRIES_MAX + 1);
+        rig.passes(100);
+    }
 }
 
 #[test]
