@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use registry::process::Tasks;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::clock::Clock;
 use crate::bus::links::Links;
@@ -176,6 +177,8 @@ pub struct Node {
     pub(crate) view: View,
     /// The node is going away.
     pub(crate) stopping: bool,
+    /// All clients were closed; who comes still is closed at once.
+    pub(crate) closing: CancellationToken,
     /// Not to read the client that was just heard, for so long.
     pub(crate) pause: Option<Duration>,
     reads: clients::Reads,
@@ -276,6 +279,7 @@ impl Hub {
             nodes,
             view: View::default(),
             stopping: false,
+            closing: CancellationToken::new(),
             pause: None,
             reads: clients::Reads::default(),
             errands: Vec::new(),

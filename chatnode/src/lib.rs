@@ -91,7 +91,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
     let checked = config.check()?;
     process::init_logging(config.log)?;
     let descriptors = process::raise_open_files_limit();
-    let stop = process::stop_signal();
+    let stop = process::stop_signal()?;
     let runtime = process::runtime()?;
     let outcome = runtime.block_on(async {
         let mut stop = std::pin::pin!(stop);
@@ -213,8 +213,10 @@ impl Started {
             0 => tracing::info!("stopped"),
             left => tracing::warn!(count = left, "stopped before all tasks had ended"),
         }
-        if let Some(disk) = self.disk {
-            disk.close(left(end)).await;
+        if let Some(disk) = self.disk
+            && !disk.close(left(end)).await
+        {
+            return Err(anyhow::anyhow!("the history on disk was not closed in order").into());
         }
         if self.tasks.failed() {
             return Err(anyhow::anyhow!("a critical task ended early").into());

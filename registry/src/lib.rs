@@ -46,7 +46,7 @@ struct Ready {
 pub fn main(config: &Config) -> Result<(), Failure> {
     process::init_logging(config.log)?;
     let open_files = process::raise_open_files_limit();
-    let stop = process::stop_signal();
+    let stop = process::stop_signal()?;
     let runtime = process::runtime()?;
     let outcome = runtime.block_on(async {
             let listener = serve::listen(config.http.socket_addr()).map_err(|error| {

@@ -27,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 pub use self::listen::ListenAddr;
 pub use self::log::LOG_BYTES_MAX;
 use self::log::Log;
-pub use self::stop::{STOP_MAX, STOP_ORDERLY, stop_signal};
+pub use self::stop::{STOP_ORDERLY, stop_signal};
 
 /// The log of this process, once [`run`] has started it.
 static LOG: OnceLock<Log> = OnceLock::new();

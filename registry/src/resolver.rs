@@ -93,8 +93,6 @@ struct Known {
     good: Option<(Instant, Arc<[IpAddr]>)>,
     /// Somebody looks it up, or it waits for that.
     asked: bool,
-    /// When it was asked for, the last time.
-    since: Instant,
     /// It failed or took long the last time.
     troubled: bool,
     /// Rings when there is an answer.
@@ -102,12 +100,11 @@ struct Known {
 }
 
 impl Known {
-    fn new(now: Instant) -> Self {
+    fn new() -> Self {
         Self {
             last: None,
             good: None,
             asked: false,
-            since: now,
             troubled: false,
             told: watch::Sender::new(()),
         }
@@ -189,7 +186,7 @@ impl Resolver {
         }
         let host: Arc<str> = host.into();
         let entry = state.names.entry(Arc::clone(&host));
-        let known = entry.or_insert_with(|| Known::new(now));
+        let known = entry.or_insert_with(Known::new);
         if let Some(answer) = known.fresh(now) {
             return Asked::Known(match (answer, known.old(now)) {
                 (Err(_), Some(old)) => Ok(old),
@@ -201,7 +198,6 @@ impl Resolver {
             return Asked::UnderWay(told);
         }
         known.asked = true;
-        known.since = now;
         let (troubled, good) = (known.troubled, known.good.is_some());
         if troubled {
             state.troubled.push_back(host);
@@ -245,14 +241,16 @@ impl Resolver {
     /// A thread's work, until nothing waits.
     fn work(&self) {
         while let Some((host, troubled)) = self.next() {
+            let begun = Instant::now();
             let found = (self.0.lookup)(&host);
+            let took = begun.elapsed();
             let failed = |why: &str| LookupError::Failed(host.to_string(), why.to_owned());
             let answer = match found {
                 Ok(addrs) if addrs.is_empty() => Err(failed("it has no address")),
                 Ok(addrs) => Ok(addrs.into()),
                 Err(why) => Err(failed(&why.to_string())),
             };
-            self.answer(&host, answer, troubled);
+            self.answer(&host, answer, took, troubled);
         }
     }
 
@@ -271,7 +269,8 @@ impl Resolver {
         None
     }
 
-    fn answer(&self, host: &str, answer: Answer, troubled: bool) {
+    /// Notes what a lookup brought, which `took` so long by itself, and whether it was one of the `troubled`.
+    fn answer(&self, host: &str, answer: Answer, took: Duration, troubled: bool) {
         let now = Instant::now();
         let mut state = self.state();
         if troubled {
@@ -281,7 +280,6 @@ impl Resolver {
             return;
         };
         known.asked = false;
-        let took = now.saturating_duration_since(known.since);
         known.troubled = answer.is_err() || took > LOOKUP_WAIT_MAX;
         if let Ok(addrs) = &answer {
             known.good = Some((now, Arc::clone(addrs)));

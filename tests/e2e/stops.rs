@@ -249,6 +249,31 @@ async fn clients_that_close_and_end_at_once_hold_up_no_stop() -> Outcome {
     Ok(())
 }
 
+/// Goal: a client that came before the node had joined, and waits, is told of a stop as others are, and does
+/// not hold it up.
+/// Method: a node that waits for a `--peer` that takes connections and says nothing; a WebSocket.
+#[tokio::test]
+async fn a_client_that_waits_for_joining_is_told_of_a_stop() -> Outcome {
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let peer = format!("tcp://{}", mute.local_addr()?);
+    let mut node = Node::start(["--registry", "none", "--peer", &peer]).await?;
+    let mut raw = Raw::websocket(&node, None).await?;
+    let told = Instant::now();
+    node.process.signal(Signal::TERM)?;
+    let client = async {
+        let (code, _) = raw.close_code(PATIENCE).await?;
+        raw.send(&frame(FIN | CLOSE, &code.to_be_bytes())).await?;
+        raw.end().await?;
+        anyhow::Ok(code)
+    };
+    let (code, ended) = tokio::join!(client, node.process.wait(STOPPED + NOISE));
+    let took = told.elapsed();
+    say(format_args!("ended {took:?} after SIGTERM"));
+    assert_eq!((code?, ended?.0), (1012, 0));
+    assert!(took < QUICK, "{took:?}");
+    Ok(())
+}
+
 /// Goal: whatever closes, a terminal's hangup stops a node as SIGTERM does, unless whoever started
 /// it has that ignored.
 /// Method: SIGHUP to one that is started plainly, and to one that `nohup` starts.

@@ -87,8 +87,10 @@ pub struct Beat {
     pub http: String,
     /// `tcp://…` endpoint of its publisher, as advertised.
     pub publisher: String,
-    /// Its hybrid logical clock, microseconds.
+    /// The time by which it goes, microseconds since 1970.
     pub ts: u64,
+    /// What its wall clock shows, the same unless that is far from those of the others.
+    pub clock: u64,
     /// The last `seq` of its own log; 0 is none yet.
     pub head: u64,
     /// The last `seq` it holds, without a hole before it, of each origin that it knows.
@@ -251,11 +253,12 @@ fn encode_beat(beat: &Beat) -> Bytes {
     let hears = &beat.hears[..beat.hears.len().min(BEAT_ORIGINS_MAX)];
     let lists = position.len() * (Origin::LEN + 8) + hears.len() * Origin::LEN;
     let texts = 3 * (2 + BEAT_TEXT_LEN_MAX);
-    let mut out = Writer::new(Kind::Beat, beat.origin, 33 + texts + lists);
+    let mut out = Writer::new(Kind::Beat, beat.origin, 41 + texts + lists);
     for text in [&beat.name, &beat.http, &beat.publisher] {
         out.text(&text[..text.floor_char_boundary(BEAT_TEXT_LEN_MAX)]);
     }
     out.number(beat.ts);
+    out.number(beat.clock);
     out.number(beat.head);
     out.number(beat.members_version);
     out.flag(beat.ready);
@@ -313,6 +316,7 @@ fn decode_beat(bytes: &[u8]) -> Result<Frame, FrameError> {
         http: body.line("http")?,
         publisher: body.line("publisher")?,
         ts: body.number("ts")?,
+        clock: body.number("clock")?,
         head: body.number("head")?,
         members_version: body.number("members version")?,
         ready: body.flag()?,

@@ -112,6 +112,7 @@ pub(super) fn some_beat(of: Origin) -> Frame {
         http: "http://127.0.0.1:1".into(),
         publisher: "tcp://127.0.0.1:2".into(),
         ts: 3,
+        clock: 3,
         head: 4,
         position: Vec::new(),
         hears: Vec::new(),

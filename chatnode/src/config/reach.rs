@@ -66,7 +66,7 @@ impl Checked {
             http: told_of(self.http, &host, self.advertise.is_some()),
             publisher: told_of(self.publisher, &host, self.advertise.is_some()),
         };
-        if let Some(other) = others.iter().find(|other| other.place != Place::Here) {
+        for other in others.iter().filter(|other| other.place != Place::Here) {
             self.check_told(&told, other)?;
         }
         self.check_form(&told)?;
@@ -314,6 +314,16 @@ mod tests {
         }
         let six = told(&["--http", "[::1]:0"]).await.unwrap();
         assert_eq!(six, ("[::1]".to_owned(), "[::1]".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows_excuses_no_other() {
+        let (unknown, far) = ("http://reg.invalid:7171", "http://192.0.2.1:7171");
+        for [one, other] in [[unknown, far], [far, unknown]] {
+            let args = ["--insecure-mesh", "--registry", one, "--registry", other];
+            let why = told(&args).await.unwrap_err();
+            assert!(why.contains("192.0.2.1"), "{why}");
+        }
     }
 
     /// 192.0.2.0/24 is nobody's: for documents.

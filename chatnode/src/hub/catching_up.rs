@@ -90,6 +90,6 @@ impl Node {
     pub(super) fn caught_up(&mut self) {
         tracing::info!("caught up with the others: takes what clients say again");
         self.ready.send_replace(self.takes_clients());
-        self.read_nobody(false);
+        self.read_nobody(!self.takes_clients());
     }
 }

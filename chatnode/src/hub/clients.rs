@@ -93,14 +93,20 @@ impl Hub {
             }
             Err(why) => return tracing::warn!("a client cannot be served: {why}"),
         };
+        let closing = self.look(|node| node.closing.clone());
         while comes.is_some() {
-            self.ready().await;
-            let adopted = self.with(|node, now| match comes.take_if(|_| node.takes_clients()) {
-                Some((socket, plain, place, admission)) => {
-                    node.adopt(socket, begun, plain, place, admission, now)
+            tokio::select! {
+                () = self.ready() => {}
+                () = closing.cancelled() => {}
+            }
+            let adopted = self.with(|node, now| {
+                match comes.take_if(|_| closing.is_cancelled() || node.takes_clients()) {
+                    Some((socket, plain, place, admission)) => {
+                        node.adopt(socket, begun, plain, place, admission, now)
+                    }
+                    // It was stopped between the two.
+                    None => Ok(()),
                 }
-                // It was stopped between the two.
-                None => Ok(()),
             });
             if let Err(why) = adopted {
                 tracing::warn!("a client cannot be served: {why}");
@@ -196,6 +202,10 @@ impl Node {
         session.place = Some(place);
         let id = self.fanout.adopt(socket, admission, style, session)?;
         self.counters.accepted += 1;
+        if self.closing.is_cancelled() {
+            self.close(id, &crate::session::GOING_AWAY, now);
+            return Ok(());
+        }
         if let Some(room) = plain {
             self.plain_open(id, &room, now);
         }

@@ -10,12 +10,15 @@ use crate::replica::clock::WALL_MAX_US;
 /// A clock that stood still for so long was stopped with its process, and not its peers.
 const STALL_MIN: Duration = crate::replica::clock::STALL_MIN;
 
-/// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP, suspend),
-/// so that a node that wakes does not believe everybody else dead.
+/// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP), so that a node
+/// that wakes does not believe everybody else dead, as it does of itself while the machine sleeps.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
     stopped: Duration,
+    /// What the clock showed that goes on while the machine sleeps; how long it had slept by then.
+    booted: Duration,
+    slept: Duration,
     /// When it was looked at last, the time that it was stopped included. No decision is made by this.
     looked: Duration,
     /// For how long the process was found to have been stopped, and that was not asked yet.
@@ -27,6 +30,8 @@ impl Clock {
         Self {
             started: Instant::now(),
             stopped: Duration::ZERO,
+            booted: since_boot(),
+            slept: Duration::ZERO,
             looked: Duration::ZERO,
             woke: Duration::ZERO,
         }
@@ -42,6 +47,16 @@ impl Clock {
             tracing::warn!(
                 elapsed_ms = stalled.as_millis(),
                 "this process was stopped for a while"
+            );
+        }
+        let slept = since_boot().saturating_sub(self.booted);
+        let slept = slept.saturating_sub(passed + self.slept);
+        if slept > STALL_MIN {
+            self.slept += slept;
+            self.woke += slept;
+            tracing::warn!(
+                elapsed_ms = slept.as_millis(),
+                "this machine slept for a while"
             );
         }
         self.looked = passed;
@@ -65,6 +80,17 @@ impl Clock {
     pub(super) fn instant(&self, mono: Duration) -> Instant {
         self.started + self.stopped + mono
     }
+}
+
+/// How long the machine has run, sleep included, where the system tells.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    Duration::ZERO
 }
 
 /// Microseconds since 1970, none before that.

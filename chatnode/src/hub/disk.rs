@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 
 use super::{Errand, Hub, Node};
 use crate::fanout::ConnId;
@@ -89,15 +89,22 @@ impl Hub {
         mut ask: impl FnMut(&mut Node, Now, &Archive) -> Result<T, Need>,
     ) -> Result<T, Refusal> {
         let mut archive = Archive::default();
-        for reads in 0.. {
+        let mut reads = 0;
+        loop {
             self.ready().await;
-            match self.with(|node, now| ask(node, now, &archive)) {
-                Ok(answer) => return Ok(answer),
-                Err(need) => self.fetch_archive(room, need, &mut archive).await?,
+            let asked = self.with(|node, now| {
+                let takes = node.takes_clients();
+                takes.then(|| ask(node, now, &archive))
+            });
+            match asked {
+                // The node was stopped between the two.
+                None => continue,
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(need)) => self.fetch_archive(room, need, &mut archive).await?,
             }
-            archive.is_last = reads + 1 >= READS_OF_REQUEST_MAX;
+            reads += 1;
+            archive.is_last = reads >= READS_OF_REQUEST_MAX;
         }
-        unreachable!("a last request needs nothing")
     }
 
     async fn fetch_archive(
@@ -231,10 +238,15 @@ impl Hub {
         let turn = turn.map_err(|_| busy())?;
         let entries = self.look(|node| node.replica.transcript(&search.room, before));
         let (query, limit) = (search.query.clone(), search.limit);
-        let found = spawn_blocking(move || {
+        let (tell, found) = oneshot::channel();
+        // A thread of its own: those of the runtime may all hang in files of `--www`.
+        let thread = std::thread::Builder::new().name("search".into());
+        let started = thread.spawn(move || {
             let _turn = turn;
-            matching(&entries, &query, limit)
+            // Fails if who asked has gone.
+            let _ = tell.send(matching(&entries, &query, limit));
         });
+        started.map_err(|_| busy())?;
         found.await.map_err(|_| busy())
     }
 }

@@ -25,6 +25,7 @@ impl Hub {
     /// Closes all clients.
     pub fn close_clients(&self) {
         self.with(|node, now| {
+            node.closing.cancel();
             node.events.end();
             for id in node.fanout.share(0, 1) {
                 node.close(id, &GOING_AWAY, now);

@@ -11,6 +11,7 @@ use crate::bus::frame::{self, Frame, LogFrame};
 use crate::fanout::Ended;
 use crate::replica::Now;
 use crate::replica::entry::Entry;
+use crate::session::chat::REPLIES_BYTES_MAX;
 use crate::session::{Bucket, Rate, Watch};
 use crate::websocket::append_ping;
 
@@ -197,9 +198,15 @@ impl Node {
             }
             self.fanout.check_slow(id, now.mono);
             let chat = self.fanout.is_chat(id);
+            let reads_slowly = self.fanout.pending(id) > REPLIES_BYTES_MAX;
             let Some(conn) = self.fanout.get_mut(id) else {
                 continue;
             };
+            if reads_slowly {
+                // Our ping stands behind what it has not read, and what it says is not looked at: it is
+                // judged by whether it takes bytes.
+                conn.session.heard(now.mono);
+            }
             if let Some((_, named)) = conn.session.seen.as_deref_mut() {
                 named.expire(now.mono);
             }

@@ -47,35 +47,43 @@ pub struct TooManyNamed;
 #[derive(Debug, Default)]
 pub struct Mids {
     mids: BTreeSet<Mid>,
-    shares: Vec<Share>,
+    share: Option<Share>,
     /// When no retry of them counts any more.
     until: Duration,
 }
 
 impl Mids {
-    /// Adds some, that mean something until then.
+    /// Adds those that are new, which mean something until then.
     ///
     /// # Errors
     /// [`TooManyNamed`].
     pub fn add(
         &mut self,
-        mids: Vec<Mid>,
+        mids: impl IntoIterator<Item = Mid>,
         budget: &NamedBudget,
         until: Duration,
     ) -> Result<(), TooManyNamed> {
+        let mids: BTreeSet<Mid> = mids.into_iter().filter(|mid| !self.has(mid)).collect();
+        if mids.is_empty() {
+            return Ok(());
+        }
         let bytes: usize = mids
             .iter()
             .map(|mid| mid.as_str().len() + OVERHEAD_BYTES)
             .sum();
         let taken = budget.0.fetch_add(bytes, Ordering::Relaxed);
-        let share = Share {
+        let mut share = Share {
             budget: budget.clone(),
             bytes,
         };
         if taken + bytes > NAMED_BYTES_MAX || self.mids.len() + mids.len() > NAMED_MIDS_MAX {
             return Err(TooManyNamed);
         }
-        self.shares.push(share);
+        // One share has it all: this one, and what was taken before.
+        if let Some(before) = &mut self.share {
+            share.bytes += std::mem::take(&mut before.bytes);
+        }
+        self.share = Some(share);
         self.until = self.until.max(until);
         self.mids.extend(mids);
         Ok(())
@@ -142,7 +150,11 @@ mod tests {
         let minute = Duration::from_secs(60);
         named.add(mids(100), &budget, minute).unwrap();
         assert!(taken(&budget) > 100 * OVERHEAD_BYTES);
-        let more = named.add(mids(NAMED_MIDS_MAX), &budget, minute);
+        let before = taken(&budget);
+        let again = mids(100).into_iter().chain(mids(100));
+        named.add(again, &budget, Duration::MAX).unwrap();
+        assert_eq!(taken(&budget), before, "what is known costs nothing");
+        let more = named.add(mids(NAMED_MIDS_MAX + 1), &budget, minute);
         assert_eq!((more, named.len()), (Err(TooManyNamed), 100));
         named.expire(minute - Duration::from_nanos(1));
         assert!(named.has(&"m7".parse().unwrap()));

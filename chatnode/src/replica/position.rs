@@ -91,6 +91,8 @@ pub(super) enum Unnamed {
 pub(super) struct Positions {
     /// Later than all positions that were made.
     time: u64,
+    /// The node's time when it was looked at last.
+    now: u64,
     /// How far the clock of another node was ahead of this one's, at the most.
     skew: u64,
     /// The mark that stands for those not named.
@@ -108,6 +110,7 @@ impl Positions {
     pub(super) fn new(wall_us: u64) -> Self {
         Self {
             time: wall_us,
+            now: wall_us,
             ..Self::default()
         }
     }
@@ -133,6 +136,11 @@ impl Marks {
         }
     }
 
+    /// Whether one of a position stands for this log, all of it.
+    pub(super) fn stands_for(self, log: &Log) -> bool {
+        self.rest > 0 && log.times.mark <= self.rest
+    }
+
     /// As they stand in a position.
     pub(super) fn ids(self) -> impl Iterator<Item = EntryId> {
         let rest = (self.rest > 0).then_some((Origin::REST, self.rest));
@@ -151,6 +159,7 @@ impl Replica {
     /// Time has passed.
     pub(super) fn look_at_clock(&mut self, now: Now) {
         self.positions.time = self.positions.time.max(now.wall_us);
+        self.positions.now = now.wall_us;
     }
 
     /// It turns out to be so late, before any position was given to anybody.
@@ -247,10 +256,13 @@ impl Replica {
         })
     }
 
-    /// The marks of a position that is made now.
+    /// The marks of a position that is made now. By a node whose time was taken back far it is as if made
+    /// at no time: others would believe it when that time has come, whatever happened until then.
     pub(super) fn marks(&self) -> Marks {
+        let time = self.position_time();
+        let ahead = time > self.positions.now.saturating_add(AHEAD_MAX_US);
         Marks {
-            made: self.position_time(),
+            made: if ahead { 1 } else { time },
             rest: self.positions.rest,
         }
     }
@@ -332,7 +344,8 @@ impl Replica {
     /// The log of which nothing is kept, and nobody adds to, that was trimmed first.
     pub(super) fn first_spent(&self) -> Option<Origin> {
         let spent = self.logs.iter().filter(|(origin, log)| {
-            log.held() <= log.floor() && **origin != self.me.origin && !self.peers.hears(**origin)
+            let spent = log.held() <= log.floor() && log.missing().is_none();
+            spent && **origin != self.me.origin && !self.peers.hears(**origin)
         });
         let first = spent.min_by_key(|(_, log)| log.times.trimmed);
         first.map(|(origin, _)| *origin)

@@ -148,6 +148,7 @@ impl Replica {
             && let Some(entries) = self.beyond(room, (&seen, marks), &named.mids, archive)?
         {
             resumed.recovered = true;
+            let through = marks;
             marks = self.marks().or(marks);
             resumed.entries = entries;
             resumed.ahead.mids = std::mem::take(&mut named.mids);
@@ -156,6 +157,10 @@ impl Replica {
                 .mids
                 .retain(|mid| self.mids.get(room, mid).is_none());
             for (origin, log) in &self.logs {
+                if !seen.contains_key(origin) && through.stands_for(log) {
+                    // It was told when it was there.
+                    continue;
+                }
                 let after = seen.get(origin).copied().unwrap_or_default();
                 let beyond = log.holes().iter().filter(|hole| hole.through > after);
                 resumed.gaps.extend(beyond.map(|hole| (*origin, *hole)));

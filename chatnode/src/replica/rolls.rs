@@ -20,6 +20,9 @@ use crate::bus::frame::Beat;
 
 /// A roll call takes so long at the most; then it is over, whatever is still lacking.
 pub const ROLL_MAX: Duration = Duration::from_secs(2);
+/// Roll calls begin so far apart at the least: whoever joins with a position that is ahead, a forged one
+/// too, asks for one, and it costs a request to each peer.
+const ROLL_EVERY: Duration = Duration::from_millis(50);
 /// A node catches up for so long at the most, then it takes clients again.
 pub const CATCH_UP_MAX: Duration = JOIN_MAX;
 /// A peer that did not answer and is linked still is asked again after this.
@@ -31,6 +34,8 @@ pub(super) struct Rolls {
     /// The number of the one that was begun last.
     last: u64,
     running: Option<Roll>,
+    /// When the last was begun.
+    begun: Option<Duration>,
     /// Another is wanted when this one is over: what is running was asked too early for somebody.
     again: bool,
     /// The node takes no clients' requests before this roll call is complete, or this time has come.
@@ -55,15 +60,13 @@ enum Asked {
 
 impl Replica {
     /// Asks all who are heard how far they are. The number of the roll call that tells what they hold
-    /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`].
+    /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`] and a moment.
     pub fn call_roll(&mut self, now: Now) -> u64 {
-        if self.rolls.running.is_some() {
-            self.rolls.again = true;
-            return self.rolls.last + 1;
+        let number = self.rolls.last + 1;
+        self.rolls.again = true;
+        if self.rolls.running.is_none() {
+            self.check_roll(now);
         }
-        self.begin_roll(now);
-        let number = self.rolls.last;
-        self.check_roll(now);
         number
     }
 
@@ -113,6 +116,8 @@ impl Replica {
 
     fn begin_roll(&mut self, now: Now) {
         self.rolls.last += 1;
+        self.rolls.begun = Some(now.mono);
+        self.rolls.again = false;
         let linked = self.peers.iter().filter(|(_, peer)| peer.linked);
         let asked: BTreeMap<Origin, Asked> = linked
             .map(|(origin, _)| (origin, Asked::UnderWay))
@@ -131,7 +136,19 @@ impl Replica {
     /// Looks whether the roll call is over.
     pub(super) fn check_roll(&mut self, now: Now) {
         // One that follows may be over at once, if nobody is heard.
-        while let Some(roll) = &mut self.rolls.running {
+        loop {
+            let Some(roll) = &mut self.rolls.running else {
+                if !self.rolls.again {
+                    return;
+                }
+                let due = self.rolls.begun.map_or(now.mono, |at| at + ROLL_EVERY);
+                if now.mono < due {
+                    self.tick_due = self.tick_due.min(due);
+                    return;
+                }
+                self.begin_roll(now);
+                continue;
+            };
             let (logs, peers, me) = (&self.logs, &self.peers, self.me.origin);
             let full = logs.len() >= ORIGINS_MAX;
             roll.lacking.retain(|origin, seq| {
@@ -172,10 +189,6 @@ impl Replica {
                     self.rolls.again = true;
                 }
             }
-            if !std::mem::take(&mut self.rolls.again) {
-                return;
-            }
-            self.begin_roll(now);
         }
     }
 }

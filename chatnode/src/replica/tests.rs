@@ -248,6 +248,7 @@ impl Rig {
             http: format!("http://{from}"),
             publisher: format!("tcp://{from}"),
             ts: self.now().wall_us,
+            clock: self.now().wall_us,
             head: own.map(|id| id.seq).max().unwrap_or_default(),
             position,
             hears: hears.chars().map(origin).collect(),

@@ -6,6 +6,10 @@
 //! the others' time, and its beats tell that: one that joins by the time that it finds, any other by that
 //! of most, itself counted, and of two by the earlier. A clock that is set while the node runs is
 //! noticed, since the monotonic one is not, and changes nothing before the others have told theirs.
+//!
+//! So a mesh may go by the wrong clock of its first node. When the clocks of most, as beats tell them,
+//! agree again, all go back to them, a tenth slower or faster than time: what is said meanwhile stands in
+//! its order.
 
 use std::time::Duration;
 
@@ -20,6 +24,8 @@ pub(super) struct Time {
     correction_us: i64,
     /// By how much the wall clock was set since others told theirs.
     set_us: i64,
+    /// Whether most clocks, its own among them, agree with its own.
+    agreed: bool,
     /// The clocks when they were looked at last.
     looked: Option<Now>,
     /// How long the monotonic clock stood still.
@@ -30,6 +36,7 @@ pub(super) struct Time {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Told {
     ts: u64,
+    clock: u64,
     at: Duration,
 }
 
@@ -47,6 +54,12 @@ fn is_near(apart: i64) -> bool {
     apart.unsigned_abs() <= AHEAD_MAX_US
 }
 
+/// The year 2025 begins. Whose clock shows less has none that was ever set, and is not asked.
+const EARLIEST_US: u64 = 1_735_689_600_000_000;
+
+/// A mesh goes back to its clocks by so small a part of the time that passes.
+const SLEW: u64 = 10;
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -63,10 +76,15 @@ impl Time {
         let before = self.looked.replace(now).unwrap_or(now);
         let passed = micros(now.mono.saturating_sub(before.mono));
         let set = apart(now.wall_us, before.wall_us.saturating_add(passed));
-        if !heard {
-            self.set_us = 0;
-        } else if !is_near(set) {
+        if !is_near(set) {
             self.set_us = self.set_us.saturating_add(set);
+            if !heard {
+                (self.correction_us, self.set_us) = (0, 0);
+            }
+        }
+        if self.agreed || !heard {
+            let step = i64::try_from(passed / SLEW).unwrap_or(i64::MAX);
+            self.correction_us -= self.correction_us.clamp(-step, step);
         }
         Now {
             wall_us: now.wall_us.saturating_add_signed(self.off_us()),
@@ -82,26 +100,41 @@ impl Time {
         }
     }
 
-    fn told(&self, ts: u64, now: Now) -> Told {
+    /// What the wall clock shows at this time of the node.
+    pub(super) fn clock(&self, now: Now) -> u64 {
+        now.wall_us
+            .saturating_add_signed(self.off_us().saturating_neg())
+    }
+
+    fn told(&self, ts: u64, clock: u64, now: Now) -> Told {
         let at = now.mono + self.slept;
-        Told { ts, at }
+        Told { ts, clock, at }
     }
 
     /// Compares this node's time, which is `now`, with what others have told; its time from now on.
     fn compare(&mut self, now: Now, others: impl Iterator<Item = Told>, joining: bool) -> Now {
         let real = now.mono + self.slept;
+        let clock = self.clock(now);
+        let (mut all, mut agree) = (1, 1);
         let ahead = |told: Told| {
-            let there = told.ts.saturating_add(micros(real.saturating_sub(told.at)));
-            apart(there, now.wall_us)
+            let passed = micros(real.saturating_sub(told.at));
+            all += 1;
+            agree += usize::from(is_near(apart(told.clock.saturating_add(passed), clock)));
+            apart(told.ts.saturating_add(passed), now.wall_us)
         };
         let mut ahead: Vec<i64> = others.map(ahead).collect();
+        self.agreed = 2 * agree > all;
         let Some(theirs) = median(&mut ahead) else {
             return now;
         };
         let off = self.off_us();
         let by = if is_near(theirs.saturating_add(off)) {
-            // The wall clock is right.
-            off.saturating_neg()
+            // The wall clock is right; the last minute of a way back is gone as the rest was.
+            if self.agreed && is_near(off) {
+                0
+            } else {
+                off.saturating_neg()
+            }
         } else if is_near(theirs) || mutated!(WildClockFollowed) {
             0
         } else if joining {
@@ -140,13 +173,14 @@ impl Replica {
     /// A beat tells what time it is there; what time that makes it here. Those that join go by the time of
     /// those that take clients already, and nobody by theirs.
     pub(super) fn compare_times(&mut self, now: Now, beat: &Beat) -> Now {
-        self.peers
-            .told_time(beat.origin, self.time.told(beat.ts, now));
+        let told = self.time.told(beat.ts, beat.clock, now);
+        self.peers.told_time(beat.origin, told);
         let settled = self.ready || self.peers.heard().any(|(_, peer)| peer.ready);
         let joining = !self.ready && settled;
         let others = self.peers.heard();
         let others = others.filter(|(_, peer)| peer.ready || !settled);
         let others = others.map(|(_, peer)| peer.time);
+        let others = others.filter(|told| told.ts >= EARLIEST_US);
         let then = self.time.compare(now, others, joining);
         if then.wall_us < now.wall_us {
             // What was seen of the wrong time pulls no further than the right one lets it.
@@ -195,8 +229,9 @@ mod tests {
                 .collect();
             for (me, (time, now)) in times.iter_mut().zip(&nows).enumerate() {
                 let others = nows.iter().enumerate().filter(|(other, _)| *other != me);
-                let told = others.map(|(_, there)| Told {
+                let told = others.map(|(other, there)| Told {
                     ts: there.wall_us,
+                    clock: at(second, wrong[other] * HOUR_US).wall_us,
                     at: now.mono,
                 });
                 time.compare(*now, told, false);
@@ -230,7 +265,7 @@ mod tests {
             let (mut time, mut clock) = (Time::default(), Clock::default());
             let now = time.read(at(0, wrong * HOUR_US), false);
             clock.observe(now.wall_us, now.wall_us);
-            let told = time.told(START_US, now);
+            let told = time.told(START_US, START_US, now);
             let now = time.compare(now, [told].into_iter(), true);
             assert_eq!(now.wall_us, START_US);
             clock.limit(now.wall_us);
@@ -249,18 +284,44 @@ mod tests {
             time.read(at(0, 0), true);
             let now = time.read(at(1, wrong), true);
             assert_eq!(now.wall_us, at(1, 0).wall_us);
-            let told = time.told(at(2, 0).wall_us, at(2, wrong));
+            let told = time.told(at(2, 0).wall_us, at(2, 0).wall_us, at(2, wrong));
             let now = time.read(at(2, wrong), true);
             let now = time.compare(now, [told].into_iter(), false);
             assert_eq!(now.wall_us, at(2, 0).wall_us);
             assert_eq!(time.correction_us, -wrong);
             let now = time.read(at(3, 0), true);
-            let told = time.told(at(3, 0).wall_us, now);
+            let told = time.told(at(3, 0).wall_us, at(3, 0).wall_us, now);
             time.compare(now, [told].into_iter(), false);
             assert_eq!((time.correction_us, time.set_us), (0, 0));
-            time.read(at(4, wrong), true);
-            let alone = time.read(at(5, wrong), false);
-            assert_eq!(alone.wall_us, at(5, wrong).wall_us);
+            let alone = time.read(at(4, wrong), false);
+            assert_eq!(alone.wall_us, at(4, wrong).wall_us);
+        }
+    }
+
+    /// Goal: a mesh that goes by the clock of its first node goes back to its clocks when most are right, in
+    /// order. Method: two that are right and two hours ahead by the time that they found; a day passes.
+    #[test]
+    fn a_mesh_goes_back_to_its_clocks_when_they_agree() {
+        for wrong in [2 * HOUR_US, -2 * HOUR_US] {
+            let found = || Time {
+                correction_us: wrong,
+                ..Time::default()
+            };
+            let mut times = [found(), found()];
+            let mut last = [0, 0];
+            for minute in 0..24 * 60 {
+                let clocks = at(60 * minute, 0);
+                let nows = [0, 1].map(|me| times[me].read(clocks, true));
+                for me in [0, 1] {
+                    let there = nows[1 - me].wall_us;
+                    let told = times[me].told(there, clocks.wall_us, nows[me]);
+                    times[me].compare(nows[me], [told].into_iter(), false);
+                    assert!(nows[me].wall_us > last[me], "time goes on");
+                    last[me] = nows[me].wall_us;
+                }
+                assert!(is_near(apart(nows[0].wall_us, nows[1].wall_us)));
+            }
+            assert_eq!(times.map(|time| time.correction_us), [0, 0]);
         }
     }
 
@@ -269,7 +330,7 @@ mod tests {
     #[test]
     fn who_slept_has_no_wrong_clock() {
         let mut time = Time::default();
-        let told = time.told(at(1, 0).wall_us, at(1, 0));
+        let told = time.told(at(1, 0).wall_us, at(1, 0).wall_us, at(1, 0));
         time.read(at(1, 0), true);
         time.slept(Duration::from_secs(3600));
         let woken = time.read(at(1, HOUR_US), true);

@@ -133,6 +133,7 @@ impl Replica {
             http: self.me.http.clone(),
             publisher: self.me.publisher.clone(),
             ts: now.wall_us,
+            clock: self.time.clock(now),
             head: self.logs[&self.me.origin].held(),
             position,
             hears: self.peers.heard().map(|(origin, _)| origin).collect(),

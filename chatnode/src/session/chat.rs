@@ -14,7 +14,7 @@ use crate::replica::{Now, Source};
 use serde::Serialize;
 
 /// When more than so many bytes wait for a client, its next requests wait too.
-const REPLIES_BYTES_MAX: usize = 512 << 10;
+pub(crate) const REPLIES_BYTES_MAX: usize = 512 << 10;
 /// Then it is looked at again after this.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 

@@ -166,12 +166,11 @@ impl Node {
         &mut self,
         id: ConnId,
         room: &RoomName,
-        mut mids: Vec<Mid>,
+        mids: Vec<Mid>,
         now: Now,
     ) -> Result<(), Refusal> {
         let mut named = self.take_named(id, room);
-        // A join that had to wait is made again.
-        mids.retain(|mid| !named.has(mid));
+        // Those of a join that had to wait and is made again are there already.
         named
             .add(mids, &self.named, now.mono + MID_KEPT)
             .map_err(|why| Refusal::new("too_many_mids", why.to_string()))?;

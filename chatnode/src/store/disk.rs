@@ -406,20 +406,27 @@ impl Disk {
         self.0.shared.unindexed.load(Ordering::Relaxed)
     }
 
+    /// The time by which the node goes is so far from the wall clock from now on: ages are by that time.
+    pub fn correct_clock(&self, correction_us: i64) {
+        self.0.shared.correct_clock(correction_us);
+    }
+
     /// Writes what was handed over, checkpoints, marks the file as closed well, ends the threads.
-    /// Waits for that at most `grace`. Other handles can do nothing any more; reads that wait are
+    /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing any more; reads that wait are
     /// answered with [`ReadError::Closed`].
-    pub async fn close(self, grace: Duration) {
+    pub async fn close(self, grace: Duration) -> bool {
         self.0.jobs.abandon();
         self.0.inbox.close();
         let ended = tokio::time::timeout(grace, self.0.ends.closed());
-        if ended.await.is_err() {
+        let ended = ended.await;
+        if ended.is_err() {
             let file = self.0.shared.folder.file();
             tracing::warn!(
                 file = %file.display(),
                 "history on disk could not be closed in time; the next start checks it"
             );
         }
+        ended.is_ok()
     }
 }
 

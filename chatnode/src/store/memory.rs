@@ -157,7 +157,8 @@ impl MemoryStore {
     }
 }
 
-fn cost(entry: &Entry) -> usize {
+/// What an entry costs in memory.
+pub(crate) fn cost(entry: &Entry) -> usize {
     entry.json.len() + ENTRY_OVERHEAD_BYTES
 }
 

@@ -21,13 +21,6 @@ pub enum InvalidQuery {
     Nothing,
 }
 
-impl InvalidQuery {
-    /// The stable code that clients see.
-    pub fn code(&self) -> &'static str {
-        "query_invalid"
-    }
-}
-
 /// A search, parsed: its phrases, each at least one word long. What was typed as a word is a phrase,
 /// too: `e-mail` is found where `e` is followed by `mail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +99,6 @@ mod tests {
                 "{nothing}"
             );
         }
-        assert_eq!(InvalidQuery::Nothing.code(), "query_invalid");
     }
 
     #[test]

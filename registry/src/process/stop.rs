@@ -7,13 +7,12 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A process has ended so long after the signal at the latest, whatever hangs.
-pub const STOP_MAX: Duration = Duration::from_secs(3);
-/// So much of it is for ending in good order.
+/// Of the three seconds that a process has to end, whatever hangs, so much is for good order.
 pub const STOP_ORDERLY: Duration = Duration::from_millis(2400);
 /// When the process is ended if that was not enough; the rest is for the log.
 const STOP_FORCED: Duration = Duration::from_millis(2700);
@@ -25,19 +24,21 @@ const STOP_FORCED: Duration = Duration::from_millis(2700);
 /// A write beyond the limit of a file's size fails from here on as one to a full disk does, and
 /// does not end the process (SIGXFSZ).
 ///
+/// # Errors
+/// Signals cannot be caught, or no thread can be started. The process is to end: some may be lost by
+/// then.
+///
 /// # Panics
 /// If it is called in a tokio runtime.
-pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let caught = Caught::new().context("signals cannot be caught")?;
     let stop = CancellationToken::new();
-    let caught = Caught::new().and_then(|caught| {
-        let stop = stop.clone();
-        let thread = std::thread::Builder::new().name("signals".into());
-        thread.spawn(move || caught.wait(&stop))
-    });
-    if let Err(error) = caught {
-        tracing::warn!("signals cannot be caught, they will end the process: {error}");
-    }
-    stop.cancelled_owned()
+    let stopped = stop.clone().cancelled_owned();
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread
+        .spawn(move || caught.wait(&stop))
+        .context("no thread can be started that waits for signals")?;
+    Ok(stopped)
 }
 
 /// The signals, and what tells of them.

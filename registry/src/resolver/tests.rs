@@ -143,9 +143,8 @@ async fn addresses_outlive_their_name_server() {
 async fn names_are_bounded() {
     let server = Arc::new(Server::default());
     let resolver = server.resolver();
-    let now = Instant::now();
     for nth in 0..NAMES_MAX {
-        let mut known = Known::new(now);
+        let mut known = Known::new();
         known.asked = true;
         resolver
             .state()

@@ -108,7 +108,7 @@ impl Face {
             text(&mut body, line);
         }
         // Its clock stands still, its log is empty, it has no members.
-        for number in [1_u64, 0, 0] {
+        for number in [1_u64, 1, 0, 0] {
             body.extend_from_slice(&number.to_be_bytes());
         }
         body.push(1);

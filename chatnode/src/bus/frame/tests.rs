@@ -44,6 +44,7 @@ prop_compose! {
         http in "http://[a-z0-9.:]{0,40}",
         publisher in "tcp://[a-z0-9.:]{0,40}",
         ts in 0..=NUMBER_MAX,
+        clock in 0..=NUMBER_MAX,
         head in 0..=NUMBER_MAX,
         position in prop::collection::vec((origin(), 0..=NUMBER_MAX), 0..9),
         hears in prop::collection::vec(origin(), 0..9),
@@ -53,7 +54,7 @@ prop_compose! {
         let position =
             position.into_iter().map(|(origin, seq)| EntryId { origin, seq }).collect();
         Frame::Beat(Beat {
-            origin, name, http, publisher, ts, head, position, hears, members_version, ready,
+            origin, name, http, publisher, ts, clock, head, position, hears, members_version, ready,
         })
     }
 }
@@ -338,6 +339,7 @@ fn a_beat_is_cut_to_its_limits() {
         http: String::new(),
         publisher: String::new(),
         ts: 0,
+        clock: 0,
         head: 0,
         position: vec![EntryId { origin, seq: 1 }; BEAT_ORIGINS_MAX + 1],
         hears: Vec::new(),

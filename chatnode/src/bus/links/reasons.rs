@@ -102,8 +102,12 @@ impl Links {
 
     /// Somebody else has the endpoint that this peer tells.
     fn clash(&self, peer: &Peer, holders: &Holders) -> Option<Fault> {
+        // At an endpoint that was given by hand the origin is who was there last.
         let origin = peer.origin.filter(|origin| {
-            *origin != self.me && !self.up.contains_key(origin) && peer.link().is_none()
+            !peer.fixed
+                && *origin != self.me
+                && !self.up.contains_key(origin)
+                && peer.link().is_none()
         })?;
         let at = place(&peer.endpoint);
         let holder = match holders.get(&at) {

@@ -31,6 +31,7 @@ fn beat(origin: &str) -> Beat {
         http: "http://127.0.0.1:8080".into(),
         publisher: String::new(),
         ts: 1,
+        clock: 1,
         head: 0,
         position: Vec::new(),
         hears: Vec::new(),

@@ -199,7 +199,7 @@ fn names(mids: &[&str], behind: &str) -> Named {
         behind: Some(ids(behind)),
         ..Named::default()
     };
-    let mids = mids.iter().map(|mid| mid.parse().unwrap()).collect();
+    let mids = mids.iter().map(|mid| mid.parse::<Mid>().unwrap());
     let budget = NamedBudget::default();
     named.mids.add(mids, &budget, Duration::MAX).unwrap();
     named

@@ -1,7 +1,5 @@
 //! What a node that starts takes into memory.
 
-use std::sync::Arc;
-
 use rusqlite::Connection;
 
 use super::check::Sound;
@@ -9,12 +7,8 @@ use super::row::{COLUMNS, Kept};
 use super::shared::Shared;
 use super::state::State;
 use super::{Loaded, reader, schema, upgrade};
-use crate::replica::entry::Entry;
 use crate::replica::mids::MIDS_TRIMMED_MAX;
-use crate::store::memory::Retention;
-
-/// What an entry costs in memory besides its JSON. The same as `MemoryStore` counts.
-const ENTRY_OVERHEAD_BYTES: usize = 384;
+use crate::store::memory::{Retention, cost};
 
 /// Reads what is to be in memory, and takes the connection over for writing.
 pub(super) fn load(
@@ -85,8 +79,4 @@ fn note_mid(loaded: &mut Loaded, kept: &Kept) {
         let of = (entry.room.clone(), mid.clone(), entry.place(), entry.id());
         loaded.mids.push(of);
     }
-}
-
-fn cost(entry: &Arc<Entry>) -> usize {
-    entry.json.len() + ENTRY_OVERHEAD_BYTES
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::folder::Folder;
 use super::state::Blocks;
+use super::time::wall_us;
 
 /// Rotten rows that are named in the log, and counted, at the most.
 const ROTTEN_NAMED_MAX: usize = 4096;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     /// Entries that are not in the index of words yet.
     pub(super) unindexed: AtomicU64,
+    /// How far the node's time is from the wall clock, in microseconds.
+    correction_us: AtomicI64,
     rotten: Mutex<HashSet<i64>>,
     blocks: Mutex<Blocks>,
     /// How many pages the file may have, 0 for any number: a disk that is full.
@@ -30,10 +33,21 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// From now on the node's time is so far from the wall clock.
+    pub(super) fn correct_clock(&self, correction_us: i64) {
+        self.correction_us.store(correction_us, Ordering::Relaxed);
+    }
+
+    /// The time by which the node goes, and by which entries are stamped.
+    pub(super) fn time_us(&self) -> u64 {
+        wall_us().saturating_add_signed(self.correction_us.load(Ordering::Relaxed))
+    }
+
     /// Of a folder that was read.
     pub(super) fn new(folder: Folder, blocks: Blocks) -> Self {
         Self {
             folder,
+            correction_us: AtomicI64::new(0),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             unindexed: AtomicU64::new(0),

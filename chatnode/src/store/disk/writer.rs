@@ -22,7 +22,7 @@ use super::queue::{Popped, Queue};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use super::state::State;
-use super::time::{Stopwatch, wall_us};
+use super::time::Stopwatch;
 use super::trim::{self, Floors};
 use super::{Batch, DiskRetention, Outcome, index, write};
 
@@ -280,15 +280,21 @@ impl Writer {
 
     /// One step of retention, if there is too much.
     fn trim(&mut self) -> Result<(), Broken> {
-        let rows = trim::excess(&self.db, &self.state, &self.retention, wall_us());
+        let rows = trim::excess(
+            &self.db,
+            &self.state,
+            &self.retention,
+            self.shared.time_us(),
+        );
         let rows = rows.map_err(|error| Broken(error.to_string()))?;
         if rows == 0 {
             self.trimmed_all();
             return Ok(());
         }
+        let now = self.shared.time_us().cast_signed();
         let trimmed = self.unsynced(|db, state| {
             // So that a node that starts again can tell what was gone before a client came.
-            schema::set_meta(db, "trimmed", wall_us().cast_signed())?;
+            schema::set_meta(db, "trimmed", now)?;
             trim::step(db, state, rows)
         })?;
         let Some((changes, floors)) = trimmed else {

@@ -62,6 +62,7 @@ fn two_that_tell_one_endpoint_are_both_named_and_do_not_take_turns() {
             LinkId(1),
             &Beat {
                 ts: second * 1_000_000,
+                clock: second * 1_000_000,
                 ..beat(A)
             },
         );
