@@ -75,7 +75,7 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(1);
 const BEAT_SOON: Duration = Duration::from_millis(5);
 /// How often time alone is looked at.
 pub const TICK_EVERY: Duration = Duration::from_millis(100);
-/// A node takes clients after so long, though it may lack some peers (P7).
+/// A node takes clients after so long, though it may lack some peers.
 pub const JOIN_MAX: Duration = Duration::from_secs(5);
 /// Acknowledgements to one origin are so far apart at the least.
 const ACK_EVERY: Duration = Duration::from_millis(5);

@@ -36,7 +36,7 @@ async fn node(registry: &Registry, clock: Option<&Clock>) -> anyhow::Result<Node
     Node::launch(launch).await
 }
 
-/// Goal (F19; P1, P2, P6): the wall clocks of a node and of the registry set forward and back by an
+/// Goal: the wall clocks of a node and of the registry set forward and back by an
 /// hour: no link, lease or client ends for it; stamps go on increasing, and stay within a minute of
 /// the right time, on that node too, which goes by the other's; one order, the same everywhere.
 /// Method: libfaketime on one of two nodes and on the registry, under load; +1 h, right, -1 h, right.
@@ -316,7 +316,7 @@ async fn counted(registry: &Registry, name: &str) -> anyhow::Result<u64> {
     Ok(values.iter().sum())
 }
 
-/// Goal (F20, I14): a machine that sleeps for an hour and wakes: nobody judges anybody by the time
+/// Goal: a machine that sleeps for an hour and wakes: nobody judges anybody by the time
 /// that nobody lived; at most one dial a link, no storm at the registry, no client closed, no
 /// member gone, nothing lost. Method: libfaketime shifts all clocks, the monotonic ones included,
 /// of three nodes and a registry at once, twice, under load.
@@ -340,7 +340,7 @@ async fn an_hour_asleep_ends_no_client_and_no_lease() -> Outcome {
     Ok(())
 }
 
-/// Goal (F20, I14): the same where time passes for the network and not for the processes: all nodes
+/// Goal: the same where time passes for the network and not for the processes: all nodes
 /// and the registry stopped at once for 10 s, clients waiting for replies. Method: SIGSTOP,
 /// messages into the stopped nodes' sockets, SIGCONT.
 #[tokio::test]

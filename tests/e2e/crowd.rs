@@ -17,7 +17,7 @@ const BACK_WITHIN: Duration = secs(30);
 /// What a message of the others takes meanwhile, 99 of 100.
 const DELIVERED_WITHIN: Duration = secs(1);
 
-/// Goal (F29): when the node of two thousand clients is killed, all are back at the two others
+/// Goal: when the node of two thousand clients is killed, all are back at the two others
 /// within 30 s, recovered; and the messages of those who were at the others are hardly late.
 /// Method: two thousand readers in forty rooms, all at one node of three, who come back with full
 /// jitter; somebody speaks in each room; on the others two talk and are read, 50 messages a

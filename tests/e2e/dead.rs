@@ -114,7 +114,7 @@ async fn last_words_that_one_survivor_did_not_hear_come_from_the_other() -> Outc
     Ok(())
 }
 
-/// Goal (P5): a range that nobody has, since its node died before anybody could get it, is
+/// Goal: a range that nobody has, since its node died before anybody could get it, is
 /// announced to the room's clients as a gap, counted, and visible in `/api/mesh`; what came after
 /// it is shown, on every node; what was there before stays.
 /// Method: the survivors hear a node through a sluice, which loses twenty of its messages and keeps
@@ -196,7 +196,7 @@ async fn what_nobody_has_is_told_and_counted_and_the_rest_is_shown() -> Outcome 
 /// Longer than a link may be silent, and than an origin once had to be unheard to count as gone.
 const STOPPED: Duration = secs(10);
 
-/// Goal (P5): a node that is listed and stands still for ten seconds is not there yet: nothing of it is
+/// Goal: a node that is listed and stands still for ten seconds is not there yet: nothing of it is
 /// told to be lost, and what was missing comes when it goes on. Method: as before, but SIGSTOP instead
 /// of the kill, then SIGCONT. Old nodes told of a gap after five seconds.
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn nodes_without_a_disk_get_the_history_from_the_one_that_has() -> Outcome
     Ok(())
 }
 
-/// Goal (P3): an acknowledged message survives kill -9 of a node alone, and a retry of what had no
+/// Goal: an acknowledged message survives kill -9 of a node alone, and a retry of what had no
 /// reply makes one message. Method: six senders in a closed loop; the node is killed after a random
 /// number of replies and started again, over and over; what has no reply is sent again with its
 /// mid to the next start. A hundred times, or as often as a busy machine can in 40 s, 25 times at
@@ -237,7 +237,7 @@ async fn an_acknowledged_message_survives_kill_9_every_time() -> Outcome {
     Ok(())
 }
 
-/// Goal (F26): a folder is for one node: a second one says so and goes, the first notices nothing.
+/// Goal: a folder is for one node: a second one says so and goes, the first notices nothing.
 /// Method: start another on the same folder, ten times while the first talks.
 #[tokio::test]
 async fn a_folder_in_use_is_refused() -> Outcome {
@@ -266,7 +266,7 @@ async fn a_folder_in_use_is_refused() -> Outcome {
     Ok(())
 }
 
-/// Goal (F26): a copied folder, started beside the original, is another node with the same past:
+/// Goal: a copied folder, started beside the original, is another node with the same past:
 /// both live, their histories stay equal, nothing is there twice.
 /// Method: copy it while the node is stopped; start both; talk on both; restart the copy.
 #[tokio::test]

@@ -156,7 +156,7 @@ fn flip(file: &Path, rng: &mut StdRng) -> anyhow::Result<String> {
     Ok(format!("bit {bit} of byte {place} of {length} of {name}"))
 }
 
-/// Goal (F18): one flipped bit anywhere in the file is seen or does not matter: each message that
+/// Goal: one flipped bit anywhere in the file is seen or does not matter: each message that
 /// the node shows is the byte-equal one of its peer, and it has all of them again.
 /// Method: stop the node, flip one random bit, start it, over and over, from a seed. Every third
 /// time it is killed, and the bit is in what is written ahead, if that is there.
@@ -190,7 +190,7 @@ async fn a_flipped_bit_is_never_shown_and_never_spreads() -> Outcome {
     Ok(())
 }
 
-/// Goal (F18): a file that is cut short, garbage, or empty is named in the log, set aside, and all
+/// Goal: a file that is cut short, garbage, or empty is named in the log, set aside, and all
 /// comes back from the peers, also what only this node's earlier starts had said. Without peers the
 /// node starts too, and says what it lacks.
 /// Method: each of these on a stopped node.

@@ -47,7 +47,7 @@ async fn until_refused(client: &Client, ledger: &mut Ledger) -> anyhow::Result<S
     anyhow::bail!("32 MB went onto a disk of 24 MB")
 }
 
-/// Goal (F15): on a full disk sends are refused with `storage_full`, over WebSocket and HTTP, and
+/// Goal: on a full disk sends are refused with `storage_full`, over WebSocket and HTTP, and
 /// reading, search and what others say go on; when there is room, sends are taken again within
 /// seconds. Nothing acknowledged is lost, nothing refused appears, and what others said meanwhile
 /// gets onto the disk, and survives kill -9.
@@ -158,7 +158,7 @@ async fn while_full(
     Ok(())
 }
 
-/// Goal (F16): after the disk has failed to sync nothing is acknowledged, clients are sent elsewhere,
+/// Goal: after the disk has failed to sync nothing is acknowledged, clients are sent elsewhere,
 /// the process ends with 1 and says why in one line, and the next start has all that was
 /// acknowledged before. Method: three times, under load up to the moment: hold the load, let each
 /// sync of the running node fail with EIO, and send over WebSocket and HTTP.
@@ -231,7 +231,7 @@ async fn nothing_is_acknowledged(node: &Node, clients: &[Client]) -> anyhow::Res
     Ok(())
 }
 
-/// Goal (F16): a disk that fails at the start is no surprise either: one line, exit code 2, and the
+/// Goal: a disk that fails at the start is no surprise either: one line, exit code 2, and the
 /// folder is as good as before. Method: a node each of whose syncs fails from the first on.
 #[tokio::test]
 async fn a_disk_that_fails_at_the_start_is_a_line_and_an_exit_code() -> Outcome {
@@ -253,7 +253,7 @@ async fn a_disk_that_fails_at_the_start_is_a_line_and_an_exit_code() -> Outcome 
     Ok(())
 }
 
-/// Goal (P8): a disk that hangs holds up nobody but those who wait for it: what others say is shown,
+/// Goal: a disk that hangs holds up nobody but those who wait for it: what others say is shown,
 /// memory is read, sends get `overloaded` after 5 s at the latest, and those that waited are neither
 /// lost nor doubled when it goes on. Memory stays bounded.
 /// Method: the file system under the node is frozen for 8 s while it is sent to without pause.

@@ -170,7 +170,7 @@ async fn paging_back_goes_beyond_memory_without_a_seam() -> Outcome {
     Ok(())
 }
 
-/// Goal (P4): a client that comes back with a position older than memory gets all that lies beyond,
+/// Goal: a client that comes back with a position older than memory gets all that lies beyond,
 /// each once, and is told so; one that is further behind than a resume may bring is told that, and
 /// gets the newest page. Live messages go on after either without a seam. Over WebSocket, and by
 /// server-sent events.
@@ -264,7 +264,7 @@ async fn by_events(pair: &Pair) -> Outcome {
     Ok(())
 }
 
-/// Goal (P8): those who read what is older than memory hold up nobody else. Method: three clients
+/// Goal: those who read what is older than memory hold up nobody else. Method: three clients
 /// resume from far back and page through all of the room; another's requests are answered
 /// meanwhile, and messages are shown.
 #[tokio::test]

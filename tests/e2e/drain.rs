@@ -57,7 +57,7 @@ async fn sigterm_under_load_loses_nothing_and_tells_the_clients_where_to_go() ->
     Ok(())
 }
 
-/// Goal (F24): a rolling restart under load loses and doubles nothing, with no copies asked for;
+/// Goal: a rolling restart under load loses and doubles nothing, with no copies asked for;
 /// clients go where `goaway` sends them, and not all in one instant.
 /// Method: SIGTERM each of four nodes in turn, and start it again; three talkers and forty readers
 /// follow.

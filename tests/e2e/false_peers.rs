@@ -29,7 +29,7 @@ const LASTS_MIN: Duration = secs(4);
 /// any load fills. The answers without end are hundreds of megabytes.
 const GROWTH_MAX: u64 = 24 << 20;
 
-/// Goal (F28; P1, P2, P5, P8): repair among peers that answer with errors, halves, other origins,
+/// Goal: repair among peers that answer with errors, halves, other origins,
 /// disorder, holes, redirects, or without end: the node goes on to one who answers well, stores
 /// nothing foreign, follows no redirect, does not grow, serves its clients meanwhile; and what
 /// nobody has is announced when those who claimed it are gone. Method: the log of a dead node is
@@ -219,7 +219,7 @@ async fn announced(reader: &Reader, dead: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Goal (F28; P5): a hole of a dead origin that nobody can fill is announced and passed, and what
+/// Goal: a hole of a dead origin that nobody can fill is announced and passed, and what
 /// is behind it is shown, though a peer that claims the missing numbers lives on and never answers
 /// well. Method: two false peers beat on; one gives the dead origin's entries but for four, the
 /// other claims all and answers 500.

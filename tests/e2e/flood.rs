@@ -17,7 +17,7 @@ const KEEPS_ALL: [&str; 6] = [
 /// A burst, with its replies and to all nodes, may take so long on a busy machine.
 const BURST_WITHIN: Duration = secs(60);
 
-/// Goal (F10): a burst as fast as it is taken, a hundred thousand messages in pipelined frames from
+/// Goal: a burst as fast as it is taken, a hundred thousand messages in pipelined frames from
 /// four senders on three nodes, is in every history, once, in order; the counters are true.
 /// Method: `--rate-limit 0`; frames of 200 sends and more; readers on each node, all of whom are
 /// shown all.
@@ -44,7 +44,7 @@ async fn a_burst_of_a_hundred_thousand_messages_is_in_every_history() -> Outcome
     Ok(())
 }
 
-/// Goal (F10, P5): what was dropped because a node took nothing, more than all queues and buffers
+/// Goal: what was dropped because a node took nothing, more than all queues and buffers
 /// hold, is found by that node and filled, and counted: gaps and repairs on it, nothing lost.
 /// Method: SIGSTOP of the third node; 30 MB from the two others, as fast as they are taken; it stays
 /// stopped for 8 s more, until the kernel has cut its links; SIGCONT.

@@ -32,7 +32,7 @@ fn undelayed(what: &str, times: Vec<Duration>) {
     );
 }
 
-/// Goal (P8, F2): a node stopped for 12 s under load delays nobody; its members leave; the memory
+/// Goal: a node stopped for 12 s under load delays nobody; its members leave; the memory
 /// of the others stays bounded; within 5 s of going on it is the same node with the same history
 /// as the others, nothing lost or doubled.
 /// Method: 200 messages a second of 1 KB from the two others; SIGSTOP of the third; SIGCONT.
@@ -106,7 +106,7 @@ async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
     Ok(())
 }
 
-/// Goal (F2): a node that is stopped for 2 s, as by a busy machine, is not suspected by anybody,
+/// Goal: a node that is stopped for 2 s, as by a busy machine, is not suspected by anybody,
 /// and suspects nobody: no link closes, no member leaves, nobody is told of a gap.
 /// Method: SIGSTOP for 2 s under load, three times, each after one of its beats, for a stop that
 /// begins a second after the last beat makes the three seconds of silence that are too long; the
@@ -175,7 +175,7 @@ async fn noticed(cluster: &Cluster, watcher: &Client) -> anyhow::Result<Vec<u64>
     Ok(counts)
 }
 
-/// Goal (P8): the memory of a node whose peer is stopped is bounded, not by luck of a light load.
+/// Goal: the memory of a node whose peer is stopped is bounded, not by luck of a light load.
 /// Method: a node that keeps 1 MiB of history, 3 MiB a second of texts for 12 s, a stopped peer: a
 /// queue without bound would hold 36 MiB.
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_stopped_peer_does_not_fill_the_memory_of_the_others() -> Outcome {
     Ok(())
 }
 
-/// Goal (P8): a client that never reads is closed with 4000, the others are not delayed, and the
+/// Goal: a client that never reads is closed with 4000, the others are not delayed, and the
 /// node's memory is bounded. Method: it joins a room with a heavy flow and stops reading; when
 /// the members say that it is gone, it reads what was left for it.
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn a_client_that_never_reads_is_closed_with_4000_and_delays_nobody() -> Ou
     Ok(())
 }
 
-/// Goal (F12, P6): a registry that is stopped and not dead (it accepts and says nothing) hurts as
+/// Goal: a registry that is stopped and not dead (it accepts and says nothing) hurts as
 /// little as a dead one; who starts meanwhile serves alone, says once what it waits for, and joins
 /// when the registry goes on. Method: SIGSTOP it for 8 s (60 s with `CHATMESH_LONG=1`) under load;
 /// a newcomer in the middle; SIGCONT; all are listed and linked.

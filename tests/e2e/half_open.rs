@@ -8,7 +8,7 @@ use crate::harness::{
     eventually, histories, linked, ms, say, secs,
 };
 
-/// P9: a link without a beat for 3 s is torn down; beats come each second, so 3 to 4 s after the
+/// The dead are seen: a link without a beat for 3 s is torn down; beats come each second, so 3 to 4 s after the
 /// last one, which may have come up to a second before the cut.
 const TORN_DOWN: std::ops::Range<Duration> = ms(1900)..ms(4000);
 /// The contract: on failure 100 ms doubling to 2 s with jitter. A dial into a black hole lasts
@@ -46,7 +46,7 @@ fn in_time(what: &str, took: Duration) {
     );
 }
 
-/// Goal (F3, P9): a half-open link is torn down within 3 to 4 s, dialled again as long as the peer
+/// Goal: a half-open link is torn down within 3 to 4 s, dialled again as long as the peer
 /// is listed, and comes back when the path does, with repair: nothing missed, nothing twice. Each
 /// side serves its own clients meanwhile.
 /// Method: two nodes in two network namespaces, every packet between them dropped while both are
@@ -101,7 +101,7 @@ async fn a_half_open_link_is_torn_down_and_comes_back_with_repair() -> Outcome {
     Ok(())
 }
 
-/// Goal (F4): cut in one direction only, the deaf side tears its link down, both end with the same
+/// Goal: cut in one direction only, the deaf side tears its link down, both end with the same
 /// history, and nobody is stuck. Method: drop what comes from the far side.
 #[tokio::test]
 async fn a_path_cut_in_one_direction_ends_with_the_same_history() -> Outcome {
@@ -127,7 +127,7 @@ async fn a_path_cut_in_one_direction_ends_with_the_same_history() -> Outcome {
     Ok(())
 }
 
-/// Goal (F5): a peer that died behind a cut, its last word never heard, and came back on the same
+/// Goal: a peer that died behind a cut, its last word never heard, and came back on the same
 /// address as a new origin, is found when the path is back: the old connection, which would look
 /// alive for ever, is not waited for. Method: cut, kill -9 the far node, start it again, heal.
 #[tokio::test]

@@ -395,7 +395,7 @@ async fn no_input_forges_a_line_of_the_log() -> Outcome {
     Ok(())
 }
 
-/// Goal (F21): at the limit of open files the node refuses and does not spin, and serves again
+/// Goal: at the limit of open files the node refuses and does not spin, and serves again
 /// when there is room. Method: a hard limit of 64 files, 100 connections, processor time, free.
 #[tokio::test]
 async fn at_the_limit_of_open_files_a_node_does_not_spin_and_recovers() -> Outcome {

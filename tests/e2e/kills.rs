@@ -18,7 +18,7 @@ const READS_WITHIN: Duration = secs(1);
 /// History held: several rounds of it, so that a restarted node has not to fetch all of the test.
 const RETAINED: &str = "30000";
 
-/// Goal (P1, P2, P3, F1): whatever node is killed, whatever it was doing: of what was acknowledged
+/// Goal: whatever node is killed, whatever it was doing: of what was acknowledged
 /// with a copy nothing is lost, nothing is doubled in any history or on any connection, and within
 /// 2 s of the last send all nodes, the restarted one too, keep the same.
 /// Method: three clients send with `copies: 1` as fast as they are answered, four under way each,
@@ -94,7 +94,7 @@ async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
     Ok(())
 }
 
-/// Goal (P4): a reader whose node is killed each second, wherever it goes, misses nothing, is shown
+/// Goal: a reader whose node is killed each second, wherever it goes, misses nothing, is shown
 /// nothing twice, is recovered each time, and reads again within a second.
 /// Method: four nodes, three talkers with `copies: 1` that lose their nodes as well; twenty times
 /// (sixty with `CHATMESH_LONG=1`), once a second, the reader's node is killed and started again.

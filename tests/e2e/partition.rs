@@ -25,7 +25,7 @@ const HEALED_WITHIN: Duration = secs(12);
 /// while it catches up the live stream makes it ask again now and then.
 const FETCHES_MAX: u64 = 200;
 
-/// Goal (F3; P1, P2, P5, P8): both sides of a split serve their own clients without delay; when the
+/// Goal: both sides of a split serve their own clients without delay; when the
 /// wire is back all catch up within seconds, live traffic is not starved meanwhile, repair is
 /// bounded and its counters are true. Method: two nodes near, one far, 1000 messages a second, the
 /// wire cut for 15 s (60 s with `CHATMESH_LONG=1`), and healed under the same load. Without

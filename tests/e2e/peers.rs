@@ -74,7 +74,7 @@ async fn a_node_that_names_itself_links_to_nobody() -> Outcome {
     Ok(())
 }
 
-/// Goal (P7): a node whose peer is absent takes clients after 5 s, not before and not never, and
+/// Goal: a node whose peer is absent takes clients after 5 s, not before and not never, and
 /// says which peer it lacks. Method: `--peer` where nobody listens; watch `/readyz`.
 #[tokio::test]
 async fn a_node_whose_peer_is_absent_takes_clients_after_5_s() -> Outcome {

@@ -57,7 +57,7 @@ fn a_cut_keeps_what_was_synced_and_nothing_else() -> Outcome {
     Ok(())
 }
 
-/// Goal (P3): what was acknowledged before the power went is there when it comes back.
+/// Goal: what was acknowledged before the power went is there when it comes back.
 /// Method: a node on ext4 on a loop device, whose image is copied under load at once and as a
 /// whole; what the senders knew before the copy is held against what a node on the copy shows.
 /// Eight copies, each after a random number of replies.

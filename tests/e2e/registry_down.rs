@@ -6,9 +6,9 @@ use crate::harness::{
     eventually, linked, long, say, secs,
 };
 
-/// P6: a registry that is back empty knows every live node again within this time.
+/// The registry may die: a registry that is back empty knows every live node again within this time.
 const LISTED_WITHIN: Duration = secs(3);
-/// P7: as in `start.rs`.
+/// Joining is lossless: as in `start.rs`.
 const LINKED_WITHIN: Duration = crate::harness::ms(500);
 
 async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::Result<Duration> {
@@ -25,7 +25,7 @@ async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::R
     .await
 }
 
-/// Goal (P6): while the registry is away nothing is lost and no link closes, for 60 s (12 s unless
+/// Goal: while the registry is away nothing is lost and no link closes, for 60 s (12 s unless
 /// `CHATMESH_LONG=1`: longer than lease, silence and every back-off of a link); back empty, it
 /// lists all nodes within 3 s; and a node that starts right after is linked as ever.
 /// Method: three nodes under load; kill -9 the registry; watch every link all the time; start it
@@ -77,7 +77,7 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
          {linked_after:?}"
     ));
     assert!(cluster.registry.listed().await?.contains(&fourth));
-    // The others may have to be told by their next renewal, so the bound is that of P6.
+    // The others may have to be told by their next renewal, so the bound is that of a registry that is back.
     assert!(
         linked_after <= LISTED_WITHIN + LINKED_WITHIN + NOISE,
         "{linked_after:?}"
@@ -187,7 +187,7 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
     Ok(())
 }
 
-/// Goal (P9): a killed node is unlisted within 7 s; one that stops by itself, at once.
+/// Goal: a killed node is unlisted within 7 s; one that stops by itself, at once.
 #[tokio::test]
 async fn a_killed_node_is_unlisted_within_7_s_and_a_stopped_one_at_once() -> Outcome {
     let mut cluster = Cluster::start(3).await?;

@@ -95,7 +95,7 @@ async fn ten_kills_and_restarts_on_the_same_ports_lose_and_double_nothing() -> O
     kill_and_restart(true).await
 }
 
-/// Goal (P3): what was acknowledged with a copy survives kill -9 of the node that took it.
+/// Goal: what was acknowledged with a copy survives kill -9 of the node that took it.
 /// Method: senders that ask for one copy, on a node that is killed in the middle of their flow;
 /// every reply that told of a copy is in the history of the survivors.
 #[tokio::test]
@@ -205,7 +205,7 @@ const STARTS: usize = 48;
 /// and how many are there at once.
 const TOGETHER: usize = 8;
 
-/// Goal (P7): a mesh that has seen many starts of nodes is joined with all that each of them said, and as
+/// Goal: a mesh that has seen many starts of nodes is joined with all that each of them said, and as
 /// quickly as one that has seen few: by answers, not by ticks. Method: one node that stays; eight
 /// others beside it at a time, each of which says one message and is killed; then a newcomer.
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::harness::{
 /// How often the reader loses its node.
 const MOVES: usize = 6;
 
-/// Goal (P4): a client that loses its node to kill -9 goes on at any other node from its position,
+/// Goal: a client that loses its node to kill -9 goes on at any other node from its position,
 /// several times under load: nothing missed, nothing twice.
 /// Method: senders on one node; the reader's node, one of two others, is killed each time; the
 /// reader resumes at the other, which may just have started; the killed one comes back.
@@ -49,7 +49,7 @@ async fn a_reader_that_loses_its_node_goes_on_elsewhere_without_hole_or_repeat()
     Ok(())
 }
 
-/// Goal (P4): a client that changes its node all the time, for no reason of the nodes', is brought
+/// Goal: a client that changes its node all the time, for no reason of the nodes', is brought
 /// what each node has beyond its position, be it ahead of that node or behind it: nothing missed,
 /// nothing twice. Method: six people who talk and read, shoved from node to node under load.
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_client_that_was_away_is_shown_what_was_said_meanwhile() -> Outcome {
     Ok(())
 }
 
-/// Goal (P4, P7): a client may go on at a node in the very moment of its ready line, when it holds
+/// Goal: a client may go on at a node in the very moment of its ready line, when it holds
 /// nothing yet: nothing missed, nothing twice. Method: a reader stops in the middle of a flow; then
 /// a node starts, and the reader goes on there at once; three times, each at a newer node, the
 /// last with a dead node in the registry's list, for which a joining node would wait.

@@ -24,7 +24,7 @@ fn body(client: &Client) -> Value {
     json!({ "room": "tea", "text": text_of(&mid, 0), "mid": mid, "copies": 1 })
 }
 
-/// Goal (P1): the same mid through two nodes in the same instant is one message in every history and
+/// Goal: the same mid through two nodes in the same instant is one message in every history and
 /// on every connection, whichever copy arrives first; afterwards every node answers it with the id
 /// of the one that is kept.
 /// Method: thirty times ten messages from both ends of a mesh of three at once, before either node
@@ -95,7 +95,7 @@ async fn answered_as_kept(
     Ok(())
 }
 
-/// Goal (P1, P3): what a client says again elsewhere, because its node was killed before it
+/// Goal: what a client says again elsewhere, because its node was killed before it
 /// answered, is one message in every history and on every connection, whether the dead node's entry
 /// survives it or not; afterwards every node answers the mid with the id of the one that is kept.
 /// Method: thirty times ten messages to a node that is killed some moments after, in every other
@@ -217,7 +217,7 @@ async fn a_mid_outlives_its_message_on_every_node() -> Outcome {
     Ok(())
 }
 
-/// Goal (P4): who saw a message at a node that took it with it when it was killed is not shown it
+/// Goal: who saw a message at a node that took it with it when it was killed is not shown it
 /// again when its sender says it again elsewhere, be that before or after the reader comes. Method:
 /// a node that nobody hears shows two messages and is killed; the reader is asked for their mids,
 /// at each move, however much it was shown meanwhile.

@@ -14,7 +14,7 @@ const LATE_MAX: Duration = ms(1800);
 /// How often a connection is torn within a frame.
 const TEARS: u32 = 5;
 
-/// Goal (F8; P9): a path that is late by less than the 3 s after which a link is dead, steadily, by
+/// Goal: a path that is late by less than the 3 s after which a link is dead, steadily, by
 /// chance, or because it passes a few bytes at a time, is late and nothing else: no link is torn
 /// down, nothing is repaired that was not lost. Method: a proxy before one node's publisher, 10
 /// messages a second, each kind for 4 s.
@@ -73,7 +73,7 @@ async fn a_late_path_is_not_taken_for_a_dead_one() -> Outcome {
     Ok(())
 }
 
-/// Goal (F8; P1, P5): a connection that ends within a frame costs a dial and a repair: half a frame
+/// Goal: a connection that ends within a frame costs a dial and a repair: half a frame
 /// is never parsed, and nothing is missed, doubled or altered. Method: the proxy passes half of a
 /// long piece and closes, five times under 500 messages a second.
 #[tokio::test]

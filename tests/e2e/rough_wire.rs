@@ -16,7 +16,7 @@ const DROPPED_MIN: u64 = 100;
 /// again: all converges nevertheless, some seconds after the last word.
 const CONVERGED_WITHIN: Duration = secs(100);
 
-/// Goal (F6; P1, P2): on a wire that loses 30 % of all packets, each way, everything is slower and
+/// Goal: on a wire that loses 30 % of all packets, each way, everything is slower and
 /// nothing is lost or doubled, and the two nodes converge while it still loses. Method: iptables
 /// by chance, 20 messages a second on each side for 15 s.
 #[tokio::test]
@@ -86,7 +86,7 @@ const RESETS: u32 = 5;
 /// A link that was up is dialled again after a tenth of a second.
 const BACK_WITHIN: Duration = secs(2);
 
-/// Goal (F7; P1): a reset of all connections between two nodes, several times, costs a dial and a
+/// Goal: a reset of all connections between two nodes, several times, costs a dial and a
 /// repair, no message, and no client its connection. Method: `ss -K` at both ends, under load.
 #[tokio::test]
 async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outcome {
@@ -161,7 +161,7 @@ const REPAIRED_WITHIN: Duration = secs(60);
 /// each connection, and what waits before them.
 const GROWTH_MAX: u64 = 32 << 20;
 
-/// Goal (F9; P5, P8, I12): a wire that carries half of what is said hurts nobody but itself: the
+/// Goal: a wire that carries half of what is said hurts nobody but itself: the
 /// links that lag are given up, clients on both sides are served as ever, memory stays bounded,
 /// repair goes on over the thin wire in pages short enough to come, and both converge when it is
 /// wide again. Method: `tc tbf` at 256 kbit, 64 KB a second on each side until both links lagged.

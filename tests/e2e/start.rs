@@ -12,7 +12,7 @@ use crate::harness::{
     Client, Cluster, NOISE, Node, Outcome, PATIENCE, Plain, Registry, linked, ms, say, secs,
 };
 
-/// P7: a started node is linked both ways within this time of registering.
+/// Joining is lossless: a started node is linked both ways within this time of registering.
 const LINKED_WITHIN: std::time::Duration = ms(500);
 
 /// Goal: the README's three commands give a mesh that chats, in both ways of speaking.
@@ -70,7 +70,7 @@ async fn a_second_node_without_flags_links_within_500_ms_and_both_chat() -> Outc
     Ok(())
 }
 
-/// Goal (P7): a started node is linked both ways with every live node within 500 ms.
+/// Goal: a started node is linked both ways with every live node within 500 ms.
 /// Method: a mesh that grows from two to nine, one node at a time; the median of the times from
 /// ready line to linked, so that one hiccup of the machine proves nothing.
 #[tokio::test]

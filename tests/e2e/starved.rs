@@ -20,7 +20,7 @@ const SHARE_MAX: f64 = 0.2;
 /// Warnings that it may log meanwhile.
 const WARNINGS_MAX: usize = 10;
 
-/// Goal (F21; P8): a node that has no file left to open refuses clients or lets them wait, does not
+/// Goal: a node that has no file left to open refuses clients or lets them wait, does not
 /// spin, does not fill its log, goes on hearing and being heard by its peer, and takes clients and
 /// peers again when there is room. Method: a hard limit of 64 files; first clients, to the last
 /// place, then connections to its publisher until no file is left; processor time; let go.
@@ -132,7 +132,7 @@ const SHARE: f64 = 0.8;
 /// How long they are watched: ten beats and more.
 const STARVED_FOR: Duration = secs(12);
 
-/// Goal (F23; P1, P9): a node that is let run 1 % of the time is late, and is not taken for dead:
+/// Goal: a node that is let run 1 % of the time is late, and is not taken for dead:
 /// no link is torn down for silence, no lease ends, nothing is lost. Method: two nodes of three in
 /// a control group with a quota of 15 ms a second; where there are none, on one processor with
 /// eight who use it up. That they waited to run for long is seen in `/proc`.

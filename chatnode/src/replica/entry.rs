@@ -11,7 +11,7 @@ use super::names::{EntryId, Mid, Origin, RoomName, UserName};
 pub const TS_MAX: u64 = i64::MAX as u64;
 
 /// An entry of an origin's log. What order and repair need stands beside the JSON that clients
-/// get; the JSON is built once, at the origin, and is the same bytes on every node (P2).
+/// get; the JSON is built once, at the origin, and is the same bytes on every node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Who said it.

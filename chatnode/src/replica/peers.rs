@@ -11,7 +11,7 @@ use super::presence::{AWAITED_MAX, Presence};
 use super::time::Told;
 use crate::bus::frame::Beat;
 
-/// A node that said nothing for so long is dead: its link is torn down, its members leave (P9).
+/// A node that said nothing for so long is dead: its link is torn down, its members leave.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// What is known of another node.

@@ -100,7 +100,7 @@ pub(crate) struct Settled {
     pub(crate) history: Vec<Msg>,
 }
 
-/// P2: waits until all nodes hold the same position and their histories of the room are the same
+/// One transcript: waits until all nodes hold the same position and their histories of the room are the same
 /// bytes. If retention may have trimmed logs of dead origins, positions need not name all of them.
 ///
 /// # Errors
@@ -147,7 +147,7 @@ async fn same_history(nodes: &[&Node], room: &str) -> Result<Result<Vec<String>,
     Ok(Ok(first.unwrap_or_default()))
 }
 
-/// P2 and more: waits until all hold the same, then reads the room's history from every node.
+/// One transcript and more: waits until all hold the same, then reads the room's history from every node.
 /// They must be the same bytes, in the order of `(ts, origin)`, no id and no mid twice.
 ///
 /// # Errors

@@ -92,7 +92,7 @@ fn logs_agree(world: &World, live: &[NodeId]) {
     }
 }
 
-/// P5: each number came, or was said to be lost, or was trimmed before the node had any.
+/// No silent hole: each number came, or was said to be lost, or was trimmed before the node had any.
 fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
     for &id in live {
         let node = &world.nodes[id];
@@ -192,7 +192,7 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
     }
 }
 
-/// P2: the same bytes from every node.
+/// One transcript: the same bytes from every node.
 fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) {
     let Some(first) = live.first() else { return };
     for ((id, room), shown) in transcripts {
@@ -207,7 +207,7 @@ fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) 
     }
 }
 
-/// P3: what was said to be held by others is everywhere as long as one who held it lives.
+/// Acknowledged is kept: what was said to be held by others is everywhere as long as one who held it lives.
 fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
     if world.plan.trims {
         return;
@@ -239,7 +239,7 @@ fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
     excused(entry.id()) || alike.iter().any(|other| excused(*other))
 }
 
-/// P1 and P4: all that is shown was seen, or was there before, or was told to be lost.
+/// Once, and resume anywhere: all that is shown was seen, or was there before, or was told to be lost.
 fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
     if world.plan.trims {
         return;

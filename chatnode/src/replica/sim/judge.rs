@@ -364,8 +364,8 @@ impl World {
         }
     }
 
-    /// A node takes clients, and says that it lacks nobody: what its peers held when it started is
-    /// here (P7).
+    /// A node takes clients, and says that it lacks nobody: all is here that its peers held when it
+    /// started.
     pub(super) fn ready_with_all(&self, id: NodeId, lacking: &[Origin]) {
         let node = &self.nodes[id];
         if !lacking.is_empty() {

@@ -16,7 +16,7 @@ pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(6);
 /// or, as long as numbers that were passed still come, within this after the last of them: the core
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
-/// What only a dead node had is given up within this after all know that it is gone (P5).
+/// What only a dead node had is given up within this after all know that it is gone.
 const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
 /// A link on which no beat came for so long does not count as one.
 const SILENT_MAX: Duration = Duration::from_millis(1_500);

@@ -38,7 +38,7 @@ impl World {
     }
 
     /// A node tells a client that enters what it has missed: all that the node has or had of the
-    /// room beyond the client's position, or that it cannot (P4).
+    /// room beyond the client's position, or that it cannot.
     pub(super) fn resumed(
         &self,
         id: NodeId,

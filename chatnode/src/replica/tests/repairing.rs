@@ -192,7 +192,7 @@ fn repair_waits_when_it_has_brought_more_than_its_budget() {
     );
 }
 
-/// Found with false peers (F28): one that claimed a dead node's numbers, and answered every request
+/// Found with false peers: one that claimed a dead node's numbers, and answered every request
 /// for them with an error, kept all that came behind them from being shown, for ever.
 #[test]
 fn a_hole_is_passed_though_a_peer_that_always_fails_claims_it() {
