@@ -72,17 +72,22 @@ impl Time {
 
     /// The time, when the clocks show `now`. That the wall clock was set is not believed while others
     /// are `heard` and have not told theirs since; alone, a node goes by its clock.
-    fn read(&mut self, now: Now, heard: bool) -> Now {
+    fn read(&mut self, now: Now, heard: impl Fn() -> bool) -> Now {
         let before = self.looked.replace(now).unwrap_or(now);
         let passed = micros(now.mono.saturating_sub(before.mono));
         let set = apart(now.wall_us, before.wall_us.saturating_add(passed));
-        if !is_near(set) {
+        let was_set = !is_near(set);
+        if was_set {
             self.set_us = self.set_us.saturating_add(set);
-            if !heard {
-                (self.correction_us, self.set_us) = (0, 0);
+        }
+        let alone = (self.set_us != 0 || self.correction_us != 0) && !heard();
+        if alone {
+            self.set_us = 0;
+            if was_set {
+                self.correction_us = 0;
             }
         }
-        if self.agreed || !heard {
+        if self.correction_us != 0 && (self.agreed || alone) {
             let step = i64::try_from(passed / SLEW).unwrap_or(i64::MAX);
             self.correction_us -= self.correction_us.clamp(-step, step);
         }
@@ -155,8 +160,8 @@ impl Replica {
     /// The time by which this node goes, when its clocks show `now`. What it gives is the `now` of all
     /// other inputs.
     pub fn time(&mut self, now: Now) -> Now {
-        let heard = self.peers.heard().next().is_some();
-        self.time.read(now, heard)
+        let peers = &self.peers;
+        self.time.read(now, || peers.heard().next().is_some())
     }
 
     /// The monotonic clock stood still for so long, since the process was stopped.
@@ -220,7 +225,7 @@ mod tests {
             let nows = times
                 .iter_mut()
                 .zip(clocks)
-                .map(|(it, now)| it.read(now, true));
+                .map(|(it, now)| it.read(now, || true));
             let nows: Vec<Now> = nows.collect();
             let right = at(second, 0).wall_us;
             goes = nows
@@ -263,14 +268,14 @@ mod tests {
     fn who_joins_goes_by_the_time_that_it_finds() {
         for wrong in [-2, 2] {
             let (mut time, mut clock) = (Time::default(), Clock::default());
-            let now = time.read(at(0, wrong * HOUR_US), false);
+            let now = time.read(at(0, wrong * HOUR_US), || false);
             clock.observe(now.wall_us, now.wall_us);
             let told = time.told(START_US, START_US, now);
             let now = time.compare(now, [told].into_iter(), true);
             assert_eq!(now.wall_us, START_US);
             clock.limit(now.wall_us);
             assert!(clock.stamp(now.wall_us) <= START_US + AHEAD_MAX_US + 1);
-            let later = time.read(at(1, wrong * HOUR_US), true);
+            let later = time.read(at(1, wrong * HOUR_US), || true);
             assert_eq!(later.wall_us, at(1, 0).wall_us);
         }
     }
@@ -281,20 +286,24 @@ mod tests {
     fn a_clock_that_is_set_is_followed_when_it_is_right() {
         for wrong in [-HOUR_US, HOUR_US] {
             let mut time = Time::default();
-            time.read(at(0, 0), true);
-            let now = time.read(at(1, wrong), true);
+            time.read(at(0, 0), || true);
+            let now = time.read(at(1, wrong), || true);
             assert_eq!(now.wall_us, at(1, 0).wall_us);
             let told = time.told(at(2, 0).wall_us, at(2, 0).wall_us, at(2, wrong));
-            let now = time.read(at(2, wrong), true);
+            let now = time.read(at(2, wrong), || true);
             let now = time.compare(now, [told].into_iter(), false);
             assert_eq!(now.wall_us, at(2, 0).wall_us);
             assert_eq!(time.correction_us, -wrong);
-            let now = time.read(at(3, 0), true);
+            let now = time.read(at(3, 0), || true);
             let told = time.told(at(3, 0).wall_us, at(3, 0).wall_us, now);
             time.compare(now, [told].into_iter(), false);
             assert_eq!((time.correction_us, time.set_us), (0, 0));
-            let alone = time.read(at(4, wrong), false);
+            let alone = time.read(at(4, wrong), || false);
             assert_eq!(alone.wall_us, at(4, wrong).wall_us);
+            time.read(at(5, 0), || true);
+            assert_ne!(time.set_us, 0, "not believed yet");
+            let left = time.read(at(6, 0), || false);
+            assert_eq!(left.wall_us, at(6, 0).wall_us, "whom it heard is gone");
         }
     }
 
@@ -311,7 +320,7 @@ mod tests {
             let mut last = [0, 0];
             for minute in 0..24 * 60 {
                 let clocks = at(60 * minute, 0);
-                let nows = [0, 1].map(|me| times[me].read(clocks, true));
+                let nows = [0, 1].map(|me| times[me].read(clocks, || true));
                 for me in [0, 1] {
                     let there = nows[1 - me].wall_us;
                     let told = times[me].told(there, clocks.wall_us, nows[me]);
@@ -331,9 +340,9 @@ mod tests {
     fn who_slept_has_no_wrong_clock() {
         let mut time = Time::default();
         let told = time.told(at(1, 0).wall_us, at(1, 0).wall_us, at(1, 0));
-        time.read(at(1, 0), true);
+        time.read(at(1, 0), || true);
         time.slept(Duration::from_secs(3600));
-        let woken = time.read(at(1, HOUR_US), true);
+        let woken = time.read(at(1, HOUR_US), || true);
         assert_eq!(woken.wall_us, at(1, HOUR_US).wall_us);
         let now = time.compare(woken, [told].into_iter(), false);
         assert_eq!((now.wall_us, time.correction_us), (woken.wall_us, 0));
