@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use crate::api::{self, BODY_BYTES_MAX, InvalidRegistration, Registered, Registration};
 use crate::directory::{Put, Refused, millis};
-use crate::metrics;
 use crate::problem::{Problem, ProblemCode};
 use crate::serve::Connection;
 use crate::state::Registry;
@@ -111,7 +110,7 @@ async fn healthz() -> Response {
 async fn metrics_text(State(registry): State<Registry>) -> Response {
     text(
         "text/plain; version=0.0.4; charset=utf-8",
-        metrics::render(&registry),
+        registry.metrics_text(),
     )
 }
 

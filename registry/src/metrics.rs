@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::state::Registry;
-
 /// Counters since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -59,23 +57,38 @@ fn add(counter: &AtomicU64, count: usize) {
     counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
+/// What is so now, beside what was counted.
+#[derive(Debug)]
+pub(crate) struct Gauges<'a> {
+    /// Which start this is.
+    pub(crate) epoch: &'a str,
+    /// Nodes listed.
+    pub(crate) nodes: usize,
+    /// Long polls and event streams held.
+    pub(crate) watchers: usize,
+    /// Version of the list.
+    pub(crate) version: u64,
+    /// Bytes of the list as JSON.
+    pub(crate) listing_bytes: usize,
+}
+
 /// The text for `/metrics`.
-pub(crate) fn render(registry: &Registry) -> String {
-    let metrics = registry.metrics();
-    let snapshot = registry.watch().borrow().clone();
-    let nodes = snapshot.listing.nodes.len() as u64;
-    let bytes = snapshot.body.len() as u64;
+pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     let mut text = Text::default();
     text.family("info", "gauge", "Which start this is.");
-    text.labelled("info", "epoch", registry.epoch(), 1);
-    text.gauge("nodes", "Nodes listed.", nodes);
+    text.labelled("info", "epoch", now.epoch, 1);
+    text.gauge("nodes", "Nodes listed.", now.nodes as u64);
     text.gauge(
         "watchers",
         "Long polls and event streams held.",
-        registry.watchers() as u64,
+        now.watchers as u64,
     );
-    text.gauge("version", "Version of the list.", snapshot.listing.version);
-    text.gauge("listing_bytes", "Size of the list as JSON.", bytes);
+    text.gauge("version", "Version of the list.", now.version);
+    text.gauge(
+        "listing_bytes",
+        "Size of the list as JSON.",
+        now.listing_bytes as u64,
+    );
     text.family("puts_total", "counter", "Registrations accepted.");
     for (result, counter) in [
         ("created", &metrics.created),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Listing, Registration, WATCHERS_MAX};
 use crate::directory::{Directory, Put, Refused, TICK};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Gauges, Metrics};
 use crate::process::Tasks;
 
 /// Shortest time between two versions: changes within it are one.
@@ -155,6 +155,19 @@ impl Registry {
     /// What is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The text for `/metrics`.
+    pub(crate) fn metrics_text(&self) -> String {
+        let snapshot = self.0.published.borrow().clone();
+        let now = Gauges {
+            epoch: self.epoch(),
+            nodes: snapshot.listing.nodes.len(),
+            watchers: self.watchers(),
+            version: snapshot.listing.version,
+            listing_bytes: snapshot.body.len(),
+        };
+        metrics::render(&self.0.metrics, &now)
     }
 
     /// Resolves when the registry is to stop.
