@@ -84,6 +84,12 @@ fn check_meant(hub: &Hub, to: Option<&str>, mesh: Option<&str>) -> Result<(), Pr
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, code, text))
 }
 
+/// The same for a request that says in its query whom it means.
+fn check_query(hub: &Hub, meant: Result<Query<Meant>, QueryRejection>) -> Result<(), Problem> {
+    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
+    check_meant(hub, meant.to.as_deref(), meant.mesh.as_deref())
+}
+
 fn is_here(connection: &Connection) -> bool {
     let remote = connection.remote.ip().to_canonical();
     remote.is_loopback() || remote == connection.local.ip().to_canonical()
@@ -170,11 +176,10 @@ async fn log(
 ) -> Result<Response, Problem> {
     let Path(origin) = origin.map_err(|why| Problem::bad_request(why.body_text()))?;
     let Query(wanted) = wanted.map_err(|why| Problem::bad_request(why.body_text()))?;
-    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
     let origin: Origin = origin
         .parse()
         .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
-    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
+    check_query(&hub, meant)?;
     if wanted.after >= wanted.through {
         return Err(Problem::bad_request("after is less than through"));
     }
@@ -197,8 +202,7 @@ async fn members(
     State(hub): State<Hub>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
-    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
+    check_query(&hub, meant)?;
     let page = hub.look(|node| {
         let snapshot = node.replica.members().snapshot();
         MembersPage {
@@ -215,8 +219,7 @@ async fn position(
     State(hub): State<Hub>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
-    check_meant(&hub, meant.to.as_deref(), meant.mesh.as_deref())?;
+    check_query(&hub, meant)?;
     let beat = hub.with(|node, now| node.replica.beat(now));
     Ok(binary(frame::encode(&Frame::Beat(beat))))
 }
