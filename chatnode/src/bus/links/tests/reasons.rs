@@ -74,6 +74,24 @@ fn two_that_tell_one_endpoint_are_both_named_and_do_not_take_turns() {
 }
 
 #[test]
+fn a_peer_by_hand_that_came_back_on_its_port_is_no_clash() {
+    let mut links = links(vec![target("", "tcp://h:2")]);
+    links.tick(ms(0));
+    links.connected(ms(0), LinkId(1));
+    assert_eq!(links.beat(ms(10), LinkId(1), &beat(A)), [up(A)]);
+    links.closed(ms(20), LinkId(1), Fault::refused());
+    links.introduced(ms(30), target(B, "tcp://h:2"));
+    links.connected(ms(40), LinkId(2));
+    assert_eq!(links.beat(ms(50), LinkId(2), &beat(B)), [up(B)]);
+    let faults = links
+        .status(ms(60))
+        .into_iter()
+        .filter_map(|link| link.fault);
+    let clash = faults.filter(|fault| fault.why == Why::SameEndpoint);
+    assert_eq!(clash.count(), 0);
+}
+
+#[test]
 fn one_that_tells_this_nodes_own_endpoint_is_shown_and_never_dialled() {
     let mut links = links(vec![]);
     assert_eq!(links.want(ms(0), vec![target(A, "tcp://127.0.0.1:1")]), []);
