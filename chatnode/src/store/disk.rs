@@ -412,8 +412,8 @@ impl Disk {
     }
 
     /// Writes what was handed over, checkpoints, marks the file as closed well, ends the threads.
-    /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing any more; reads that wait are
-    /// answered with [`ReadError::Closed`].
+    /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
+    /// any more; reads that wait are answered with [`ReadError::Closed`].
     pub async fn close(self, grace: Duration) -> bool {
         self.0.jobs.abandon();
         self.0.inbox.close();
