@@ -281,11 +281,7 @@ impl Node {
     fn tell_wrong_clocks(&mut self, origin: Origin, ts: u64) {
         // By the beat this node's own time may be another.
         let now = self.now();
-        let correction_us = self.replica.correction_us();
-        if let Some(disk) = &self.disk {
-            disk.correct_clock(correction_us);
-        }
-        let wrong_s = correction_us / -1_000_000;
+        let wrong_s = self.replica.correction_us() / -1_000_000;
         let told = std::mem::replace(&mut self.goes_by_others, wrong_s != 0);
         if wrong_s != 0 && !told {
             tracing::warn!(

@@ -113,6 +113,9 @@ impl Node {
             let effects = self.links.tick(now.mono);
             self.link_effects(effects, now);
             self.greet(now);
+            if let Some(disk) = &self.disk {
+                disk.correct_clock(self.replica.correction_us());
+            }
         }
         self.carry_out(now);
         self.feed_disk(now);
