@@ -280,9 +280,8 @@ impl Stage {
     async fn judged(mut self, killed: &[String]) -> anyhow::Result<String> {
         let (_, streams) = self.connections();
         let (posted, tries) = self.poster.stop().await?;
-        for person in &mut self.people {
-            person.hush(PATIENCE).await?;
-        }
+        let (people, here) = (&mut self.people, &self.cluster.nodes[0].http);
+        Roamer::rest(people, &self.recorder, here, "tea", PATIENCE).await?;
         let nodes: Vec<_> = self.cluster.nodes.iter().collect();
         let expect = Expect::default();
         let checked = self.recorder.check(&nodes, "tea", expect).await?;

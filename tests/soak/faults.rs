@@ -58,7 +58,7 @@ impl Lanes<'_> {
                 Kind::RegistryKill => self.kill_registry(&fault).await,
                 Kind::RegistryFreeze => self.stop_registry(&fault).await,
                 Kind::Move => {
-                    self.people[fault.victim % self.people.len()].shove();
+                    self.people[fault.victim % self.people.len()].shove().await;
                     Ok(())
                 }
                 Kind::Burst => self.burst(&fault).await,

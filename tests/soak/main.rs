@@ -161,11 +161,12 @@ async fn round(
         done = lanes.run(plan) => done?,
         () = tell(fleet, &people, report) => {}
     }
-    for person in &mut people {
-        person.hush(ANSWERED_WITHIN).await?;
-        report.moved(&person.moves());
-    }
     let nodes = fleet.take_all()?;
+    let here = &nodes.first().context("a fleet has nodes")?.http;
+    Roamer::rest(&mut people, &recorder, here, &room, ANSWERED_WITHIN).await?;
+    people
+        .iter()
+        .for_each(|person| report.moved(&person.moves()));
     let all: Vec<_> = nodes.iter().collect();
     let expect = Expect {
         within: SAME_WITHIN,

@@ -180,6 +180,18 @@ impl Recorder {
         attempts
     }
 
+    /// Whether a person has been shown this message on a connection that stands.
+    pub(crate) fn reads(&self, person: &str, id: &str) -> bool {
+        let book = self.book();
+        let mut own = book.watched.iter().filter(|it| it.person == person);
+        own.any(|watched| {
+            let record = watched.socket.inbox.record();
+            let joined = record.joins.iter().flat_map(|join| &join.joined.messages);
+            let mut shown = joined.chain(record.messages.iter().map(|(_, message)| message));
+            record.closed.is_none() && shown.any(|message| message.id == id)
+        })
+    }
+
     /// How long each of these messages took to this person, from the first attempt to send it until
     /// it was shown live. `which` sees that attempt.
     pub(crate) fn deliveries(
