@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chatnode::replica::durable::{Batch, Loaded};
-use chatnode::replica::entry::Entry;
-use chatnode::replica::names::{EntryId, Mid, Origin, RoomName, UserName};
-use chatnode::store::disk::{self, Disk, DiskOptions, DiskRetention, Outcome};
-use chatnode::store::memory;
+use chatnode::core::durable::{Batch, Loaded};
+use chatnode::core::memory;
+use chatnode::disk::{self, Disk, DiskOptions, DiskRetention, Outcome};
+use chatnode::model::entry::Entry;
+use chatnode::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 use tokio::sync::mpsc;
 
 /// Words that texts are made of; those in front are the most frequent.

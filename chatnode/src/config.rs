@@ -7,15 +7,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base::endpoint::{Endpoint, Host};
+use base::process::{Failure, ListenAddr, LogFormat};
 use clap::builder::BoolishValueParser;
-use registry::endpoint::{Endpoint, Host};
-use registry::process::{Failure, ListenAddr, LogFormat};
 
-use crate::bus::mesh_name::MeshName;
-pub(crate) use parse::parse_web_origin;
+use crate::model::mesh_name::MeshName;
 
-use crate::store::disk::DiskRetention;
-use crate::store::memory::Retention;
+use crate::core::memory::Retention;
+use crate::disk::DiskRetention;
 
 /// Fewest messages that may be retained: below, a client that blinks could not resume.
 const RETAIN_MESSAGES_MIN: usize = 1000;
@@ -254,7 +253,7 @@ impl Config {
         let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
         let publisher = self.publisher(http)?;
         if let Some(name) = &self.name
-            && let Err(why) = name.parse::<crate::replica::names::UserName>()
+            && let Err(why) = name.parse::<crate::model::names::UserName>()
         {
             return refuse(format!("--name {name:?}: {why}"));
         }

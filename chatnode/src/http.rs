@@ -7,7 +7,7 @@ pub mod api;
 pub mod assets;
 pub mod mesh;
 pub mod metrics;
-mod names;
+pub(crate) mod names;
 mod rates;
 #[cfg(test)]
 mod tests;
@@ -24,15 +24,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse as _, Response};
+use base::problem::{Problem, ProblemCode};
+use base::serve::Connection;
 use hyper::body::Incoming;
-use registry::problem::{Problem, ProblemCode};
-use registry::serve::Connection;
 use tower::{Service, ServiceExt as _};
 
 use self::names::WebOrigin;
-use crate::hub::{Hub, Place};
-use crate::protocol::Refusal;
-use crate::replica::names::RoomName;
+use crate::clients::seats::Seat;
+use crate::model::names::RoomName;
+use crate::shell::Hub;
+use crate::wire::protocol::Refusal;
 
 /// What is spoken at `/ws`.
 const SUBPROTOCOL: &str = "chat.v1";
@@ -94,10 +95,10 @@ impl Front {
         let upgrade = request.version() >= Version::HTTP_11 && wants_websocket(request.headers());
         if path == "/ws" || (path == "/" && upgrade) {
             return match self.handshake(&request, connection.local, upgrade) {
-                Ok((response, plain, place)) => {
+                Ok((response, plain, seat)) => {
                     connection.take_over(|stream, begun, admission| async move {
                         let hub = self.hub;
-                        hub.serve_websocket(stream, &begun, plain, place, admission)
+                        hub.serve_websocket(stream, &begun, plain, seat, admission)
                             .await;
                     });
                     response
@@ -166,7 +167,7 @@ impl Front {
         request: &axum::http::Request<Incoming>,
         local: SocketAddr,
         upgrade: bool,
-    ) -> Result<(Response, Option<RoomName>, Place), Box<Response>> {
+    ) -> Result<(Response, Option<RoomName>, Seat), Box<Response>> {
         let refuse = |problem: Problem| Box::new(problem.into_response());
         let headers = request.headers();
         self.check_origin(headers, local).map_err(refuse)?;
@@ -206,7 +207,7 @@ impl Front {
         if self.hub.look(|node| node.stopping) {
             return Err(refuse(stopping()));
         }
-        let Some(place) = self.hub.place() else {
+        let Some(seat) = self.hub.seat() else {
             return Err(refuse(full()));
         };
         let accept = tungstenite::handshake::derive_accept_key(key);
@@ -223,7 +224,7 @@ impl Front {
         if let Ok(accept) = HeaderValue::from_str(&accept) {
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
-        Ok((response, plain, place))
+        Ok((response, plain, seat))
     }
 
     /// A browser says whose page asks. It must be this node's, that of a node

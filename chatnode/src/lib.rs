@@ -1,59 +1,55 @@
 //! One node of a chatmesh: WebSocket chat that needs no broker.
 //!
 //! A node keeps a log of what its own clients said, publishes it, and holds a copy of every other
-//! node's. What follows from that is in [`replica`], which is pure; everything else carries bytes.
+//! node's. What follows from that is in [`core`], which is pure; everything else carries bytes.
 //!
-//! ```text
-//!   browser ── http ─ session ─┐                     ┌─ membership ── registries
-//!                              ├── hub ── replica    ├─ bus ── other nodes
-//!   browser ── fanout ─────────┘     └───────────────┴─ http/mesh ── other nodes
-//! ```
+//! The rooms, from the ground up; each uses only those that lie below it:
 //!
+//! - [`model`]: names, entries and their order.
+//! - [`core`] decides: input and time in, effects out.
+//! - [`wire`]: bytes, and what they mean.
+//! - [`carriers`] carry frames between nodes, [`discovery`] tells whom to hear, [`disk`] keeps entries,
+//!   [`clients`] reads and writes sockets, each client once per turn.
+//! - [`shell`] owns all state, lends it to tasks, and ends each turn: publish, then write.
 //! - [`http`] is the door: who may come in, the API, the page, upgrades to WebSocket.
-//! - [`websocket`], [`protocol`] and [`session`] turn a client's bytes into requests.
-//! - [`hub`] owns all state, lends it to tasks, and ends each turn: publish, then write.
-//! - [`fanout`] writes to each client once per turn.
-//! - [`bus`] carries frames between nodes; [`membership`] tells whom to hear.
-//! - [`store`] keeps entries.
 
-pub mod bus;
+pub mod carriers;
+pub mod clients;
 pub mod config;
-pub mod fanout;
+pub mod core;
+pub mod discovery;
+pub mod disk;
 pub mod http;
-pub mod hub;
-pub mod membership;
-pub mod protocol;
-pub mod replica;
-pub mod session;
-pub mod store;
-pub mod websocket;
+pub mod model;
+pub mod shell;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base::endpoint::Endpoint;
+use base::process::{self, Failure, STOP_ORDERLY, Tasks};
+use base::resolver::Resolver;
+use base::serve;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use registry::endpoint::Endpoint;
-use registry::process::{self, Failure, STOP_ORDERLY, Tasks};
-use registry::resolver::Resolver;
-use registry::serve;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::bus::Speech;
-use crate::bus::links::{Links, LinksOptions, Target};
-use crate::bus::zmq::{self, ZmqBus};
+use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Config};
+use crate::core::durable::Loaded;
+use crate::core::links::Speech;
+use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::memory::MemoryStore;
+use crate::core::{Core, Identity, Now};
+use crate::discovery::Discovery;
+use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
-use crate::hub::{Hub, Parts, Settings};
-use crate::membership::Membership;
-use crate::replica::durable::Loaded;
-use crate::replica::names::Origin;
-use crate::replica::{Identity, Now, Replica};
-use crate::store::disk::{self, Disk, DiskOptions, Outcome};
-use crate::store::memory::MemoryStore;
+use crate::model::names::Origin;
+use crate::shell::{Hub, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -70,8 +66,8 @@ const DRAIN: Duration = Duration::from_millis(400);
 /// and so much for the disk to be closed well. Before, its disk takes what was said here, and other
 /// nodes get to hold it.
 const DISK_GRACE: Duration = Duration::from_millis(400);
-/// How long the bus has to send what is queued.
-const BUS_GRACE: Duration = Duration::from_millis(200);
+/// How long the carrier has to send what is queued.
+const CARRIER_GRACE: Duration = Duration::from_millis(200);
 
 /// The ready line.
 #[derive(Debug, Serialize)]
@@ -115,7 +111,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
 struct Started {
     tasks: Tasks,
     hub: Hub,
-    membership: Membership,
+    discovery: Discovery,
     disk: Option<Disk>,
 }
 
@@ -135,8 +131,8 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
         .local_addr()
         .context("the PUB listener has no address")?;
     let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
-    let bus = ZmqBus::bind(publisher, origin, &config.mesh, tracker, stopping);
-    let (bus, _) = bus.await.context("cannot publish")?;
+    let carrier = ZmqCarrier::bind(publisher, origin, &config.mesh, tracker, stopping);
+    let (carrier, _) = carrier.await.context("cannot publish")?;
     let name = config.name.clone();
     let me = Identity {
         origin,
@@ -162,7 +158,7 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
     let (hub, sockets, commands) =
         Hub::new(parts, tasks.clone()).context("cannot watch clients")?;
-    let membership = Membership::start(&registries, &me, &config.mesh, &tasks)?;
+    let discovery = Discovery::start(&registries, &me, &config.mesh, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
         None => me.http.clone(),
@@ -177,8 +173,11 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     }
     tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
     tasks.spawn_critical("turns", hub.clone().run_turns());
-    tasks.spawn_critical("bus", hub.clone().run_bus(bus, commands, BUS_GRACE));
-    tasks.spawn_critical("views", hub.clone().run_views(membership.views()));
+    tasks.spawn_critical(
+        "carrier",
+        hub.clone().run_carrier(carrier, commands, CARRIER_GRACE),
+    );
+    tasks.spawn_critical("views", hub.clone().run_views(discovery.views()));
     tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
     let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
@@ -191,7 +190,7 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     Ok(Started {
         tasks,
         hub,
-        membership,
+        discovery,
         disk,
     })
 }
@@ -206,7 +205,7 @@ impl Started {
         };
         let end = Instant::now() + STOP_ORDERLY;
         if asked {
-            drain(&self.hub, self.membership, end - DRAIN - DISK_GRACE).await;
+            drain(&self.hub, self.discovery, end - DRAIN - DISK_GRACE).await;
         }
         let drained = self.tasks.drain(left(end - DISK_GRACE)).await;
         match drained {
@@ -241,13 +240,13 @@ fn parts(
 ) -> anyhow::Result<Parts> {
     let now = Now {
         mono: Duration::ZERO,
-        wall_us: hub::wall_us(),
+        wall_us: shell::wall_us(),
     };
     let store = MemoryStore::new(checked.retention);
-    let rng_of_replica = StdRng::seed_from_u64(rng.random());
-    let mut replica = Replica::new(me.clone(), store, rng_of_replica, now);
+    let rng_of_core = StdRng::seed_from_u64(rng.random());
+    let mut core = Core::new(me.clone(), store, rng_of_core, now);
     let disk = kept.map(|(disk, loaded)| {
-        replica.restore(now, loaded);
+        core.restore(now, loaded);
         disk
     });
     let fixed = |endpoint: &Endpoint, speech| Target {
@@ -277,7 +276,7 @@ fn parts(
             peers: checked.peers.iter().map(ToString::to_string).collect(),
             clients_max,
         },
-        replica,
+        core,
         links: Links::new(options, StdRng::seed_from_u64(rng.random())),
         http: http_client()?,
         disk,
@@ -297,7 +296,7 @@ async fn open_disk(config: &Config, checked: &Checked) -> Result<Option<OpenedDi
         dir: dir.clone(),
         retention: config.disk_retention(),
         window: checked.retention,
-        wall_us: hub::wall_us(),
+        wall_us: shell::wall_us(),
     };
     let opened = tokio::task::spawn_blocking(|| disk::open(options)).await;
     let (disk, loaded, outcomes) = opened
@@ -346,9 +345,9 @@ fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> F
 
 /// Leaves without losing anything, if that can be done until then: clients are told, others hold
 /// what was said here.
-async fn drain(hub: &Hub, membership: Membership, until: Instant) {
+async fn drain(hub: &Hub, discovery: Discovery, until: Instant) {
     hub.go_away(GOAWAY_AFTER);
-    tokio::join!(membership.leave(), async {
+    tokio::join!(discovery.leave(), async {
         tokio::time::sleep(GOAWAY_AFTER).await;
         hub.close_clients();
         hub.written(left(until)).await;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    registry::process::run(chatnode::main)
+    base::process::run(chatnode::main)
 }

@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base::process::{Tasks, raise_open_files_limit};
 use registry::api::Registration;
 use registry::client::Client;
-use registry::process::{Tasks, raise_open_files_limit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -93,7 +93,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 fn serve(tasks: &Tasks, tell: &std::sync::mpsc::Sender<SocketAddr>) -> anyhow::Result<()> {
     runtime()?.block_on(async {
-        let listener = registry::serve::listen("127.0.0.1:0".parse()?)?;
+        let listener = base::serve::listen("127.0.0.1:0".parse()?)?;
         let addr = listener.local_addr()?;
         registry::run(Duration::from_secs(60), listener, tasks);
         tell.send(addr)?;

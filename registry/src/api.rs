@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::{Endpoint, InvalidEndpoint, Scheme};
+use base::endpoint::{Endpoint, InvalidEndpoint, Scheme};
 
 /// Largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 8 * 1024;

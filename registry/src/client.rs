@@ -28,8 +28,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 
 use crate::api::{BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registration, is_id};
-use crate::problem::ProblemBody;
-use crate::resolver::Resolver;
+use base::problem::ProblemBody;
+use base::resolver::Resolver;
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::{ListenAddr, LogFormat};
+use base::process::{ListenAddr, LogFormat};
 
 /// Shortest and longest lease, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=60;

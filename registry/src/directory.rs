@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::api::{InvalidRegistration, Listing, NODES_MAX, Node, Registration};
-use crate::endpoint::Endpoint;
+use base::endpoint::Endpoint;
 
 /// How often [`Directory::expire`] is to be called.
 pub const TICK: Duration = Duration::from_millis(100);

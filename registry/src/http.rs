@@ -17,9 +17,9 @@ use serde::Serialize;
 
 use crate::api::{self, BODY_BYTES_MAX, InvalidRegistration, Registered, Registration};
 use crate::directory::{Put, Refused, millis};
-use crate::problem::{Problem, ProblemCode};
-use crate::serve::Connection;
 use crate::state::Registry;
+use base::problem::{Problem, ProblemCode};
+use base::serve::Connection;
 
 /// All routes of a registry.
 pub(crate) fn router(registry: Registry) -> Router {
@@ -74,7 +74,7 @@ async fn put_node(
 ) -> Result<Response, Problem> {
     let id = check_id(id)?;
     refuse_browsers(&headers)?;
-    let said: Registration = crate::body::json(&headers, body, BODY_BYTES_MAX).await?;
+    let said: Registration = base::body::json(&headers, body, BODY_BYTES_MAX).await?;
     let (put, version) = registry.put(&id, said).await?;
     let status = match put {
         Put::Created { .. } => StatusCode::CREATED,

@@ -5,32 +5,25 @@
 //! registry that comes back empty is told everything again within a renewal.
 //!
 //! - [`directory`] is the list, pure; `http` its door; `state` ties both to time and tasks.
-//! - [`api`], [`endpoint`] and [`problem`] are the wire, [`client`] its other end, for any program.
-//! - [`process`], [`serve`], [`resolver`] and [`body`] are what both programs need to be good
-//!   processes.
+//! - [`api`] is the wire, [`client`] its other end, for any program.
 
 pub mod api;
-pub mod body;
 pub mod client;
 pub mod config;
 pub mod directory;
-pub mod endpoint;
 mod http;
 mod metrics;
-pub mod problem;
-pub mod process;
-pub mod resolver;
-pub mod serve;
 mod state;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base::process::{self, Failure, Tasks};
+use base::serve;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::process::{Failure, Tasks};
 
 /// The ready line.
 #[derive(Debug, Serialize)]

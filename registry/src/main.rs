@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    registry::process::run(registry::main)
+    base::process::run(registry::main)
 }

@@ -108,7 +108,7 @@ pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     text.counter("replacements_total", replaced, &metrics.replaced);
     let late = "Times that this process stood still and extended all leases.";
     text.counter("late_ticks_total", late, &metrics.late_ticks);
-    let dropped = AtomicU64::new(crate::process::log_dropped());
+    let dropped = AtomicU64::new(base::process::log_dropped());
     let help = "Lines of the log that nothing took.";
     text.counter("log_dropped_total", help, &dropped);
     text.family(

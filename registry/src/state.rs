@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Listing, Registration, WATCHERS_MAX};
 use crate::directory::{Directory, Put, Refused, TICK};
 use crate::metrics::{self, Gauges, Metrics};
-use crate::process::Tasks;
+use base::process::Tasks;
 
 /// Shortest time between two versions: changes within it are one.
 const VERSION_EVERY: Duration = Duration::from_millis(10);

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use registry::endpoint::{Endpoint, Host, InvalidEndpoint};
-use registry::process::Failure;
+use base::endpoint::{Endpoint, Host, InvalidEndpoint};
+use base::process::Failure;
 
 use super::refuse;
+use crate::http::names;
 
 /// `tcp://HOST:PORT`, or a port where the chapter writes one.
 pub(super) fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<Endpoint, Failure> {
@@ -62,24 +63,11 @@ pub(super) fn registry(text: &str) -> Result<Endpoint, Failure> {
 
 /// A web origin, as browsers write it.
 pub(super) fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
-    match parse_web_origin(text) {
+    match names::parse_web_origin(text) {
         Some(origin) => Ok(origin),
         None => refuse(format!(
             "{flag} {text:?}: expected a URL such as http://127.0.0.1:7171, without user, path or \
              query"
         )),
     }
-}
-
-/// `http://HOST[:PORT]` or `https://…` and nothing more, as browsers write an origin: in lower
-/// case, without the port that the scheme has anyway.
-pub(crate) fn parse_web_origin(text: &str) -> Option<String> {
-    let url = reqwest::Url::parse(text).ok()?;
-    let bare = matches!(url.scheme(), "http" | "https")
-        && url.path() == "/"
-        && url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    bare.then(|| url.origin().ascii_serialization())
 }

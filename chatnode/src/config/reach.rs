@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use base::endpoint::{Endpoint, Host};
+use base::process::Failure;
+use base::resolver::Resolver;
 use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, check_endpoint};
-use registry::endpoint::{Endpoint, Host};
-use registry::process::Failure;
-use registry::resolver::Resolver;
 
 use super::{Checked, refuse};
 

@@ -11,22 +11,22 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use base::problem::Problem;
+use base::serve::Connection;
 use futures::stream::{self, StreamExt as _};
-use registry::problem::Problem;
-use registry::serve::Connection;
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
-use crate::bus::links::{LinkState, LinkStatus};
-use crate::hub::events::{Live, Since};
-use crate::hub::{Hub, Node};
-use crate::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
-use crate::replica::durable::Health;
-use crate::replica::names::{EntryId, Mid, RoomName, UserName};
-use crate::session::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
+use crate::core::durable::Health;
+use crate::core::links::{LinkState, LinkStatus};
+use crate::model::names::{EntryId, Mid, RoomName, UserName};
+use crate::shell::events::{Live, Since};
+use crate::shell::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
+use crate::shell::{Hub, Node};
+use crate::wire::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
 
 /// Logs of which not all is here yet that `/api/mesh` names at the most.
 const LACKING_MAX: usize = 256;
@@ -46,11 +46,11 @@ pub(super) fn routes(hub: Hub) -> Router {
 
 async fn readyz(State(hub): State<Hub>) -> Response {
     let (ready, going, lacking) =
-        hub.with(|node, now| (node.replica.is_ready(), node.stopping, node.lacking(now)));
+        hub.with(|node, now| (node.core.is_ready(), node.stopping, node.lacking(now)));
     if going {
         return stopping().into_response();
     }
-    if let Some(Health::Broken) = hub.look(|node| node.replica.disk_health()) {
+    if let Some(Health::Broken) = hub.look(|node| node.core.disk_health()) {
         let detail = "this node's disk failed, and the node stops";
         return Problem::unavailable("storage_broken", detail).into_response();
     }
@@ -75,10 +75,10 @@ async fn rooms(State(hub): State<Hub>) -> Result<Json<serde_json::Value>, Proble
     hub.ready().await;
     let archived = hub.rooms_on_disk().await.map_err(problem_of)?;
     let rooms = hub.look(|node| {
-        let members = node.replica.members();
+        let members = node.core.members();
         let mut rooms = std::collections::BTreeMap::new();
         // The disk has all but what is on its way there, memory the newest of all.
-        for room in node.replica.rooms().into_iter().chain(archived) {
+        for room in node.core.rooms().into_iter().chain(archived) {
             let messages = rooms.entry(room.room).or_default();
             *messages = room.messages.max(*messages);
         }
@@ -117,7 +117,7 @@ async fn messages(
     hub.ready().await;
     let limit = limit(query.limit);
     let page = hub.with_archive(&room, |node, _, archive| {
-        node.replica.page_with(&room, before, limit, archive)
+        node.core.page_with(&room, before, limit, archive)
     });
     let page = page.await.map_err(problem_of)?;
     let page = page.ok_or_else(|| problem_of(id_unknown()))?;
@@ -167,7 +167,7 @@ async fn publish(
     body: Body,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
-    let message: Message = registry::body::json(&headers, body, FRAME_BYTES_MAX).await?;
+    let message: Message = base::body::json(&headers, body, FRAME_BYTES_MAX).await?;
     let from: UserName = message.from.parse().map_err(refused)?;
     let mid: Option<Mid> = message
         .mid
@@ -222,7 +222,7 @@ async fn open_events(
     since: Since,
 ) -> Result<Response, Problem> {
     let room = room_name(room)?;
-    let Some(place) = hub.look(Node::stream_place) else {
+    let Some(place) = hub.look(Node::stream_seat) else {
         let detail = "this node has no room for more streams";
         return Err(Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY));
     };
@@ -240,7 +240,7 @@ async fn open_events(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream"),
     );
-    registry::serve::set_stream_headers(headers);
+    base::serve::set_stream_headers(headers);
     Ok(response)
 }
 
@@ -284,7 +284,7 @@ async fn next_event(
 
 async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
     Json(hub.with(|node, now| {
-        let me = node.replica.identity();
+        let me = node.core.identity();
         let links: Vec<_> = node
             .links
             .status(now.mono)
@@ -298,20 +298,20 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
             .collect();
         let position: Vec<String> = node
-            .replica
+            .core
             .position()
             .iter()
             .map(EntryId::to_string)
             .collect();
         let lost: Vec<_> = node
-            .replica
+            .core
             .holes()
             .map(|(origin, hole)| {
                 json!({ "origin": origin.as_str(), "after": hole.after, "through": hole.through })
             })
             .collect();
         let lacking: Vec<_> = node
-            .replica
+            .core
             .lacking()
             .take(LACKING_MAX)
             .map(|(origin, span)| {
@@ -324,15 +324,15 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             "mesh": node.settings.mesh.as_str(),
             "http": me.http,
             "pub": me.publisher,
-            "ready": node.replica.is_ready(),
+            "ready": node.core.is_ready(),
             "registries": registries,
             "links": links,
             "position": position,
             "lost": lost,
             "lacking": lacking,
             "storage": storage_row(node),
-            "clients": node.fanout.len() + node.events.count(),
-            "rooms": node.replica.members().rooms().count(),
+            "clients": node.clients.len() + node.events.count(),
+            "rooms": node.core.members().rooms().count(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_ms": u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX),
             "counts": counts_row(node),
@@ -342,10 +342,10 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
 
 /// What happened since the start, so that two reads make a rate.
 fn counts_row(node: &Node) -> serde_json::Value {
-    let counts = node.replica.counts();
+    let counts = node.core.counts();
     json!({
         "said": node.counters.said,
-        "deliveries": node.fanout.deliveries,
+        "deliveries": node.clients.deliveries,
         "gaps": counts.gaps,
         "repaired": counts.repaired,
         "lost": counts.lost,
@@ -354,7 +354,7 @@ fn counts_row(node: &Node) -> serde_json::Value {
 
 /// Where history is kept, and how that is.
 fn storage_row(node: &Node) -> serde_json::Value {
-    let state = match node.replica.disk_health() {
+    let state = match node.core.disk_health() {
         None => "memory",
         Some(Health::Fine) => "ok",
         Some(Health::Full(_)) => "full",
@@ -363,7 +363,7 @@ fn storage_row(node: &Node) -> serde_json::Value {
     let (messages, bytes) = match &node.disk {
         Some(disk) => disk.size(),
         None => {
-            let (messages, bytes) = node.replica.kept();
+            let (messages, bytes) = node.core.kept();
             (messages as u64, bytes as u64)
         }
     };
@@ -376,11 +376,9 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
         LinkState::Up => "up",
         LinkState::Silent => "silent",
     };
-    let log = link.origin.and_then(|origin| node.replica.log(origin));
+    let log = link.origin.and_then(|origin| node.core.log(origin));
     let counts = log.map(|log| log.counts).unwrap_or_default();
-    let peer = link
-        .origin
-        .and_then(|origin| node.replica.peers().get(origin));
+    let peer = link.origin.and_then(|origin| node.core.peers().get(origin));
     let hears_us = node.hears_us(link);
     let well = link.state == LinkState::Up && hears_us;
     let fault = link.fault.as_ref().filter(|_| !well);
@@ -407,11 +405,11 @@ fn room_name(room: Result<Path<String>, PathRejection>) -> Result<RoomName, Prob
     room.parse().map_err(refused)
 }
 
-fn refused(why: crate::replica::names::InvalidName) -> Problem {
+fn refused(why: crate::model::names::InvalidName) -> Problem {
     problem_of(Refusal::from(why))
 }
 
 fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = crate::protocol::json(body);
+    let body = crate::wire::protocol::json(body);
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

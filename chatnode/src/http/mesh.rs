@@ -10,17 +10,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use registry::endpoint::{Endpoint, Host, Scheme};
-use registry::problem::Problem;
-use registry::serve::Connection;
+use base::endpoint::{Endpoint, Host, Scheme};
+use base::problem::Problem;
+use base::serve::Connection;
 
 use super::Doors;
-use crate::bus::frame::{self, EntriesPage, Frame, MembersPage};
-use crate::hub::Hub;
-use crate::hub::fetches::LOG_PAGE_BYTES;
-use crate::hub::mesh::Introduction;
-use crate::replica::log::Span;
-use crate::replica::names::Origin;
+use crate::core::log::Span;
+use crate::core::news::News;
+use crate::model::names::Origin;
+use crate::shell::Hub;
+use crate::shell::fetches::LOG_PAGE_BYTES;
+use crate::shell::mesh::Introduction;
+use crate::wire::frame::{self, EntriesPage, MembersPage};
 
 /// A body of this door is at most so long.
 const BODY_BYTES_MAX: usize = 8 << 10;
@@ -67,7 +68,7 @@ async fn only_nodes(
 /// Whoever asks may mean somebody else: an address that changed hands leads here too. What it then
 /// says or wants is for the other.
 fn check_meant(hub: &Hub, to: Option<&str>, mesh: Option<&str>) -> Result<(), Problem> {
-    let (me, mine) = hub.look(|node| (node.replica.identity().origin, node.settings.mesh.clone()));
+    let (me, mine) = hub.look(|node| (node.core.identity().origin, node.settings.mesh.clone()));
     let (code, text) = if mesh.is_some_and(|mesh| mesh != mine.as_str()) {
         (
             "other_mesh",
@@ -102,11 +103,11 @@ async fn hello(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let who: Introduction = registry::body::json(&headers, body, BODY_BYTES_MAX).await?;
+    let who: Introduction = base::body::json(&headers, body, BODY_BYTES_MAX).await?;
     let origin: Origin = who
         .origin
         .parse()
-        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+        .map_err(|why| super::problem_of(crate::wire::protocol::Refusal::from(why)))?;
     // PUB tells whether a node is on this machine; its HTTP may be told by a name for clients.
     let here = |host: &Host| match host {
         Host::Ip(ip) => ip.is_loopback(),
@@ -178,7 +179,7 @@ async fn log(
     let Query(wanted) = wanted.map_err(|why| Problem::bad_request(why.body_text()))?;
     let origin: Origin = origin
         .parse()
-        .map_err(|why| super::problem_of(crate::protocol::Refusal::from(why)))?;
+        .map_err(|why| super::problem_of(crate::wire::protocol::Refusal::from(why)))?;
     check_query(&hub, meant)?;
     if wanted.after >= wanted.through {
         return Err(Problem::bad_request("after is less than through"));
@@ -204,9 +205,9 @@ async fn members(
 ) -> Result<Response, Problem> {
     check_query(&hub, meant)?;
     let page = hub.look(|node| {
-        let snapshot = node.replica.members().snapshot();
+        let snapshot = node.core.members().snapshot();
         MembersPage {
-            origin: node.replica.identity().origin,
+            origin: node.core.identity().origin,
             version: snapshot.version,
             rooms: snapshot.rooms,
         }
@@ -220,8 +221,8 @@ async fn position(
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
     check_query(&hub, meant)?;
-    let beat = hub.with(|node, now| node.replica.beat(now));
-    Ok(binary(frame::encode(&Frame::Beat(beat))))
+    let beat = hub.with(|node, now| node.core.beat(now));
+    Ok(binary(frame::encode(&News::Beat(beat))))
 }
 
 fn binary(body: bytes::Bytes) -> Response {

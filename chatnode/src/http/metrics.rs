@@ -8,11 +8,11 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::bus::links::LinkState;
-use crate::hub::{Hub, Node};
-use crate::replica::Now;
-use crate::replica::durable::Health;
-use crate::store::disk::Disk;
+use crate::core::Now;
+use crate::core::durable::Health;
+use crate::core::links::LinkState;
+use crate::disk::Disk;
+use crate::shell::{Hub, Node};
 
 pub(super) fn routes(hub: Hub) -> Router {
     Router::new()
@@ -47,23 +47,23 @@ fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
 }
 
 fn gauges(node: &Node, now: Now, text: &mut String) {
-    let (messages, bytes) = node.replica.kept();
+    let (messages, bytes) = node.core.kept();
     let status = node.links.status(now.mono);
     let up = status
         .iter()
         .filter(|link| link.state == LinkState::Up)
         .count();
-    let rooms = node.replica.members().rooms().count();
+    let rooms = node.core.members().rooms().count();
     let rows = [
         (
             "chatnode_ready",
             "1 when clients are taken",
-            u64::from(node.replica.is_ready()),
+            u64::from(node.core.is_ready()),
         ),
         (
             "chatnode_clients",
             "WebSocket connections",
-            node.fanout.len() as u64,
+            node.clients.len() as u64,
         ),
         (
             "chatnode_streams",
@@ -95,15 +95,15 @@ fn log(text: &mut String) {
     let rows = [(
         "chatnode_log_dropped_total",
         "Lines of the log that nothing took",
-        registry::process::log_dropped(),
+        base::process::log_dropped(),
     )];
     write(text, "counter", &rows);
 }
 
 /// How the disk of `--data` is.
 fn storage(node: &Node, disk: &Disk, text: &mut String) {
-    let (own, others) = node.replica.disk_waiting();
-    let fine = node.replica.disk_health() == Some(Health::Fine);
+    let (own, others) = node.core.disk_waiting();
+    let fine = node.core.disk_health() == Some(Health::Fine);
     let (messages, bytes) = disk.size();
     let rows = [
         (
@@ -138,18 +138,18 @@ fn storage(node: &Node, disk: &Disk, text: &mut String) {
         (
             "chatnode_storage_skipped_total",
             "Messages of others that left memory before the disk had room for them",
-            node.replica.disk_skipped(),
+            node.core.disk_skipped(),
         ),
     ];
     write(text, "counter", &rows);
 }
 
 fn counters(node: &Node, text: &mut String) {
-    let counts = node.replica.counts();
+    let counts = node.core.counts();
     let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
     let links = node.links.counters();
     let totals = &node.counters;
-    let deliveries = node.fanout.deliveries;
+    let deliveries = node.clients.deliveries;
     let rows = [
         (
             "chatnode_accepted_total",
@@ -170,7 +170,7 @@ fn counters(node: &Node, text: &mut String) {
         (
             "chatnode_slow_total",
             "Clients and streams closed as slow",
-            node.fanout.slow + node.events.slow,
+            node.clients.slow + node.events.slow,
         ),
         (
             "chatnode_gaps_total",

@@ -35,6 +35,19 @@ pub(super) fn own_origins(local: SocketAddr) -> [String; 2] {
     ]
 }
 
+/// `http://HOST[:PORT]` or `https://…` and nothing more, as browsers write an origin: in lower
+/// case, without the port that the scheme has anyway.
+pub(crate) fn parse_web_origin(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let bare = matches!(url.scheme(), "http" | "https")
+        && url.path() == "/"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    bare.then(|| url.origin().ascii_serialization())
+}
+
 /// A browser's `Origin`, in each form in which a node or a person may have written it.
 #[derive(Debug)]
 pub(super) struct WebOrigin(Vec<String>);
@@ -42,7 +55,7 @@ pub(super) struct WebOrigin(Vec<String>);
 impl WebOrigin {
     /// `None` for what is no origin of the web, `null` for one.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let origin = crate::config::parse_web_origin(text)?;
+        let origin = parse_web_origin(text)?;
         let url = reqwest::Url::parse(&origin).ok()?;
         let (scheme, port) = (url.scheme(), url.port_or_known_default()?);
         let host = url.host_str()?;

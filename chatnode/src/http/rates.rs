@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::session::{Bucket, Rate};
+use base::bucket::{Bucket, Rate};
 
 /// Addresses that are remembered at the most; beyond, the one that was quiet longest is forgotten.
 const ADDRESSES_MAX: usize = 4096;

@@ -1,4 +1,4 @@
-//! The door over real HTTP on a free port, with a hub behind it and no bus: errors in `refusals`,
+//! The door over real HTTP on a free port, with a hub behind it and no carrier: errors in `refusals`,
 //! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`.
 
 mod admission;
@@ -11,21 +11,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::Method;
+use base::process::Tasks;
+use base::serve::{self, Limits};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use registry::process::Tasks;
-use registry::serve::{self, Limits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
-use crate::bus::frame::decode_entries;
-use crate::bus::links::{Links, LinksOptions, Target};
-use crate::hub::{Hub, Parts, Settings};
-use crate::replica::names::Origin;
-use crate::replica::{Identity, Now, Replica};
-use crate::store::memory::{MemoryStore, Retention};
+use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::memory::{MemoryStore, Retention};
+use crate::core::{Core, Identity, Now};
+use crate::model::names::Origin;
+use crate::shell::{Hub, Parts, Settings};
+use crate::wire::frame::decode_entries;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,20 +87,20 @@ impl Fixture {
             settings: Settings {
                 rate_limit: options.rate_limit,
                 publish_plain: false,
-                mesh: crate::bus::mesh_name::MeshName::default(),
+                mesh: crate::model::mesh_name::MeshName::default(),
                 peers: Vec::new(),
                 clients_max: options.clients_max,
             },
-            replica: Replica::new(me.clone(), store, StdRng::seed_from_u64(8), start),
+            core: Core::new(me.clone(), store, StdRng::seed_from_u64(8), start),
             links: Links::new(links, rng),
             http: http.clone(),
         };
-        // Nobody carries the commands out: frames are dropped, as by a bus without subscribers.
+        // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.
         let (hub, sockets, _) = Hub::new(parts, tasks.clone()).unwrap();
         tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
         tasks.spawn_critical("turns", hub.clone().run_turns());
         if options.ready {
-            hub.with(|node, now| node.replica.expect(now, BTreeSet::new()));
+            hub.with(|node, now| node.core.expect(now, BTreeSet::new()));
         }
         let doors = Doors {
             advertised: format!("http://chat.example:{port}"),
@@ -196,7 +196,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         origin: Some(peer),
         endpoint: "tcp://127.0.0.1:9".to_owned(),
         http: String::new(),
-        speech: crate::bus::Speech::Mesh,
+        speech: crate::core::links::Speech::Mesh,
     };
     f.hub
         .with(|node, now| node.links.want(now.mono, vec![target]));
@@ -208,7 +208,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         "{body}"
     );
     f.hub
-        .with(|node, now| node.replica.expect(now, BTreeSet::new()));
+        .with(|node, now| node.core.expect(now, BTreeSet::new()));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::process::Tasks;
-use crate::serve::listen;
+use base::process::Tasks;
+use base::serve::listen;
 
 const LEASE: Duration = Duration::from_secs(6);
 

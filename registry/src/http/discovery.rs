@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::json;
 use crate::api::{ENDPOINT_HTTP, Node};
-use crate::endpoint::Endpoint;
 use crate::state::Registry;
+use base::endpoint::Endpoint;
 
 #[derive(Debug, Serialize)]
 struct Target {

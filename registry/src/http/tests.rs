@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::api::{Listing, NODES_MAX, WATCHERS_MAX};
-use crate::process::Tasks;
-use crate::serve::{Limits, listen, serve};
 use crate::state::Registry;
+use base::process::Tasks;
+use base::serve::{Limits, listen, serve};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -18,8 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::text;
 use crate::api::WAIT_MAX;
-use crate::problem::Problem;
 use crate::state::{Registry, Snapshot};
+use base::problem::Problem;
 
 /// Pause after which an event stream without news gets a comment, so that dead ends are noticed.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
@@ -99,7 +99,7 @@ pub(super) async fn events(State(registry): State<Registry>, headers: HeaderMap)
     };
     let body = Body::from_stream(futures::stream::unfold(stream, EventStream::next));
     let mut response = text("text/event-stream", body);
-    crate::serve::set_stream_headers(response.headers_mut());
+    base::serve::set_stream_headers(response.headers_mut());
     response
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::bus::frame::{Frame, LogFrame};
-use crate::hub::events::{EVENTS_BYTES_MAX, EVENTS_MAX, Since};
-use crate::replica::archive::Archive;
-use crate::replica::entry::Entry;
-use crate::replica::log::Span;
-use crate::replica::names::EntryId;
+use crate::core::archive::Archive;
+use crate::core::log::Span;
+use crate::core::news::{Entries, News};
+use crate::model::entry::Entry;
+use crate::model::names::EntryId;
+use crate::shell::events::{EVENTS_BYTES_MAX, EVENTS_MAX, Since};
 
 const EVENTS: &str = "/api/rooms/tea/events";
 
@@ -174,7 +174,7 @@ async fn a_client_that_does_not_read_is_let_go_and_resumes() {
     let nothing = Archive::default();
     let open = || {
         let opened = f.hub.with(|node, _| {
-            let place = node.stream_place().unwrap();
+            let place = node.stream_seat().unwrap();
             node.open_events(&room, &Since::Now, &nothing, &place)
         });
         opened.unwrap()
@@ -283,24 +283,24 @@ async fn ids_stay_short_however_many_nodes_have_come_and_gone() {
 fn beats_later(f: &Fixture) {
     f.hub.with(|node, now| {
         let mono = now.mono + Duration::from_secs(3);
-        node.replica.ask_beat(Now { mono, ..now });
+        node.core.ask_beat(Now { mono, ..now });
     });
 }
 
 /// A node that is linked, says one thing, and is gone.
-fn speaks_and_goes(node: &mut crate::hub::Node, now: Now, origin: Origin) {
+fn speaks_and_goes(node: &mut crate::shell::Node, now: Now, origin: Origin) {
     let id = EntryId { origin, seq: 1 };
     let name = "bob".parse().unwrap();
     let room = "tea".parse().unwrap();
     let entry = Entry::new(id, now.wall_us, room, None, &name, "hello");
-    let frame = Frame::Log(LogFrame {
+    let frame = News::Entries(Entries {
         origin,
         ack_wanted: false,
         entries: vec![Arc::new(entry)],
     });
-    node.replica.linked(now, origin);
-    node.replica.frame(now, origin, frame);
-    node.replica.unlinked(now, origin);
+    node.core.linked(now, origin);
+    node.core.news(now, origin, frame);
+    node.core.unlinked(now, origin);
 }
 
 #[tokio::test]

@@ -1,0 +1,72 @@
+//! What carries frames between nodes, behind one small trait.
+//!
+//! A carrier moves bytes and tells of links; it decides nothing. Which peers to dial, when a silent
+//! link is torn down and when it is dialled again is [`links`](crate::core::links)' business, which is pure. What a
+//! frame means is [`frame`](crate::wire::frame)'s. A carrier may lose, and says nothing when it does: truth is in the
+//! numbers of the log, never in the socket.
+
+pub mod memory;
+pub mod parts;
+pub mod zmq;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::core::links::fault::Fault;
+use crate::core::links::{LinkId, Speech};
+use crate::model::mesh_name::MeshName;
+use crate::wire::frame::Topic;
+
+/// News from the carrier.
+#[derive(Debug)]
+pub enum CarrierEvent {
+    /// The link's socket is connected and subscribed. Who is there, its first beat tells.
+    Connected(LinkId),
+    /// The link could not connect, or it ended. It is gone; nothing more comes from it.
+    Closed(LinkId, Fault),
+    /// A node of another mesh publishes there.
+    Stranger(LinkId, MeshName),
+    /// A frame came. The body is a copy of its own: it may be kept.
+    Frame(LinkId, Topic, Bytes),
+    /// A foreign publisher said this.
+    Plain(LinkId, String),
+}
+
+impl CarrierEvent {
+    /// Whose news it is.
+    pub fn link(&self) -> LinkId {
+        match self {
+            Self::Connected(link)
+            | Self::Closed(link, _)
+            | Self::Stranger(link, _)
+            | Self::Frame(link, ..)
+            | Self::Plain(link, _) => *link,
+        }
+    }
+}
+
+/// Carries frames between nodes.
+pub trait Carrier: fmt::Debug {
+    /// Publishes a frame to all that hear this node. Never waits; may lose.
+    fn publish(&mut self, topic: Topic, body: Bytes);
+
+    /// Publishes `chat <text>`, the chapter's plain form.
+    fn publish_plain(&mut self, text: &str);
+
+    /// Starts to hear a peer. The outcome comes as an event with this id.
+    fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech);
+
+    /// Stops hearing. No event of this link comes after this call, queued ones included.
+    fn hang_up(&mut self, link: LinkId);
+
+    /// The next event. Cancel safe.
+    fn event(&mut self) -> impl Future<Output = CarrierEvent>;
+
+    /// Makes sure that what was published has left for those that take it, then closes. Waits
+    /// `grace` at the most.
+    fn close(self, grace: std::time::Duration) -> impl Future<Output = ()>;
+}

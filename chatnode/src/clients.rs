@@ -1,0 +1,476 @@
+//! Fan-out: what one turn of the loop brought is framed once and written once per client.
+//!
+//! Everything for clients is collected here first. A message for a room is framed into the room's
+//! batch, once for all that want that form of it; what is for one client alone is framed into its
+//! private output. At the end of the turn [`Clients::flush`] writes to each client, with one system
+//! call, its private output and the batches of its rooms. An idle connection owns no buffer. Only
+//! one whose socket did not take all gets a backlog of its own, bounded; if it stays over the bound
+//! it is closed as slow, and resumes from its position. Nothing is ever skipped.
+
+mod backlog;
+mod conn;
+mod rooms;
+pub mod seats;
+pub mod session;
+#[cfg(test)]
+mod tests;
+pub mod websocket;
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use base::serve::Admission;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+pub use self::backlog::{
+    QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SLOW_FOR, STALLED_MAX,
+};
+pub use self::conn::Conn;
+use self::rooms::Rooms;
+use self::seats::Seat;
+use crate::clients::websocket::{Close, append_close, append_text};
+use crate::core::resume::Ahead;
+use crate::model::entry::Entry;
+use crate::model::names::RoomName;
+
+/// Slices that one client is written at once: its own, and one for each room it may be in.
+const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
+
+/// Its queue was too long for too long.
+pub const SLOW: Close = Close::new(
+    4000,
+    "slow: too much waits to be read; come back and resume",
+);
+
+/// A connection; never the same again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    key: u32,
+    serial: u32,
+}
+
+/// How a connection ended while it was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its socket failed: drop it.
+    Broken,
+    /// It was slow: it takes no part any more, and is told so when it reads.
+    Slow,
+}
+
+/// In which form a connection gets messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Bare text.
+    Plain,
+    /// `chat.v1` objects.
+    Chat,
+}
+
+/// A part of what one client is written.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Private,
+    Batch {
+        room: u32,
+        style: Style,
+        skip: usize,
+    },
+}
+
+/// All connections, and what the turn has for them.
+#[derive(Debug)]
+pub struct Clients<S> {
+    /// Tells of sockets that can be read, or written to again.
+    readiness: Registry,
+    conns: Slab<Conn<S>>,
+    serial: u32,
+    rooms: Rooms,
+    touched: Vec<u32>,
+    parts: Vec<(u32, Part)>,
+    ended: Vec<(ConnId, Ended)>,
+    /// Messages written or queued, times clients.
+    pub deliveries: u64,
+    /// Connections closed as slow.
+    pub slow: u64,
+}
+
+fn narrow(key: usize) -> u32 {
+    u32::try_from(key).expect("fewer connections and rooms than 2^32: descriptors run out first")
+}
+
+impl<S> Clients<S> {
+    /// Nobody yet. Sockets will be registered here, each with its slot as the token.
+    pub fn new(readiness: Registry) -> Self {
+        Self {
+            readiness,
+            conns: Slab::new(),
+            serial: 0,
+            rooms: Rooms::default(),
+            touched: Vec::new(),
+            parts: Vec::new(),
+            ended: Vec::new(),
+            deliveries: 0,
+            slow: 0,
+        }
+    }
+
+    /// Takes a connection, which must not block, and what it holds until it ends.
+    ///
+    /// # Errors
+    /// The kernel has no memory for watching one more.
+    pub fn adopt(
+        &mut self,
+        mut socket: TcpStream,
+        held: (Admission, Seat),
+        style: Style,
+        session: S,
+    ) -> io::Result<ConnId> {
+        let slot = self.conns.vacant_entry();
+        let key = narrow(slot.key());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.readiness
+            .register(&mut socket, Token(slot.key()), both)?;
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        slot.insert(Conn::new(socket, held, style, serial, session));
+        Ok(ConnId { key, serial })
+    }
+
+    /// The connection that an event is about. It may be about one that has ended since, and then
+    /// concerns nobody or whoever has its slot now, who is read in vain.
+    pub fn at(&self, token: Token) -> Option<ConnId> {
+        let serial = self.conns.get(token.0)?.serial;
+        let key = narrow(token.0);
+        Some(ConnId { key, serial })
+    }
+
+    /// A connection, if it has not ended.
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
+        self.conns
+            .get_mut(id.key as usize)
+            .filter(|conn| conn.serial == id.serial)
+    }
+
+    fn get(&self, id: ConnId) -> Option<&Conn<S>> {
+        self.conns
+            .get(id.key as usize)
+            .filter(|conn| conn.serial == id.serial)
+    }
+
+    /// Whether a connection takes part: neither ended nor closing.
+    pub fn is_open(&self, id: ConnId) -> bool {
+        self.get(id).is_some_and(|conn| conn.closing.is_none())
+    }
+
+    /// Whether a connection speaks `chat.v1`.
+    pub fn is_chat(&self, id: ConnId) -> bool {
+        self.get(id).is_some_and(|conn| conn.style == Style::Chat)
+    }
+
+    /// Bytes that wait for a client alone.
+    pub fn pending(&self, id: ConnId) -> usize {
+        self.get(id).map_or(0, Conn::pending)
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Connections whose slot lies in one of `of` equal shares of the table, for work that is
+    /// spread over time.
+    pub fn share(&self, which: usize, of: usize) -> Vec<ConnId> {
+        let id = |key| {
+            let conn = self.conns.get(key)?;
+            Some(ConnId {
+                key: narrow(key),
+                serial: conn.serial,
+            })
+        };
+        (which..self.conns.capacity())
+            .step_by(of)
+            .filter_map(id)
+            .collect()
+    }
+
+    /// Queues a text frame for one client alone.
+    pub fn send(&mut self, id: ConnId, text: &str) {
+        self.append(id, |output| append_text(output, &[text.as_bytes()]));
+    }
+
+    /// Queues a reply whose length the client chose: it does not make it slow.
+    pub fn send_asked(&mut self, id: ConnId, text: &str) {
+        self.send(id, text);
+        if let Some(conn) = self.get_mut(id) {
+            conn.grant(text.len());
+        }
+    }
+
+    /// Queues what `append` frames for one client alone.
+    pub fn append(&mut self, id: ConnId, append: impl FnOnce(&mut Vec<u8>)) {
+        if !self.is_open(id) {
+            return;
+        }
+        let conn = &mut self.conns[id.key as usize];
+        append(&mut conn.private);
+        conn.private_messages += 1;
+        if !std::mem::replace(&mut conn.touched, true) {
+            self.touched.push(id.key);
+        }
+    }
+
+    /// Lets a client hear a room from now on, except what it has seen ahead of this node.
+    pub fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: Ahead) {
+        let Some(style) = self.get(id).map(|conn| conn.style) else {
+            return;
+        };
+        let place = self.rooms.enter(id.key, style, room, ahead);
+        self.conns[id.key as usize].places.push(place);
+    }
+
+    /// Forgets what clients have named whose time is over.
+    pub fn expire_named(&mut self, now: Duration) {
+        self.rooms.expire_named(now);
+    }
+
+    /// Stops a client's hearing a room.
+    pub fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
+        let Some(index) = self.rooms.index(room) else {
+            return;
+        };
+        let Some(conn) = self.get_mut(id) else { return };
+        let Some(which) = conn.places.iter().position(|place| place.room == index) else {
+            return;
+        };
+        let place = conn.places.swap_remove(which);
+        let style = conn.style;
+        if let Some((moved, place)) = self.rooms.leave(style, place)
+            && let Some(conn) = self.conns.get_mut(moved as usize)
+            && let Some(old) = conn.places.iter_mut().find(|old| old.room == place.room)
+        {
+            *old = place;
+        }
+    }
+
+    /// Whether a client hears a room.
+    pub fn hears(&self, id: ConnId, room: &RoomName) -> bool {
+        let index = self.rooms.index(room);
+        self.get(id)
+            .is_some_and(|conn| conn.places.iter().any(|place| Some(place.room) == index))
+    }
+
+    /// The rooms that a client hears.
+    pub fn rooms_of(&self, id: ConnId) -> impl ExactSizeIterator<Item = &RoomName> {
+        let places = self.get(id).map_or(&[][..], |conn| &conn.places);
+        places.iter().map(|place| self.rooms.name(place.room))
+    }
+
+    /// Rooms that clients of this node hear.
+    pub fn rooms(&self) -> Vec<RoomName> {
+        self.rooms.names().cloned().collect()
+    }
+
+    /// Brings an entry to all that hear its room.
+    pub fn deliver(&mut self, entry: &Entry, whole: u64) {
+        let Some(index) = self.rooms.index(&entry.room) else {
+            return;
+        };
+        let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
+        if self.has_audience(index, Style::Chat) {
+            self.add(index, Style::Chat, &json, |ahead| {
+                ahead.has_seen(entry, whole)
+            });
+        }
+        if self.has_audience(index, Style::Plain)
+            && let Some(text) = entry.text()
+        {
+            let text = [text.as_bytes()];
+            self.add(index, Style::Plain, &text, |ahead| {
+                ahead.has_seen(entry, whole)
+            });
+        }
+    }
+
+    /// Whether a room has `chat.v1` clients.
+    pub fn is_pushed_to(&self, room: &RoomName) -> bool {
+        let index = self.rooms.index(room);
+        index.is_some_and(|index| self.has_audience(index, Style::Chat))
+    }
+
+    /// Brings a push to all `chat.v1` clients of a room.
+    pub fn push(&mut self, room: &RoomName, text: &str) {
+        if let Some(index) = self.rooms.index(room)
+            && self.has_audience(index, Style::Chat)
+        {
+            self.add(index, Style::Chat, &[text.as_bytes()], |_| false);
+        }
+    }
+
+    fn has_audience(&self, room: u32, style: Style) -> bool {
+        !self.rooms.room(room).audience(style).subscribers.is_empty()
+    }
+
+    /// Adds to a room's batch, but not for those who `have_seen` it.
+    fn add(
+        &mut self,
+        room: u32,
+        style: Style,
+        parts: &[&[u8]],
+        have_seen: impl FnMut(&mut Ahead) -> bool,
+    ) {
+        let Self {
+            rooms,
+            conns,
+            touched,
+            ..
+        } = self;
+        let alone = |key: u32, frame: &[u8]| {
+            let Some(conn) = conns.get_mut(key as usize) else {
+                return;
+            };
+            conn.private.extend_from_slice(frame);
+            conn.private_messages += 1;
+            if !std::mem::replace(&mut conn.touched, true) {
+                touched.push(key);
+            }
+        };
+        rooms.append(
+            room,
+            style,
+            |batch| append_text(batch, parts),
+            have_seen,
+            alone,
+        );
+    }
+
+    /// Closes a connection: what is queued goes out, then the close frame, then the end of the
+    /// stream. It takes no part any more; its slot is freed when the client has ended it too, or
+    /// after two seconds.
+    pub fn close(&mut self, id: ConnId, close: &Close, now: Duration) {
+        self.append(id, |output| append_close(output, close));
+        if let Some(conn) = self.get_mut(id) {
+            conn.begin_closing(now);
+        }
+    }
+
+    /// When a closing connection is dropped, whatever its client does.
+    pub fn closing(&self, id: ConnId) -> Option<Duration> {
+        self.get(id)?.closing
+    }
+
+    /// Drops a connection and gives back its session. The caller has unsubscribed it.
+    pub fn remove(&mut self, id: ConnId) -> Option<S> {
+        self.get(id)?;
+        let conn = self.conns.remove(id.key as usize);
+        if conn.touched {
+            self.touched.retain(|key| *key != id.key);
+        }
+        Some(conn.session)
+    }
+
+    /// Whether the turn has anything to write.
+    pub fn has_output(&self) -> bool {
+        !self.touched.is_empty() || self.rooms.has_output()
+    }
+
+    /// Connections that ended while they were written to, since the last call: to be cleaned up
+    /// after.
+    pub fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Writes to each client, once, all that the turn brought.
+    pub fn flush(&mut self, now: Duration) {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.extend(self.touched.drain(..).map(|key| (key, Part::Private)));
+        let alone = parts.len();
+        let mut sources = usize::from(alone > 0);
+        for index in 0..self.rooms.touched().len() {
+            let room = self.rooms.touched()[index];
+            for style in [Style::Chat, Style::Plain] {
+                sources += usize::from(self.rooms.collect(room, style, &mut parts));
+            }
+        }
+        if sources > 1 {
+            // Stable: a client's private output, the reply to a join say, precedes its rooms'.
+            parts.sort_by_key(|(key, _)| *key);
+        }
+        for group in parts.chunk_by(|a, b| a.0 == b.0) {
+            self.write(group, now);
+        }
+        parts.clear();
+        self.parts = parts;
+        self.rooms.clear();
+    }
+
+    /// Writes one client's parts.
+    fn write(&mut self, group: &[(u32, Part)], now: Duration) {
+        let key = group[0].0;
+        let Some(conn) = self.conns.get_mut(key as usize) else {
+            return;
+        };
+        let id = ConnId {
+            key,
+            serial: conn.serial,
+        };
+        let private = std::mem::take(&mut conn.private);
+        let mut messages = std::mem::take(&mut conn.private_messages);
+        conn.touched = false;
+        let mut slice = |(_, part): &(u32, Part)| {
+            IoSlice::new(match *part {
+                Part::Private => &private,
+                Part::Batch { room, style, skip } => {
+                    let audience = self.rooms.room(room).audience(style);
+                    messages += audience.messages;
+                    &audience.batch[skip..]
+                }
+            })
+        };
+        let (one, mut many);
+        // Mostly it is one, and an array for the most there can be would cost more than the rest.
+        let slices = if let [part] = group {
+            one = [slice(part)];
+            &one[..]
+        } else {
+            many = [IoSlice::new(&[]); SLICES_MAX];
+            let parts = many.iter_mut().zip(group);
+            let count = parts.map(|(place, part)| *place = slice(part)).count();
+            &many[..count]
+        };
+        self.deliveries += u64::from(messages);
+        if conn.write(slices, messages).is_err() {
+            return self.ended.push((id, Ended::Broken));
+        }
+        if conn.close_if_slow(now) {
+            self.closed_as_slow(id);
+        }
+    }
+
+    /// Looks whether a client has been slow for too long.
+    pub fn check_slow(&mut self, id: ConnId, now: Duration) {
+        if self.get_mut(id).is_some_and(|conn| conn.close_if_slow(now)) {
+            self.closed_as_slow(id);
+        }
+    }
+
+    fn closed_as_slow(&mut self, id: ConnId) {
+        self.slow += 1;
+        self.ended.push((id, Ended::Slow));
+    }
+
+    /// Writes of a backlog what the socket takes: it has room again.
+    ///
+    /// # Errors
+    /// The socket's: the connection has ended.
+    pub fn drain(&mut self, id: ConnId) -> io::Result<()> {
+        self.get_mut(id).map_or(Ok(()), Conn::drain)
+    }
+}

@@ -1,0 +1,255 @@
+//! Who hears which room, and what the turn has for them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::{Part, Style, narrow};
+use crate::core::resume::Ahead;
+use crate::model::names::RoomName;
+
+/// Bytes of empty batch buffers that are kept for the next turn, over all rooms: a room without
+/// messages owns none.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+/// A buffer that has grown larger is given back.
+const SPARE_EACH_MAX: usize = 256 << 10;
+
+/// Where a connection stands in a room's list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) room: u32,
+    index: u32,
+}
+
+/// A connection in a room.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) key: u32,
+    /// How much of this turn's batch was before it entered.
+    pub(super) skip: usize,
+    /// What it has seen before this node: it gets its messages one by one until that has passed.
+    /// Boxed, since it is rare: a word instead of three for all others.
+    pub(super) ahead: Option<Box<Ahead>>,
+}
+
+/// What goes to a room's clients of one style.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    pub(super) subscribers: Vec<Subscriber>,
+    pub(super) batch: Vec<u8>,
+    pub(super) messages: u32,
+    /// How many subscribers have something ahead.
+    filtered: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Room {
+    name: RoomName,
+    chat: Audience,
+    plain: Audience,
+    touched: bool,
+}
+
+impl Room {
+    pub(super) fn audience(&self, style: Style) -> &Audience {
+        match style {
+            Style::Chat => &self.chat,
+            Style::Plain => &self.plain,
+        }
+    }
+
+    pub(super) fn audience_mut(&mut self, style: Style) -> &mut Audience {
+        match style {
+            Style::Chat => &mut self.chat,
+            Style::Plain => &mut self.plain,
+        }
+    }
+}
+
+/// Rooms that somebody hears.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    rooms: Slab<Room>,
+    names: HashMap<RoomName, u32>,
+    touched: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
+}
+
+impl Rooms {
+    pub(super) fn index(&self, name: &RoomName) -> Option<u32> {
+        self.names.get(name).copied()
+    }
+
+    pub(super) fn room(&self, index: u32) -> &Room {
+        &self.rooms[index as usize]
+    }
+
+    pub(super) fn name(&self, index: u32) -> &RoomName {
+        &self.rooms[index as usize].name
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &RoomName> {
+        self.names.keys()
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    pub(super) fn touched(&self) -> &[u32] {
+        &self.touched
+    }
+
+    pub(super) fn enter(&mut self, key: u32, style: Style, name: &RoomName, ahead: Ahead) -> Place {
+        let room = self.index(name).unwrap_or_else(|| {
+            let index = narrow(self.rooms.insert(Room {
+                name: name.clone(),
+                chat: Audience::default(),
+                plain: Audience::default(),
+                touched: false,
+            }));
+            self.names.insert(name.clone(), index);
+            index
+        });
+        let audience = self.rooms[room as usize].audience_mut(style);
+        let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
+        audience.filtered += usize::from(ahead.is_some());
+        let index = narrow(audience.subscribers.len());
+        let skip = audience.batch.len();
+        audience.subscribers.push(Subscriber { key, skip, ahead });
+        Place { room, index }
+    }
+
+    /// Forgets what clients have named whose time is over.
+    pub(super) fn expire_named(&mut self, now: Duration) {
+        for (_, room) in &mut self.rooms {
+            for audience in [&mut room.chat, &mut room.plain] {
+                if audience.filtered > 0 {
+                    let some = audience.subscribers.iter_mut();
+                    let ahead = some.filter_map(|subscriber| subscriber.ahead.as_mut());
+                    ahead.for_each(|ahead| ahead.mids.expire(now));
+                }
+            }
+        }
+    }
+
+    /// Takes a connection out. Another may have been moved to its place: which.
+    pub(super) fn leave(&mut self, style: Style, place: Place) -> Option<(u32, Place)> {
+        let room = &mut self.rooms[place.room as usize];
+        let audience = room.audience_mut(style);
+        let left = audience.subscribers.swap_remove(place.index as usize);
+        audience.filtered -= usize::from(left.ahead.is_some());
+        let moved = audience.subscribers.get(place.index as usize);
+        let moved = moved.map(|subscriber| (subscriber.key, place));
+        if room.chat.subscribers.is_empty() && room.plain.subscribers.is_empty() {
+            let mut room = self.rooms.remove(place.room as usize);
+            self.names.remove(&room.name);
+            if room.touched {
+                self.touched.retain(|touched| *touched != place.room);
+            }
+            self.keep(std::mem::take(&mut room.chat.batch));
+            self.keep(std::mem::take(&mut room.plain.batch));
+        }
+        moved
+    }
+
+    /// Adds to a room's batch. Those who do not take the batch are handed to `alone`, one by one,
+    /// with what was added, unless they `have_seen` it.
+    pub(super) fn append(
+        &mut self,
+        index: u32,
+        style: Style,
+        frame: impl FnOnce(&mut Vec<u8>),
+        have_seen: impl FnMut(&mut Ahead) -> bool,
+        alone: impl FnMut(u32, &[u8]),
+    ) {
+        let room = &mut self.rooms[index as usize];
+        let audience = room.audience_mut(style);
+        if audience.batch.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            self.spare_bytes -= spare.capacity();
+            audience.batch = spare;
+        }
+        let start = audience.batch.len();
+        frame(&mut audience.batch);
+        audience.messages += 1;
+        if audience.filtered > 0 {
+            audience.apart(start, have_seen, alone);
+        }
+        if !std::mem::replace(&mut room.touched, true) {
+            self.touched.push(index);
+        }
+    }
+
+    /// Lists who takes a room's batch; `false` if nobody does.
+    pub(super) fn collect(
+        &mut self,
+        room: u32,
+        style: Style,
+        parts: &mut Vec<(u32, Part)>,
+    ) -> bool {
+        let before = parts.len();
+        let audience = self.rooms[room as usize].audience_mut(style);
+        let length = audience.batch.len();
+        for subscriber in &mut audience.subscribers {
+            let skip = std::mem::take(&mut subscriber.skip);
+            if skip < length && subscriber.ahead.is_none() {
+                parts.push((subscriber.key, Part::Batch { room, style, skip }));
+            }
+        }
+        parts.len() > before
+    }
+
+    /// The turn is over: all batches have been written.
+    pub(super) fn clear(&mut self) {
+        for index in std::mem::take(&mut self.touched) {
+            let room = &mut self.rooms[index as usize];
+            room.touched = false;
+            let mut batches = Vec::with_capacity(2);
+            for audience in [&mut room.chat, &mut room.plain] {
+                audience.messages = 0;
+                batches.push(std::mem::take(&mut audience.batch));
+            }
+            for batch in batches {
+                self.keep(batch);
+            }
+        }
+    }
+
+    fn keep(&mut self, mut batch: Vec<u8>) {
+        let bytes = batch.capacity();
+        if bytes > 0 && bytes <= SPARE_EACH_MAX && self.spare_bytes + bytes <= SPARE_BYTES_MAX {
+            batch.clear();
+            self.spare_bytes += bytes;
+            self.spare.push(batch);
+        }
+    }
+}
+
+impl Audience {
+    /// Gives what was added to those who have something ahead, unless it is that. One that has
+    /// caught up takes the batches from here on.
+    fn apart(
+        &mut self,
+        start: usize,
+        mut have_seen: impl FnMut(&mut Ahead) -> bool,
+        mut alone: impl FnMut(u32, &[u8]),
+    ) {
+        for subscriber in &mut self.subscribers {
+            let Some(ahead) = &mut subscriber.ahead else {
+                continue;
+            };
+            if !have_seen(ahead) {
+                alone(subscriber.key, &self.batch[start..]);
+            }
+            if ahead.is_empty() {
+                subscriber.ahead = None;
+                subscriber.skip = self.batch.len();
+                self.filtered -= 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Joining: when a node takes clients, and what it lacks if it does so without having all.
+
+use std::collections::BTreeMap;
+
+use super::log::{Log, SEQ_MAX, Span};
+use super::{Core, Effect, JOIN_MAX, Now, ORIGINS_MAX};
+use crate::model::names::Origin;
+
+impl Core {
+    /// Becomes ready when everybody who was listed is linked both ways and all that they held then
+    /// is here, or when that took too long.
+    pub(super) fn check_ready(&mut self, now: Now) {
+        if self.ready {
+            return;
+        }
+        let linked = |origin: &Origin| {
+            self.peers
+                .heard()
+                .any(|(o, peer)| o == *origin && peer.hears.contains(&self.me.origin))
+        };
+        let lacking: Vec<Origin> = match &self.expected {
+            Some(expected) => {
+                // One where nobody listens is dead, and not waited for.
+                let lacking = |o: &Origin| !linked(o) && !self.peers.presence.is_absent(*o);
+                expected.iter().copied().filter(lacking).collect()
+            }
+            None => Vec::new(),
+        };
+        let late = now.mono >= self.started + JOIN_MAX && !mutated!(JoiningForEver);
+        if !late {
+            if self.expected.is_none() || !lacking.is_empty() {
+                return;
+            }
+            if self.lacks() && !mutated!(ReadyBeforeHistory) {
+                return;
+            }
+        }
+        self.lacks();
+        self.ready = true;
+        self.repairs.has_joined();
+        self.beat_due = now.mono;
+        let behind = self.join_position.iter().flatten();
+        let behind = behind.map(|(origin, _)| *origin).collect();
+        self.effects.push(Effect::Ready {
+            unlinked: lacking,
+            lacking: behind,
+        });
+    }
+
+    /// Whether something is not here of what others held when this was asked first.
+    fn lacks(&mut self) -> bool {
+        let target = self.join_position.get_or_insert_with(|| {
+            let mut target: BTreeMap<Origin, u64> = BTreeMap::new();
+            for (_, peer) in self.peers.heard() {
+                for (origin, seq) in peer.position.iter().filter(|(_, seq)| **seq <= SEQ_MAX) {
+                    let most = target.entry(*origin).or_default();
+                    *most = (*most).max(*seq);
+                }
+            }
+            target
+        });
+        target.retain(|origin, seq| {
+            let log = self.logs.get(origin);
+            // A log that was not begun because there are too many is not waited for.
+            let refused = log.is_none() && self.logs.len() >= ORIGINS_MAX;
+            log.map_or(0, Log::held) < *seq && !refused
+        });
+        !target.is_empty()
+    }
+
+    /// Says so when that is here which was not when clients began to be taken.
+    pub(super) fn check_whole(&mut self) {
+        let behind = self.join_position.as_ref().is_some_and(|it| !it.is_empty());
+        if self.ready && behind && !self.lacks() {
+            self.effects.push(Effect::Whole);
+        }
+    }
+
+    /// What is not here yet, on a node that takes clients, of what others held when it joined.
+    pub fn lacking(&self) -> impl Iterator<Item = (Origin, Span)> {
+        let behind = self.join_position.iter().filter(|_| self.ready).flatten();
+        behind.map(|(origin, seq)| {
+            let after = self.logs.get(origin).map_or(0, Log::held);
+            let through = *seq;
+            (*origin, Span { after, through })
+        })
+    }
+}

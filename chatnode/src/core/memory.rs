@@ -1,0 +1,480 @@
+//! Entries in memory, up to a count and a size.
+
+mod shelf;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use self::shelf::{ByPlace, BySeq, Shelf};
+use crate::core::ORIGINS_MAX;
+use crate::model::entry::{Entry, Place};
+use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::page::{PAGE_BYTES_MAX, Page, RoomSummary};
+
+/// What an entry costs besides its JSON: the entry, its places in three rows, its mid, which costs most.
+/// An estimate: with a mid it is as much, without one half of it.
+const ENTRY_OVERHEAD_BYTES: usize = 384;
+
+/// Rooms that were trimmed empty and are remembered, so that a client that comes back to one can be
+/// told whether it missed anything. Beyond, the one that was emptied first is forgotten.
+const ROOMS_EMPTY_MAX: usize = 4096;
+
+/// Origins of which entries are kept at the most; beyond, the oldest entries go until there are fewer.
+/// Well below [`ORIGINS_MAX`], so that there is room for those of which nothing is kept any more.
+pub(crate) const ORIGINS_KEPT_MAX: usize = ORIGINS_MAX - 1024;
+
+/// Origins of which something was trimmed in a room and that are remembered there. Beyond, those of
+/// which nothing is kept any more, anywhere, are forgotten: whoever missed the end of one of them is
+/// told so, and whoever only may have, too.
+pub(crate) const ROOM_MARKS_MAX: usize = 1024;
+
+/// How much history is held.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Entries at the most.
+    pub messages: usize,
+    /// Bytes at the most, bookkeeping included.
+    pub bytes: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            messages: 100_000,
+            bytes: 64 << 20,
+        }
+    }
+}
+
+/// One room.
+#[derive(Debug, Default)]
+struct Room {
+    transcript: Shelf<ByPlace>,
+    /// What the transcript shows, by name: what lies beyond a position is found without a search.
+    shown: BTreeMap<Origin, Shelf<BySeq>>,
+    /// The last number of each origin that was trimmed here.
+    trimmed: BTreeMap<Origin, u64>,
+    /// Whether something may have been trimmed here of which `trimmed` does not know,
+    forgetful: bool,
+    /// of origins of which nothing is kept.
+    forgot_spent: bool,
+    /// How often something was trimmed.
+    trims: u64,
+}
+
+impl Room {
+    /// Notes that an entry is shown no more.
+    fn unshown(&mut self, id: EntryId) {
+        if let Some(shown) = self.shown.get_mut(&id.origin) {
+            shown.remove(id.seq);
+            if shown.is_empty() {
+                self.shown.remove(&id.origin);
+            }
+        }
+    }
+}
+
+/// Keeps entries in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    retention: Retention,
+    logs: BTreeMap<Origin, Shelf<BySeq>>,
+    /// The first entry of each log, by age: the oldest of all is at the front of some log, since
+    /// timestamps increase along a log.
+    fronts: BTreeSet<(u64, Origin)>,
+    rooms: HashMap<RoomName, Room>,
+    /// Rooms that were trimmed empty, and are remembered for what they had.
+    empty: VecDeque<RoomName>,
+    has_forgotten: bool,
+    /// The last place of all that was trimmed.
+    trimmed_through: Option<Place>,
+    count: usize,
+    bytes: usize,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new(retention: Retention) -> Self {
+        Self {
+            retention,
+            logs: BTreeMap::new(),
+            fronts: BTreeSet::new(),
+            rooms: HashMap::new(),
+            empty: VecDeque::new(),
+            has_forgotten: false,
+            trimmed_through: None,
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    fn room_mut(&mut self, name: &RoomName) -> &mut Room {
+        if !self.rooms.contains_key(name) {
+            let room = Room {
+                forgetful: self.has_forgotten,
+                ..Room::default()
+            };
+            self.rooms.insert(name.clone(), room);
+        }
+        self.rooms.get_mut(name).expect("it is there by now")
+    }
+
+    fn trim_room(&mut self, entry: &Entry) {
+        self.trimmed_through = self.trimmed_through.max(Some(entry.place()));
+        self.room_mut(&entry.room);
+        let Some(room) = self.rooms.get_mut(&entry.room) else {
+            return;
+        };
+        room.trims += 1;
+        let shown = room.transcript.get(entry.place());
+        if shown.is_some_and(|shown| shown.id() == entry.id()) {
+            room.transcript.remove(entry.place());
+        }
+        room.unshown(entry.id());
+        let trimmed = room.trimmed.entry(entry.origin).or_default();
+        *trimmed = (*trimmed).max(entry.seq);
+        if room.trimmed.len() > ROOM_MARKS_MAX {
+            let logs = &self.logs;
+            let before = room.trimmed.len();
+            room.trimmed.retain(|origin, _| logs.contains_key(origin));
+            room.forgot_spent |= room.trimmed.len() < before;
+        }
+        if room.transcript.is_empty() {
+            self.empty.push_back(entry.room.clone());
+        }
+        while self.empty.len() > ROOMS_EMPTY_MAX
+            && let Some(name) = self.empty.pop_front()
+        {
+            if self
+                .rooms
+                .get(&name)
+                .is_some_and(|room| room.transcript.is_empty())
+            {
+                self.rooms.remove(&name);
+                self.has_forgotten = true;
+            }
+        }
+    }
+}
+
+/// What an entry costs in memory.
+pub(crate) fn cost(entry: &Entry) -> usize {
+    entry.json.len() + ENTRY_OVERHEAD_BYTES
+}
+
+fn front(log: &Shelf<BySeq>) -> Option<(u64, Origin)> {
+    log.first().map(|entry| (entry.ts, entry.origin))
+}
+
+impl MemoryStore {
+    /// Keeps an entry in its log, not yet in a transcript. Keeping it twice is once.
+    pub fn keep(&mut self, entry: &Arc<Entry>) {
+        let log = self.logs.entry(entry.origin).or_default();
+        if log.get(entry.seq).is_some() {
+            return;
+        }
+        let before = front(log);
+        log.insert(Arc::clone(entry));
+        let after = front(log);
+        if before != after {
+            before.map(|front| self.fronts.remove(&front));
+            self.fronts.extend(after);
+        }
+        self.count += 1;
+        self.bytes += cost(entry);
+    }
+
+    /// Shows a kept entry in its room's transcript.
+    pub fn show(&mut self, entry: &Arc<Entry>) {
+        let room = self.room_mut(&entry.room);
+        room.transcript.insert(Arc::clone(entry));
+        let shown = room.shown.entry(entry.origin).or_default();
+        shown.insert(Arc::clone(entry));
+    }
+
+    /// Takes an entry out of its room's transcript; its log keeps it.
+    pub fn hide(&mut self, room: &RoomName, place: Place) {
+        if let Some(room) = self.rooms.get_mut(room)
+            && let Some(entry) = room.transcript.remove(place)
+        {
+            room.unshown(entry.id());
+        }
+    }
+
+    /// The entry of this name, if it is kept.
+    pub fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
+        self.logs.get(&id.origin)?.get(id.seq).cloned()
+    }
+
+    /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
+    /// are reached (at least one). Numbers that are not kept are passed over.
+    pub fn range(
+        &self,
+        origin: Origin,
+        after: u64,
+        through: u64,
+        bytes_max: usize,
+    ) -> Vec<Arc<Entry>> {
+        let Some(log) = self.logs.get(&origin) else {
+            return Vec::new();
+        };
+        if after >= through {
+            return Vec::new();
+        }
+        let mut bytes = 0;
+        log.beyond(after)
+            .take_while(|entry| entry.seq <= through)
+            .take_while(|entry| {
+                let first = bytes == 0;
+                bytes += cost(entry);
+                first || bytes <= bytes_max
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// The newest `limit` entries shown in a room that stand before a place; fewer, but one at
+    /// least, if they hold more than [`PAGE_BYTES_MAX`].
+    pub fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
+        let Some(room) = self.rooms.get(room) else {
+            return Page::default();
+        };
+        let mut older = room.transcript.before(before);
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while entries.len() < limit
+            && bytes < PAGE_BYTES_MAX
+            && let Some(entry) = older.next()
+        {
+            bytes += entry.json.len();
+            entries.push(Arc::clone(entry));
+        }
+        entries.reverse();
+        Page {
+            entries,
+            more: older.next().is_some(),
+        }
+    }
+
+    /// All entries shown in a room that stand before a place, the newest first.
+    pub fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
+        let room = self.rooms.get(room).into_iter();
+        let entries = room.flat_map(|room| room.transcript.before(before));
+        entries.cloned().collect()
+    }
+
+    /// Entries of one origin that are shown in a room and lie beyond a number, ascending.
+    pub fn shown_beyond(
+        &self,
+        room: &RoomName,
+        after: EntryId,
+    ) -> impl Iterator<Item = &Arc<Entry>> {
+        let room = self.rooms.get(room);
+        let shown = room.and_then(|room| room.shown.get(&after.origin));
+        shown
+            .into_iter()
+            .flat_map(move |shown| shown.beyond(after.seq))
+    }
+
+    /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
+    pub fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
+        match self.rooms.get(room) {
+            Some(room) => match room.trimmed.get(&after.origin) {
+                Some(seq) if *seq > after.seq => true,
+                None if !self.logs.contains_key(&after.origin) => {
+                    room.forgetful || room.forgot_spent
+                }
+                Some(_) | None => room.forgetful,
+            },
+            None => self.has_forgotten,
+        }
+    }
+
+    /// Whether a kept entry is shown in its room's transcript.
+    pub fn is_shown(&self, entry: &Entry) -> bool {
+        let room = self.rooms.get(&entry.room);
+        let shown = room.and_then(|room| room.shown.get(&entry.origin));
+        shown.is_some_and(|shown| shown.get(entry.seq).is_some())
+    }
+
+    /// Says that there were entries before this place, of which this store knows nothing.
+    pub fn begins_behind(&mut self, place: Option<Place>) {
+        self.has_forgotten = true;
+        self.trimmed_through = self.trimmed_through.max(place);
+        for room in self.rooms.values_mut() {
+            room.forgetful = true;
+        }
+    }
+
+    /// Whether a page has all that stands there: nothing that was trimmed, or may have been, would
+    /// have a place in it.
+    pub fn is_whole(&self, room: &RoomName, page: &Page, limit: usize) -> bool {
+        let trimmed = match self.rooms.get(room) {
+            Some(room) => room.forgetful || room.forgot_spent || !room.trimmed.is_empty(),
+            None => self.has_forgotten,
+        };
+        let behind_all = page
+            .entries
+            .first()
+            .is_some_and(|first| Some(first.place()) > self.trimmed_through);
+        // A full page behind which memory has nothing more is no last page: the disk may have more.
+        limit == 0 || !trimmed || (behind_all && page.more)
+    }
+
+    /// Changes whenever something of a room is trimmed.
+    pub fn trims_of(&self, room: &RoomName) -> u64 {
+        self.rooms.get(room).map_or(0, |room| room.trims)
+    }
+
+    /// Rooms with entries shown, by name.
+    pub fn rooms(&self) -> Vec<RoomSummary> {
+        let mut rooms: Vec<_> = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| !room.transcript.is_empty())
+            .map(|(name, room)| RoomSummary {
+                room: name.clone(),
+                messages: room.transcript.len(),
+                newest: room.transcript.last().map(|entry| entry.place()),
+            })
+            .collect();
+        rooms.sort_by(|a, b| a.room.cmp(&b.room));
+        rooms
+    }
+
+    /// Removes the oldest entry while there are more than retention allows, if it `may` go; called
+    /// until `None`.
+    pub fn trim(&mut self, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Entry>> {
+        let fits = self.count <= self.retention.messages && self.bytes <= self.retention.bytes;
+        if fits && self.logs.len() <= ORIGINS_KEPT_MAX {
+            return None;
+        }
+        let origin = self.fronts.first()?.1;
+        let log = self.logs.get_mut(&origin)?;
+        if !log.first().is_some_and(|entry| may(entry)) {
+            return None;
+        }
+        self.fronts.pop_first();
+        let entry = log.pop_first()?;
+        self.fronts.extend(front(log));
+        if log.is_empty() {
+            self.logs.remove(&origin);
+        }
+        self.count -= 1;
+        self.bytes -= cost(&entry);
+        self.trim_room(&entry);
+        Some(entry)
+    }
+
+    /// How many entries are kept, and the bytes they take.
+    pub fn size(&self) -> (usize, usize) {
+        (self.count, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(origin: &str, seq: u64, ts: u64) -> Arc<Entry> {
+        let id = EntryId {
+            origin: origin.parse().unwrap(),
+            seq,
+        };
+        let name = "ada".parse().unwrap();
+        Arc::new(Entry::new(
+            id,
+            ts,
+            "lobby".parse().unwrap(),
+            None,
+            &name,
+            "hello",
+        ))
+    }
+
+    #[test]
+    fn a_page_ends_before_a_place_and_says_whether_there_is_more() {
+        let mut store = MemoryStore::new(Retention::default());
+        for seq in 1..=5 {
+            let entry = entry("aaaaaaaaaa", seq, 10 * seq);
+            store.keep(&entry);
+            store.show(&entry);
+        }
+        let room = "lobby".parse().unwrap();
+        let seqs = |page: &Page| page.entries.iter().map(|e| e.seq).collect::<Vec<_>>();
+        let newest = store.page(&room, None, 2);
+        assert_eq!((seqs(&newest), newest.more), (vec![4, 5], true));
+        let older = store.page(&room, Some(newest.entries[0].place()), 9);
+        assert_eq!((seqs(&older), older.more), (vec![1, 2, 3], false));
+    }
+
+    /// Goal: what a room remembers of what was trimmed does not grow with the nodes that come and go, and
+    /// still nobody is told that he missed nothing who missed something. Method: more origins than are
+    /// remembered, each says one thing.
+    #[test]
+    fn a_room_remembers_so_many_trimmed_origins_and_no_more() {
+        let mut store = MemoryStore::new(Retention {
+            messages: 2,
+            bytes: 1 << 20,
+        });
+        let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+        let letter = |n: usize, at: usize| char::from(letters[(n >> (5 * at)) & 31]);
+        let origin = |n: usize| format!("origin{}{}{}a", letter(n, 2), letter(n, 1), letter(n, 0));
+        let room: RoomName = "lobby".parse().unwrap();
+        for n in 0..3 * ROOM_MARKS_MAX {
+            let entry = entry(&origin(n), 1, n as u64 + 1);
+            store.keep(&entry);
+            store.show(&entry);
+            while store.trim(|_| true).is_some() {}
+            assert!(store.rooms[&room].trimmed.len() <= ROOM_MARKS_MAX);
+        }
+        let after = |n: usize, seq| EntryId {
+            origin: origin(n).parse().unwrap(),
+            seq,
+        };
+        assert!(store.has_trimmed(&room, after(0, 0)));
+        assert!(store.has_trimmed(&room, after(3 * ROOM_MARKS_MAX - 3, 0)));
+        let kept = 3 * ROOM_MARKS_MAX - 1;
+        assert!(!store.has_trimmed(&room, after(kept, 0)));
+    }
+
+    /// Goal: many origins with one entry each do not fill the tables of logs, however few entries these
+    /// are. Method: more than there may be; the oldest go.
+    #[test]
+    fn of_so_many_origins_entries_are_kept_and_no_more() {
+        let mut store = MemoryStore::new(Retention::default());
+        let letters = b"abcdefghijklmnopqrstuvwxyz234567";
+        let letter = |n: usize, at: usize| char::from(letters[(n >> (5 * at)) & 31]);
+        let mut trimmed = Vec::new();
+        for n in 0..ORIGINS_KEPT_MAX + 2 {
+            let origin = format!("origin{}{}{}a", letter(n, 2), letter(n, 1), letter(n, 0));
+            store.keep(&entry(&origin, 1, n as u64 + 1));
+            trimmed.extend(std::iter::from_fn(|| store.trim(|_| true)));
+        }
+        let oldest: Vec<u64> = trimmed.iter().map(|entry| entry.ts).collect();
+        assert_eq!(oldest, [1, 2]);
+    }
+
+    #[test]
+    fn retention_removes_the_oldest_of_all_logs() {
+        let mut store = MemoryStore::new(Retention {
+            messages: 2,
+            bytes: 1 << 20,
+        });
+        for entry in [
+            entry("aaaaaaaaaa", 1, 10),
+            entry("bbbbbbbbbb", 1, 5),
+            entry("aaaaaaaaaa", 2, 20),
+        ] {
+            store.keep(&entry);
+            store.show(&entry);
+        }
+        assert_eq!(store.trim(|_| true).unwrap().ts, 5);
+        assert!(store.trim(|_| true).is_none());
+        assert_eq!(store.size().0, 2);
+        assert_eq!(
+            store.page(&"lobby".parse().unwrap(), None, 9).entries.len(),
+            2
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is not there yet, and who is gone.
+//!
+//! Silence tells little: a wire may lose, stall or be cut for a while, and a process may be stopped.
+//! So a node that nobody hears is **not there yet** for half a minute after it was last heard, and
+//! what only it may have is waited for. It is **gone** before that if there is proof:
+//!
+//! - nobody listens at its HTTP, or another start of a node does: the hub says hello to it and is
+//!   refused, or answered by somebody else;
+//! - or nobody has heard it for a lease, and no registry that answers lists it: it does not renew.
+//!   Registries that do not answer prove nothing, nor does one that has just come back, until
+//!   every living node had the time to be listed there again.
+//!
+//! A node that this one has never heard is known since a registry listed it, or else since this
+//! node started.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::clock::STALL_MIN;
+use super::{Core, Now, ORIGINS_MAX};
+use crate::model::names::Origin;
+
+/// A node that nobody hears is waited for so long after it was last heard.
+pub const AWAITED_MAX: Duration = Duration::from_secs(30);
+/// A lease: a node that nobody has heard for so long, and that no registry lists, is gone.
+pub const UNHEARD_MAX: Duration = Duration::from_secs(6);
+/// A registry that has begun to answer, or that lists a node no more, is believed that the node is not
+/// there after so long: one that came back empty knows all nodes again by then.
+pub const UNLISTED_MIN: Duration = Duration::from_secs(3);
+/// Whatever proves that a node is gone, it is so no sooner than this after it was last heard. Longer
+/// than a beat: what was under way when it died has arrived, and the beats which say that nobody
+/// hears it are newer than its death.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(1500);
+
+/// When nodes were heard and listed, and who is proven to be gone.
+#[derive(Debug, Default)]
+pub struct Presence {
+    /// When this node started, whether or not it was stopped since; and as if it had not been.
+    born: Duration,
+    started: Duration,
+    heard: BTreeMap<Origin, Duration>,
+    /// Since when registries answer.
+    answered: Option<Duration>,
+    /// Who is listed, since when.
+    listed: BTreeMap<Origin, Duration>,
+    /// Who was, and is not any more, since when.
+    dropped: BTreeMap<Origin, Duration>,
+    /// At whose HTTP nobody listens, or somebody else.
+    absent: BTreeSet<Origin>,
+}
+
+impl Presence {
+    /// Nobody is known.
+    pub fn new(now: Duration) -> Self {
+        Self {
+            born: now,
+            started: now,
+            ..Self::default()
+        }
+    }
+
+    /// Somebody hears a node.
+    pub fn heard(&mut self, origin: Origin, now: Duration) {
+        if self.heard.len() >= ORIGINS_MAX && !self.heard.contains_key(&origin) {
+            self.heard.retain(|_, at| now < *at + AWAITED_MAX);
+            if self.heard.len() >= ORIGINS_MAX {
+                return;
+            }
+        }
+        self.heard.insert(origin, now);
+    }
+
+    /// Registries that answer list these and no others; `None` if none answers.
+    pub fn list(&mut self, origins: Option<&BTreeSet<Origin>>, now: Duration) {
+        let Some(origins) = origins else {
+            self.answered = None;
+            self.dropped.clear();
+            return;
+        };
+        self.answered.get_or_insert(now);
+        let before = std::mem::take(&mut self.listed);
+        self.dropped
+            .retain(|origin, at| now < *at + UNLISTED_MIN && !origins.contains(origin));
+        for origin in before.keys().filter(|origin| !origins.contains(*origin)) {
+            self.dropped.insert(*origin, now);
+        }
+        for origin in origins.iter().take(ORIGINS_MAX) {
+            let since = before.get(origin).copied().unwrap_or(now);
+            self.listed.insert(*origin, since);
+        }
+    }
+
+    /// A node was said hello to: it is there, or nobody is, or somebody else.
+    pub fn greeted(&mut self, origin: Origin, there: bool) {
+        if there {
+            self.absent.remove(&origin);
+            return;
+        }
+        if self.absent.len() >= ORIGINS_MAX {
+            let (listed, heard) = (&self.listed, &self.heard);
+            let known = |it: &Origin| listed.contains_key(it) || heard.contains_key(it);
+            self.absent.retain(known);
+        }
+        if self.absent.len() < ORIGINS_MAX {
+            self.absent.insert(origin);
+        }
+    }
+
+    /// Whether nobody listens at a node's HTTP.
+    pub fn is_absent(&self, origin: Origin) -> bool {
+        self.absent.contains(&origin)
+    }
+
+    /// Whom the registries list.
+    pub fn listed(&self) -> impl Iterator<Item = Origin> {
+        self.listed.keys().copied()
+    }
+
+    /// Whether somebody has heard a node since this one started.
+    pub fn was_heard(&self, origin: Origin) -> bool {
+        self.heard.contains_key(&origin)
+    }
+
+    /// When a node that nobody has heard may have come to be known here.
+    pub fn known_since(&self, origin: Origin) -> Duration {
+        let listed = self.listed.get(&origin).copied();
+        listed.unwrap_or(self.started)
+    }
+
+    /// Whether a node that nobody hears is gone, or is not waited for any longer.
+    pub fn is_gone(&self, origin: Origin, now: Duration) -> bool {
+        let heard = self.heard.get(&origin).copied();
+        let since = heard.unwrap_or_else(|| self.known_since(origin));
+        let settled = heard.is_none_or(|at| now >= at + SETTLED_AFTER);
+        let unheard = heard.or_else(|| self.listed.get(&origin).copied());
+        let unheard = unheard.unwrap_or(self.born) + UNHEARD_MAX;
+        let unlisted = now >= unheard && self.is_unlisted(origin, now);
+        let over = now >= since + AWAITED_MAX;
+        let silence = mutated!(SilenceIsDeath) && settled;
+        settled && (self.absent.contains(&origin) || unlisted || over || silence)
+    }
+
+    fn is_unlisted(&self, origin: Origin, now: Duration) -> bool {
+        let dropped = self.dropped.get(&origin).copied();
+        self.answered.is_some_and(|answered| {
+            let since = dropped.map_or(answered, |dropped| dropped.max(answered));
+            !self.listed.contains_key(&origin) && now >= since + UNLISTED_MIN
+        })
+    }
+
+    /// This node was itself stopped for so long, and could not have heard anybody.
+    pub fn excuse(&mut self, stall: Duration) {
+        let listed = self.listed.values_mut().chain(self.dropped.values_mut());
+        let since = self.answered.iter_mut().chain([&mut self.started]);
+        for at in self.heard.values_mut().chain(listed).chain(since) {
+            *at += stall;
+        }
+    }
+
+    /// A node is of no interest any more.
+    pub fn forget(&mut self, origin: Origin) {
+        self.heard.remove(&origin);
+        if !self.listed.contains_key(&origin) {
+            self.absent.remove(&origin);
+        }
+    }
+}
+
+impl Core {
+    /// Registries that answer list these nodes, and no others; `None` if none answers.
+    pub fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
+        self.look(now);
+        self.peers.presence.list(origins, now.mono);
+    }
+
+    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
+    /// there was no answer tells nothing, and is not said here.
+    pub fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
+        self.look(now);
+        self.peers.presence.greeted(origin, there);
+        self.check_ready(now);
+    }
+
+    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
+    pub(super) fn look(&mut self, now: Now) {
+        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
+        self.looked = now.mono;
+        if stall > STALL_MIN {
+            self.peers.excuse(stall);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Resume: what a client that was elsewhere has not seen.
+//!
+//! A client's position is a list of ids, per origin the highest it has seen in the room. It may
+//! come from any node, so it may be behind this node's logs, and it may be ahead of them: the
+//! client has seen what has not arrived here yet. What is behind is replayed; what is ahead must
+//! not be delivered again when it arrives, and is handed to the caller as a filter.
+//!
+//! Before a client is taken for ahead, all who are heard are asked what they hold ([`super::rolls`]),
+//! and that is waited for: then what is still ahead nobody has, or nobody who can be asked. What a node
+//! showed and took with it when it died may be said again through another node, under another id.
+//! Only the client knows that this is the same message, by its mid: so it is asked to name those
+//! ([`super::named`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::archive::{Archive, Need};
+use super::log::Span;
+use super::named::{Mids, Named};
+use super::position::{Marks, Unnamed};
+use super::{Core, Log};
+use crate::model::entry::Entry;
+use crate::model::names::{EntryId, Origin, RoomName};
+
+/// Messages that a resume replays at the most; a client further behind starts anew and is told so.
+pub const RESUME_MESSAGES_MAX: usize = 10_000;
+/// Bytes of JSON that a resume replays at the most.
+pub const RESUME_BYTES_MAX: usize = 4 << 20;
+
+/// Origins of which a client may have seen more than this node at the most. One that claims more
+/// has no position that means anything, and starts anew.
+pub const AHEAD_ORIGINS_MAX: usize = 256;
+
+/// What a client has seen of a room before this node: not to be delivered to it.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// By origin, the highest number.
+    pub origins: BTreeMap<Origin, u64>,
+    /// Mids of messages that this node does not know: what it may get is a retry of one.
+    pub mids: Mids,
+}
+
+impl Ahead {
+    /// Whether all has passed.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty() && self.mids.is_empty()
+    }
+
+    /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
+    /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
+    pub fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
+        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
+        let Some(through) = self.origins.get(&entry.origin).copied() else {
+            return by_mid;
+        };
+        if whole >= through && entry.seq >= through {
+            self.origins.remove(&entry.origin);
+        }
+        by_mid || entry.seq <= through
+    }
+}
+
+/// What a client gets when it enters a room.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Whether `entries` is all that the client has not seen.
+    pub recovered: bool,
+    /// The position from which the live stream goes on, for this client.
+    pub at: Vec<EntryId>,
+    /// In the one order.
+    pub entries: Vec<Arc<Entry>>,
+    /// What the client has seen before this node.
+    pub ahead: Ahead,
+    /// Numbers beyond the client's position that nobody has.
+    pub gaps: Vec<(Origin, Span)>,
+    /// If there are any, this is no answer yet: the client has to name the mids of all that it was
+    /// shown behind these, for nobody has it.
+    pub unnamed: Vec<EntryId>,
+}
+
+impl Core {
+    /// What a client gets that enters a room: all that lies beyond `since`, but for messages that it
+    /// has `named`, or, without `since` or when that cannot be replayed, the newest `history`
+    /// messages. Of the mids named those that this node does not know go into the answer; if there is
+    /// no answer yet, they stay.
+    ///
+    /// # Errors
+    /// What has to be read from the disk first, or asked of other nodes.
+    pub fn resume(
+        &self,
+        room: &RoomName,
+        since: Option<&[EntryId]>,
+        named: &mut Named,
+        history: usize,
+        archive: &Archive,
+    ) -> Result<Resumed, Need> {
+        let mut seen: BTreeMap<Origin, u64> = BTreeMap::new();
+        for id in since.unwrap_or_default() {
+            let seq = seen.entry(id.origin).or_default();
+            *seq = (*seq).max(id.seq);
+        }
+        let mut marks = self.marks_of(&mut seen);
+        let ahead = seen
+            .iter()
+            .filter(|(origin, seq)| **seq > self.logs.get(*origin).map_or(0, Log::whole))
+            .filter(|_| !mutated!(AheadNotFiltered));
+        let ahead = Ahead {
+            origins: ahead.map(|(origin, seq)| (*origin, *seq)).collect(),
+            mids: Mids::default(),
+        };
+        let mut resumed = Resumed {
+            ahead,
+            ..Resumed::default()
+        };
+        // Nobody can have seen more of this node's own log than there is.
+        let forged = resumed.ahead.origins.contains_key(&self.me.origin);
+        let since = since.filter(|_| !forged && resumed.ahead.origins.len() <= AHEAD_ORIGINS_MAX);
+        if since.is_none() {
+            resumed.ahead = Ahead::default();
+        }
+        if !resumed.ahead.is_empty() {
+            let asked = archive.others_asked || archive.is_last || mutated!(OthersNotAsked);
+            if !asked {
+                return Err(Need::Others);
+            }
+            resumed.unnamed = self.to_be_named(&resumed.ahead, named);
+            if !resumed.unnamed.is_empty() {
+                return Ok(resumed);
+            }
+        }
+        let held = |origin: &Origin| self.logs.get(origin).map_or(0, Log::held);
+        let mut at = self.named();
+        at.extend(
+            resumed
+                .ahead
+                .origins
+                .iter()
+                .filter(|(o, seq)| **seq > held(o)),
+        );
+        resumed.at = at
+            .into_iter()
+            .map(|(origin, seq)| EntryId { origin, seq })
+            .collect();
+        if mutated!(SeenMidsIgnored) {
+            named.mids = Mids::default();
+        }
+        if since.is_some()
+            && let Some(entries) = self.beyond(room, (&seen, marks), &named.mids, archive)?
+        {
+            resumed.recovered = true;
+            let through = marks;
+            marks = self.marks().or(marks);
+            resumed.entries = entries;
+            resumed.ahead.mids = std::mem::take(&mut named.mids);
+            resumed
+                .ahead
+                .mids
+                .retain(|mid| self.mids.get(room, mid).is_none());
+            for (origin, log) in &self.logs {
+                if !seen.contains_key(origin) && through.stands_for(log) {
+                    // It was told when it was there.
+                    continue;
+                }
+                let after = seen.get(origin).copied().unwrap_or_default();
+                let beyond = log.holes().iter().filter(|hole| hole.through > after);
+                resumed.gaps.extend(beyond.map(|hole| (*origin, *hole)));
+            }
+        } else {
+            marks = self.marks();
+            resumed.entries = self.page_before(room, None, history, archive)?.entries;
+        }
+        resumed.at.extend(marks.ids());
+        Ok(resumed)
+    }
+
+    /// Of what a client has seen and nobody has, where that begins whose mids it has not named and
+    /// can name.
+    fn to_be_named(&self, ahead: &Ahead, named: &Named) -> Vec<EntryId> {
+        let Some(behind) = &named.behind else {
+            return Vec::new();
+        };
+        let whole = |origin: Origin| EntryId {
+            origin,
+            seq: self.logs.get(&origin).map_or(0, Log::whole),
+        };
+        let is_named = |at: &EntryId| {
+            behind
+                .iter()
+                .any(|id| id.origin == at.origin && id.seq <= at.seq)
+        };
+        let origins = ahead.origins.keys().map(|origin| whole(*origin));
+        origins.filter(|at| !is_named(at)).collect()
+    }
+
+    /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
+    fn beyond(
+        &self,
+        room: &RoomName,
+        (seen, marks): (&BTreeMap<Origin, u64>, Marks),
+        mids: &Mids,
+        archive: &Archive,
+    ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
+        if archive.is_beyond_reach() || self.has_forgotten(marks) {
+            return Ok(None);
+        }
+        let had = |id: EntryId| seen.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
+        let mut entries = Vec::new();
+        let mut needed = Vec::new();
+        let mut bytes = 0;
+        for (&origin, log) in &self.logs {
+            let named = seen.get(&origin).copied();
+            let seq = match named
+                .map_or_else(|| self.unnamed(room, origin, log, marks), Unnamed::Beyond)
+            {
+                Unnamed::Seen => continue,
+                Unnamed::Missed => return Ok(None),
+                Unnamed::Beyond(_) if named.is_none() && mutated!(UnnamedOriginForgotten) => {
+                    continue;
+                }
+                Unnamed::Beyond(seq) => seq,
+            };
+            let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
+            let after = EntryId { origin, seq };
+            let trimmed = seq < log.started_behind()
+                || (seq < log.floor() && self.store.has_trimmed(room, after));
+            if trimmed && !mutated!(TrimmedNotTold) {
+                return Ok(None);
+            }
+            let mut read: &[Arc<Entry>] = &[];
+            if let Some(span) = self.archived_of(room, after, log) {
+                read = archive.read();
+                let after = archive.read_through(origin, span.after);
+                if after < span.through {
+                    needed.push((origin, Span { after, ..span }));
+                }
+            }
+            let of_log = |entry: &&Arc<Entry>| {
+                let id = entry.id();
+                id.origin == origin && id.seq > seq && self.store.get(id).is_none()
+            };
+            let read = read.iter().filter(of_log);
+            for entry in self.store.shown_beyond(room, after).chain(read) {
+                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.has(mid));
+                if by_mid || stood_for(entry) || self.mids.repeats(entry).any(had) {
+                    continue;
+                }
+                bytes += entry.json.len();
+                if entries.len() >= RESUME_MESSAGES_MAX || bytes > RESUME_BYTES_MAX {
+                    return Ok(None);
+                }
+                entries.push(Arc::clone(entry));
+            }
+        }
+        if !needed.is_empty() {
+            if archive.is_last {
+                return Ok(None);
+            }
+            return Err(Need::Beyond(needed));
+        }
+        entries.sort_unstable_by_key(|entry| entry.place());
+        Ok(Some(entries))
+    }
+}

@@ -1,0 +1,308 @@
+//! What must hold when the faults are over and everything had its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::clients::Client;
+use super::world::{NodeId, World};
+use crate::core::log::Span;
+use crate::model::entry::Entry;
+use crate::model::names::{EntryId, Origin, RoomName};
+
+/// Messages of a page when a transcript is read.
+const PAGE: usize = 50;
+
+/// What each node shows of each room.
+type Transcripts = BTreeMap<(NodeId, RoomName), Vec<Arc<Entry>>>;
+
+/// Judges the end of a run.
+pub(super) fn all(world: &mut World) {
+    let live = world.live();
+    if let Some(why) = world.unsettled() {
+        world.broken(format!("all had converged, but now {why}"));
+    }
+    what_the_living_said_is_everywhere(world, &live);
+    logs_agree(world, &live);
+    nothing_was_skipped_in_silence(world, &live);
+    counts_are_true(world, &live);
+    let transcripts = transcripts(world, &live);
+    transcripts_show_what_is_held(world, &transcripts);
+    transcripts_agree(world, &live, &transcripts);
+    acknowledged_is_kept(world, &live);
+    clients_saw_everything(world, &transcripts);
+    clients_saw_what_was_said_last(world);
+    nobody_waits(world);
+    count(world);
+}
+
+/// What a node holds of an origin.
+fn log(world: &World, id: NodeId, origin: Origin) -> Vec<Arc<Entry>> {
+    let all = Span {
+        after: 0,
+        through: u64::MAX,
+    };
+    let page = world.nodes[id].core.log_page(origin, all, usize::MAX);
+    let mut entries = page.entries;
+    if let Some(disk) = world.disk_of(id) {
+        entries.extend(disk.range(origin, all));
+        entries.sort_by_key(|entry| entry.seq);
+        entries.dedup_by_key(|entry| entry.seq);
+    }
+    entries
+}
+
+fn what_the_living_said_is_everywhere(world: &World, live: &[NodeId]) {
+    if world.plan.trims {
+        return;
+    }
+    for &origin in live {
+        for said in world.ledger.of(origin) {
+            let id = said.entry.id();
+            if let Some(node) = live.iter().find(|node| !world.holds(**node, id)) {
+                world.broken(format!("n{node} lacks {id:?}, whose origin lives"));
+            }
+        }
+    }
+}
+
+/// All hold the same, and it is what was said.
+fn logs_agree(world: &World, live: &[NodeId]) {
+    for origin in world.nodes.iter().map(|node| node.origin) {
+        let mut first: Option<(NodeId, BTreeSet<u64>)> = None;
+        for &id in live {
+            let log = log(world, id, origin);
+            let true_one = |entry: &&Arc<Entry>| {
+                let said = world.ledger.get(entry.id());
+                said.is_some_and(|said| said.entry == **entry)
+            };
+            if let Some(entry) = log.iter().find(|entry| !true_one(entry)) {
+                world.broken(format!("n{id} holds {entry:?}, which nobody said"));
+            }
+            let seqs: BTreeSet<u64> = log.iter().map(|entry| entry.seq).collect();
+            match &first {
+                Some((other, others)) if *others != seqs && !world.plan.trims => {
+                    let differ: Vec<_> = others.symmetric_difference(&seqs).collect();
+                    world.broken(format!(
+                        "n{other} and n{id} hold {origin} differently: {differ:?}"
+                    ));
+                }
+                _ => first = Some((id, seqs)),
+            }
+        }
+    }
+}
+
+/// No silent hole: each number came, or was said to be lost, or was trimmed before the node had any.
+fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
+    for &id in live {
+        let node = &world.nodes[id];
+        for (of, other) in world.nodes.iter().enumerate() {
+            let Some(log) = node.core.log(other.origin) else {
+                continue;
+            };
+            let began = node.began_behind.get(&other.origin).copied();
+            for seq in began.unwrap_or_default() + 1..=log.held() {
+                let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
+                let came = node.arrivals.at(of, seq).is_some();
+                let lost = !came || log.holes().iter().any(inside);
+                if lost && !node.announced(other.origin, seq) {
+                    world.broken(format!("n{id} passed {}.{seq} in silence", other.origin));
+                }
+            }
+        }
+    }
+}
+
+/// What is counted for people is so.
+fn counts_are_true(world: &World, live: &[NodeId]) {
+    if world.plan.trims {
+        return;
+    }
+    for &id in live {
+        for other in &world.nodes {
+            let Some(log) = world.nodes[id].core.log(other.origin) else {
+                continue;
+            };
+            let holes = log.holes().iter();
+            let lost: u64 = holes.map(|hole| hole.through - hole.after).sum();
+            let counts = log.counts;
+            let restored = world.nodes[id].restored.get(&other.origin);
+            let restored = restored.copied().unwrap_or_default();
+            if counts.lost != lost || counts.received + restored + lost != log.held() {
+                world.broken(format!(
+                    "n{id} counts {counts:?} of {}, lacks {lost} of {}",
+                    other.origin,
+                    log.held()
+                ));
+            }
+        }
+    }
+}
+
+/// Reads a room from a node, page by page, as clients do.
+fn transcript(world: &World, id: NodeId, room: &RoomName) -> Vec<Arc<Entry>> {
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let Some(page) = world.page_of(id, room, before, PAGE) else {
+            world.broken(format!("n{id} does not know {before:?} that it has shown"));
+        };
+        before = page.entries.first().map(|entry| entry.id());
+        pages.push(page.entries);
+        if !page.more {
+            pages.reverse();
+            return pages.concat();
+        }
+    }
+}
+
+fn transcripts(world: &World, live: &[NodeId]) -> Transcripts {
+    let rooms: BTreeSet<RoomName> = world.clients.iter().map(|c| c.room.clone()).collect();
+    let each = live
+        .iter()
+        .flat_map(|id| rooms.iter().map(|room| (*id, room.clone())));
+    each.map(|(id, room)| {
+        let shown = transcript(world, id, &room);
+        ((id, room), shown)
+    })
+    .collect()
+}
+
+/// A room is what the node holds of it, in the one order, and of those with one mid the first.
+fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
+    for ((id, room), shown) in transcripts {
+        let origins = world.nodes.iter().map(|node| node.origin);
+        let held = origins.flat_map(|origin| log(world, *id, origin));
+        let mut held: Vec<_> = held.filter(|entry| entry.room == *room).collect();
+        held.sort_by_key(|entry| entry.place());
+        let mut mids = BTreeSet::new();
+        held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
+        // A mid that memory let go is known by its age, if the clocks can be trusted.
+        let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
+        if held != *shown && !ageless {
+            let ids = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.id()).collect();
+            let (held, shown): (Vec<_>, Vec<_>) = (ids(&held), ids(shown));
+            let first = held.iter().zip(&shown).position(|(a, b)| a != b);
+            world.broken(format!(
+                "n{id} shows {} in {room}, holds {}, the first other is {first:?}",
+                shown.len(),
+                held.len()
+            ));
+        }
+    }
+}
+
+/// One transcript: the same bytes from every node.
+fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) {
+    let Some(first) = live.first() else { return };
+    for ((id, room), shown) in transcripts {
+        let others = &transcripts[&(*first, room.clone())];
+        let json = |entries: &[Arc<Entry>]| {
+            let json = entries.iter().map(|entry| entry.json.clone());
+            json.collect::<Vec<_>>()
+        };
+        if json(shown) != json(others) && !world.plan.trims {
+            world.broken(format!("n{id} and n{first} show {room} differently"));
+        }
+    }
+}
+
+/// Acknowledged is kept: what was said to be held by others is everywhere as long as one who held it lives.
+fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
+    if world.plan.trims {
+        return;
+    }
+    for reply in &world.replies {
+        let mut holders = reply.holders.iter().chain([&reply.node]);
+        // A machine that was started again gives back what its disk has.
+        let slot = world.nodes[reply.node].slot;
+        let own = world.nodes[reply.node].origin == reply.id.origin;
+        let kept = own && world.machines[slot].disk.is_some();
+        let back = kept && live.iter().any(|id| world.nodes[*id].slot == slot);
+        if !back && !holders.any(|id| world.nodes[*id].alive) {
+            continue;
+        }
+        for &id in live {
+            if !world.holds(id, reply.id) {
+                world.broken(format!("n{id} lacks {:?}: {reply:?}", reply.id));
+            }
+        }
+    }
+}
+
+/// Whether a client need not have seen an entry: it, or what was said with its mid, was there
+/// before the client, or is in a gap that it was told of.
+fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
+    let before = |id: EntryId| client.base.get(&id.origin).is_some_and(|s| *s >= id.seq);
+    let excused = |id: EntryId| before(id) || client.was_told_of(id);
+    let alike = world.ledger.alike(entry);
+    excused(entry.id()) || alike.iter().any(|other| excused(*other))
+}
+
+/// Once, and resume anywhere: all that is shown was seen, or was there before, or was told to be lost.
+fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
+    if world.plan.trims {
+        return;
+    }
+    for (index, client) in world.clients.iter().enumerate() {
+        let Some(home) = client.home else { continue };
+        for entry in &transcripts[&(home.node, client.room.clone())] {
+            let id = entry.id();
+            let mid = entry.mid.as_ref();
+            let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
+            if !client.seen.contains(&id) && !by_mid && !is_excused(world, client, entry) {
+                world.broken(format!(
+                    "client {index} at n{} never saw {id:?} {mid:?}",
+                    home.node
+                ));
+            }
+        }
+    }
+}
+
+/// When nothing is wrong everybody in a room sees what is said there, whatever is trimmed.
+fn clients_saw_what_was_said_last(world: &World) {
+    let Some(since) = world.talk_since else {
+        world.broken("nobody talked at the end");
+    };
+    for (index, client) in world.clients.iter().enumerate() {
+        let joined = client.home.and_then(|home| home.joined);
+        if joined.is_none_or(|joined| joined > since) {
+            continue;
+        }
+        for said in world.ledger.iter().filter(|said| said.at >= since) {
+            let entry = &said.entry;
+            let mid = entry.mid.as_ref();
+            let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
+            let seen = client.seen.contains(&entry.id()) || by_mid;
+            // A retry of what was said, and trimmed, before this client came is not said again to all.
+            let alike = world.ledger.alike(entry).iter();
+            let mut alike = alike.filter_map(|id| world.ledger.get(*id));
+            let seen = seen || alike.any(|first| first.at < since);
+            if entry.room == client.room && !seen && !is_excused(world, client, entry) {
+                world.broken(format!("client {index} did not see {:?}", entry.id()));
+            }
+        }
+    }
+}
+
+fn nobody_waits(world: &World) {
+    let living = |asked: &&super::judge::Asked| world.nodes[asked.node].alive;
+    if let Some(asked) = world.tickets.values().find(living) {
+        world.broken(format!("{asked:?} was never answered"));
+    }
+}
+
+fn count(world: &mut World) {
+    let entries = world.ledger.len() as u64;
+    let repeats = world.ledger.repeats() as u64;
+    let trimmed = world.nodes.iter().filter(|node| {
+        let log = node.core.log(node.origin);
+        log.is_some_and(|log| log.floor() > 0)
+    });
+    let trimmed = trimmed.count() as u64;
+    let counters = &mut world.outcome.counters;
+    counters.add("entries", entries);
+    counters.add("mid repeated elsewhere", repeats);
+    counters.add("log trimmed", trimmed);
+}

@@ -1,0 +1,425 @@
+//! Nodes: how they start, what comes to them, and how they freeze.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::clients::{Call, Conn};
+use super::disk::Disk;
+use super::fetches::{Answer, Ask, Told};
+use super::ledger::Arrivals;
+use super::net::Link;
+use super::world::{Event, NodeId, World};
+use crate::core::durable::Batch;
+use crate::core::log::Span;
+use crate::core::memory::MemoryStore;
+use crate::core::news::News;
+use crate::core::{Core, Identity};
+use crate::model::entry::Entry;
+use crate::model::names::{Origin, RoomName, UserName};
+
+/// How often a node looks at its links.
+const LINKS_EVERY: Duration = Duration::from_millis(100);
+/// After a stop that is shorter a node does not catch up.
+pub(super) const STALL_MIN: Duration = Duration::from_secs(2);
+/// A registry lists a dead node for so long.
+pub(super) const LEASE: Duration = Duration::from_secs(3);
+/// Longest silence of the registries.
+const SILENCE_OF_REGISTRIES_MAX: Duration = Duration::from_secs(8);
+
+/// What comes to a node. A frozen node's inputs wait.
+#[derive(Debug)]
+pub(super) enum Input {
+    Frame(NodeId, u64, News),
+    Connected(NodeId, u64),
+    Closed(NodeId, u64),
+    Dial(NodeId),
+    Hello,
+    /// It is time to say hello again, after so long, until then.
+    Greet(NodeId, Duration, Duration),
+    /// A hello was answered, or refused.
+    Greeted(NodeId, bool),
+    Listed,
+    Links,
+    Serve(NodeId, u64, Ask),
+    Answer(u64, Answer),
+    Client(usize, u64, Call),
+    Disk,
+}
+
+/// What a node runs on. It is there before the node starts and after it dies.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) mono_offset: Duration,
+    pub(super) wall_offset_us: i64,
+    pub(super) disk: Option<Disk>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) slot: usize,
+    pub(super) origin: Origin,
+    pub(super) alive: bool,
+    /// Whether the registries have answered it, and list it.
+    pub(super) listed: bool,
+    /// Since when the registries do not list it, by what they would say.
+    pub(super) unlisted: Option<Duration>,
+    /// When it is listed again in registries that came back empty.
+    pub(super) listed_again: Duration,
+    /// What the registries told it last.
+    pub(super) list_seen: Option<BTreeSet<Origin>>,
+    /// Whether it has said that it takes clients.
+    pub(super) takes_clients: bool,
+    pub(super) frozen: bool,
+    /// When it thawed last.
+    pub(super) thawed: Duration,
+    /// While it is frozen, frames after this are lost: its peers gave up on their connections.
+    pub(super) deaf_after: Option<Duration>,
+    pub(super) inbox: VecDeque<Input>,
+    /// Since when it is frozen, if it is.
+    pub(super) frozen_at: Duration,
+    /// What clients said while it caught up.
+    pub(super) held: Vec<Input>,
+    /// Connections that have ended.
+    pub(super) left: BTreeSet<u64>,
+    /// Joins that wait for a roll call, and for which.
+    pub(super) wait_for_roll: Vec<(u64, Input)>,
+    /// It answers no fetch until then.
+    pub(super) stuck_until: Duration,
+    /// When it answers fetches with something better than errors.
+    pub(super) refuses_until: Duration,
+    /// Its thread has to do until then.
+    pub(super) busy_until: Duration,
+    /// Its wire is full of pages until then.
+    pub(super) wire_until: Duration,
+    pub(super) core: Core,
+    /// The least and the most that the time by which it went was wrong in its life.
+    pub(super) time_wrong_us: (i64, i64),
+    pub(super) started: Duration,
+    pub(super) crashed: Option<Duration>,
+    /// Whether what it had sent and had not arrived died with it.
+    pub(super) sent_is_lost: bool,
+    pub(super) links: BTreeMap<NodeId, Link>,
+    /// When the last beat of each came.
+    pub(super) beats: BTreeMap<NodeId, Duration>,
+    pub(super) asked: BTreeMap<u64, Ask>,
+    /// What it was told by peers that it asked for entries.
+    pub(super) told: Vec<Told>,
+    /// How many requests to a peer for entries of an origin have failed since one did not.
+    pub(super) failed_in_row: BTreeMap<(Origin, Origin), u32>,
+    pub(super) conns: BTreeMap<u64, Conn>,
+    pub(super) arrivals: Arrivals,
+    pub(super) delivered: Arrivals,
+    /// Who was listed when the registries answered it.
+    pub(super) expects: BTreeSet<NodeId>,
+    /// What its peers held when it started.
+    pub(super) held_at_start: Vec<(NodeId, Origin, u64)>,
+    /// Where it began with the log of each node of which it had nothing.
+    pub(super) began_behind: BTreeMap<Origin, u64>,
+    pub(super) gaps: Vec<(Origin, Span)>,
+    pub(super) passed_before_ready: Vec<(Origin, Span)>,
+    /// Members of rooms as told by effects; must agree with what the core says.
+    pub(super) told_members: BTreeMap<RoomName, BTreeSet<UserName>>,
+    pub(super) tick_at: Option<Duration>,
+    /// The batch that its disk is at.
+    pub(super) writing: Option<Batch>,
+    /// How much of each origin's log was on its disk when it started.
+    pub(super) restored: BTreeMap<Origin, u64>,
+}
+
+impl Node {
+    /// Notes entries that come to it. Whether any is new. What lies where it has trimmed is not
+    /// taken any more.
+    pub(super) fn arrived(&mut self, of: NodeId, entries: &[Arc<Entry>], now: Duration) -> bool {
+        let origin = entries.first().map(|entry| entry.origin);
+        let log = origin.and_then(|origin| self.core.log(origin));
+        let floor = log.map_or(0, |log| log.floor());
+        let mut any_new = false;
+        for entry in entries.iter().filter(|entry| entry.seq > floor) {
+            any_new |= self.arrivals.at(of, entry.seq).is_none();
+            self.arrivals.note(of, entry.seq, now);
+        }
+        any_new
+    }
+
+    /// Whether it said that these numbers are lost, or passed them before it took clients.
+    pub(super) fn announced(&self, origin: Origin, seq: u64) -> bool {
+        let inside =
+            |(of, span): &(Origin, Span)| *of == origin && span.after < seq && seq <= span.through;
+        self.gaps
+            .iter()
+            .chain(&self.passed_before_ready)
+            .any(inside)
+    }
+
+    /// Since when it has been at work without a pause.
+    pub(super) fn awake_since(&self) -> Option<Duration> {
+        (self.alive && !self.frozen).then(|| self.started.max(self.thawed))
+    }
+}
+
+impl World {
+    pub(super) fn machine(&mut self) -> Machine {
+        let skew = self.plan.clock_skew_max_us;
+        if skew > 1_000_000 {
+            self.note("fault: clock skew");
+        }
+        Machine {
+            mono_offset: self.up_to(Duration::from_secs(100)),
+            wall_offset_us: self.rng.random_range(-skew..=skew),
+            disk: self.chance(self.plan.disks).then(Disk::default),
+        }
+    }
+
+    pub(super) fn start_in(&mut self, after: Duration, slot: usize) {
+        self.starting += 1;
+        self.at(after, Event::Start(slot));
+    }
+
+    /// A node starts in a slot: it knows what the registries list, and is soon known itself.
+    pub(super) fn start(&mut self, slot: usize) {
+        self.starting -= 1;
+        let id = self.nodes.len();
+        let origin = Origin::generate(&mut self.rng);
+        self.tell(|_| format!("n{id} starts as {origin} in slot {slot}"));
+        self.ledger.start(id, origin);
+        let node = self.new_node(slot, origin);
+        self.nodes.push(node);
+        self.restore(id);
+        self.calm_since = self.now;
+        let registries_are_silent = self.chance(self.plan.registry_silence);
+        if registries_are_silent {
+            self.note("fault: registries silent");
+            let after = self.up_to(SILENCE_OF_REGISTRIES_MAX);
+            self.at(after, Event::Input(id, Input::Listed));
+        } else {
+            self.listed(id);
+        }
+        self.at(LINKS_EVERY, Event::Input(id, Input::Links));
+        self.settle(id);
+    }
+
+    /// A node that has just started on its slot's machine.
+    fn new_node(&mut self, slot: usize, origin: Origin) -> Node {
+        let id = self.nodes.len();
+        let machine = &self.machines[slot];
+        let wall = machine.wall_offset_us;
+        let now = crate::core::Now {
+            mono: self.now + machine.mono_offset,
+            wall_us: self.wall_us(self.now, wall),
+        };
+        let me = Identity {
+            origin,
+            name: format!("n{slot}"),
+            http: format!("http://n{id}"),
+            publisher: format!("tcp://n{id}"),
+        };
+        let rng = StdRng::seed_from_u64(self.rng.random());
+        let store = MemoryStore::new(self.plan.retention);
+        Node {
+            slot,
+            origin,
+            alive: true,
+            listed: false,
+            unlisted: None,
+            listed_again: Duration::ZERO,
+            list_seen: None,
+            takes_clients: false,
+            frozen: false,
+            thawed: Duration::ZERO,
+            deaf_after: None,
+            inbox: VecDeque::new(),
+            frozen_at: Duration::ZERO,
+            held: Vec::new(),
+            left: BTreeSet::new(),
+            wait_for_roll: Vec::new(),
+            stuck_until: Duration::ZERO,
+            refuses_until: Duration::ZERO,
+            busy_until: Duration::ZERO,
+            wire_until: Duration::ZERO,
+            core: Core::new(me, store, rng, now),
+            time_wrong_us: (wall, wall),
+            started: self.now,
+            crashed: None,
+            sent_is_lost: false,
+            links: BTreeMap::new(),
+            beats: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            told: Vec::new(),
+            failed_in_row: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            arrivals: Arrivals::default(),
+            delivered: Arrivals::default(),
+            expects: BTreeSet::new(),
+            held_at_start: self.all_positions(),
+            began_behind: BTreeMap::new(),
+            gaps: Vec::new(),
+            passed_before_ready: Vec::new(),
+            told_members: BTreeMap::new(),
+            tick_at: None,
+            writing: None,
+            restored: BTreeMap::new(),
+        }
+    }
+
+    /// What each live node holds now of each origin.
+    fn all_positions(&self) -> Vec<(NodeId, Origin, u64)> {
+        let live = self.live().into_iter();
+        let position = |id: NodeId| self.nodes[id].core.position();
+        live.flat_map(|id| {
+            position(id)
+                .into_iter()
+                .map(move |at| (id, at.origin, at.seq))
+        })
+        .collect()
+    }
+
+    /// The registries answer a node that has started: it and the others learn of each other.
+    pub(super) fn listed(&mut self, id: NodeId) {
+        self.nodes[id].listed = true;
+        self.calm_since = self.now;
+        let mut listed = BTreeSet::new();
+        for other in 0..self.nodes.len() {
+            let node = &self.nodes[other];
+            let leased = node.crashed.is_some_and(|at| self.now < at + LEASE);
+            if other != id && node.listed && (node.alive || leased) {
+                listed.insert(node.origin);
+                self.nodes[id].expects.insert(other);
+                let soon = self.up_to(Duration::from_millis(5));
+                self.at(soon, Event::Input(id, Input::Dial(other)));
+                let known = self.up_to(Duration::from_millis(300));
+                self.at(known, Event::Input(other, Input::Dial(id)));
+            }
+        }
+        let now = self.now_of(id);
+        self.nodes[id].core.expect(now, listed);
+    }
+
+    pub(super) fn input(&mut self, id: NodeId, input: Input) {
+        let node = &mut self.nodes[id];
+        if !node.alive {
+            return;
+        }
+        if node.frozen {
+            let deaf = node.deaf_after.is_some_and(|at| self.now > at);
+            match input {
+                Input::Frame(from, dial, _) if deaf => {
+                    let told = |input: &Input| matches!(input, Input::Closed(f, _) if *f == from);
+                    if !node.inbox.iter().any(told) {
+                        node.inbox.push_back(Input::Closed(from, dial));
+                    }
+                }
+                other => node.inbox.push_back(other),
+            }
+            return;
+        }
+        let says = matches!(input, Input::Client(_, _, Call::Join(_) | Call::Say(..)));
+        if says && node.core.is_catching_up() {
+            node.held.push(input);
+            return;
+        }
+        self.work(id, &input);
+        let now = self.now_of(id);
+        match input {
+            Input::Frame(from, dial, frame) => self.frame(id, from, dial, frame),
+            Input::Connected(from, dial) => self.connected(id, from, dial),
+            Input::Closed(from, dial) => self.closed(id, from, dial),
+            Input::Dial(from) => self.dial(id, from),
+            Input::Hello => self.nodes[id].core.ask_beat(now),
+            Input::Greet(who, wait, until) => self.greet(id, who, wait, until),
+            Input::Greeted(who, there) => {
+                let origin = self.nodes[who].origin;
+                self.nodes[id].core.greeted(now, origin, there);
+            }
+            Input::Listed => self.listed(id),
+            Input::Links => {
+                self.check_links(id);
+                self.at(LINKS_EVERY, Event::Input(id, Input::Links));
+            }
+            Input::Serve(to, request, ask) => self.serve(id, to, request, &ask),
+            Input::Answer(request, answer) => self.answered(id, request, answer),
+            Input::Client(client, conn, call) => self.call(id, client, conn, call),
+            Input::Disk => self.disk_answers(id),
+        }
+        self.settle(id);
+    }
+
+    pub(super) fn tick(&mut self, id: NodeId, at: Duration) {
+        let node = &mut self.nodes[id];
+        if node.alive && !node.frozen && node.tick_at == Some(at) {
+            node.tick_at = None;
+            let now = self.now_of(id);
+            self.nodes[id].core.tick(now);
+            self.settle(id);
+        }
+    }
+
+    /// How long a node's thread has still to do with what came before.
+    pub(super) fn busy(&self, id: NodeId) -> Option<Duration> {
+        let wait = self.nodes[id].busy_until.saturating_sub(self.now);
+        (wait > Duration::ZERO).then_some(wait)
+    }
+
+    /// A node's thread takes its time for an input.
+    fn work(&mut self, id: NodeId, input: &Input) {
+        if !self.plan.costs {
+            return;
+        }
+        let entries = match input {
+            Input::Frame(_, _, News::Entries(log)) => log.entries.len(),
+            Input::Answer(_, Answer::Log(page, _)) => page.entries.len(),
+            _ => 0,
+        };
+        let entries = u32::try_from(entries).expect("a page is small");
+        self.nodes[id].busy_until = self.now + COST_OF_INPUT + COST_OF_ENTRY * entries;
+    }
+
+    pub(super) fn thaw(&mut self, id: NodeId) {
+        if !self.nodes[id].alive || !self.nodes[id].frozen {
+            return;
+        }
+        self.tell(|_| format!("n{id} thaws"));
+        let now = self.now;
+        let node = &mut self.nodes[id];
+        node.frozen = false;
+        node.thawed = now;
+        node.tick_at = None;
+        node.deaf_after = None;
+        let mut inbox = std::mem::take(&mut node.inbox);
+        let stopped = now - node.frozen_at;
+        // What is late is done first, or last, as the runtime happens to poll; so are clients.
+        let tick_first = self.chance(0.5);
+        if self.chance(0.5) {
+            let is_client = |input: &Input| !matches!(input, Input::Client(..));
+            inbox.make_contiguous().sort_by_key(is_client);
+        }
+        let now = self.now_of(id);
+        if stopped >= STALL_MIN {
+            self.note("a stop noticed");
+            // Its own clock stood still: nobody was silent meanwhile.
+            for link in self.nodes[id].links.values_mut() {
+                link.heard = self.now.min(link.heard + stopped);
+            }
+            self.nodes[id].core.catch_up(now);
+            self.settle(id);
+        }
+        if tick_first {
+            self.nodes[id].core.tick(now);
+            self.settle(id);
+        }
+        for input in inbox {
+            self.input(id, input);
+        }
+        self.nodes[id].core.tick(now);
+        self.settle(id);
+    }
+}
+
+/// What any input costs a node's thread; several times what was measured.
+const COST_OF_INPUT: Duration = Duration::from_micros(50);
+/// What each entry in it costs.
+const COST_OF_ENTRY: Duration = Duration::from_micros(10);

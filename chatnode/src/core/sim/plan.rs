@@ -1,0 +1,225 @@
+//! What a seed decides at the start: the size of the mesh and its temper.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use crate::core::memory::Retention;
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Some hear nothing of the others.
+    Partition,
+    /// Some hear nothing of one.
+    OneWayCut,
+    /// Frames are lost, doubled and late, and fetches fail.
+    Illness,
+    /// A node dies, and mostly starts again.
+    Crash,
+    /// A node stops for a while.
+    Freeze,
+    /// A wall clock jumps.
+    ClockJump,
+    /// A publisher drops all it has for a listener.
+    Burst,
+    /// A disk is full or slow for a while.
+    Disk,
+    /// A node answers no fetch.
+    Stuck,
+    /// A node answers each fetch with an error.
+    Refuse,
+    /// A node has too much to do: it drops frames, answers no fetch, and loses links.
+    Overload,
+    /// A link ends.
+    Reset,
+    /// No registry answers for a while; when they do they may know nobody.
+    Registries,
+}
+
+/// How often each kind comes in a run in which all do.
+const SHARES: [(Kind, usize); 13] = [
+    (Kind::Partition, 4),
+    (Kind::OneWayCut, 3),
+    (Kind::Illness, 4),
+    (Kind::Crash, 3),
+    (Kind::Freeze, 2),
+    (Kind::ClockJump, 1),
+    (Kind::Burst, 2),
+    (Kind::Disk, 2),
+    (Kind::Stuck, 2),
+    (Kind::Refuse, 1),
+    (Kind::Overload, 2),
+    (Kind::Reset, 3),
+    (Kind::Registries, 1),
+];
+
+/// Which faults a run has. In half of them some kinds do not come, and others the more often: what
+/// breaks only if much of one sort comes together would hide in an even mixture.
+fn faults(rng: &mut StdRng) -> Vec<Kind> {
+    let even = rng.random_bool(0.5);
+    let mut faults = Vec::new();
+    for (kind, share) in SHARES {
+        let times = if even {
+            1
+        } else {
+            [0, 0, 1, 4][rng.random_range(0..4)]
+        };
+        faults.extend(std::iter::repeat_n(kind, share * times));
+    }
+    faults
+}
+
+/// The temper of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Nodes that live at the same time.
+    pub(super) slots: usize,
+    /// Clients.
+    pub(super) clients: usize,
+    /// Rooms.
+    pub(super) rooms: usize,
+    /// When faults end.
+    pub(super) faults_end: Duration,
+    /// Whether one node refuses all fetches nearly all that time.
+    pub(super) refuses: bool,
+    /// Which faults come, each as often as it stands here.
+    pub(super) faults: Vec<Kind>,
+    /// Time between two faults, on average.
+    pub(super) fault_every: Duration,
+    /// One partition in the middle, so long, in place of all other faults.
+    pub(super) long_partition: Option<Duration>,
+    /// One node is stopped in a burst, in place of all other faults.
+    pub(super) stopped: bool,
+    /// Time between two doings of one client, on average.
+    pub(super) act_every: Duration,
+    /// Whether frames of one link may overtake each other. TCP would not; the core must not care.
+    pub(super) reorder: bool,
+    /// Share of frames lost while the network is ill.
+    pub(super) loss: f64,
+    /// Share of frames doubled while the network is ill.
+    pub(super) doubled: f64,
+    /// Share of fetches that fail while the network is ill.
+    pub(super) fetch_failure: f64,
+    /// Share of starts at which no registry answers for a while.
+    pub(super) registry_silence: f64,
+    /// Longest usual delay of a frame while the network is ill.
+    pub(super) delay_max: Duration,
+    /// Whether frames and pages really are encoded and decoded.
+    pub(super) encodes: bool,
+    /// Bytes of a page of entries: mostly small, so that pages matter here.
+    pub(super) page_bytes: usize,
+    /// How much history a node keeps.
+    pub(super) retention: Retention,
+    /// Whether that is so little that it matters here.
+    pub(super) trims: bool,
+    /// Share of machines that have a disk.
+    pub(super) disks: f64,
+    /// How wrong wall clocks are at the most, in microseconds.
+    pub(super) clock_skew_max_us: i64,
+    /// Whether a node's one thread and its wire take their time for what comes.
+    pub(super) costs: bool,
+}
+
+impl Plan {
+    pub(super) fn draw(rng: &mut StdRng) -> Self {
+        let refuses = rng.random_bool(0.05);
+        let slots = rng.random_range(2..=if refuses { 3 } else { 7 });
+        let trims = rng.random_bool(0.15);
+        let faults_last = if refuses {
+            15_000..25_000
+        } else {
+            5_000..16_000
+        };
+        let lossy = refuses || rng.random_bool(0.6);
+        let share = |most: f64, rng: &mut StdRng| {
+            if lossy {
+                rng.random_range(0.0..most)
+            } else {
+                0.0
+            }
+        };
+        let mut retention = Retention::default();
+        if trims {
+            retention.messages = rng.random_range(20..150);
+        }
+        Self {
+            slots,
+            refuses,
+            clients: rng.random_range(2..=2 * slots),
+            rooms: rng.random_range(1..=3),
+            faults_end: Duration::from_millis(rng.random_range(faults_last)),
+            faults: faults(rng),
+            fault_every: Duration::from_millis(rng.random_range(100..1_500)),
+            long_partition: None,
+            stopped: false,
+            act_every: Duration::from_millis(rng.random_range(40..400)),
+            reorder: rng.random_bool(0.2),
+            loss: share(0.3, rng),
+            doubled: share(0.2, rng),
+            // Sometimes a request hardly ever succeeds, so that some peers fail time and again.
+            fetch_failure: if rng.random_bool(0.03) {
+                0.9
+            } else {
+                share(0.4, rng)
+            },
+            registry_silence: if rng.random_bool(0.2) { 0.3 } else { 0.0 },
+            delay_max: Duration::from_micros(rng.random_range(300..200_000)),
+            encodes: rng.random_bool(0.1),
+            page_bytes: if rng.random_bool(0.7) { 4096 } else { 1 << 19 },
+            retention,
+            trims,
+            disks: if rng.random_bool(0.5) { 0.6 } else { 0.0 },
+            clock_skew_max_us: match rng.random_range(0..10) {
+                0 => 7_200_000_000,
+                1 | 2 => 100_000_000,
+                _ => 50_000,
+            },
+            costs: false,
+        }
+    }
+
+    /// One node that is stopped while much is said elsewhere; the network is well.
+    pub(super) fn stopped(rng: &mut StdRng) -> Self {
+        Self {
+            slots: rng.random_range(2..=4),
+            clients: 8,
+            rooms: 1,
+            faults_end: Duration::from_secs(15),
+            stopped: true,
+            refuses: false,
+            act_every: Duration::from_millis(60),
+            registry_silence: 0.0,
+            encodes: false,
+            page_bytes: crate::shell::fetches::LOG_PAGE_BYTES,
+            retention: Retention::default(),
+            trims: false,
+            clock_skew_max_us: 50_000,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// Two halves that say much and hear nothing of each other for longer than peers are
+    /// remembered.
+    pub(super) fn long_partition(rng: &mut StdRng) -> Self {
+        let lasts = Duration::from_secs(rng.random_range(60..70));
+        Self {
+            slots: rng.random_range(3..=5),
+            clients: 8,
+            faults_end: Duration::from_secs(4) + lasts,
+            long_partition: Some(lasts),
+            refuses: false,
+            act_every: Duration::from_millis(20),
+            registry_silence: 0.0,
+            encodes: false,
+            page_bytes: crate::shell::fetches::LOG_PAGE_BYTES,
+            retention: Retention::default(),
+            trims: false,
+            disks: 0.0,
+            clock_skew_max_us: 50_000,
+            costs: true,
+            ..Self::draw(rng)
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Clients that were elsewhere.
+
+use super::*;
+use crate::core::archive::Need;
+use crate::core::named::{Named, NamedBudget};
+
+/// A node that holds `b.1 b.2 b.3` and `c.1`.
+fn rig() -> Rig {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.2 b.3");
+    rig.comes("c.1");
+    rig
+}
+
+fn entries(resumed: &resume::Resumed) -> String {
+    tell_ids(resumed.entries.iter().map(|entry| entry.id()))
+}
+
+#[test]
+fn without_a_position_the_newest_page_comes() {
+    let resumed = rig().resumes(None);
+    assert!(!resumed.recovered);
+    assert_eq!(entries(&resumed), "b.2 b.3");
+    assert_eq!(tell_ids(resumed.at), "b.3 c.1");
+}
+
+#[test]
+fn what_lies_beyond_the_position_is_replayed_exactly() {
+    let resumed = rig().resumes(Some("b.2"));
+    assert!(resumed.recovered);
+    assert_eq!(entries(&resumed), "c.1 b.3", "in the one order");
+    let resumed = rig().resumes(Some("b.3 c.1"));
+    assert_eq!((resumed.recovered, entries(&resumed).as_str()), (true, ""));
+}
+
+#[test]
+fn a_client_ahead_of_this_node_is_not_shown_again_what_it_has_seen() {
+    let resumed = rig().resumes(Some("b.5 c.1"));
+    assert!(resumed.recovered);
+    assert_eq!(entries(&resumed), "");
+    assert_eq!(resumed.ahead.origins.get(&origin('b')), Some(&5));
+    assert_eq!(tell_ids(resumed.at), "b.5 c.1");
+}
+
+#[test]
+fn a_client_that_may_have_seen_what_is_a_hole_here_is_ahead() {
+    let mut rig = Rig::linked("bc");
+    rig.comes("b.1 b.3");
+    rig.dies('b');
+    rig.passes_with(2000, &[('c', "a", "")]);
+    assert_eq!(rig.answer(Some("")), ["gap b.2-2", "deliver b.3"]);
+    let resumed = rig.resumes(Some("b.3"));
+    assert_eq!(resumed.ahead.origins.get(&origin('b')), Some(&3));
+    assert_eq!(tell_ids(resumed.at), "b.3");
+    let resumed = rig.resumes(Some("b.1"));
+    assert_eq!(entries(&resumed), "b.3");
+    assert!(resumed.ahead.is_empty());
+    let hole = Span {
+        after: 1,
+        through: 2,
+    };
+    assert_eq!(resumed.gaps, [(origin('b'), hole)]);
+}
+
+#[test]
+fn an_unknown_origin_is_all_new_or_all_ahead() {
+    let resumed = rig().resumes(Some("b.3"));
+    assert_eq!(entries(&resumed), "c.1", "of c the client has seen nothing");
+    let resumed = rig().resumes(Some("b.3 c.1 h.7"));
+    assert_eq!(resumed.ahead.origins.get(&origin('h')), Some(&7));
+}
+
+#[test]
+fn a_forged_position_harms_nobody() {
+    let wild = format!("b.{} b.0 c.{} h.{}", u64::MAX, u64::MAX, u64::MAX);
+    let resumed = rig().resumes(Some(&wild));
+    assert!(resumed.recovered && resumed.entries.is_empty());
+    let long: Vec<EntryId> = (0..100_000)
+        .map(|n| EntryId {
+            origin: origin('b'),
+            seq: n,
+        })
+        .collect();
+    let resumed = rig()
+        .core
+        .resume(
+            &lobby(),
+            Some(&long),
+            &mut Named::default(),
+            2,
+            &asked_others(),
+        )
+        .unwrap();
+    assert!(
+        resumed
+            .entries
+            .iter()
+            .all(|entry| entry.origin == origin('c'))
+    );
+}
+
+#[test]
+fn a_mid_that_was_seen_from_another_node_is_not_replayed() {
+    let mut rig = Rig::linked("bc");
+    rig.come(vec![entry("b.1", 10, Some("m"))], false);
+    rig.come(vec![entry("c.1", 20, Some("m"))], false);
+    let resumed = rig.resumes(Some("c.1"));
+    assert_eq!(entries(&resumed), "", "it was c.1 where the client was");
+}
+
+#[test]
+fn what_was_trimmed_cannot_be_replayed_and_that_is_said() {
+    let mut rig = Rig::with(Retention {
+        messages: 3,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.comes("b.1 b.2 b.3 b.4 b.5");
+    assert!(rig.resumes(Some("b.2")).recovered);
+    let resumed = rig.resumes(Some("b.1"));
+    assert!(!resumed.recovered);
+    assert_eq!(entries(&resumed), "b.4 b.5");
+}
+
+#[test]
+fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
+    let mut rig = Rig::with(Retention {
+        messages: 3,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    let busy = |seq: u64| {
+        let id = id(&format!("b.{seq}"));
+        let name = "bob".parse().unwrap();
+        let room = "busy".parse().unwrap();
+        Arc::new(Entry::new(id, WALL_US + seq, room, None, &name, "hello"))
+    };
+    rig.come(vec![entry("c.1", 10, None)], false);
+    rig.come((1..=5).map(busy).collect(), false);
+    rig.come(vec![entry("c.2", 20, None)], false);
+    let resumed = rig.resumes(Some("c.1"));
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "c.2")
+    );
+    let busy = rig
+        .core
+        .resume(
+            &"busy".parse().unwrap(),
+            Some(&ids("c.2")),
+            &mut Named::default(),
+            2,
+            &Archive::default(),
+        )
+        .unwrap();
+    assert!(!busy.recovered);
+}
+
+#[test]
+fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    rig.comes("b.1");
+    rig.unlink('b');
+    rig.ms += 10;
+    rig.comes("c.1 c.2 c.3");
+    // The client was on a node that started after all of b was trimmed everywhere.
+    let mut since = ids("c.2");
+    since.push(EntryId {
+        origin: Origin::MADE,
+        seq: rig.now().wall_us,
+    });
+    let named = &mut Named::default();
+    let resumed = rig
+        .core
+        .resume(&lobby(), Some(&since), named, 2, &asked_others());
+    assert!(resumed.unwrap().recovered);
+    assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
+}
+
+fn asked_others() -> Archive {
+    Archive {
+        others_asked: true,
+        ..Archive::default()
+    }
+}
+
+/// What a client names that can be asked.
+fn names(mids: &[&str], behind: &str) -> Named {
+    let mut named = Named {
+        behind: Some(ids(behind)),
+        ..Named::default()
+    };
+    let mids = mids.iter().map(|mid| mid.parse::<Mid>().unwrap());
+    let budget = NamedBudget::default();
+    named.mids.add(mids, &budget, Duration::MAX).unwrap();
+    named
+}
+
+/// Others are asked for what a client has seen and this node has not, before it is taken in.
+#[test]
+fn a_client_that_is_ahead_waits_until_others_were_asked() {
+    let rig = rig();
+    let resume = |since: &str, archive: &Archive| {
+        let (since, named) = (ids(since), &mut Named::default());
+        rig.core
+            .resume(&lobby(), Some(&since), named, 2, archive)
+            .map(|resumed| resumed.recovered)
+    };
+    let at_once = Archive::default();
+    assert_eq!(resume("b.3 c.1", &at_once), Ok(true));
+    assert_eq!(resume("b.5 c.1", &at_once), Err(Need::Others));
+    assert_eq!(resume("b.5 c.1", &asked_others()), Ok(true));
+    assert_eq!(
+        resume("a.7", &at_once),
+        Ok(false),
+        "no such number was ever"
+    );
+}
+
+/// A node shows what is said there and is killed before any other has it; its sender says it again
+/// elsewhere. Who saw the first is not shown the second, if it names what it saw by its mid: all of
+/// it, and it is told from where.
+#[test]
+fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
+    let since = ids("b.1 d.5");
+    let mut rig = Rig::linked("b");
+    rig.comes("b.1");
+    rig.says(1, Some("m"), 0);
+    let resume = |mut named: Named| {
+        let resumed = rig
+            .core
+            .resume(&lobby(), Some(&since), &mut named, 2, &asked_others());
+        resumed.unwrap()
+    };
+    let ids_of = |resumed: &resume::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
+    let silent = resume(Named::default());
+    assert!(silent.recovered);
+    assert_eq!(ids_of(&silent), "a.1", "it names nothing");
+    for named in [names(&[], ""), names(&["n"], "d.4 b.0")] {
+        let asked = resume(named);
+        assert_eq!(tell_ids(asked.unnamed), "d.0", "all of d is to be named");
+    }
+    let mut resumed = resume(names(&["m", "n"], "d.0"));
+    assert!(resumed.recovered && resumed.unnamed.is_empty());
+    assert_eq!(ids_of(&resumed), "");
+
+    // The other one is said again after it has come.
+    let mut has_seen = |text, mid| resumed.ahead.has_seen(&entry(text, 0, mid), 0);
+    assert!(!has_seen("a.2", None));
+    assert!(has_seen("a.3", Some("n")));
+    assert!(
+        !has_seen("a.4", Some("m")),
+        "known here: no entry comes of it"
+    );
+    assert!(has_seen("d.5", None), "and d.4 may come yet");
+    assert!(resumed.ahead.mids.is_empty());
+    assert!(resumed.ahead.has_seen(&entry("d.4", 0, None), 5));
+    assert!(!resumed.ahead.has_seen(&entry("d.6", 0, None), 6));
+    assert!(resumed.ahead.is_empty());
+}

@@ -1,0 +1,155 @@
+//! What a [`Core`] shows of itself, to clients, peers and operators.
+
+use super::log::{Counts, Log, Span};
+use super::members::Members;
+use super::peers::{Peer, Peers};
+use super::{Core, Identity, LogPage, Now};
+use crate::core::news::Beat;
+use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::page::{Page, RoomSummary};
+
+impl Core {
+    /// Who this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.me
+    }
+
+    /// Whether this node takes clients.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The last number held of each origin that said anything, by origin.
+    pub fn position(&self) -> Vec<EntryId> {
+        self.logs
+            .iter()
+            .filter(|(_, log)| log.held() > 0)
+            .map(|(origin, log)| EntryId {
+                origin: *origin,
+                seq: log.held(),
+            })
+            .collect()
+    }
+
+    /// The numbers of an origin's log.
+    pub fn log(&self, origin: Origin) -> Option<&Log> {
+        self.logs.get(&origin)
+    }
+
+    /// Numbers that nobody had, of all logs, as far as they are remembered.
+    pub fn holes(&self) -> impl Iterator<Item = (Origin, Span)> {
+        let of = |(origin, log): (&Origin, &Log)| {
+            let origin = *origin;
+            let holes = log.holes().to_vec();
+            holes.into_iter().map(move |hole| (origin, hole))
+        };
+        self.logs.iter().flat_map(of)
+    }
+
+    /// What is counted of all other nodes' logs.
+    pub fn counts(&self) -> Counts {
+        let others = self
+            .logs
+            .iter()
+            .filter(|(origin, _)| **origin != self.me.origin);
+        others.fold(Counts::default(), |sum, (_, log)| sum + log.counts)
+    }
+
+    /// The other nodes.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Members of all rooms.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Rooms with messages, by name.
+    pub fn rooms(&self) -> Vec<RoomSummary> {
+        self.store.rooms()
+    }
+
+    /// How many entries are kept, and the bytes they take.
+    pub fn kept(&self) -> (usize, usize) {
+        self.store.size()
+    }
+
+    /// The newest `limit` messages of a room that stand before an entry. `None` if the entry is not
+    /// known.
+    pub fn page(&self, room: &RoomName, before: Option<EntryId>, limit: usize) -> Option<Page> {
+        let before = match before {
+            Some(id) => Some(self.store.get(id)?.place()),
+            None => None,
+        };
+        Some(self.store.page(room, before, limit))
+    }
+
+    /// Entries of one origin for a peer that lacks them, held-back ones included.
+    pub fn log_page(&self, origin: Origin, span: Span, bytes_max: usize) -> LogPage {
+        let Some(log) = self.logs.get(&origin) else {
+            return LogPage::default();
+        };
+        let mut entries = self
+            .store
+            .range(origin, span.after, span.through, bytes_max);
+        let whole = entries.last().map_or(span.after, |entry| entry.seq) >= log.held()
+            || entries.is_empty();
+        if whole {
+            let mut bytes: usize = entries.iter().map(|entry| entry.json.len()).sum();
+            let held_back = log.held_back(span).take_while(|entry| {
+                let first = bytes == 0;
+                bytes += entry.json.len();
+                first || bytes <= bytes_max
+            });
+            entries.extend(held_back.cloned());
+        }
+        LogPage {
+            floor: log.floor(),
+            entries,
+        }
+    }
+
+    /// This node's beat, as it would be published now.
+    pub fn beat(&self, now: Now) -> Beat {
+        let mut position = Vec::with_capacity(self.logs.len());
+        position.extend(self.ahead_of(now));
+        for (&origin, log) in &self.logs {
+            if log.held() <= log.floor() {
+                continue;
+            }
+            // An origin in whose log there is a hole is there twice: before it, and in all.
+            let seqs = [log.solid(), log.held()];
+            let seqs = if seqs[0] < seqs[1] {
+                &seqs[..]
+            } else {
+                &seqs[1..]
+            };
+            position.extend(seqs.iter().map(|&seq| EntryId { origin, seq }));
+        }
+        Beat {
+            origin: self.me.origin,
+            name: self.me.name.clone(),
+            http: self.me.http.clone(),
+            publisher: self.me.publisher.clone(),
+            ts: now.wall_us,
+            clock: self.time.clock(now),
+            head: self.logs[&self.me.origin].held(),
+            position,
+            hears: self.peers.heard().map(|(origin, _)| origin).collect(),
+            members_version: self.members.version(),
+            ready: self.ready,
+        }
+    }
+
+    /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown
+    /// that they hold all of its origin's log through it.
+    pub fn copies(&self, id: EntryId) -> usize {
+        let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
+        let unheard = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.linked && mutated!(UnheardCounted));
+        self.peers.heard().chain(unheard).filter(holds).count()
+    }
+}

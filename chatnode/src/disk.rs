@@ -1,0 +1,449 @@
+//! Entries on disk: SQLite, one writer thread with group commit, readers apart.
+//!
+//! What is told as stored is synced: it survives the end of the process and of the power. The file
+//! is verified whole when it is opened, and each row again when it is read; a damaged one is set
+//! aside, never deleted, and what can be read of it is saved.
+//!
+//! ```text
+//!   Disk ── one batch ──── writer ── outcomes ──▶
+//!     └──── reads ──┬───── reader    answers, each to who asked
+//!                   └───── reader
+//! ```
+//!
+//! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
+//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
+//!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
+//! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
+//!   `place` knows whether the files are still where they were.
+//! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
+
+mod check;
+mod folder;
+mod index;
+mod load;
+mod pages;
+mod place;
+mod queue;
+mod reader;
+mod row;
+mod salvage;
+mod schema;
+mod search;
+mod shared;
+mod state;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod time;
+mod trim;
+mod upgrade;
+mod write;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::folder::Folder;
+use self::queue::{Queue, Refused};
+use self::reader::{Job, Reader};
+use self::shared::Shared;
+use self::state::State;
+use self::writer::Writer;
+use crate::core::durable::{Batch, Loaded, LoadedLog};
+use crate::core::log::Span;
+use crate::core::memory;
+use crate::model::entry::{Entry, Place};
+use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::page::{Page, RoomSummary};
+use crate::model::query::Query;
+
+/// How much is kept on disk. 0 and `None` are no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskRetention {
+    /// Entries at the most.
+    pub messages: u64,
+    /// Bytes of the database in use at the most.
+    pub bytes: u64,
+    /// Entries that were said longer ago are trimmed.
+    pub age: Option<Duration>,
+}
+
+/// Where and how much.
+#[derive(Debug, Clone)]
+pub struct DiskOptions {
+    /// The folder of `--data`; created if it is not there (its parent must exist).
+    pub dir: PathBuf,
+    /// How much is kept.
+    pub retention: DiskRetention,
+    /// How much of the newest is loaded into memory.
+    pub window: memory::Retention,
+    /// Microseconds since 1970 now.
+    pub wall_us: u64,
+}
+
+/// What became of the batch under way; and what retention did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The batch is on the disk, synced.
+    Stored,
+    /// No room: nothing of the batch was written (rolled back).
+    Full(String),
+    /// The disk or file is broken; whether the batch was written is not known. The writer has
+    /// ended: nothing is written any more.
+    Broken(String),
+    /// Retention has trimmed these logs through these numbers.
+    Trimmed(Vec<(Origin, u64)>),
+}
+
+/// Why a folder cannot be used: one line each, that says what, where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the folder's lock.
+    #[error("--data {0}: another process uses this folder; end it, or choose another folder")]
+    InUse(PathBuf),
+    /// There is a file of that name.
+    #[error("--data {0}: this is not a folder; choose another name")]
+    NotAFolder(PathBuf),
+    /// The folder in which it would be is not there.
+    #[error(
+        "--data {0}: the folder in which this is to be does not exist; make it, or choose another name"
+    )]
+    NoParent(PathBuf),
+    /// The folder, or a file in it, cannot be made or written.
+    #[error("--data {path}: {source}; make it writable for this user, or choose another folder")]
+    Unwritable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A later program has written it.
+    #[error(
+        "--data {path}: written by a later version (schema {found}, this is {known}); use that version, or choose another folder"
+    )]
+    Newer {
+        /// The folder.
+        path: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The last one that this program knows.
+        known: i64,
+    },
+    /// The disk does not do what it is asked.
+    #[error("--data {path}: {message}; check the disk, or choose another folder")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What failed.
+        message: String,
+    },
+}
+
+/// Opens the store, or makes it. Blocking; reads the whole file once, and says how far it is.
+///
+/// # Errors
+/// If the folder cannot be used. Damage is no error: see [`Loaded::set_aside`].
+pub fn open(options: DiskOptions) -> Result<(Disk, Loaded, mpsc::Receiver<Outcome>), OpenError> {
+    let folder = Folder::open(options.dir)?;
+    let seconds = options.wall_us / 1_000_000;
+    let fault = |why| folder.fault(why);
+    let mut set_aside = folder.finish(seconds).map_err(fault)?;
+    if !folder.has_file().map_err(fault)? {
+        salvage::create(&folder, seconds)?;
+    }
+    let sound = match check::check(&folder)? {
+        Ok(sound) => sound,
+        Err(damage) => {
+            set_aside = Some(salvage::replace(&folder, &damage.0, seconds)?);
+            check::check(&folder)?.map_err(|damage| OpenError::Io {
+                path: folder.dir().to_owned(),
+                message: format!("a new file is damaged at once: {}", damage.0),
+            })?
+        }
+    };
+    let (shared, db, state, mut loaded) = take(&folder, sound, options.window)?;
+    loaded.set_aside = set_aside;
+    let (disk, outcomes) = start(shared, db, state, options.retention)?;
+    Ok((disk, loaded, outcomes))
+}
+
+/// Reads what is to be in memory of a store that was verified.
+fn take(
+    folder: &Folder,
+    mut sound: check::Sound,
+    window: memory::Retention,
+) -> Result<(Shared, Connection, State, Loaded), OpenError> {
+    let shared = Shared::new(folder.clone(), std::mem::take(&mut sound.blocks));
+    let loaded = load::load(sound, &shared, window);
+    let (db, state, loaded) = loaded.map_err(|error| check::sql_fault(folder, &error))?;
+    Ok((shared, db, state, loaded))
+}
+
+/// Starts the threads.
+fn start(
+    shared: Shared,
+    db: Connection,
+    state: State,
+    retention: DiskRetention,
+) -> Result<(Disk, mpsc::Receiver<Outcome>), OpenError> {
+    let shared = Arc::new(shared);
+    let folder = shared.folder.clone();
+    let sql_fault = |error: rusqlite::Error| check::sql_fault(&folder, &error);
+    let inbox = Arc::new(Queue::new(BATCHES_MAX));
+    let jobs = Arc::new(Queue::new(READS_MAX));
+    let (outcomes, told) = mpsc::channel(OUTCOMES_MAX);
+    let (ends, end) = watch::channel(());
+    // From here on the threads end when the handle is dropped, also on an error.
+    let disk = Disk(Arc::new(Handle {
+        inbox: Arc::clone(&inbox),
+        jobs: Arc::clone(&jobs),
+        shared: Arc::clone(&shared),
+        ends,
+    }));
+    let spawn = |name: String, work: Box<dyn FnOnce() + Send>| {
+        let end = end.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            work();
+            drop(end);
+        });
+        thread.map(drop).map_err(|why| folder.fault(why))
+    };
+    for number in 1..=READERS {
+        let reader = Reader::new(Arc::clone(&shared)).map_err(sql_fault)?;
+        let jobs = Arc::clone(&jobs);
+        let work = Box::new(move || reader.run(&jobs));
+        spawn(format!("disk-reader-{number}"), work)?;
+    }
+    let writer = Writer::new(db, state, shared, inbox, outcomes, retention);
+    let writer = writer.map_err(sql_fault)?;
+    spawn("disk-writer".into(), Box::new(move || writer.run()))?;
+    Ok((disk, told))
+}
+
+/// Threads that read.
+const READERS: usize = 2;
+/// Reads that wait at the most; beyond, they are refused as [`ReadError::Busy`].
+pub const READS_MAX: usize = 256;
+/// Batches that wait at the most: the one that is handed over.
+const BATCHES_MAX: usize = 1;
+/// Outcomes that wait at the most. Beyond, the writer waits; what was trimmed meanwhile is told at
+/// once.
+const OUTCOMES_MAX: usize = 4;
+/// How long a search may take.
+pub const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long reading what lies beyond a position may take. More than a search: it is bounded by what
+/// it brings, and who is refused it does not come back to where it was.
+pub const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A handle on the disk; cheap to clone. The threads end when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Disk(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    inbox: Arc<Queue<Batch>>,
+    jobs: Arc<Queue<Job>>,
+    shared: Arc<Shared>,
+    /// Each thread has a receiver: when there is none, all have ended.
+    ends: watch::Sender<()>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.jobs.abandon();
+        self.inbox.close();
+    }
+}
+
+impl Disk {
+    /// Hands a batch to the writer. One at a time: the next after the outcome (`Stored`, `Full` or
+    /// `Broken`) of the one before. Never waits. Once the writer has ended nothing is written, and
+    /// nothing is told.
+    ///
+    /// # Panics
+    /// If a batch is handed over while another still waits to be taken.
+    pub fn write(&self, batch: Batch) {
+        match self.0.inbox.push(batch) {
+            Ok(()) | Err(Refused::Closed) => {}
+            Err(Refused::Full) => unreachable!("batches are handed over one at a time"),
+        }
+    }
+
+    /// The newest `limit` shown entries of a room before a place, oldest first; fewer, but one at
+    /// least, if they hold more than [`PAGE_BYTES_MAX`](crate::model::page::PAGE_BYTES_MAX). As `Store::page`.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`.
+    pub async fn page(
+        &self,
+        room: &RoomName,
+        before: Option<Place>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let room = room.clone();
+        self.ask(move |reader| reader.read(|reader| reader.page(&room, before, limit)))
+            .await
+    }
+
+    /// The place of an entry, if it is kept.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`.
+    pub async fn place(&self, id: EntryId) -> Result<Option<Place>, ReadError> {
+        self.ask(move |reader| reader.read(|reader| reader.place(id)))
+            .await
+    }
+
+    /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
+    /// (at least one), and the floor: the number through which this log was trimmed on disk (0 for a
+    /// log that is not known). Numbers that are not kept are passed over.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`.
+    pub async fn range(
+        &self,
+        origin: Origin,
+        after: u64,
+        through: u64,
+        bytes_max: usize,
+    ) -> Result<(u64, Vec<Arc<Entry>>), ReadError> {
+        self.ask(move |reader| {
+            reader.read(|reader| reader.range(origin, after, through, bytes_max))
+        })
+        .await
+    }
+
+    /// Shown entries of a room, of each of these spans of an origin's log, in no order. `None` if
+    /// they are more than `entries_max` or `bytes_max`, or some span begins below the floor of its
+    /// log on disk, or is of a log of which nothing is known here.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than [`BEYOND_TIME_MAX`].
+    pub async fn beyond(
+        &self,
+        room: &RoomName,
+        spans: Vec<(Origin, Span)>,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<Arc<Entry>>>, ReadError> {
+        let room = room.clone();
+        self.ask(move |reader| {
+            reader.read_in_time(BEYOND_TIME_MAX, |reader| {
+                reader.beyond(&room, &spans, entries_max, bytes_max)
+            })
+        })
+        .await
+    }
+
+    /// Shown entries of a room that have all of a query, newest `limit` before a place, oldest
+    /// first; bounded as [`Disk::page`] is.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than [`SEARCH_TIME_MAX`].
+    pub async fn search(
+        &self,
+        room: &RoomName,
+        query: &Query,
+        before: Option<Place>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let (room, query) = (room.clone(), query.clone());
+        self.ask(move |reader| {
+            reader.read_in_time(SEARCH_TIME_MAX, |reader| {
+                reader.search(&room, &query, before, limit)
+            })
+        })
+        .await
+    }
+
+    /// Rooms that show something, and how many entries each shows, by name.
+    ///
+    /// # Errors
+    /// `Busy`, `Broken` or `Closed`.
+    pub async fn rooms(&self) -> Result<Vec<RoomSummary>, ReadError> {
+        self.ask(|reader| reader.read(|reader| reader.rooms()))
+            .await
+    }
+
+    /// Has a reader do something. Cancel safe: if nobody waits for the answer any more when its turn
+    /// comes, it is skipped.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::new(move |reader| {
+            if !answer.is_closed() {
+                // Who asked may have gone meanwhile.
+                drop(answer.send(work(reader)));
+            }
+        });
+        self.0.jobs.push(job).map_err(|refused| match refused {
+            Refused::Full => ReadError::Busy,
+            Refused::Closed => ReadError::Closed,
+        })?;
+        answered.await.unwrap_or(Err(ReadError::Closed))
+    }
+
+    /// Entries on disk and bytes of the files, for /metrics: no wait, from atomics.
+    pub fn size(&self) -> (u64, u64) {
+        let shared = &self.0.shared;
+        let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+        (read(&shared.entries), read(&shared.bytes))
+    }
+
+    /// Entries that were found damaged when they were read, and left out.
+    pub fn damaged(&self) -> u64 {
+        self.0.shared.rotten_count()
+    }
+
+    /// Entries that are not in the index of words yet. They are found all the same, but slower.
+    pub fn unindexed(&self) -> u64 {
+        self.0.shared.unindexed.load(Ordering::Relaxed)
+    }
+
+    /// The time by which the node goes is so far from the wall clock from now on: ages are by that time.
+    pub fn correct_clock(&self, correction_us: i64) {
+        self.0.shared.correct_clock(correction_us);
+    }
+
+    /// Writes what was handed over, checkpoints, marks the file as closed well, ends the threads.
+    /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
+    /// any more; reads that wait are answered with [`ReadError::Closed`].
+    pub async fn close(self, grace: Duration) -> bool {
+        self.0.jobs.abandon();
+        self.0.inbox.close();
+        let ended = tokio::time::timeout(grace, self.0.ends.closed());
+        let ended = ended.await;
+        if ended.is_err() {
+            let file = self.0.shared.folder.file();
+            tracing::warn!(
+                file = %file.display(),
+                "history on disk could not be closed in time; the next start checks it"
+            );
+        }
+        ended.is_ok()
+    }
+}
+
+/// Why a read failed. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// As many reads wait as may.
+    #[error("too many reads of the disk wait; ask again later")]
+    Busy,
+    /// It took too long and was given up.
+    #[error("this would take too long; look for something rarer")]
+    Slow,
+    /// The file is damaged, or the disk does not read.
+    #[error("the disk cannot be read: {0}")]
+    Broken(String),
+    /// The store was closed.
+    #[error("the disk was closed")]
+    Closed,
+}

@@ -1,0 +1,105 @@
+//! The loop that moves frames, with a carrier that always has more.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base::process::Tasks;
+use bytes::Bytes;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::*;
+use crate::core::links::{Links, LinksOptions};
+use crate::core::memory::{MemoryStore, Retention};
+use crate::core::{Core, Identity};
+use crate::shell::{Parts, Settings};
+
+/// Brings one event after another, without a pause, up to a number.
+#[derive(Debug)]
+struct Flood {
+    brought: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl Carrier for Flood {
+    fn publish(&mut self, _: Topic, _: Bytes) {}
+
+    fn publish_plain(&mut self, _: &str) {}
+
+    fn dial(&mut self, _: LinkId, _: &str, _: Speech) {}
+
+    fn hang_up(&mut self, _: LinkId) {}
+
+    async fn event(&mut self) -> CarrierEvent {
+        if self.brought.fetch_add(1, Ordering::Relaxed) >= self.most {
+            return pending().await;
+        }
+        CarrierEvent::Plain(LinkId(1), String::new())
+    }
+
+    async fn close(self, _: Duration) {}
+}
+
+fn hub() -> (Hub, mpsc::Receiver<CarrierCommand>) {
+    let origin = "aaaaaaaaaa".parse().unwrap();
+    let me = Identity {
+        origin,
+        name: String::new(),
+        http: String::new(),
+        publisher: String::new(),
+    };
+    let start = Now {
+        mono: Duration::ZERO,
+        wall_us: 0,
+    };
+    let store = MemoryStore::new(Retention::default());
+    let links = LinksOptions {
+        me: origin,
+        own: Vec::new(),
+        fixed: Vec::new(),
+    };
+    let parts = Parts {
+        settings: Settings {
+            rate_limit: 0,
+            publish_plain: false,
+            mesh: crate::model::mesh_name::MeshName::default(),
+            peers: Vec::new(),
+            clients_max: 1,
+        },
+        core: Core::new(me, store, StdRng::seed_from_u64(1), start),
+        links: Links::new(links, StdRng::seed_from_u64(2)),
+        http: reqwest::Client::new(),
+        disk: None,
+    };
+    let (hub, _, commands) = Hub::new(parts, Tasks::new()).unwrap();
+    (hub, commands)
+}
+
+/// Goal: a node that has much to hear goes on to write to its clients meanwhile. Method: a carrier that
+/// always has an event; how many are taken before another gets its turn.
+#[tokio::test]
+async fn frames_that_never_end_let_others_have_their_turn() {
+    let (hub, commands) = hub();
+    let brought = Arc::new(AtomicUsize::new(0));
+    let flood = Flood {
+        brought: Arc::clone(&brought),
+        most: 10_000,
+    };
+    let turns = async {
+        let mut longest = 0;
+        for _ in 0..100 {
+            let before = brought.load(Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            longest = longest.max(brought.load(Ordering::Relaxed) - before);
+        }
+        longest
+    };
+    let longest = tokio::select! {
+        biased;
+        ended = hub.run_carrier(flood, commands, Duration::ZERO) => panic!("{ended:?}"),
+        longest = turns => longest,
+    };
+    assert!(longest > 0, "nothing was brought");
+    assert!(longest <= EVENTS_TOGETHER + 1, "{longest} in one turn");
+}

@@ -1,0 +1,4 @@
+//! Bytes, and what they mean: frames between nodes, and what clients and nodes say to each other.
+
+pub mod frame;
+pub mod protocol;

@@ -1,0 +1,16 @@
+//! What both programs of a chatmesh need to be good processes and good servers, and what knows
+//! neither of them.
+//!
+//! - [`process`] begins and ends a program: logs, limits, signals, tasks, the ready line.
+//! - [`serve`] accepts connections within bounds; [`body`] and [`problem`] read what is asked and say
+//!   what is wrong with it.
+//! - [`endpoint`] is where something is; [`resolver`] finds the addresses of a name.
+//! - [`bucket`] is how fast something may come.
+
+pub mod body;
+pub mod bucket;
+pub mod endpoint;
+pub mod problem;
+pub mod process;
+pub mod resolver;
+pub mod serve;
