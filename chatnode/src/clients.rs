@@ -3,20 +3,23 @@
 //! Everything for clients is collected here first. A message for a room is framed into the room's
 //! batch, once for all that want that form of it; what is for one client alone is framed into its
 //! private output. At the end of the turn [`Clients::flush`] writes to each client, with one system
-//! call, its private output and the batches of its rooms. An idle connection owns no buffer. Only
-//! one whose socket did not take all gets a backlog of its own, bounded; if it stays over the bound
-//! it is closed as slow, and resumes from its position. Nothing is ever skipped.
+//! call, its private output and the batches of its rooms. An idle connection owns no buffer. One
+//! whose socket did not take all is behind: it holds where it is in what was said, which is kept once
+//! for all that are (`spool`). If it stays too far behind it is closed as slow, and resumes from its
+//! position. Nothing is ever skipped.
 
 mod backlog;
 mod conn;
+mod flush;
 mod rooms;
 pub mod seats;
 pub mod session;
+mod spool;
 #[cfg(test)]
 mod tests;
 pub mod websocket;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::time::Duration;
 
 use base::serve::Admission;
@@ -30,13 +33,17 @@ pub use self::backlog::{
 pub use self::conn::Conn;
 use self::rooms::Rooms;
 use self::seats::Seat;
+pub use self::spool::SPOOL_BYTES_MAX;
+use self::spool::Spool;
 use crate::clients::websocket::{Close, append_close, append_text};
 use crate::core::resume::Ahead;
 use crate::model::entry::Entry;
 use crate::model::names::RoomName;
 
-/// Slices that one client is written at once: its own, and one for each room it may be in.
-const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
+/// Bytes that the kernel keeps for a client beyond what is on its way to it: a socket takes no more
+/// before those have gone. Without this bound it takes megabytes for each client that reads nothing,
+/// and the node spends its time on copying them there.
+pub const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// Its queue was too long for too long.
 pub const SLOW: Close = Close::new(
@@ -88,9 +95,13 @@ pub struct Clients<S> {
     conns: Slab<Conn<S>>,
     serial: u32,
     rooms: Rooms,
+    /// What was said and is not taken by all.
+    spool: Spool,
     touched: Vec<u32>,
     parts: Vec<(u32, Part)>,
     ended: Vec<(ConnId, Ended)>,
+    /// Those that did not take all that this turn had for them.
+    behind: Vec<ConnId>,
     /// Messages written or queued, times clients.
     pub deliveries: u64,
     /// Connections closed as slow.
@@ -109,6 +120,8 @@ impl<S> Clients<S> {
             conns: Slab::new(),
             serial: 0,
             rooms: Rooms::default(),
+            spool: Spool::default(),
+            behind: Vec::new(),
             touched: Vec::new(),
             parts: Vec::new(),
             ended: Vec::new(),
@@ -128,6 +141,9 @@ impl<S> Clients<S> {
         style: Style,
         session: S,
     ) -> io::Result<ConnId> {
+        // Where the system has no such bound, sockets have their own.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         let slot = self.conns.vacant_entry();
         let key = narrow(slot.key());
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -369,7 +385,8 @@ impl<S> Clients<S> {
     /// Drops a connection and gives back its session. The caller has unsubscribed it.
     pub fn remove(&mut self, id: ConnId) -> Option<S> {
         self.get(id)?;
-        let conn = self.conns.remove(id.key as usize);
+        let mut conn = self.conns.remove(id.key as usize);
+        conn.release(&mut self.spool);
         if conn.touched {
             self.touched.retain(|key| *key != id.key);
         }
@@ -387,90 +404,8 @@ impl<S> Clients<S> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Writes to each client, once, all that the turn brought.
-    pub fn flush(&mut self, now: Duration) {
-        let mut parts = std::mem::take(&mut self.parts);
-        parts.extend(self.touched.drain(..).map(|key| (key, Part::Private)));
-        let alone = parts.len();
-        let mut sources = usize::from(alone > 0);
-        for index in 0..self.rooms.touched().len() {
-            let room = self.rooms.touched()[index];
-            for style in [Style::Chat, Style::Plain] {
-                sources += usize::from(self.rooms.collect(room, style, &mut parts));
-            }
-        }
-        if sources > 1 {
-            // Stable: a client's private output, the reply to a join say, precedes its rooms'.
-            parts.sort_by_key(|(key, _)| *key);
-        }
-        for group in parts.chunk_by(|a, b| a.0 == b.0) {
-            self.write(group, now);
-        }
-        parts.clear();
-        self.parts = parts;
-        self.rooms.clear();
-    }
-
-    /// Writes one client's parts.
-    fn write(&mut self, group: &[(u32, Part)], now: Duration) {
-        let key = group[0].0;
-        let Some(conn) = self.conns.get_mut(key as usize) else {
-            return;
-        };
-        let id = ConnId {
-            key,
-            serial: conn.serial,
-        };
-        let private = std::mem::take(&mut conn.private);
-        let mut messages = std::mem::take(&mut conn.private_messages);
-        conn.touched = false;
-        let mut slice = |(_, part): &(u32, Part)| {
-            IoSlice::new(match *part {
-                Part::Private => &private,
-                Part::Batch { room, style, skip } => {
-                    let audience = self.rooms.room(room).audience(style);
-                    messages += audience.messages;
-                    &audience.batch[skip..]
-                }
-            })
-        };
-        let (one, mut many);
-        // Mostly it is one, and an array for the most there can be would cost more than the rest.
-        let slices = if let [part] = group {
-            one = [slice(part)];
-            &one[..]
-        } else {
-            many = [IoSlice::new(&[]); SLICES_MAX];
-            let parts = many.iter_mut().zip(group);
-            let count = parts.map(|(place, part)| *place = slice(part)).count();
-            &many[..count]
-        };
-        self.deliveries += u64::from(messages);
-        if conn.write(slices, messages).is_err() {
-            return self.ended.push((id, Ended::Broken));
-        }
-        if conn.close_if_slow(now) {
-            self.closed_as_slow(id);
-        }
-    }
-
-    /// Looks whether a client has been slow for too long.
-    pub fn check_slow(&mut self, id: ConnId, now: Duration) {
-        if self.get_mut(id).is_some_and(|conn| conn.close_if_slow(now)) {
-            self.closed_as_slow(id);
-        }
-    }
-
-    fn closed_as_slow(&mut self, id: ConnId) {
-        self.slow += 1;
-        self.ended.push((id, Ended::Slow));
-    }
-
-    /// Writes of a backlog what the socket takes: it has room again.
-    ///
-    /// # Errors
-    /// The socket's: the connection has ended.
-    pub fn drain(&mut self, id: ConnId) -> io::Result<()> {
-        self.get_mut(id).map_or(Ok(()), Conn::drain)
+    /// Bytes that are kept because some have not read them yet.
+    pub fn spooled(&self) -> usize {
+        self.spool.size()
     }
 }

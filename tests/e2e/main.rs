@@ -10,6 +10,7 @@ mod browser;
 mod clocks;
 mod crowd;
 mod dead;
+mod deaf;
 mod disk;
 mod disk_damage;
 mod disk_faults;

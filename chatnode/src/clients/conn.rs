@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use super::backlog::Backlog;
 use super::rooms::Place;
 use super::seats::Seat;
+use super::spool::Spool;
 use super::{SLOW, Style};
 use crate::clients::websocket::{Decoder, append_close};
 
@@ -31,7 +32,7 @@ pub struct Conn<S> {
     /// Its client has ended its side: it says nothing more, and may still read.
     pub said_all: bool,
     /// Nothing more may be written to it.
-    closed_as_slow: bool,
+    pub(super) closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
     pub(super) socket: TcpStream,
     /// What has come of a frame that is not whole yet.
@@ -108,44 +109,32 @@ impl<S> Conn<S> {
         self.socket.read(buffer)
     }
 
-    /// Writes, or queues behind what waits: what the socket does not take now is written when it
-    /// has room ([`Conn::drain`]).
+    /// Writes what the socket takes now, unless something waits already: how many bytes.
     ///
     /// # Errors
     /// The socket's: the connection has ended.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], messages: u32) -> io::Result<()> {
-        if self.closed_as_slow {
-            return Ok(());
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.has_backlog() {
+            return Ok(0);
         }
-        let written = if self.has_backlog() {
-            Ok(0)
-        } else {
-            self.try_write(slices)
-        };
-        let written = written?;
+        let written = try_write(&mut self.socket, slices)?;
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if written == total {
             self.backlog = None;
             self.finish();
-        } else {
-            let backlog = self.backlog.get_or_insert_default();
-            backlog.queue(slices, written, messages);
         }
-        Ok(())
+        Ok(written)
     }
 
-    fn try_write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        loop {
-            let written = match slices {
-                [slice] => self.socket.write(slice),
-                slices => self.socket.write_vectored(slices),
-            };
-            match written {
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                written => return written,
-            }
-        }
+    /// What waits, to be added to.
+    pub(super) fn backlog(&mut self) -> &mut Backlog {
+        self.backlog.get_or_insert_default()
+    }
+
+    /// The oldest chunk that waits.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let backlog = self.backlog.as_ref().filter(|_| !self.closed_as_slow);
+        backlog.and_then(|backlog| backlog.oldest())
     }
 
     /// All was written. If that ended with a close frame, nothing more will be: the client reads
@@ -158,43 +147,65 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Closes the connection if it reads too little; `true` if that happened now. Its queue is
-    /// given up: it comes back and resumes.
-    pub(super) fn close_if_slow(&mut self, now: Duration) -> bool {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.closing.is_none()) else {
-            return false;
-        };
-        if !backlog.is_slow(now) {
-            return false;
+    /// Closes the connection if it reads too little; `true` if that happened now.
+    pub(super) fn close_if_slow(&mut self, spool: &mut Spool, now: Duration) -> bool {
+        let is_slow = |backlog: &mut Box<Backlog>| backlog.is_slow(now);
+        let slow = self.closing.is_none() && self.backlog.as_mut().is_some_and(is_slow);
+        if slow {
+            self.close_as_slow(spool, now);
         }
+        slow
+    }
+
+    /// Closes the connection as slow. Its queue is given up: it comes back and resumes.
+    pub(super) fn close_as_slow(&mut self, spool: &mut Spool, now: Duration) {
         let mut frame = Vec::new();
         append_close(&mut frame, &SLOW);
-        backlog.give_up(&frame);
+        self.backlog().give_up(spool, &frame);
         self.private = Vec::new();
         self.closed_as_slow = true;
         self.closing = Some(now + CLOSING_SLOW_MAX);
-        true
+    }
+
+    /// Gives back what it holds of others'.
+    pub(super) fn release(&mut self, spool: &mut Spool) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.clear(spool);
+        }
     }
 
     /// Writes of the backlog what the socket takes: it has room again.
     ///
     /// # Errors
     /// The socket's: the connection has ended.
-    pub(super) fn drain(&mut self) -> io::Result<()> {
+    pub(super) fn drain(&mut self, spool: &mut Spool) -> io::Result<()> {
         let Some(backlog) = &mut self.backlog else {
             return Ok(());
         };
+        let socket = &mut self.socket;
         while !backlog.is_empty() {
-            match self.socket.write(backlog.front()) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => backlog.drain(written),
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
+            let (offered, taken) = backlog.write(spool, |slices| try_write(socket, slices))?;
+            if taken < offered {
+                return Ok(());
             }
         }
         self.backlog = None;
         self.finish();
         Ok(())
+    }
+}
+
+/// Writes what the socket takes; none if it would block.
+fn try_write(socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        let written = match slices {
+            [slice] => socket.write(slice),
+            slices => socket.write_vectored(slices),
+        };
+        match written {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            written => return written,
+        }
     }
 }

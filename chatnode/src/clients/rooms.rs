@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::spool::{ChunkId, Spool};
 use super::{Part, Style, narrow};
 use crate::core::resume::Ahead;
 use crate::model::names::RoomName;
@@ -39,6 +40,10 @@ pub(super) struct Audience {
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) batch: Vec<u8>,
     pub(super) messages: u32,
+    /// What becomes of this turn's batch, if somebody does not take all of it,
+    chunk: Option<ChunkId>,
+    /// and what became of an earlier one.
+    last: Option<ChunkId>,
     /// How many subscribers have something ahead.
     filtered: usize,
 }
@@ -203,17 +208,33 @@ impl Rooms {
         parts.len() > before
     }
 
-    /// The turn is over: all batches have been written.
-    pub(super) fn clear(&mut self) {
+    /// The chunk for this turn's batch of a room.
+    pub(super) fn chunk(&mut self, room: u32, style: Style, spool: &mut Spool) -> ChunkId {
+        let audience = self.rooms[room as usize].audience_mut(style);
+        let (len, messages, last) = (audience.batch.len(), audience.messages, audience.last);
+        *audience
+            .chunk
+            .get_or_insert_with(|| spool.add(len, messages, last))
+    }
+
+    /// The turn is over: all batches have been written, or are chunks now.
+    pub(super) fn clear(&mut self, spool: &mut Spool) {
         for index in std::mem::take(&mut self.touched) {
             let room = &mut self.rooms[index as usize];
             room.touched = false;
             let mut batches = Vec::with_capacity(2);
             for audience in [&mut room.chat, &mut room.plain] {
                 audience.messages = 0;
-                batches.push(std::mem::take(&mut audience.batch));
+                let batch = std::mem::take(&mut audience.batch);
+                batches.push(match audience.chunk.take() {
+                    Some(chunk) => {
+                        audience.last = Some(chunk);
+                        spool.fill(chunk, batch)
+                    }
+                    None => Some(batch),
+                });
             }
-            for batch in batches {
+            for batch in batches.into_iter().flatten() {
                 self.keep(batch);
             }
         }

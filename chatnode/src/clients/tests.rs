@@ -219,3 +219,91 @@ async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads
         "behind whole frames"
     );
 }
+
+/// Rooms' deliveries until so many clients were closed as slow.
+fn deliver_until_slow(
+    clients: &mut Clients<()>,
+    text: &str,
+    count: u64,
+    kept_most: usize,
+) -> usize {
+    let id = EntryId {
+        origin: "aaaaaaaaaa".parse().unwrap(),
+        seq: 1,
+    };
+    let ada = "ada".parse().unwrap();
+    let long = Entry::new(id, 1, room(), None, &ada, text);
+    let (mut now, mut most) = (SECOND, 0);
+    while clients.slow < count {
+        for _ in 0..20 {
+            clients.deliver(&long, 0);
+        }
+        now += Duration::from_millis(100);
+        clients.flush(now);
+        most = most.max(clients.spooled());
+        assert!(most <= kept_most, "{most} bytes are kept");
+        assert!(now < 1000 * SECOND, "they are never closed");
+    }
+    most
+}
+
+/// Goal: what many do not read is kept once. Method: one client that reads nothing, then fifty.
+#[tokio::test]
+async fn what_many_do_not_read_is_kept_once() {
+    let text = "x".repeat(4000);
+    let mut kept = Vec::new();
+    for count in [1, 50] {
+        let (mut clients, _poll) = clients();
+        let mut ends = Vec::new();
+        for _ in 0..count {
+            let (id, end) = client(&mut clients, Style::Plain).await;
+            clients.subscribe(id, &room(), Ahead::default());
+            ends.push(end);
+        }
+        kept.push(deliver_until_slow(
+            &mut clients,
+            &text,
+            count,
+            SPOOL_BYTES_MAX,
+        ));
+        assert_eq!(clients.spooled(), 0, "all were given up");
+    }
+    assert!(kept[1] < 2 * kept[0], "{kept:?}");
+}
+
+/// Goal: all that waits has one bound, and when it is reached only those furthest behind are closed.
+/// Method: rooms with a client each that reads nothing, none of which has much to read.
+#[tokio::test]
+async fn when_too_much_waits_those_furthest_behind_are_closed() {
+    let (mut clients, _poll) = clients();
+    let mut ends = Vec::new();
+    let rooms: Vec<RoomName> = (0..80)
+        .map(|n| format!("room{n}").parse().unwrap())
+        .collect();
+    for room in &rooms {
+        let (id, end) = client(&mut clients, Style::Chat).await;
+        clients.subscribe(id, room, Ahead::default());
+        ends.push((id, end));
+    }
+    let push = "x".repeat(60_000);
+    let mut now = SECOND;
+    // As fast as nobody is closed for what it alone has not read.
+    while clients.slow == 0 {
+        for room in &rooms {
+            clients.push(room, &push);
+            clients.flush(now);
+        }
+        now += Duration::from_millis(1);
+        assert!(clients.spooled() <= SPOOL_BYTES_MAX + push.len() + 1000);
+        assert!(now < 3 * SECOND, "the bound is never reached");
+    }
+    assert!(clients.spooled() <= SPOOL_BYTES_MAX / 4 * 3 + push.len() + 1000);
+    let open = ends.iter().filter(|(id, _)| clients.is_open(*id)).count();
+    assert!(open > rooms.len() / 2, "only {open} are left");
+    for (id, _) in &ends {
+        if clients.is_open(*id) {
+            clients.remove(*id);
+        }
+    }
+    assert_eq!(clients.spooled(), 0, "who goes takes what it held with it");
+}

@@ -66,6 +66,11 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
             node.clients.len() as u64,
         ),
         (
+            "chatnode_spool_bytes",
+            "Bytes kept for clients that have not read them yet",
+            node.clients.spooled() as u64,
+        ),
+        (
             "chatnode_streams",
             "Server-sent event streams",
             node.events.count() as u64,
