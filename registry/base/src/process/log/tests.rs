@@ -121,13 +121,19 @@ fn a_device_that_hangs_holds_nobody_up() {
     drop(lets);
     log.settle(PATIENCE);
     let text = device.text();
-    let mut notices = text.lines().filter(|line| !line.starts_with('x'));
-    let notice: serde_json::Value = serde_json::from_str(notices.next().unwrap()).unwrap();
-    assert_eq!(notice["message"], "lines of the log were dropped");
-    assert_eq!(notice["level"], "WARN");
-    assert_eq!(notice["count"], dropped);
-    assert_eq!(notices.next(), None);
-    assert_eq!(text.lines().count() as u64, kept + 1);
+    let notices = text.lines().filter(|line| !line.starts_with('x'));
+    // The thread may begin late, when lines were dropped before its first write: then it tells twice.
+    let (mut told, mut count) = (0, 0);
+    for notice in notices {
+        let notice: serde_json::Value = serde_json::from_str(notice).unwrap();
+        assert_eq!(notice["message"], "lines of the log were dropped");
+        assert_eq!(notice["level"], "WARN");
+        told += notice["count"].as_u64().unwrap();
+        count += 1;
+    }
+    assert_eq!(told, dropped);
+    assert!(count <= 2, "{count} notices");
+    assert_eq!(text.lines().count() as u64, kept + count);
 }
 
 /// Goal: whatever the device says, lines are only lost, and the thread lives.
