@@ -26,23 +26,24 @@ const RETAIN_BYTES_MIN: usize = 1 << 20;
 /// One node of a chatmesh: a WebSocket chat server that finds its peers and needs no broker.
 ///
 /// Start a registry, then any number of nodes; each serves the chat page, and what is said on one
-/// is read on all. A node registers, hears of the others at once, and subscribes to each.
+/// is read on all. A node registers, hears of the others at once, and subscribes to each: these are
+/// its peers.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "chatnode", version, after_help = AFTER_HELP)]
 pub struct Config {
     /// Where to serve the page, the WebSocket and the API. A port alone is on 127.0.0.1. Without
-    /// it a free port is taken; one that is given and taken is an error.
+    /// this flag a free port is taken; a port that is given and in use is an error.
     #[arg(long, env = "CHATNODE_HTTP", value_name = "PORT|ADDR:PORT")]
     pub http: Option<ListenAddr>,
 
-    /// Where other nodes hear this one (ZeroMQ PUB). A port alone is on the address of --http.
-    /// Without it a free port is taken.
+    /// Where this node publishes what it says to other nodes (a ZeroMQ PUB socket). A port alone is
+    /// on the address of --http. Without this flag a free port is taken.
     #[arg(long = "pub", env = "CHATNODE_PUB", value_name = "PORT|ADDR:PORT")]
     pub publisher: Option<String>,
 
-    /// A registry that tells of other nodes; repeat for several: the node registers with all and
-    /// goes by the union of their answers, so one may die. `none` turns discovery off. Default
-    /// http://127.0.0.1:7171, or none with --sub.
+    /// A registry, where nodes say that they are alive and find each other. Repeat for several: the
+    /// node registers with all and knows every node that any of them lists, so one may die. `none`
+    /// uses no registry. Default http://127.0.0.1:7171, or none with --sub.
     #[arg(
         long,
         env = "CHATNODE_REGISTRY",
@@ -51,9 +52,9 @@ pub struct Config {
     )]
     pub registry: Vec<String>,
 
-    /// The name of the mesh, 1 to 32 letters, digits, '_' or '-'. Nodes of meshes with other names
-    /// are strangers: they are not linked, though one registry lists them or one --peer names
-    /// them. Give each mesh of a network its own.
+    /// The name of the mesh, the nodes that share what is said: 1 to 32 letters, digits, '_' or
+    /// '-'. Nodes of meshes with other names are strangers: they do not hear each other, though one
+    /// registry lists them or --peer names one. Give each mesh of a network a name of its own.
     #[arg(
         long,
         env = "CHATNODE_MESH",
@@ -62,8 +63,8 @@ pub struct Config {
     )]
     pub mesh: MeshName,
 
-    /// Another chatnode's PUB endpoint, linked without any registry; repeat for several. It is
-    /// enough that one of two nodes names the other.
+    /// Another chatnode, named by its PUB endpoint (`pub` in its ready line); repeat for several.
+    /// The two then hear each other without any registry. It is enough that one names the other.
     #[arg(
         long,
         env = "CHATNODE_PEER",
@@ -72,10 +73,10 @@ pub struct Config {
     )]
     pub peer: Vec<String>,
 
-    /// Static mode: a foreign publisher of `chat <text>`, by port on 127.0.0.1 or as an endpoint;
-    /// repeat for several. What it says becomes this node's own message in the room `lobby`, and
-    /// what this node's clients say there is published as `chat <text>` too. Uses no registry
-    /// unless --registry names one.
+    /// Static mode: a ZeroMQ publisher of `chat <text>`, of whatever make, named by its port on
+    /// 127.0.0.1 or by its endpoint; repeat for several. What it says becomes this node's own
+    /// message in the room `lobby`, and what this node's clients say there is published in that
+    /// form too. What is lost on that way stays lost. Uses no registry unless --registry names one.
     #[arg(
         long,
         env = "CHATNODE_SUB",
@@ -84,10 +85,12 @@ pub struct Config {
     )]
     pub sub: Vec<String>,
 
-    /// The host that others are told to find this node at: a name or an IP address, without a
-    /// port. Default: the bound address; bound to a wildcard, the local address of this node's way
-    /// to the first registry or peer that is not on loopback. What is bound to loopback is told by that address, since its peers are on
-    /// this machine; behind a proxy or tunnel this is then the name by which clients may ask.
+    /// The host under which others find this node: a name or an IP address, without a port.
+    /// Default: the address that --http and --pub are bound to; if that is a wildcard such as
+    /// 0.0.0.0, the local address of this node's way to the first registry or peer that is not on
+    /// loopback. What is bound to loopback is told by that address all the same, since its peers
+    /// are on this machine; behind a proxy or tunnel this flag is then the name by which clients
+    /// may ask.
     #[arg(long, env = "CHATNODE_ADVERTISE", value_name = "HOST")]
     pub advertise: Option<String>,
 
@@ -95,17 +98,18 @@ pub struct Config {
     #[arg(long, env = "CHATNODE_WWW", value_name = "DIR")]
     pub www: Option<PathBuf>,
 
-    /// A name for people, 1 to 32 characters. Default: made from the node's random origin.
+    /// What people call this node, 1 to 32 characters, as the page /mesh shows it. Default: made
+    /// from its origin, the random id of this start.
     #[arg(long, env = "CHATNODE_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Keep the log on disk in this folder, which is made if it is not there: a message is
-    /// acknowledged when it is written and synced, and survives kill -9 and power loss. Without it
-    /// history is in memory only. One folder is for one node.
+    /// Keep the history on disk in this folder, which is made if it is not there: a message is
+    /// acknowledged when it is written and synced, and survives kill -9 and power loss. Without
+    /// this flag history is in memory only. One folder is for one node.
     #[arg(long, env = "CHATNODE_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
 
-    /// Messages kept in --data; the oldest are removed. 0 is no limit.
+    /// Messages kept in --data; the oldest beyond are removed. 0 is no limit, else at least 1000.
     #[arg(
         long,
         env = "CHATNODE_DATA_MESSAGES",
@@ -115,7 +119,8 @@ pub struct Config {
     pub data_messages: u64,
 
     /// Bytes that the history in --data may take, its index for search included; the oldest
-    /// messages are removed. Some 20 MB of log that was not copied into it yet come on top. 0 is no limit, else at least 16777216 (16 MiB).
+    /// messages are removed. The database's write-ahead log, some 20 MB, comes on top. 0 is no
+    /// limit, else at least 16777216 (16 MiB).
     #[arg(
         long,
         env = "CHATNODE_DATA_BYTES",
@@ -133,8 +138,8 @@ pub struct Config {
     )]
     pub data_days: u32,
 
-    /// Messages a second that one client may send; twice that at once. 0 is no limit, for
-    /// benchmarks and trusted back ends.
+    /// Messages a second that one client may send; twice as many may come at once. 0 is no limit,
+    /// for benchmarks and trusted back ends.
     #[arg(
         long,
         env = "CHATNODE_RATE_LIMIT",
@@ -167,10 +172,10 @@ pub struct Config {
     )]
     pub allow_origin: Vec<String>,
 
-    /// Allow the mesh (PUB, SUB and /mesh/ over HTTP) on addresses other than loopback: PUB is then
-    /// on the address of --http. Nothing in it is encrypted or authenticated: whoever reaches it
-    /// reads all rooms and can stop the node. The variable is 1, true, yes or on, or 0, false, no or
-    /// off.
+    /// Allow what nodes say to each other (PUB, SUB and /mesh/ over HTTP) on addresses other than
+    /// loopback: PUB is then on the address of --http. Nothing in it is encrypted or authenticated:
+    /// whoever reaches it reads all rooms and can stop the node. The variable is 1, true, yes or
+    /// on, or 0, false, no or off.
     #[arg(long, env = "CHATNODE_INSECURE_MESH", value_parser = BoolishValueParser::new())]
     pub insecure_mesh: bool,
 
@@ -197,7 +202,8 @@ Try it:
   chatnode &                           # a second node on a free port
 On several machines, on a network where every program is trusted, the same on each:
   chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
-The chapter's static mode, one line for each of three terminals:
+Static mode, by ports typed by hand and without a registry. It is how a textbook's chapter on
+publish/subscribe joins its chat servers; one line for each of three terminals:
   chatnode --http 8080 --pub 5000 --sub 5001 --sub 5002
   chatnode --http 8081 --pub 5001 --sub 5000 --sub 5002
   chatnode --http 8082 --pub 5002 --sub 5000 --sub 5001";

@@ -9,10 +9,11 @@ const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=60;
 
 /// Keeps the list of live chat nodes and tells everyone at once when it changes.
 ///
-/// Nodes register with PUT /v1/nodes/{id}, repeat that every third of a lease, and are dropped
-/// when a lease passes without it. Anyone may watch with GET /v1/nodes (long poll) or GET
+/// Nodes register with PUT /v1/nodes/{id}, repeat that every third of a lease, and are dropped when
+/// a lease (see --lease) passes without it. Anyone may watch with GET /v1/nodes (long poll) or GET
 /// /v1/events (server-sent events). Open http://127.0.0.1:7171/ in a browser to see the nodes come
-/// and go. All is held in memory: after a restart the nodes tell it again. No message passes here.
+/// and go. All is held in memory: after a restart the nodes tell it again. What people say never
+/// comes here.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "registry", version, after_help = AFTER_HELP)]
 pub struct Config {
@@ -27,9 +28,9 @@ pub struct Config {
     )]
     pub http: ListenAddr,
 
-    /// How long a node stays listed after its last renewal, in whole seconds, 1 to 60. Nodes are
-    /// told to renew every third of it. Shorter notices a dead node sooner; longer bears slower
-    /// networks and busier machines.
+    /// The lease: how long a node stays listed after its last renewal, in whole seconds, 1 to 60.
+    /// Nodes are told to renew every third of it. A shorter one notices a dead node sooner; a
+    /// longer one bears slower networks and busier machines.
     #[arg(long, env = "REGISTRY_LEASE", value_name = "SECONDS", default_value = "6", value_parser = parse_lease)]
     pub lease: Duration,
 
