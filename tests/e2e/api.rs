@@ -9,7 +9,7 @@ use crate::harness::{
     Client, Cluster, Node, Outcome, PATIENCE, Plain, check::history, eventually, secs,
 };
 
-/// Goal: every path of section 7.3 answers in its form. Method: ask each, on a linked node.
+/// Goal: every path of the node's HTTP answers in its form. Method: ask each, on a linked node.
 #[tokio::test]
 async fn every_path_answers_in_its_form() -> Outcome {
     let cluster = Cluster::start(2).await?;

@@ -38,8 +38,8 @@ async fn with_origins(node: &Node, origins: &[&str]) -> anyhow::Result<u16> {
     }
 }
 
-/// Goal (H1, H2): a browser's `Origin` must be this node's, a live node's, or one given by flag:
-/// otherwise 403 before the upgrade, at both doors. Method: a table of origins.
+/// Goal: a browser's `Origin` must be this node's, a live node's, or one given by flag: otherwise
+/// 403 before the upgrade, at both doors. Method: a table of origins.
 #[tokio::test]
 async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
     let mut cluster = Cluster::with(2, &["--allow-origin", "https://chat.example"]).await?;
@@ -94,7 +94,7 @@ async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
     Ok(())
 }
 
-/// Goal (H3, H4, H7, H10): foreign hosts, oversized heads, wrong upgrades and paths that climb get their status.
+/// Goal: foreign hosts, oversized heads, wrong upgrades and paths that climb get their status.
 /// Method: raw bytes, one connection each.
 #[tokio::test]
 async fn malformed_requests_get_their_status() -> Outcome {
@@ -158,8 +158,8 @@ async fn malformed_requests_get_their_status() -> Outcome {
     Ok(())
 }
 
-/// Goal (H5, H6): who connects and says nothing, or one byte in five seconds, is put out within
-/// 10 s, by the node and by the registry. Method: four connections, side by side.
+/// Goal: who connects and says nothing, or one byte in five seconds, is put out within 10 s, by the
+/// node and by the registry. Method: four connections, side by side.
 #[tokio::test]
 async fn who_says_nothing_or_too_slowly_is_put_out_within_10_s() -> Outcome {
     let mut cluster = Cluster::start(1).await?;
@@ -192,8 +192,8 @@ async fn who_says_nothing_or_too_slowly_is_put_out_within_10_s() -> Outcome {
     Ok(())
 }
 
-/// Goal (H5 for bodies): a body that never ends is not waited for without bound, nor taken
-/// without bound. Method: claim a large length; send chunks for ever.
+/// Goal: a body that never ends is not waited for without bound, nor taken without bound. Method:
+/// claim a large length; send chunks for ever.
 #[tokio::test]
 async fn a_body_without_end_is_refused() -> Outcome {
     let mut node = Node::start(["--registry", "none"]).await?;
@@ -341,8 +341,8 @@ async fn event_streams_beyond_the_limit_get_429() -> Outcome {
     Ok(())
 }
 
-/// Goal (60): what a stranger writes cannot forge a line of the log. Method: names, rooms and paths
-/// with line breaks and format signs; with `--log json` every line is one JSON object.
+/// Goal: what a stranger writes cannot forge a line of the log. Method: names, rooms and paths with
+/// line breaks and format signs; with `--log json` every line is one JSON object.
 #[tokio::test]
 async fn no_input_forges_a_line_of_the_log() -> Outcome {
     for format in ["text", "json"] {

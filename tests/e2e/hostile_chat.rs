@@ -8,8 +8,8 @@ use crate::hostile::still_chats;
 /// What hostile input may make a node's memory grow by.
 const GROWTH_MAX: u64 = 8 << 20;
 
-/// Goal (W23, W24): texts at and over the limit, blank ones, markup.
-/// Method: what is accepted arrives as it was sent; what is refused has its code.
+/// Goal: texts at and over the limit, blank ones, markup. Method: what is accepted arrives as it
+/// was sent; what is refused has its code.
 #[tokio::test]
 async fn texts_arrive_as_they_were_sent_or_are_refused() -> Outcome {
     let node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
@@ -48,8 +48,8 @@ async fn texts_arrive_as_they_were_sent_or_are_refused() -> Outcome {
     Ok(())
 }
 
-/// Goal (W29, W30): room names that are words of paths or of JavaScript do no harm; ten thousand
-/// new rooms leave the memory flat. Method: join, chat, leave; then 10 000 joins and leaves.
+/// Goal: room names that are words of paths or of JavaScript do no harm; ten thousand new rooms
+/// leave the memory flat. Method: join, chat, leave; then 10 000 joins and leaves.
 #[tokio::test]
 async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
     let mut node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
@@ -110,8 +110,8 @@ async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
     Ok(())
 }
 
-/// Goal (W31): a send without join is allowed and is seen by those in the room; history and who
-/// of a room that nobody knows are empty. Method: one in the room, one outside.
+/// Goal: a send without join is allowed and is seen by those in the room; history and who of a room
+/// that nobody knows are empty. Method: one in the room, one outside.
 #[tokio::test]
 async fn a_send_without_join_reaches_the_room() -> Outcome {
     let node = Node::start(["--registry", "none"]).await?;
@@ -130,8 +130,8 @@ async fn a_send_without_join_reaches_the_room() -> Outcome {
     Ok(())
 }
 
-/// Goal (W35): forged positions are an error or `recovered:false`; never a crash, and never
-/// messages of another room. Method: a table of `since`.
+/// Goal: forged positions are an error or `recovered:false`; never a crash, and never messages of
+/// another room. Method: a table of `since`.
 #[tokio::test]
 async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
     let mut node = Node::start(["--registry", "none"]).await?;
@@ -201,7 +201,7 @@ async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
     Ok(())
 }
 
-/// Goal (W36): a history limit that is no page size is clamped to 200 or refused.
+/// Goal: a history limit that is no page size is clamped to 200 or refused.
 #[tokio::test]
 async fn odd_history_limits_are_clamped_or_refused() -> Outcome {
     let mut node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
@@ -235,7 +235,7 @@ async fn odd_history_limits_are_clamped_or_refused() -> Outcome {
     Ok(())
 }
 
-/// Goal (W38): what a client says of origin, id, time and sender is ignored.
+/// Goal: what a client says of origin, id, time and sender is ignored.
 #[tokio::test]
 async fn the_node_decides_origin_number_time_and_sender() -> Outcome {
     let node = Node::start(["--registry", "none"]).await?;
@@ -252,8 +252,8 @@ async fn the_node_decides_origin_number_time_and_sender() -> Outcome {
     Ok(())
 }
 
-/// Goal (W28): names of one script's letters that look like another's are names; blank ones are
-/// not. DESIGN lets look-alikes be, since a name is no proof of a person.
+/// Goal: names of one script's letters that look like another's are names; blank ones are not.
+/// Look-alikes are let be, since a name is no proof of a person.
 #[tokio::test]
 async fn look_alike_names_are_taken_and_blank_ones_are_not() -> Outcome {
     let node = Node::start(["--registry", "none"]).await?;

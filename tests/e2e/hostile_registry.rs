@@ -22,8 +22,8 @@ fn record(publishes: &str) -> Value {
     json!({ "name": "x", "endpoints": endpoints, "meta": {} })
 }
 
-/// Goal (R42): endpoints that nobody may be sent to are refused with 422 and the rule.
-/// Method: a table; nothing of it is listed, and live nodes stay.
+/// Goal: endpoints that nobody may be sent to are refused with 422 and the rule. Method: a table;
+/// nothing of it is listed, and live nodes stay.
 #[tokio::test]
 async fn the_registry_refuses_endpoints_that_nobody_may_dial() -> Outcome {
     let cluster = Cluster::start(2).await?;
@@ -64,8 +64,8 @@ async fn the_registry_refuses_endpoints_that_nobody_may_dial() -> Outcome {
     Ok(())
 }
 
-/// Goal (R45): malformed requests to the registry get a problem with a stable code, and it lives.
-/// Method: a table of requests.
+/// Goal: malformed requests to the registry get a problem with a stable code, and it lives. Method:
+/// a table of requests.
 #[tokio::test]
 async fn malformed_requests_to_the_registry_are_problems_with_a_code() -> Outcome {
     let cluster = Cluster::start(1).await?;
@@ -131,7 +131,7 @@ async fn malformed_requests_to_the_registry_are_problems_with_a_code() -> Outcom
     Ok(())
 }
 
-/// Goal (R45): the registry takes 4096 nodes and no more; renewals still work; parked polls by the
+/// Goal: the registry takes 4096 nodes and no more; renewals still work; parked polls by the
 /// hundred do not hurt. Method: 300 long polls; fill it from 16 sides at once; ask for one more;
 /// renew one. With a lease of 60 s, so that none expires while a slow machine fills it.
 #[tokio::test]

@@ -17,8 +17,8 @@ async fn alone() -> anyhow::Result<Node> {
     Node::start(["--registry", "none"]).await
 }
 
-/// Goal (W13 to W18): each break of the WebSocket protocol is closed with its code, at once, at
-/// both doors' shared reader. Method: raw frames on a connection that has said hello.
+/// Goal: each break of the WebSocket protocol is closed with its code, at once, at both doors'
+/// shared reader. Method: raw frames on a connection that has said hello.
 #[tokio::test]
 async fn each_break_of_the_protocol_is_closed_with_its_code() -> Outcome {
     let mut node = alone().await?;
@@ -94,7 +94,7 @@ async fn break_off(node: &Node, bytes: &[u8]) -> anyhow::Result<(u16, String)> {
     Ok(closed)
 }
 
-/// Goal (W11): no hello within 10 s is 4001. Method: pings do not count as a word.
+/// Goal: no hello within 10 s is 4001. Method: pings do not count as a word.
 #[tokio::test]
 async fn no_hello_within_10_s_is_4001() -> Outcome {
     let mut node = alone().await?;
@@ -114,9 +114,9 @@ async fn no_hello_within_10_s_is_4001() -> Outcome {
     Ok(())
 }
 
-/// Goal (W16 and the contract's keep-alive): a quiet connection is pinged after 25 s; who never
-/// answers is closed with 4002 after 35 s; fragments without end do not count for ever.
-/// Method: three connections side by side: one answers, one does not, one dribbles fragments.
+/// Goal: a quiet connection is pinged after 25 s; who never answers is closed with 4002 after 35 s;
+/// fragments without end do not count for ever. Method: three connections side by side: one
+/// answers, one does not, one dribbles fragments.
 #[tokio::test]
 async fn silence_is_4002_and_an_answered_ping_keeps_the_connection() -> Outcome {
     let mut node = alone().await?;
@@ -158,8 +158,8 @@ async fn silence_is_4002_and_an_answered_ping_keeps_the_connection() -> Outcome 
     Ok(())
 }
 
-/// Goal (W19, W32): a flood of pings is closed with 4004; sends over the rate are refused, and a
-/// flood of them closed. Method: as fast as the socket takes them.
+/// Goal: a flood of pings is closed with 4004; sends over the rate are refused, and a flood of them
+/// closed. Method: as fast as the socket takes them.
 #[tokio::test]
 async fn floods_are_closed_with_4004() -> Outcome {
     let mut node = alone().await?;
@@ -200,8 +200,8 @@ async fn flood(mut raw: Raw, bytes: &[u8]) -> anyhow::Result<(u16, String)> {
     anyhow::bail!("not closed in {PATIENCE:?}")
 }
 
-/// Goal (W20, W21, W22, W34): text that is not the JSON of a request is `bad_request`, with the id
-/// where one can be read, and the connection goes on. Method: a table of frames.
+/// Goal: text that is not the JSON of a request is `bad_request`, with the id where one can be
+/// read, and the connection goes on. Method: a table of frames.
 #[tokio::test]
 async fn nonsense_is_a_bad_request_and_the_connection_goes_on() -> Outcome {
     let mut node = alone().await?;

@@ -59,8 +59,8 @@ async fn nobody_is_left(node: &Node) -> anyhow::Result<()> {
 }
 
 /// Goal: what a client asked before it ended its side is answered, and then the connection is
-/// closed: a message, a page, a search, the chapter's plain text.
-/// Method: on a node with a disk and on one without, many times, since it was by chance.
+/// closed: a message, a page, a search, the plain form. Method: on a node with a disk and on one
+/// without, many times, since it was by chance.
 #[tokio::test]
 async fn what_was_asked_before_the_end_is_answered() -> Outcome {
     let folder = tempdir()?;

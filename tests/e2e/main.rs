@@ -2,6 +2,8 @@
 //!
 //! One module for each subject. A test opens with its goal and method, is named by the fact that
 //! it proves, waits for conditions and never for time, and measures from events.
+//!
+//! *The contract* is what README.md and PROTOCOL.md promise and `--help` says.
 
 mod harness;
 

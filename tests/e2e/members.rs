@@ -6,7 +6,7 @@ use crate::harness::{
     Client, Cluster, Instant, NOISE, Node, Outcome, PATIENCE, eventually, say, secs,
 };
 
-/// DESIGN 7.2: a dead node's members leave within this time.
+/// A dead node's members leave within this time.
 const LEAVE_WITHIN: std::time::Duration = secs(4);
 
 async fn who(client: &Client, room: &str) -> anyhow::Result<(Vec<String>, u64)> {

@@ -71,10 +71,10 @@ const MIXED: &str = "const wrong = []; \
      if (turned[0] >= turned[1]) wrong.push(`${typing.textContent}: turned by a name`); } \
      if (words === 0) wrong.push(`typing is shown as ${typing.textContent}`); return wrong";
 
-/// Goal (RELIABILITY 5.3, rows 24 to 28): whatever a name or text holds, it is shown inert: no
-/// dialog, no element that does anything, no row higher than its few lines, nothing around it
-/// reordered. Method: texts through a node, names as another program's node would pass them on;
-/// elements, addresses, boxes of rows and of single letters.
+/// Goal: whatever a name or text holds, it is shown inert: no dialog, no element that does
+/// anything, no row higher than its few lines, nothing around it reordered. Method: texts through a
+/// node, names as another program's node would pass them on; elements, addresses, boxes of rows and
+/// of single letters.
 #[tokio::test]
 async fn hostile_names_and_texts_are_inert_and_stay_in_their_place() -> Outcome {
     let cluster = Cluster::start(1).await?;

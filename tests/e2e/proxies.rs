@@ -311,7 +311,7 @@ impl Stage {
     }
 }
 
-/// The chapter's bare text goes through, from one client to another.
+/// The plain form goes through, from one client to another.
 async fn plain_text_passes(url: &str) -> anyhow::Result<()> {
     let room = format!("?room=plain{}", rand::random::<u32>());
     let [here, there] = [

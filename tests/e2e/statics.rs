@@ -1,11 +1,12 @@
-//! The chapter's static mode: ports typed by hand, bare `chat <text>` between all makes.
+//! Static mode: ports typed by hand, and the plain form, `chat <text>`, between programs of all
+//! makes.
 
 use std::collections::HashMap;
 
 use crate::harness::tools::{Foreign, free_port};
 use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, Plain, eventually};
 
-/// Three nodes as the chapter starts them: each publishes on one port and subscribes to all three.
+/// Three nodes with one list of ports: each publishes on one port and subscribes to all three.
 async fn three(ports: &[u16; 3]) -> anyhow::Result<Vec<Node>> {
     let mut nodes = Vec::new();
     for port in ports {
@@ -47,9 +48,9 @@ async fn all_hear_all(clients: &[Plain]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Goal: `--http … --pub P1 --sub P1 --sub P2 --sub P3` three times over is a chat, each text once
-/// for each client, and no registry is used. Method: plain clients on all three; a subscription to
-/// the node's own port, as in the chapter, must not double what it says.
+/// Goal: `--http … --pub A --sub A --sub B --sub C` three times over is a chat, each text once for
+/// each client, and no registry is used. Method: plain clients on all three; a subscription to the
+/// node's own port, as when all have one list, must not double what it says.
 #[tokio::test]
 async fn three_nodes_with_ports_by_hand_are_a_chat() -> Outcome {
     let ports = [free_port()?, free_port()?, free_port()?];
@@ -98,8 +99,8 @@ async fn three_nodes_with_ports_by_hand_are_a_chat() -> Outcome {
     Ok(())
 }
 
-/// Goal: the plain form is that of the chapter: a foreign ZeroMQ program hears `chat <text>` and is
-/// heard, each text once. Method: libzmq under Node.js in the place of the third server.
+/// Goal: the plain form is anybody's: a foreign ZeroMQ program hears `chat <text>` and is heard,
+/// each text once. Method: libzmq under Node.js in the place of the third server.
 #[tokio::test]
 async fn a_foreign_zeromq_program_is_heard_and_hears() -> Outcome {
     let ports = [free_port()?, free_port()?, free_port()?];

@@ -1,5 +1,5 @@
-// A program of another make, as in the chapter: libzmq under Node.js. It publishes `chat <text>`
-// on one port and subscribes to others.
+// A program of another make: libzmq under Node.js. It publishes the plain form, `chat <text>`, on one
+// port and subscribes to others.
 //
 //   node chat.js PUB_PORT SUB_PORT...
 //

@@ -1,4 +1,4 @@
-//! Clients: one that speaks `chat.v1`, and one that speaks the chapter's bare text.
+//! Clients: one that speaks `chat.v1`, and one that speaks the plain form.
 //!
 //! A client records all that it was told, with the time of arrival, and never forgets: what a
 //! test claims is looked up in the record. Waiting on it is waiting for news, not for time.
@@ -381,7 +381,7 @@ fn excerpt(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// A client of the chapter: bare text at `/`.
+/// A client of the plain form: bare text at `/`.
 #[derive(Debug)]
 pub(crate) struct Plain {
     socket: Socket,

@@ -63,7 +63,7 @@ pub(crate) fn installed(program: &str) -> Result<PathBuf> {
         .with_context(|| format!("{program} is not installed: run scripts/setup"))
 }
 
-/// libzmq under Node.js: publishes and hears the chapter's plain form.
+/// libzmq under Node.js: publishes and hears the plain form.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     _child: Child,

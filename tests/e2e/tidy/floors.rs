@@ -1,5 +1,6 @@
-//! The house has floors: a room uses only what lies below it, and rooms on one floor do not know
-//! each other. Whatever names a path (`crate::…`, `super::…`) uses it.
+//! Each program is a house: its modules are the rooms, and they lie on floors. A room uses only
+//! what lies below it, and rooms on one floor do not know each other. Whatever names a path
+//! (`crate::…`, `super::…`) uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

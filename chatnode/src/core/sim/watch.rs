@@ -14,7 +14,7 @@ use crate::core::repair::{
 use crate::core::{JOIN_MAX, TICK_EVERY};
 use crate::model::names::{EntryId, Origin};
 
-/// Members of a node whose beats have ended leave within this (DESIGN 7.2).
+/// Members of a node whose beats have ended leave within this.
 const MEMBERS_LEAVE_MAX: Duration = Duration::from_secs(4);
 /// What is due is done so late at the most: a tick, and what a busy thread does before.
 const LATE_MAX: Duration = TICK_EVERY.saturating_add(Duration::from_millis(100));
