@@ -54,7 +54,7 @@ pub trait Carrier: fmt::Debug {
     /// Publishes a frame to all that hear this node. Never waits; may lose.
     fn publish(&mut self, topic: Topic, body: Bytes);
 
-    /// Publishes `chat <text>`, the chapter's plain form.
+    /// Publishes `chat <text>`, the plain form.
     fn publish_plain(&mut self, text: &str);
 
     /// Starts to hear a peer. The outcome comes as an event with this id.

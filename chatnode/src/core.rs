@@ -112,7 +112,7 @@ pub struct Identity {
 pub enum Source {
     /// One of its own clients.
     Client,
-    /// A foreign publisher of the chapter's plain form: it does not go out in that form again.
+    /// A foreign publisher of the plain form: it does not go out in that form again.
     Foreign,
 }
 

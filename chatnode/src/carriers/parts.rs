@@ -2,8 +2,8 @@
 //!
 //! On the mesh a message has three: topic, header, body. Everywhere else header and body are one
 //! string of bytes, a frame. Here it is cut for the way out, without a copy, and joined on the way
-//! in, which is the copy that lets go of the transport's read buffer. The chapter's plain form has
-//! one part, `chat <text>`.
+//! in, which is the copy that lets go of the transport's read buffer. The plain form has one part,
+//! `chat <text>`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -136,7 +136,7 @@ impl Default for Topics {
     }
 }
 
-/// The chapter's plain form of this text.
+/// The plain form of this text.
 pub fn to_plain(text: &str) -> Bytes {
     format!("{PLAIN_TOPIC} {text}").into()
 }

@@ -8,7 +8,7 @@ use base::process::Failure;
 use super::refuse;
 use crate::http::names;
 
-/// `tcp://HOST:PORT`, or a port where the chapter writes one.
+/// `tcp://HOST:PORT`, or, where `bare_port` says so, a port alone.
 pub(super) fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<Endpoint, Failure> {
     let full = match text.parse::<u16>() {
         Ok(port) if bare_port => format!("tcp://127.0.0.1:{port}"),

@@ -17,7 +17,7 @@ pub struct LinkId(pub u64);
 pub enum Speech {
     /// A chatnode: frames with topics.
     Mesh,
-    /// A foreign publisher of `chat <text>`, as in the chapter.
+    /// A foreign publisher of the plain form, `chat <text>`.
     Plain,
 }
 
