@@ -28,7 +28,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 pub use self::backlog::{
-    QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, SLOW_FOR, STALLED_MAX,
+    QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, Replay, SLOW_FOR, STALLED_MAX,
 };
 pub use self::conn::Conn;
 use self::rooms::Rooms;
@@ -39,6 +39,7 @@ use crate::clients::websocket::{Close, append_close, append_text};
 use crate::core::resume::Ahead;
 use crate::model::entry::Entry;
 use crate::model::names::RoomName;
+use crate::wire::sse;
 
 /// Bytes that the kernel keeps for a client beyond what is on its way to it: a socket takes no more
 /// before those have gone. Without this bound it takes megabytes for each client that reads nothing,
@@ -74,6 +75,8 @@ pub enum Style {
     Plain,
     /// `chat.v1` objects.
     Chat,
+    /// Server-sent events: no WebSocket.
+    Events,
 }
 
 /// A part of what one client is written.
@@ -102,6 +105,8 @@ pub struct Clients<S> {
     ended: Vec<(ConnId, Ended)>,
     /// Those that did not take all that this turn had for them.
     behind: Vec<ConnId>,
+    /// Event streams among the connections.
+    streams: usize,
     /// Messages written or queued, times clients.
     pub deliveries: u64,
     /// Connections closed as slow.
@@ -125,6 +130,7 @@ impl<S> Clients<S> {
             touched: Vec::new(),
             parts: Vec::new(),
             ended: Vec::new(),
+            streams: 0,
             deliveries: 0,
             slow: 0,
         }
@@ -151,6 +157,7 @@ impl<S> Clients<S> {
             .register(&mut socket, Token(slot.key()), both)?;
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
+        self.streams += usize::from(style == Style::Events);
         slot.insert(Conn::new(socket, held, style, serial, session));
         Ok(ConnId { key, serial })
     }
@@ -184,6 +191,23 @@ impl<S> Clients<S> {
     /// Whether a connection speaks `chat.v1`.
     pub fn is_chat(&self, id: ConnId) -> bool {
         self.get(id).is_some_and(|conn| conn.style == Style::Chat)
+    }
+
+    /// Whether a connection is an event stream: it says nothing.
+    pub fn is_stream(&self, id: ConnId) -> bool {
+        self.get(id).is_some_and(|conn| conn.style == Style::Events)
+    }
+
+    /// How many of the connections are event streams.
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Queues what is made for one client as it takes it, before all that comes from now on.
+    pub fn replay(&mut self, id: ConnId, replay: Replay) {
+        if let Some(conn) = self.get_mut(id) {
+            conn.backlog().queue_replay(replay);
+        }
     }
 
     /// Bytes that wait for a client alone.
@@ -294,24 +318,28 @@ impl<S> Clients<S> {
         self.rooms.names().cloned().collect()
     }
 
-    /// Brings an entry to all that hear its room.
-    pub fn deliver(&mut self, entry: &Entry, whole: u64) {
+    /// Brings an entry to all that hear its room. `id`: its event's id for who has seen so much ahead
+    /// of this node.
+    pub fn deliver(&mut self, entry: &Entry, whole: u64, id: impl Fn(&Ahead) -> String) {
         let Some(index) = self.rooms.index(&entry.room) else {
             return;
         };
-        let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
+        let has_seen = |ahead: &mut Ahead| ahead.has_seen(entry, whole);
         if self.has_audience(index, Style::Chat) {
-            self.add(index, Style::Chat, &json, |ahead| {
-                ahead.has_seen(entry, whole)
-            });
+            let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
+            self.add(index, Style::Chat, &json, has_seen, |_| None);
         }
         if self.has_audience(index, Style::Plain)
             && let Some(text) = entry.text()
         {
             let text = [text.as_bytes()];
-            self.add(index, Style::Plain, &text, |ahead| {
-                ahead.has_seen(entry, whole)
-            });
+            self.add(index, Style::Plain, &text, has_seen, |_| None);
+        }
+        if self.has_audience(index, Style::Events) {
+            let event = |ahead: &Ahead| sse::event(entry, Some(&id(ahead)));
+            let all = event(&Ahead::default());
+            let own = |ahead: &Ahead| Some(event(ahead).into_bytes());
+            self.add(index, Style::Events, &[all.as_bytes()], has_seen, own);
         }
     }
 
@@ -326,7 +354,17 @@ impl<S> Clients<S> {
         if let Some(index) = self.rooms.index(room)
             && self.has_audience(index, Style::Chat)
         {
-            self.add(index, Style::Chat, &[text.as_bytes()], |_| false);
+            self.add(index, Style::Chat, &[text.as_bytes()], |_| false, |_| None);
+        }
+    }
+
+    /// Brings an event to all event streams of a room.
+    pub fn push_event(&mut self, room: &RoomName, event: &str) {
+        if let Some(index) = self.rooms.index(room)
+            && self.has_audience(index, Style::Events)
+        {
+            let event = [event.as_bytes()];
+            self.add(index, Style::Events, &event, |_| false, |_| None);
         }
     }
 
@@ -334,13 +372,14 @@ impl<S> Clients<S> {
         !self.rooms.room(room).audience(style).subscribers.is_empty()
     }
 
-    /// Adds to a room's batch, but not for those who `have_seen` it.
+    /// Adds to a room's batch, but not for those who `have_seen` it; some get one of their `own`.
     fn add(
         &mut self,
         room: u32,
         style: Style,
         parts: &[&[u8]],
         have_seen: impl FnMut(&mut Ahead) -> bool,
+        own: impl Fn(&Ahead) -> Option<Vec<u8>>,
     ) {
         let Self {
             rooms,
@@ -348,11 +387,14 @@ impl<S> Clients<S> {
             touched,
             ..
         } = self;
-        let alone = |key: u32, frame: &[u8]| {
+        let alone = |key: u32, ahead: &Ahead, frame: &[u8]| {
             let Some(conn) = conns.get_mut(key as usize) else {
                 return;
             };
-            conn.private.extend_from_slice(frame);
+            match own(ahead) {
+                Some(own) => conn.private.extend_from_slice(&own),
+                None => conn.private.extend_from_slice(frame),
+            }
             conn.private_messages += 1;
             if !std::mem::replace(&mut conn.touched, true) {
                 touched.push(key);
@@ -361,7 +403,10 @@ impl<S> Clients<S> {
         rooms.append(
             room,
             style,
-            |batch| append_text(batch, parts),
+            |batch| match style {
+                Style::Events => parts.iter().for_each(|part| batch.extend_from_slice(part)),
+                Style::Chat | Style::Plain => append_text(batch, parts),
+            },
             have_seen,
             alone,
         );
@@ -371,7 +416,12 @@ impl<S> Clients<S> {
     /// stream. It takes no part any more; its slot is freed when the client has ended it too, or
     /// after two seconds.
     pub fn close(&mut self, id: ConnId, close: &Close, now: Duration) {
-        self.append(id, |output| append_close(output, close));
+        let is_stream = self.is_stream(id);
+        self.append(id, |output| {
+            if !is_stream {
+                append_close(output, close);
+            }
+        });
         if let Some(conn) = self.get_mut(id) {
             conn.begin_closing(now);
         }
@@ -387,6 +437,7 @@ impl<S> Clients<S> {
         self.get(id)?;
         let mut conn = self.conns.remove(id.key as usize);
         conn.release(&mut self.spool);
+        self.streams -= usize::from(conn.style == Style::Events);
         if conn.touched {
             self.touched.retain(|key| *key != id.key);
         }

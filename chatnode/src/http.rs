@@ -27,12 +27,14 @@ use axum::response::{IntoResponse as _, Response};
 use base::problem::{Problem, ProblemCode};
 use base::serve::Connection;
 use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt as _;
 use tower::{Service, ServiceExt as _};
 
 use self::names::WebOrigin;
 use crate::clients::seats::Seat;
 use crate::model::names::RoomName;
 use crate::shell::Hub;
+use crate::shell::events::{Asked, Line};
 use crate::wire::protocol::Refusal;
 
 /// What is spoken at `/ws`.
@@ -48,6 +50,8 @@ const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// What pages of other nodes may read here: the mesh view puts together what each node says.
 const SHARED: &str = "/api/mesh";
 
+/// A client takes the answer that a stream cannot be opened within this time.
+const REFUSED_MAX: Duration = Duration::from_secs(2);
 /// When to try again where there is no room.
 const FULL_RETRY: Duration = Duration::from_secs(2);
 
@@ -106,6 +110,7 @@ impl Front {
                 Err(response) => *response,
             };
         }
+        let method = request.method().clone();
         let shared = path == SHARED && assets::is_read(request.method());
         let reader = shared.then(|| self.page_that_asks(request.headers(), connection.local));
         // Boxed: it is large, and the many that become a WebSocket have no use for it.
@@ -116,7 +121,15 @@ impl Front {
         if let Some(reader) = reader {
             share(&mut response, reader);
         }
-        response
+        let stream = response.extensions_mut().remove::<api::Stream>();
+        let asked = stream.and_then(|stream| stream.take());
+        match asked.filter(|_| method == Method::GET) {
+            Some(asked) => {
+                let head = base::serve::head_of(&response);
+                match tell(self.hub, &connection, asked, head).await {}
+            }
+            None => response,
+        }
     }
 
     /// A page of another site may make a browser believe that its name is this node (DNS
@@ -280,6 +293,27 @@ impl Service<axum::http::Request<Incoming>> for Front {
         let front = self.clone();
         Box::pin(async move { Ok(front.answer(request).await) })
     }
+}
+
+/// An event stream leaves HTTP: its head, and all that follows, is written by the node.
+async fn tell(hub: Hub, line: &Connection, asked: Asked, head: Vec<u8>) -> Infallible {
+    line.leave(|stream, _, admission| async move {
+        let line = Line {
+            stream,
+            admission,
+            head,
+        };
+        if let Err((refusal, mut stream)) = hub.serve_stream(asked, line).await {
+            let response = finish(problem_of(refusal).into_response()).await;
+            let (head, body) = response.into_parts();
+            let head = Response::from_parts(head, ());
+            let body = axum::body::to_bytes(body, usize::MAX).await;
+            let answer = [&base::serve::head_of(&head)[..], &body.unwrap_or_default()].concat();
+            // Whoever does not take it has gone.
+            let _ = tokio::time::timeout(REFUSED_MAX, stream.write_all(&answer)).await;
+        }
+    })
+    .await
 }
 
 /// How a refusal looks over HTTP: the one mapping.

@@ -65,7 +65,7 @@ const SCRATCH_BYTES: usize = 64 << 10;
 pub struct Settings {
     /// Messages a second that one client may send; 0 is no limit.
     pub rate_limit: u32,
-    /// Whether the chapter's plain form is published too (static mode).
+    /// Whether the plain form is published too (static mode).
     pub publish_plain: bool,
     /// Of which mesh this node is.
     pub mesh: MeshName,
@@ -82,7 +82,7 @@ pub enum Answer {
     Nobody,
     /// A `chat.v1` client: its request's id, without which only a refusal is told.
     Chat(ConnId, Option<serde_json::Number>),
-    /// A client of the chapter's plain text: it is told nothing, but is not left before that.
+    /// A client of the plain form: it is told nothing, but is not left before that.
     Plain(ConnId),
     /// An HTTP request.
     Http(oneshot::Sender<Result<Said, Refusal>>),
@@ -104,7 +104,7 @@ pub struct Said {
 pub enum CarrierCommand {
     /// Publish a frame.
     Publish(Topic, bytes::Bytes),
-    /// Publish the chapter's plain form.
+    /// Publish the plain form.
     PublishPlain(String),
     /// Dial.
     Dial(LinkId, String, Speech),
@@ -165,7 +165,7 @@ pub struct Node {
     pub(crate) outbox: Outbox,
     /// Where entries are kept, besides memory.
     pub(crate) disk: Option<Disk>,
-    seats: Seats,
+    pub(crate) seats: Seats,
     /// Permits for searches through memory.
     searches: Arc<Semaphore>,
     pub(crate) counters: Counters,
@@ -439,13 +439,14 @@ impl Node {
         let Some(conn) = self.clients.get_mut(id) else {
             return;
         };
-        let Some(name) = conn.session.name.clone() else {
-            return;
-        };
+        let name = conn.session.name.clone();
         let rooms: Vec<RoomName> = self.clients.rooms_of(id).cloned().collect();
         for room in rooms {
             self.clients.unsubscribe(id, &room);
-            self.core.leave(&room, &name);
+            // An event stream is no member.
+            if let Some(name) = &name {
+                self.core.leave(&room, name);
+            }
         }
     }
 

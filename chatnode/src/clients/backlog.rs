@@ -1,8 +1,11 @@
 //! What a socket did not take: where its client is in what was said, and what is for it alone.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::spool::{ChunkId, Spool};
 
@@ -23,6 +26,22 @@ const TOGETHER_BYTES: usize = 4096;
 /// Slices that are written at once.
 const SLICES: usize = 16;
 
+/// What is made for one client as it takes it: what it missed, which may be much.
+pub struct Replay(Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl Replay {
+    /// Of these parts.
+    pub fn new(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        Self(Box::new(parts))
+    }
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Replay")
+    }
+}
+
 /// A part of what waits, in the order in which it is written. Each begins at a frame, but for what
 /// was written already.
 #[derive(Debug)]
@@ -33,6 +52,8 @@ enum Piece {
         written: usize,
         messages: u32,
     },
+    /// What is made as it is taken.
+    Replay { replay: Replay, part: Bytes },
     /// A room's chunks.
     Run {
         at: ChunkId,
@@ -65,7 +86,7 @@ impl Backlog {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.pieces.is_empty()
     }
 
     /// Queues whole frames for this client alone, of which so much was written.
@@ -89,6 +110,27 @@ impl Backlog {
             written,
             messages,
         });
+    }
+
+    /// Queues what is made as it is taken.
+    pub(super) fn queue_replay(&mut self, replay: Replay) {
+        let part = Bytes::new();
+        self.pieces.push_back(Piece::Replay { replay, part });
+    }
+
+    /// Makes the next part of a replay that is at the front.
+    fn make_next(&mut self) {
+        while let Some(Piece::Replay { replay, part }) = self.pieces.front_mut()
+            && part.is_empty()
+        {
+            match replay.0.next() {
+                Some(next) => {
+                    self.bytes += next.len();
+                    *part = next;
+                }
+                None => drop(self.pieces.pop_front()),
+            }
+        }
     }
 
     /// Queues a room's chunk, of which so much was written, or is not for it.
@@ -120,6 +162,7 @@ impl Backlog {
         spool: &mut Spool,
         write: impl FnOnce(&[IoSlice<'_>]) -> Result<usize, E>,
     ) -> Result<(usize, usize), E> {
+        self.make_next();
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for piece in &self.pieces {
@@ -129,6 +172,12 @@ impl Backlog {
                 } => {
                     slices[count] = IoSlice::new(&frames[*written..]);
                     count += 1;
+                }
+                Piece::Replay { part, .. } => {
+                    slices[count] = IoSlice::new(part);
+                    count += 1;
+                    // What comes behind it is not known yet.
+                    break;
                 }
                 Piece::Run { at, written, last } => {
                     let (mut at, mut skip) = (Some(*at), *written);
@@ -158,6 +207,7 @@ impl Backlog {
         let mut left = count;
         while let Some(piece) = self.pieces.front_mut() {
             let (len, written) = match piece {
+                Piece::Replay { part, .. } => return drop(part.split_to(left)),
                 Piece::Own {
                     frames, written, ..
                 } => (frames.len(), written),
@@ -189,7 +239,7 @@ impl Backlog {
                 }
             }
             Some(Piece::Own { messages, .. }) => self.messages -= *messages,
-            None => {}
+            Some(Piece::Replay { .. }) | None => {}
         }
         self.pieces.pop_front();
     }
@@ -201,11 +251,13 @@ impl Backlog {
                 frames, written, ..
             }) => frame_rest(frames, *written),
             Some(Piece::Run { at, written, .. }) => frame_rest(spool.bytes(*at), *written),
-            None => &[],
+            Some(Piece::Replay { .. }) | None => &[],
         };
         let frames = [rest, end].concat();
         self.clear(spool);
-        self.queue_own(frames, 0, 0);
+        if !frames.is_empty() {
+            self.queue_own(frames, 0, 0);
+        }
     }
 
     /// Nothing waits any more.
@@ -220,7 +272,7 @@ impl Backlog {
     pub(super) fn oldest(&self) -> Option<u64> {
         let serial = |piece: &Piece| match piece {
             Piece::Run { at, .. } => Some(at.serial),
-            Piece::Own { .. } => None,
+            Piece::Own { .. } | Piece::Replay { .. } => None,
         };
         self.pieces.iter().filter_map(serial).min()
     }

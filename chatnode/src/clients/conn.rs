@@ -71,6 +71,11 @@ impl<S> Conn<S> {
         }
     }
 
+    /// Whether it is an event stream.
+    pub fn is_stream(&self) -> bool {
+        self.style == Style::Events
+    }
+
     /// Bytes that wait for this client alone.
     pub(super) fn pending(&self) -> usize {
         self.private.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.len())
@@ -160,11 +165,19 @@ impl<S> Conn<S> {
     /// Closes the connection as slow. Its queue is given up: it comes back and resumes.
     pub(super) fn close_as_slow(&mut self, spool: &mut Spool, now: Duration) {
         let mut frame = Vec::new();
-        append_close(&mut frame, &SLOW);
-        self.backlog().give_up(spool, &frame);
+        if self.style == Style::Events {
+            // An event that is cut off counts for nothing: the client comes back and gets it.
+            self.backlog().clear(spool);
+        } else {
+            append_close(&mut frame, &SLOW);
+            self.backlog().give_up(spool, &frame);
+        }
         self.private = Vec::new();
         self.closed_as_slow = true;
         self.closing = Some(now + CLOSING_SLOW_MAX);
+        if self.style == Style::Events {
+            self.finish();
+        }
     }
 
     /// Gives back what it holds of others'.

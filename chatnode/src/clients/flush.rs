@@ -18,7 +18,7 @@ impl<S> Clients<S> {
         let mut sources = usize::from(alone > 0);
         for index in 0..self.rooms.touched().len() {
             let room = self.rooms.touched()[index];
-            for style in [Style::Chat, Style::Plain] {
+            for style in [Style::Chat, Style::Plain, Style::Events] {
                 sources += usize::from(self.rooms.collect(room, style, &mut parts));
             }
         }

@@ -53,6 +53,7 @@ pub(super) struct Room {
     name: RoomName,
     chat: Audience,
     plain: Audience,
+    events: Audience,
     touched: bool,
 }
 
@@ -61,6 +62,7 @@ impl Room {
         match style {
             Style::Chat => &self.chat,
             Style::Plain => &self.plain,
+            Style::Events => &self.events,
         }
     }
 
@@ -68,7 +70,12 @@ impl Room {
         match style {
             Style::Chat => &mut self.chat,
             Style::Plain => &mut self.plain,
+            Style::Events => &mut self.events,
         }
+    }
+
+    fn audiences(&mut self) -> [&mut Audience; 3] {
+        [&mut self.chat, &mut self.plain, &mut self.events]
     }
 }
 
@@ -113,6 +120,7 @@ impl Rooms {
                 name: name.clone(),
                 chat: Audience::default(),
                 plain: Audience::default(),
+                events: Audience::default(),
                 touched: false,
             }));
             self.names.insert(name.clone(), index);
@@ -130,7 +138,7 @@ impl Rooms {
     /// Forgets what clients have named whose time is over.
     pub(super) fn expire_named(&mut self, now: Duration) {
         for (_, room) in &mut self.rooms {
-            for audience in [&mut room.chat, &mut room.plain] {
+            for audience in room.audiences() {
                 if audience.filtered > 0 {
                     let some = audience.subscribers.iter_mut();
                     let ahead = some.filter_map(|subscriber| subscriber.ahead.as_mut());
@@ -148,14 +156,15 @@ impl Rooms {
         audience.filtered -= usize::from(left.ahead.is_some());
         let moved = audience.subscribers.get(place.index as usize);
         let moved = moved.map(|subscriber| (subscriber.key, place));
-        if room.chat.subscribers.is_empty() && room.plain.subscribers.is_empty() {
+        if room.audiences().iter().all(|it| it.subscribers.is_empty()) {
             let mut room = self.rooms.remove(place.room as usize);
             self.names.remove(&room.name);
             if room.touched {
                 self.touched.retain(|touched| *touched != place.room);
             }
-            self.keep(std::mem::take(&mut room.chat.batch));
-            self.keep(std::mem::take(&mut room.plain.batch));
+            for audience in room.audiences() {
+                self.keep(std::mem::take(&mut audience.batch));
+            }
         }
         moved
     }
@@ -168,7 +177,7 @@ impl Rooms {
         style: Style,
         frame: impl FnOnce(&mut Vec<u8>),
         have_seen: impl FnMut(&mut Ahead) -> bool,
-        alone: impl FnMut(u32, &[u8]),
+        alone: impl FnMut(u32, &Ahead, &[u8]),
     ) {
         let room = &mut self.rooms[index as usize];
         let audience = room.audience_mut(style);
@@ -222,8 +231,8 @@ impl Rooms {
         for index in std::mem::take(&mut self.touched) {
             let room = &mut self.rooms[index as usize];
             room.touched = false;
-            let mut batches = Vec::with_capacity(2);
-            for audience in [&mut room.chat, &mut room.plain] {
+            let mut batches = Vec::with_capacity(3);
+            for audience in room.audiences() {
                 audience.messages = 0;
                 let batch = std::mem::take(&mut audience.batch);
                 batches.push(match audience.chunk.take() {
@@ -257,14 +266,14 @@ impl Audience {
         &mut self,
         start: usize,
         mut have_seen: impl FnMut(&mut Ahead) -> bool,
-        mut alone: impl FnMut(u32, &[u8]),
+        mut alone: impl FnMut(u32, &Ahead, &[u8]),
     ) {
         for subscriber in &mut self.subscribers {
             let Some(ahead) = &mut subscriber.ahead else {
                 continue;
             };
             if !have_seen(ahead) {
-                alone(subscriber.key, &self.batch[start..]);
+                alone(subscriber.key, ahead, &self.batch[start..]);
             }
             if ahead.is_empty() {
                 subscriber.ahead = None;

@@ -16,6 +16,8 @@ pub const HELLO_MAX: Duration = Duration::from_secs(10);
 pub const QUIET_MAX: Duration = Duration::from_secs(25);
 /// Nothing came for so long: the client is dead.
 pub const SILENT_MAX: Duration = Duration::from_secs(35);
+/// How often something is said on an event stream at the least.
+const STREAM_QUIET: Duration = Duration::from_secs(15);
 /// Frames and lines that any client may send; more where more messages are allowed.
 const FRAMES: Rate = Rate::new(200.0, 1000.0);
 /// Joins, leaves, names changed (once a room), pages and lists.
@@ -95,6 +97,16 @@ impl Session {
     /// Whether something that it asked for has no answer yet.
     pub fn is_owed(&self) -> bool {
         self.waits || self.awaits > 0
+    }
+
+    /// Of an event stream: whether something has to be said, so that nobody between takes it for
+    /// dead. It says nothing itself.
+    pub fn is_quiet(&mut self, now: Duration) -> bool {
+        let quiet = now >= self.heard + STREAM_QUIET;
+        if quiet {
+            self.heard = now;
+        }
+        quiet
     }
 
     /// Something came.

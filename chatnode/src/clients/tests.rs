@@ -76,11 +76,11 @@ async fn who_enters_in_the_middle_of_a_turn_gets_what_comes_after() {
     let (early, mut early_end) = client(&mut clients, Style::Plain).await;
     let (late, mut late_end) = client(&mut clients, Style::Plain).await;
     clients.subscribe(early, &room(), Ahead::default());
-    clients.deliver(&entry("aaaaaaaaaa", 1), 0);
+    clients.deliver(&entry("aaaaaaaaaa", 1), 0, |_| String::new());
     clients.subscribe(late, &room(), Ahead::default());
-    clients.deliver(&entry("aaaaaaaaaa", 2), 0);
+    clients.deliver(&entry("aaaaaaaaaa", 2), 0, |_| String::new());
     clients.flush(SECOND);
-    clients.deliver(&entry("aaaaaaaaaa", 3), 0);
+    clients.deliver(&entry("aaaaaaaaaa", 3), 0, |_| String::new());
     clients.flush(SECOND);
     assert_eq!(
         frames(&mut early_end, 3).await,
@@ -97,7 +97,7 @@ async fn a_reply_precedes_the_messages_of_its_turn() {
     let (mut clients, _poll) = clients();
     let (id, mut end) = client(&mut clients, Style::Chat).await;
     clients.subscribe(id, &room(), Ahead::default());
-    clients.deliver(&entry("aaaaaaaaaa", 1), 0);
+    clients.deliver(&entry("aaaaaaaaaa", 1), 0, |_| String::new());
     clients.push(&room(), "{\"members\":1}");
     clients.send(id, "{\"id\":1}");
     clients.flush(SECOND);
@@ -128,7 +128,7 @@ async fn what_a_client_has_seen_ahead_of_this_node_is_not_brought_again() {
         ("aaaaaaaaaa", 1, 3),
         ("aaaaaaaaaa", 4, 4),
     ] {
-        clients.deliver(&entry(origin, seq), whole);
+        clients.deliver(&entry(origin, seq), whole, |_| String::new());
         clients.flush(SECOND);
     }
     assert_eq!(
@@ -183,7 +183,7 @@ async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads
     // Until the kernel takes no more, and then more than may wait.
     while clients.take_ended().is_empty() {
         for _ in 0..50 {
-            clients.deliver(&long, 0);
+            clients.deliver(&long, 0, |_| String::new());
         }
         now += Duration::from_millis(100);
         clients.flush(now);
@@ -236,7 +236,7 @@ fn deliver_until_slow(
     let (mut now, mut most) = (SECOND, 0);
     while clients.slow < count {
         for _ in 0..20 {
-            clients.deliver(&long, 0);
+            clients.deliver(&long, 0, |_| String::new());
         }
         now += Duration::from_millis(100);
         clients.flush(now);

@@ -39,7 +39,7 @@ fn the_advertised_host_stands_as_in_a_url() {
 }
 
 #[test]
-fn static_mode_is_as_in_the_chapter() {
+fn static_mode_takes_bare_ports() {
     let args = [
         "--http", "8080", "--pub", "5000", "--sub", "5001", "--sub", "5002",
     ];

@@ -173,6 +173,13 @@ impl Core {
         Ok(resumed)
     }
 
+    /// The position of who has been brought all that was accepted here.
+    pub fn client_position(&self) -> Vec<EntryId> {
+        let named = self.named().into_iter();
+        let named = named.map(|(origin, seq)| EntryId { origin, seq });
+        named.chain(self.marks().ids()).collect()
+    }
+
     /// Of what a client has seen and nobody has, where that begins whose mids it has not named and
     /// can name.
     fn to_be_named(&self, ahead: &Ahead, named: &Named) -> Vec<EntryId> {

@@ -1,10 +1,9 @@
 //! `/api/`: rooms, messages and the mesh, for back ends, bots and operators.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -13,17 +12,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base::problem::Problem;
 use base::serve::Connection;
-use futures::stream::{self, StreamExt as _};
 use serde::Serialize;
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
 use crate::core::durable::Health;
 use crate::core::links::{LinkState, LinkStatus};
 use crate::model::names::{EntryId, Mid, RoomName, UserName};
-use crate::shell::events::{Live, Since};
+use crate::shell::events::{Asked, Since};
 use crate::shell::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
 use crate::shell::{Hub, Node};
 use crate::wire::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
@@ -205,6 +202,19 @@ fn too_fast(rate_limit: u32, wait: Duration) -> Problem {
 /// The fields of a query, whatever they are.
 type Fields = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
+/// A stream that was asked for, on its way from the route to where its connection is.
+#[derive(Debug, Clone)]
+pub(super) struct Stream(Arc<Mutex<Option<Asked>>>);
+
+impl Stream {
+    /// It, once.
+    pub(super) fn take(&self) -> Option<Asked> {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.take()
+    }
+}
+
+/// The head of a stream. What follows it is not HTTP's: see [`super::Front`].
 async fn events(
     State(hub): State<Hub>,
     room: Result<Path<String>, PathRejection>,
@@ -212,36 +222,26 @@ async fn events(
     headers: HeaderMap,
 ) -> Response {
     let since = since_of(&headers, &query);
-    let opened = open_events(&hub, room, since).await;
-    opened.unwrap_or_else(|problem| problem.of_stream(&headers))
-}
-
-async fn open_events(
-    hub: &Hub,
-    room: Result<Path<String>, PathRejection>,
-    since: Since,
-) -> Result<Response, Problem> {
-    let room = room_name(room)?;
-    let Some(place) = hub.look(Node::stream_seat) else {
+    let asked = room_name(room).and_then(|room| {
+        let seat = hub.look(|node| node.seats.take_stream());
         let detail = "this node has no room for more streams";
-        return Err(Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY));
-    };
-    hub.ready().await;
-    let opened = hub.with_archive(&room, |node, _, archive| {
-        node.open_events(&room, &since, archive, &place)
+        let full = || Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY);
+        let seat = seat.ok_or_else(full)?;
+        Ok(Asked { room, since, seat })
     });
-    let (opening, live) = opened.await.map_err(problem_of)?;
-    drop(place);
-    let live = stream::unfold((live, hub.tasks().stopping()), next_event);
-    let body = stream::iter(opening).chain(live).map(Ok::<_, Infallible>);
-    let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    base::serve::set_stream_headers(headers);
-    Ok(response)
+    match asked {
+        Ok(asked) => {
+            let mut response = Response::new(Body::empty());
+            let headers = response.headers_mut();
+            let kind = HeaderValue::from_static("text/event-stream");
+            headers.insert(header::CONTENT_TYPE, kind);
+            base::serve::set_stream_headers(headers);
+            let stream = Stream(Arc::new(Mutex::new(Some(asked))));
+            response.extensions_mut().insert(stream);
+            response
+        }
+        Err(problem) => problem.of_stream(&headers),
+    }
 }
 
 /// Where a client says that it is. Browsers give a stream up for good that is answered by anything
@@ -266,20 +266,6 @@ fn since_of(headers: &HeaderMap, query: &Fields) -> Since {
         }
         None => Since::Unreadable,
     }
-}
-
-/// The next event, or a comment when nothing came for a while.
-async fn next_event(
-    (mut live, stopping): (Live, CancellationToken),
-) -> Option<(Bytes, (Live, CancellationToken))> {
-    const QUIET: Duration = Duration::from_secs(15);
-    let event = tokio::select! {
-        biased;
-        event = live.next() => event?,
-        () = stopping.cancelled() => return None,
-        () = tokio::time::sleep(QUIET) => Bytes::from_static(b": quiet\n\n"),
-    };
-    Some((event, (live, stopping)))
 }
 
 async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
@@ -331,7 +317,7 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
             "lost": lost,
             "lacking": lacking,
             "storage": storage_row(node),
-            "clients": node.clients.len() + node.events.count(),
+            "clients": node.clients.len(),
             "rooms": node.core.members().rooms().count(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_ms": u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX),

@@ -63,7 +63,7 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
         (
             "chatnode_clients",
             "WebSocket connections",
-            node.clients.len() as u64,
+            (node.clients.len() - node.clients.streams()) as u64,
         ),
         (
             "chatnode_spool_bytes",
@@ -73,7 +73,7 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
         (
             "chatnode_streams",
             "Server-sent event streams",
-            node.events.count() as u64,
+            node.seats.streams() as u64,
         ),
         ("chatnode_rooms", "Rooms with members", rooms as u64),
         (
@@ -175,7 +175,7 @@ fn counters(node: &Node, text: &mut String) {
         (
             "chatnode_slow_total",
             "Clients and streams closed as slow",
-            node.clients.slow + node.events.slow,
+            node.clients.slow,
         ),
         (
             "chatnode_gaps_total",

@@ -26,7 +26,6 @@ impl Hub {
     pub fn close_clients(&self) {
         self.with(|node, now| {
             node.closing.cancel();
-            node.events.end();
             for id in node.clients.share(0, 1) {
                 node.close(id, &GOING_AWAY, now);
             }

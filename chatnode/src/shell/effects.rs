@@ -10,16 +10,17 @@ use crate::core::durable::NotTaken;
 use crate::core::log::Span;
 use crate::core::members::Change;
 use crate::core::news::News;
+use crate::core::resume::Ahead;
 use crate::core::{Effect, Now, ORIGINS_MAX, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
-use crate::shell::pages::Gap;
 use crate::wire::protocol;
+use crate::wire::sse::{self, Gap};
 
 /// Nodes whose pages are remembered at the most; the oldest is forgotten first.
 const NODES_SEEN_MAX: usize = 1024;
 
-/// The room that the chapter's plain form speaks of.
+/// The room that the plain form speaks of.
 pub(crate) const PLAIN_ROOM: &str = "lobby";
 
 impl Node {
@@ -33,6 +34,9 @@ impl Node {
             }
             self.effects_spare = effects;
         }
+        if self.events.is_stale {
+            self.events.refresh(&self.core, self.clients.streams());
+        }
     }
 
     fn effect(&mut self, effect: Effect, now: Now) {
@@ -45,14 +49,15 @@ impl Node {
             Effect::Publish(news) => {
                 // With a beat it is decided anew whom positions name.
                 if matches!(news, News::Beat(_)) {
-                    self.events.shorten(&self.core);
+                    self.events.is_stale = true;
                     self.tell_full_of_logs();
                 }
                 self.publish(&news, now);
             }
             Effect::Deliver(entry, whole) => {
-                self.clients.deliver(&entry, whole);
-                self.events.deliver(&entry, whole);
+                self.events.saw(&entry);
+                let id = |ahead: &Ahead| self.events.id(&entry, ahead);
+                self.clients.deliver(&entry, whole, id);
             }
             Effect::Said {
                 ticket,
@@ -168,13 +173,12 @@ impl Node {
         }
     }
 
-    fn gap(&mut self, origin: Origin, span: Span) {
+    pub(crate) fn gap(&mut self, origin: Origin, span: Span) {
         self.counters.gaps += 1;
         tracing::warn!(
             %origin, after = span.after, through = span.through,
             "entries are lost: no node that is heard has them"
         );
-        self.events.gap(origin, span);
         for room in self.clients.rooms() {
             let gap = Gap {
                 room: &room,
@@ -183,6 +187,7 @@ impl Node {
                 through: span.through,
             };
             self.clients.push(&room, &protocol::push("gap", &gap));
+            self.clients.push_event(&room, &sse::gap(&gap));
         }
     }
 

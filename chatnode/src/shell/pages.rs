@@ -18,6 +18,7 @@ use crate::shell::disk::Search;
 use crate::wire::protocol::{
     self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX, Seen,
 };
+use crate::wire::sse::Gap;
 
 /// Mids in one request at the most; who has more to name sends several.
 const MIDS_MAX: usize = 512;
@@ -40,15 +41,6 @@ pub(crate) struct HistoryPage {
     pub messages: Box<RawValue>,
     /// Whether there are older ones.
     pub more: bool,
-}
-
-/// Numbers that nobody has.
-#[derive(Debug, Serialize)]
-pub(crate) struct Gap<'a> {
-    pub room: &'a RoomName,
-    pub origin: &'a str,
-    pub after: u64,
-    pub through: u64,
 }
 
 impl HistoryPage {

@@ -1,4 +1,4 @@
-//! The chapter's protocol: a text frame is a message, a message is a text frame.
+//! The plain form: a text frame is a message, a message is a text frame.
 //!
 //! There is no way to say no in it. So a client that is too fast is not read for a while, and TCP
 //! tells it; a text that is too long ends the connection with 1009; an empty one is nothing.

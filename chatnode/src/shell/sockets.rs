@@ -77,7 +77,7 @@ fn watched(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
 
 impl Hub {
     /// Serves a WebSocket whose handshake is done. `begun` is what came with the handshake.
-    /// `plain`: the room, for the chapter's protocol. `seat`: what it was given at the handshake.
+    /// `plain`: the room, for the plain form. `seat`: what it was given at the handshake.
     pub async fn serve_websocket(
         &self,
         stream: TcpStream,
@@ -97,6 +97,7 @@ impl Hub {
         let closing = self.look(|node| node.closing.clone());
         while comes.is_some() {
             tokio::select! {
+                biased;
                 () = self.ready() => {}
                 () = closing.cancelled() => {}
             }
@@ -290,10 +291,13 @@ impl Node {
             self.reads.held.insert(id);
             return;
         }
+        let stream = conn.is_stream();
         let mut scratch = std::mem::take(&mut self.scratch);
         // Empty only if a panic left it behind.
         scratch.resize(SCRATCH_BYTES, 0);
         match conn.read(&mut scratch) {
+            // Who ends its side of an event stream has gone.
+            Ok(0) if stream => self.end(id),
             Ok(0) => {
                 conn.said_all = true;
                 self.if_said_all(id);
@@ -302,7 +306,9 @@ impl Node {
                 if to_end || count == SCRATCH_BYTES {
                     self.reads.again.push(id);
                 }
-                self.feed(id, &mut scratch[..count], now);
+                if !stream {
+                    self.feed(id, &mut scratch[..count], now);
+                }
             }
             Err(why) if why.kind() == ErrorKind::WouldBlock => {}
             Err(why) if why.kind() == ErrorKind::Interrupted => self.reads.again.push(id),

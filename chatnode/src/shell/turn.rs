@@ -13,6 +13,7 @@ use crate::model::entry::Entry;
 use crate::shell::chat::REPLIES_BYTES_MAX;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
+use crate::wire::sse;
 use base::bucket::{Bucket, Rate};
 
 /// Entries are published at the end of the turn that brought them while that makes no more frames a
@@ -203,10 +204,18 @@ impl Node {
             }
             self.clients.check_slow(id, now.mono);
             let chat = self.clients.is_chat(id);
+            let stream = self.clients.is_stream(id);
             let reads_slowly = self.clients.pending(id) > REPLIES_BYTES_MAX;
             let Some(conn) = self.clients.get_mut(id) else {
                 continue;
             };
+            if stream {
+                if conn.session.is_quiet(now.mono) {
+                    self.clients
+                        .append(id, |output| output.extend_from_slice(sse::QUIET.as_bytes()));
+                }
+                continue;
+            }
             if reads_slowly {
                 // Our ping stands behind what it has not read, and what it says is not looked at: it is
                 // judged by whether it takes bytes.

@@ -22,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
@@ -71,7 +71,14 @@ pub struct Connection {
     /// This end.
     pub local: SocketAddr,
     admission: Admission,
-    taker: Arc<Mutex<Option<Taker>>>,
+    handover: Arc<Handover>,
+}
+
+/// What goes on with a connection that leaves HTTP, and whether it does so before an answer.
+#[derive(Debug, Default)]
+struct Handover {
+    taker: Mutex<Option<Taker>>,
+    now: Notify,
 }
 
 /// A connection's place among [`Limits::connections_max`]: taken until the last clone is dropped.
@@ -98,7 +105,7 @@ impl Connection {
             remote,
             local,
             admission,
-            taker: Arc::default(),
+            handover: Arc::default(),
         }
     }
 
@@ -117,8 +124,27 @@ impl Connection {
         *self.taker() = Some(Taker(taker));
     }
 
+    /// Takes the connection over before it is answered: `taker` gets what [`Connection::take_over`]
+    /// gives, and writes the answer itself. A service awaits this, which never returns. What answers
+    /// to requests before it are not written yet is lost: only a client that sends requests on one
+    /// connection without waiting for answers, and does not read these, could notice.
+    pub async fn leave<F>(
+        &self,
+        taker: impl FnOnce(TcpStream, Bytes, Admission) -> F + Send + 'static,
+    ) -> Infallible
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.take_over(taker);
+        self.handover.now.notify_one();
+        std::future::pending().await
+    }
+
     fn taker(&self) -> MutexGuard<'_, Option<Taker>> {
-        self.taker.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handover
+            .taker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -263,6 +289,7 @@ async fn converse<S>(
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| conversation.poll_without_shutdown(cx)) => Some(ended),
+        () = connection.handover.now.notified() => Some(Ok(())),
         () = stopping.cancelled() => None,
     };
     let ended = match ended {
@@ -293,6 +320,23 @@ pub fn set_stream_headers(headers: &mut HeaderMap) {
     headers.insert(unbuffered, HeaderValue::from_static("no"));
     let fresh = HeaderValue::from_static("no-cache, no-store, no-transform");
     headers.insert(header::CACHE_CONTROL, fresh);
+}
+
+/// The head of an answer that goes on until the connection ends, as it stands on the wire.
+pub fn head_of<B>(response: &axum::http::Response<B>) -> Vec<u8> {
+    let mut head = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+    // Its length is not known.
+    let headers = response.headers().iter();
+    for (name, value) in headers.filter(|(name, _)| *name != header::CONTENT_LENGTH) {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    #[expect(clippy::disallowed_methods, reason = "only for people, as HTTP asks")]
+    let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+    head.extend_from_slice(format!("date: {now}\r\nconnection: close\r\n\r\n").as_bytes());
+    head
 }
 
 /// Errors of accept that concern only the connection that was lost.

@@ -68,7 +68,7 @@ async fn who_waits_for_the_node_to_be_ready_has_a_place_already() {
     let stream = f.request(Method::GET, "/api/rooms/tea/events").send();
     let mut stream = std::pin::pin!(stream);
     let taken = async {
-        while f.hub.look(|node| node.events.count()) == 0 {
+        while f.hub.look(|node| node.seats.streams()) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
