@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use base::endpoint::{Endpoint, InvalidEndpoint, Scheme};
 
 /// Largest body of a request, in bytes.
-pub const BODY_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024;
 /// Most nodes that a registry lists. A new one then gets 503 `full`; renewals still work.
 pub const NODES_MAX: usize = 4096;
 /// Longest id, in bytes.
-pub const ID_BYTES_MAX: usize = 64;
+const ID_BYTES_MAX: usize = 64;
 /// Longest name, in characters.
-pub const NAME_CHARS_MAX: usize = 64;
+const NAME_CHARS_MAX: usize = 64;
 /// Most endpoints of a node.
-pub const ENDPOINTS_MAX: usize = 8;
+const ENDPOINTS_MAX: usize = 8;
 /// Longest name of an endpoint, in bytes.
-pub const ENDPOINT_NAME_BYTES_MAX: usize = 32;
+const ENDPOINT_NAME_BYTES_MAX: usize = 32;
 /// Most keys in `meta`.
-pub const META_KEYS_MAX: usize = 16;
+const META_KEYS_MAX: usize = 16;
 /// Longest key in `meta`, in bytes.
-pub const META_KEY_BYTES_MAX: usize = 64;
+const META_KEY_BYTES_MAX: usize = 64;
 /// Longest value in `meta`, in bytes.
-pub const META_VALUE_BYTES_MAX: usize = 256;
+const META_VALUE_BYTES_MAX: usize = 256;
 /// Longest wait of a long poll. A longer one is cut to this: proxies end requests at a minute.
-pub const WAIT_MAX: Duration = Duration::from_secs(55);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(55);
 /// Most long polls and event streams held at once. One more gets 429 `too_many_watchers`.
-pub const WATCHERS_MAX: usize = 2 * NODES_MAX;
+pub(crate) const WATCHERS_MAX: usize = 2 * NODES_MAX;
 /// Largest answer that a client needs to take: a full list of the largest nodes.
-pub const LISTING_BYTES_MAX: usize = NODES_MAX * (BODY_BYTES_MAX + 1024);
+pub(crate) const LISTING_BYTES_MAX: usize = NODES_MAX * (BODY_BYTES_MAX + 1024);
 
 /// The endpoint by which a chatnode publishes, `tcp://…`.
 pub const ENDPOINT_PUB: &str = "pub";
@@ -59,11 +59,11 @@ pub struct Registered {
     /// The list's version, this registration included.
     pub version: u64,
     /// How long the node stays listed without a renewal, in milliseconds.
-    pub lease_ms: u64,
+    pub(crate) lease_ms: u64,
     /// How often to renew, in milliseconds.
     pub renew_ms: u64,
     /// The IP address that the request came from, as the registry sees it.
-    pub observed: String,
+    pub(crate) observed: String,
 }
 
 /// One listed node.
@@ -81,7 +81,7 @@ pub struct Node {
     /// How long it had been listed when this version of the list was made, in milliseconds. It
     /// does not tick within a version, so that one body serves all: the header `Age` of the answer
     /// tells how many seconds ago that was.
-    pub age_ms: u64,
+    pub(crate) age_ms: u64,
 }
 
 /// All live nodes, ordered by id.
@@ -179,7 +179,7 @@ pub fn check_endpoint(name: &str, text: &str) -> Result<Endpoint, InvalidEndpoin
 
 /// Whether this can be the id of a node: 1 to 64 of `[A-Za-z0-9._-]`, and not `.` or `..`, which
 /// are words of paths.
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     is_word(text, ID_BYTES_MAX) && text != "." && text != ".."
 }
 

@@ -90,24 +90,6 @@ pub enum ClientError {
     Nonsense(String),
 }
 
-impl ClientError {
-    /// Whether the same request may succeed later: everything but the caller's own mistakes.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Url { .. } | Self::Id(_) => false,
-            Self::Refused { problem, .. } => {
-                matches!(problem.status, 408 | 429) || problem.status >= 500
-            }
-            Self::Unreachable(_) | Self::Interrupted(_) | Self::Nonsense(_) => true,
-        }
-    }
-
-    /// Whether nothing listens there: refused, unknown host, or no route.
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
-    }
-}
-
 impl Client {
     /// A client of the registry at this URL, `http://HOST[:PORT]`, below a path if it must be.
     ///

@@ -26,13 +26,13 @@ pub struct Config {
         value_name = "PORT|ADDR:PORT",
         default_value = "127.0.0.1:7171"
     )]
-    pub http: ListenAddr,
+    pub(crate) http: ListenAddr,
 
     /// The lease: how long a node stays listed after its last renewal, in whole seconds, 1 to 60.
     /// Nodes are told to renew every third of it. A shorter one notices a dead node sooner; a
     /// longer one bears slower networks and busier machines.
     #[arg(long, env = "REGISTRY_LEASE", value_name = "SECONDS", default_value = "6", value_parser = parse_lease)]
-    pub lease: Duration,
+    pub(crate) lease: Duration,
 
     /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
     #[arg(
@@ -42,7 +42,7 @@ pub struct Config {
         value_enum,
         default_value = "text"
     )]
-    pub log: LogFormat,
+    pub(crate) log: LogFormat,
 }
 
 const AFTER_HELP: &str = "\

@@ -10,11 +10,11 @@ use crate::api::{InvalidRegistration, Listing, NODES_MAX, Node, Registration};
 use base::endpoint::Endpoint;
 
 /// How often [`Directory::expire`] is to be called.
-pub const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// All live nodes.
 #[derive(Debug)]
-pub struct Directory {
+pub(crate) struct Directory {
     epoch: String,
     version: u64,
     changed: bool,
@@ -35,7 +35,7 @@ struct Record {
 
 /// What a registration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Put {
+pub(crate) enum Put {
     /// The id is new. Those that held its endpoints are out.
     Created {
         /// The ids that it replaced.
@@ -52,7 +52,7 @@ pub enum Put {
 
 /// Why a registration was refused. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// It says something that is not allowed; the sender must mend it.
     #[error(transparent)]
     Invalid(#[from] InvalidRegistration),
@@ -63,16 +63,16 @@ pub enum Refused {
 
 /// What a tick did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Expired {
+pub(crate) struct Expired {
     /// The ids whose lease had passed: they are out.
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// How much all leases were extended, if the tick came late by more than a tick.
-    pub extended: Option<Duration>,
+    pub(crate) extended: Option<Duration>,
 }
 
 impl Directory {
     /// An empty list. `epoch` is new for each start; nodes stay for `lease` after a renewal.
-    pub fn new(epoch: String, lease: Duration, now: Instant) -> Self {
+    pub(crate) fn new(epoch: String, lease: Duration, now: Instant) -> Self {
         Self {
             epoch,
             version: 1,
@@ -88,7 +88,12 @@ impl Directory {
     ///
     /// # Errors
     /// When the registration is invalid, or new and there is no room.
-    pub fn put(&mut self, id: &str, said: Registration, now: Instant) -> Result<Put, Refused> {
+    pub(crate) fn put(
+        &mut self,
+        id: &str,
+        said: Registration,
+        now: Instant,
+    ) -> Result<Put, Refused> {
         let deadline = now + self.lease;
         if let Some(record) = self.nodes.get_mut(id)
             && record.registration == said
@@ -132,7 +137,7 @@ impl Directory {
     }
 
     /// Takes a node out. Says whether it was there.
-    pub fn leave(&mut self, id: &str) -> bool {
+    pub(crate) fn leave(&mut self, id: &str) -> bool {
         self.remove(id).is_some()
     }
 
@@ -141,7 +146,7 @@ impl Directory {
     /// A tick that comes late means that this process, or its whole machine, stood still, and that
     /// renewals may be waiting at its door: time in which nobody listened does not count, so all
     /// leases are extended by it.
-    pub fn expire(&mut self, now: Instant) -> Expired {
+    pub(crate) fn expire(&mut self, now: Instant) -> Expired {
         let gap = now.saturating_duration_since(self.last_tick);
         let late = gap.saturating_sub(TICK);
         self.last_tick = now;
@@ -163,7 +168,7 @@ impl Directory {
     }
 
     /// Makes one version of all changes since the last call, if there were any.
-    pub fn publish(&mut self, now: Instant) -> Option<Listing> {
+    pub(crate) fn publish(&mut self, now: Instant) -> Option<Listing> {
         std::mem::take(&mut self.changed).then(|| {
             self.version += 1;
             self.listing(now)
@@ -171,7 +176,7 @@ impl Directory {
     }
 
     /// The list as it is, under the version last published.
-    pub fn listing(&self, now: Instant) -> Listing {
+    pub(crate) fn listing(&self, now: Instant) -> Listing {
         let node = |(id, record): (&String, &Record)| Node {
             id: id.clone(),
             name: record.registration.name.clone(),
@@ -187,24 +192,9 @@ impl Directory {
         }
     }
 
-    /// Which start this is.
-    pub fn epoch(&self) -> &str {
-        &self.epoch
-    }
-
     /// The version that holds everything done so far: the next one if changes wait for it.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version + u64::from(self.changed)
-    }
-
-    /// How many nodes there are.
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Whether there is no node.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 
     fn remove(&mut self, id: &str) -> Option<Record> {

@@ -4,13 +4,13 @@
 //! whole list as soon as it changes. All is soft state: no disk, no consensus, no recovery. A
 //! registry that comes back empty is told everything again within a renewal.
 //!
-//! - [`directory`] is the list, pure; `http` its door; `state` ties both to time and tasks.
+//! - `directory` is the list, pure; `http` its door; `state` ties both to time and tasks.
 //! - [`api`] is the wire, [`client`] its other end, for any program.
 
 pub mod api;
 pub mod client;
-pub mod config;
-pub mod directory;
+mod config;
+mod directory;
 mod http;
 mod metrics;
 mod state;

@@ -80,10 +80,9 @@ async fn a_long_poll_returns_at_the_change() {
 }
 
 #[tokio::test]
-async fn refusals_keep_their_code_and_say_whether_to_retry() {
+async fn refusals_keep_their_code() {
     let (client, _tasks, _) = registry();
     let refused = client.put("a", &node(0)).await.unwrap_err();
-    assert!(!refused.is_retryable());
     let ClientError::Refused { problem, .. } = refused else {
         panic!("{refused}")
     };
@@ -111,7 +110,7 @@ async fn nothing_there_is_unreachable_and_a_stop_ends_a_long_poll() {
     listed.unwrap();
     assert_eq!(left, 0);
     let gone = client.list(None, None).await.unwrap_err();
-    assert!(gone.is_unreachable() && gone.is_retryable(), "{gone:?}");
+    assert!(matches!(gone, ClientError::Unreachable(_)), "{gone:?}");
 }
 
 /// Answers every connection with these bytes.
@@ -131,29 +130,20 @@ async fn impostor(tasks: &Tasks, answer: impl AsRef<[u8]> + Send + Sync + 'stati
 #[tokio::test]
 async fn what_is_no_registry_is_seen_through() {
     let tasks = Tasks::new();
-    for (answer, retryable) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", true),
-        (
-            "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
-            true,
-        ),
-        (
-            "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope",
-            false,
-        ),
-        (
-            "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
-            true,
-        ),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", true),
-        ("SSH-2.0-OpenSSH_9.2\r\n", true),
-        ("", true),
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope",
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "",
     ] {
         let client = impostor(&tasks, answer).await;
         let error = client.list(None, None).await.unwrap_err();
-        assert_eq!(error.is_retryable(), retryable, "{answer:?}: {error:?}");
-        assert!(!error.is_unreachable(), "{error:?}");
+        let nobody = matches!(error, ClientError::Unreachable(_));
+        assert!(!nobody, "{answer:?}: {error:?}");
         assert!(client.put("a", &node(1)).await.is_err());
     }
     let endless = [
@@ -178,10 +168,7 @@ fn a_url_is_that_of_a_host_over_plain_http() {
         "http://a?b",
     ] {
         let error = Client::new(bad).unwrap_err();
-        assert!(
-            matches!(error, ClientError::Url { .. }) && !error.is_retryable(),
-            "{bad}"
-        );
+        assert!(matches!(error, ClientError::Url { .. }), "{bad}");
     }
     assert_eq!(
         Client::new("http://a:7171/").unwrap().url(),
