@@ -17,11 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chatnode::core::durable::{Batch, Loaded};
-use chatnode::core::memory;
-use chatnode::disk::{self, Disk, DiskOptions, DiskRetention, Outcome};
-use chatnode::model::entry::Entry;
-use chatnode::model::names::{EntryId, Mid, Origin, RoomName, UserName};
+use chatnode::measured::{
+    self, Batch, Disk, DiskOptions, DiskRetention, Entry, EntryId, Loaded, Mid, Origin, Outcome,
+    Retention, RoomName, UserName,
+};
 use tokio::sync::mpsc;
 
 /// Words that texts are made of; those in front are the most frequent.
@@ -104,10 +103,10 @@ async fn measure(dir: &Path, entries: &[Arc<Entry>], batch: usize) {
 fn open(dir: &Path, retention: DiskRetention) -> (Disk, Loaded, mpsc::Receiver<Outcome>) {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH);
     let wall = wall.expect("it is after 1970").as_micros();
-    disk::open(DiskOptions {
+    measured::open(DiskOptions {
         dir: dir.to_owned(),
         retention,
-        window: memory::Retention::default(),
+        window: Retention::default(),
         wall_us: u64::try_from(wall).expect("microseconds fit for long"),
     })
     .expect("the store opens")

@@ -5,9 +5,10 @@
 //! frame means is [`frame`](crate::wire::frame)'s. A carrier may lose, and says nothing when it does: truth is in the
 //! numbers of the log, never in the socket.
 
-pub mod memory;
-pub mod parts;
-pub mod zmq;
+#[cfg(test)]
+mod memory;
+pub(crate) mod parts;
+pub(crate) mod zmq;
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use crate::wire::frame::Topic;
 
 /// News from the carrier.
 #[derive(Debug)]
-pub enum CarrierEvent {
+pub(crate) enum CarrierEvent {
     /// The link's socket is connected and subscribed. Who is there, its first beat tells.
     Connected(LinkId),
     /// The link could not connect, or it ended. It is gone; nothing more comes from it.
@@ -38,7 +39,7 @@ pub enum CarrierEvent {
 
 impl CarrierEvent {
     /// Whose news it is.
-    pub fn link(&self) -> LinkId {
+    fn link(&self) -> LinkId {
         match self {
             Self::Connected(link)
             | Self::Closed(link, _)
@@ -50,7 +51,7 @@ impl CarrierEvent {
 }
 
 /// Carries frames between nodes.
-pub trait Carrier: fmt::Debug {
+pub(crate) trait Carrier: fmt::Debug {
     /// Publishes a frame to all that hear this node. Never waits; may lose.
     fn publish(&mut self, topic: Topic, body: Bytes);
 

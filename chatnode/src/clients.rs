@@ -12,12 +12,12 @@ mod backlog;
 mod conn;
 mod flush;
 mod rooms;
-pub mod seats;
-pub mod session;
+pub(crate) mod seats;
+pub(crate) mod session;
 mod spool;
 #[cfg(test)]
 mod tests;
-pub mod websocket;
+pub(crate) mod websocket;
 
 use std::io;
 use std::time::Duration;
@@ -27,13 +27,10 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-pub use self::backlog::{
-    QUEUE_BYTES_HARD_MAX, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, Replay, SLOW_FOR, STALLED_MAX,
-};
-pub use self::conn::Conn;
+pub(crate) use self::backlog::Replay;
+pub(crate) use self::conn::Conn;
 use self::rooms::Rooms;
 use self::seats::Seat;
-pub use self::spool::SPOOL_BYTES_MAX;
 use self::spool::Spool;
 use crate::clients::websocket::{Close, append_close, append_text};
 use crate::core::resume::Ahead;
@@ -44,24 +41,24 @@ use crate::wire::sse;
 /// Bytes that the kernel keeps for a client beyond what is on its way to it: a socket takes no more
 /// before those have gone. Without this bound it takes megabytes for each client that reads nothing,
 /// and the node spends its time on copying them there.
-pub const UNSENT_BYTES_MAX: u32 = 64 << 10;
+pub(crate) const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// Its queue was too long for too long.
-pub const SLOW: Close = Close::new(
+pub(crate) const SLOW: Close = Close::new(
     4000,
     "slow: too much waits to be read; come back and resume",
 );
 
 /// A connection; never the same again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId {
+pub(crate) struct ConnId {
     key: u32,
     serial: u32,
 }
 
 /// How a connection ended while it was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// Its socket failed: drop it.
     Broken,
     /// It was slow: it takes no part any more, and is told so when it reads.
@@ -70,7 +67,7 @@ pub enum Ended {
 
 /// In which form a connection gets messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// Bare text.
     Plain,
     /// `chat.v1` objects.
@@ -92,7 +89,7 @@ enum Part {
 
 /// All connections, and what the turn has for them.
 #[derive(Debug)]
-pub struct Clients<S> {
+pub(crate) struct Clients<S> {
     /// Tells of sockets that can be read, or written to again.
     readiness: Registry,
     conns: Slab<Conn<S>>,
@@ -108,9 +105,9 @@ pub struct Clients<S> {
     /// Event streams among the connections.
     streams: usize,
     /// Messages written or queued, times clients.
-    pub deliveries: u64,
+    pub(crate) deliveries: u64,
     /// Connections closed as slow.
-    pub slow: u64,
+    pub(crate) slow: u64,
 }
 
 fn narrow(key: usize) -> u32 {
@@ -119,7 +116,7 @@ fn narrow(key: usize) -> u32 {
 
 impl<S> Clients<S> {
     /// Nobody yet. Sockets will be registered here, each with its slot as the token.
-    pub fn new(readiness: Registry) -> Self {
+    pub(crate) fn new(readiness: Registry) -> Self {
         Self {
             readiness,
             conns: Slab::new(),
@@ -140,7 +137,7 @@ impl<S> Clients<S> {
     ///
     /// # Errors
     /// The kernel has no memory for watching one more.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &mut self,
         mut socket: TcpStream,
         held: (Admission, Seat),
@@ -164,14 +161,14 @@ impl<S> Clients<S> {
 
     /// The connection that an event is about. It may be about one that has ended since, and then
     /// concerns nobody or whoever has its slot now, who is read in vain.
-    pub fn at(&self, token: Token) -> Option<ConnId> {
+    pub(crate) fn at(&self, token: Token) -> Option<ConnId> {
         let serial = self.conns.get(token.0)?.serial;
         let key = narrow(token.0);
         Some(ConnId { key, serial })
     }
 
     /// A connection, if it has not ended.
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
         self.conns
             .get_mut(id.key as usize)
             .filter(|conn| conn.serial == id.serial)
@@ -184,50 +181,50 @@ impl<S> Clients<S> {
     }
 
     /// Whether a connection takes part: neither ended nor closing.
-    pub fn is_open(&self, id: ConnId) -> bool {
+    pub(crate) fn is_open(&self, id: ConnId) -> bool {
         self.get(id).is_some_and(|conn| conn.closing.is_none())
     }
 
     /// Whether a connection speaks `chat.v1`.
-    pub fn is_chat(&self, id: ConnId) -> bool {
+    pub(crate) fn is_chat(&self, id: ConnId) -> bool {
         self.get(id).is_some_and(|conn| conn.style == Style::Chat)
     }
 
     /// Whether a connection is an event stream: it says nothing.
-    pub fn is_stream(&self, id: ConnId) -> bool {
+    pub(crate) fn is_stream(&self, id: ConnId) -> bool {
         self.get(id).is_some_and(|conn| conn.style == Style::Events)
     }
 
     /// How many of the connections are event streams.
-    pub fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.streams
     }
 
     /// Queues what is made for one client as it takes it, before all that comes from now on.
-    pub fn replay(&mut self, id: ConnId, replay: Replay) {
+    pub(crate) fn replay(&mut self, id: ConnId, replay: Replay) {
         if let Some(conn) = self.get_mut(id) {
             conn.backlog().queue_replay(replay);
         }
     }
 
     /// Bytes that wait for a client alone.
-    pub fn pending(&self, id: ConnId) -> usize {
+    pub(crate) fn pending(&self, id: ConnId) -> usize {
         self.get(id).map_or(0, Conn::pending)
     }
 
     /// How many connections there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.conns.len()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.conns.is_empty()
     }
 
     /// Connections whose slot lies in one of `of` equal shares of the table, for work that is
     /// spread over time.
-    pub fn share(&self, which: usize, of: usize) -> Vec<ConnId> {
+    pub(crate) fn share(&self, which: usize, of: usize) -> Vec<ConnId> {
         let id = |key| {
             let conn = self.conns.get(key)?;
             Some(ConnId {
@@ -242,12 +239,12 @@ impl<S> Clients<S> {
     }
 
     /// Queues a text frame for one client alone.
-    pub fn send(&mut self, id: ConnId, text: &str) {
+    pub(crate) fn send(&mut self, id: ConnId, text: &str) {
         self.append(id, |output| append_text(output, &[text.as_bytes()]));
     }
 
     /// Queues a reply whose length the client chose: it does not make it slow.
-    pub fn send_asked(&mut self, id: ConnId, text: &str) {
+    pub(crate) fn send_asked(&mut self, id: ConnId, text: &str) {
         self.send(id, text);
         if let Some(conn) = self.get_mut(id) {
             conn.grant(text.len());
@@ -255,7 +252,7 @@ impl<S> Clients<S> {
     }
 
     /// Queues what `append` frames for one client alone.
-    pub fn append(&mut self, id: ConnId, append: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn append(&mut self, id: ConnId, append: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_open(id) {
             return;
         }
@@ -268,7 +265,7 @@ impl<S> Clients<S> {
     }
 
     /// Lets a client hear a room from now on, except what it has seen ahead of this node.
-    pub fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: Ahead) {
+    pub(crate) fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: Ahead) {
         let Some(style) = self.get(id).map(|conn| conn.style) else {
             return;
         };
@@ -277,12 +274,12 @@ impl<S> Clients<S> {
     }
 
     /// Forgets what clients have named whose time is over.
-    pub fn expire_named(&mut self, now: Duration) {
+    pub(crate) fn expire_named(&mut self, now: Duration) {
         self.rooms.expire_named(now);
     }
 
     /// Stops a client's hearing a room.
-    pub fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
+    pub(crate) fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
         let Some(index) = self.rooms.index(room) else {
             return;
         };
@@ -301,26 +298,26 @@ impl<S> Clients<S> {
     }
 
     /// Whether a client hears a room.
-    pub fn hears(&self, id: ConnId, room: &RoomName) -> bool {
+    pub(crate) fn hears(&self, id: ConnId, room: &RoomName) -> bool {
         let index = self.rooms.index(room);
         self.get(id)
             .is_some_and(|conn| conn.places.iter().any(|place| Some(place.room) == index))
     }
 
     /// The rooms that a client hears.
-    pub fn rooms_of(&self, id: ConnId) -> impl ExactSizeIterator<Item = &RoomName> {
+    pub(crate) fn rooms_of(&self, id: ConnId) -> impl ExactSizeIterator<Item = &RoomName> {
         let places = self.get(id).map_or(&[][..], |conn| &conn.places);
         places.iter().map(|place| self.rooms.name(place.room))
     }
 
     /// Rooms that clients of this node hear.
-    pub fn rooms(&self) -> Vec<RoomName> {
+    pub(crate) fn rooms(&self) -> Vec<RoomName> {
         self.rooms.names().cloned().collect()
     }
 
     /// Brings an entry to all that hear its room. `id`: its event's id for who has seen so much ahead
     /// of this node.
-    pub fn deliver(&mut self, entry: &Entry, whole: u64, id: impl Fn(&Ahead) -> String) {
+    pub(crate) fn deliver(&mut self, entry: &Entry, whole: u64, id: impl Fn(&Ahead) -> String) {
         let Some(index) = self.rooms.index(&entry.room) else {
             return;
         };
@@ -344,13 +341,13 @@ impl<S> Clients<S> {
     }
 
     /// Whether a room has `chat.v1` clients.
-    pub fn is_pushed_to(&self, room: &RoomName) -> bool {
+    pub(crate) fn is_pushed_to(&self, room: &RoomName) -> bool {
         let index = self.rooms.index(room);
         index.is_some_and(|index| self.has_audience(index, Style::Chat))
     }
 
     /// Brings a push to all `chat.v1` clients of a room.
-    pub fn push(&mut self, room: &RoomName, text: &str) {
+    pub(crate) fn push(&mut self, room: &RoomName, text: &str) {
         if let Some(index) = self.rooms.index(room)
             && self.has_audience(index, Style::Chat)
         {
@@ -359,7 +356,7 @@ impl<S> Clients<S> {
     }
 
     /// Brings an event to all event streams of a room.
-    pub fn push_event(&mut self, room: &RoomName, event: &str) {
+    pub(crate) fn push_event(&mut self, room: &RoomName, event: &str) {
         if let Some(index) = self.rooms.index(room)
             && self.has_audience(index, Style::Events)
         {
@@ -415,7 +412,7 @@ impl<S> Clients<S> {
     /// Closes a connection: what is queued goes out, then the close frame, then the end of the
     /// stream. It takes no part any more; its slot is freed when the client has ended it too, or
     /// after two seconds.
-    pub fn close(&mut self, id: ConnId, close: &Close, now: Duration) {
+    pub(crate) fn close(&mut self, id: ConnId, close: &Close, now: Duration) {
         let is_stream = self.is_stream(id);
         self.append(id, |output| {
             if !is_stream {
@@ -428,12 +425,12 @@ impl<S> Clients<S> {
     }
 
     /// When a closing connection is dropped, whatever its client does.
-    pub fn closing(&self, id: ConnId) -> Option<Duration> {
+    pub(crate) fn closing(&self, id: ConnId) -> Option<Duration> {
         self.get(id)?.closing
     }
 
     /// Drops a connection and gives back its session. The caller has unsubscribed it.
-    pub fn remove(&mut self, id: ConnId) -> Option<S> {
+    pub(crate) fn remove(&mut self, id: ConnId) -> Option<S> {
         self.get(id)?;
         let mut conn = self.conns.remove(id.key as usize);
         conn.release(&mut self.spool);
@@ -445,18 +442,18 @@ impl<S> Clients<S> {
     }
 
     /// Whether the turn has anything to write.
-    pub fn has_output(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         !self.touched.is_empty() || self.rooms.has_output()
     }
 
     /// Connections that ended while they were written to, since the last call: to be cleaned up
     /// after.
-    pub fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
+    pub(crate) fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
         std::mem::take(&mut self.ended)
     }
 
     /// Bytes that are kept because some have not read them yet.
-    pub fn spooled(&self) -> usize {
+    pub(crate) fn spooled(&self) -> usize {
         self.spool.size()
     }
 }

@@ -34,12 +34,12 @@ pub struct Config {
     /// Where to serve the page, the WebSocket and the API. A port alone is on 127.0.0.1. Without
     /// this flag a free port is taken; a port that is given and in use is an error.
     #[arg(long, env = "CHATNODE_HTTP", value_name = "PORT|ADDR:PORT")]
-    pub http: Option<ListenAddr>,
+    http: Option<ListenAddr>,
 
     /// Where this node publishes what it says to other nodes (a ZeroMQ PUB socket). A port alone is
     /// on the address of --http. Without this flag a free port is taken.
     #[arg(long = "pub", env = "CHATNODE_PUB", value_name = "PORT|ADDR:PORT")]
-    pub publisher: Option<String>,
+    publisher: Option<String>,
 
     /// A registry, where nodes say that they are alive and find each other. Repeat for several: the
     /// node registers with all and knows every node that any of them lists, so one may die. `none`
@@ -50,7 +50,7 @@ pub struct Config {
         value_name = "URL|none",
         value_delimiter = ','
     )]
-    pub registry: Vec<String>,
+    registry: Vec<String>,
 
     /// The name of the mesh, the nodes that share what is said: 1 to 32 letters, digits, '_' or
     /// '-'. Nodes of meshes with other names are strangers: they do not hear each other, though one
@@ -61,7 +61,7 @@ pub struct Config {
         value_name = "NAME",
         default_value_t = MeshName::default()
     )]
-    pub mesh: MeshName,
+    pub(crate) mesh: MeshName,
 
     /// Another chatnode, named by its PUB endpoint (`pub` in its ready line); repeat for several.
     /// The two then hear each other without any registry. It is enough that one names the other.
@@ -71,7 +71,7 @@ pub struct Config {
         value_name = "tcp://HOST:PORT",
         value_delimiter = ','
     )]
-    pub peer: Vec<String>,
+    peer: Vec<String>,
 
     /// Static mode: a ZeroMQ publisher of `chat <text>`, of whatever make, named by its port on
     /// 127.0.0.1 or by its endpoint; repeat for several. What it says becomes this node's own
@@ -83,7 +83,7 @@ pub struct Config {
         value_name = "PORT|tcp://HOST:PORT",
         value_delimiter = ','
     )]
-    pub sub: Vec<String>,
+    sub: Vec<String>,
 
     /// The host under which others find this node: a name or an IP address, without a port.
     /// Default: the address that --http and --pub are bound to; if that is a wildcard such as
@@ -92,22 +92,22 @@ pub struct Config {
     /// are on this machine; behind a proxy or tunnel this flag is then the name by which clients
     /// may ask.
     #[arg(long, env = "CHATNODE_ADVERTISE", value_name = "HOST")]
-    pub advertise: Option<String>,
+    advertise: Option<String>,
 
     /// Serve this folder instead of the embedded page, without the page's Content-Security-Policy.
     #[arg(long, env = "CHATNODE_WWW", value_name = "DIR")]
-    pub www: Option<PathBuf>,
+    pub(crate) www: Option<PathBuf>,
 
     /// What people call this node, 1 to 32 characters, as the page /mesh shows it. Default: made
     /// from its origin, the random id of this start.
     #[arg(long, env = "CHATNODE_NAME", value_name = "NAME")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 
     /// Keep the history on disk in this folder, which is made if it is not there: a message is
     /// acknowledged when it is written and synced, and survives kill -9 and power loss. Without
     /// this flag history is in memory only. One folder is for one node.
     #[arg(long, env = "CHATNODE_DATA", value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
 
     /// Messages kept in --data; the oldest beyond are removed. 0 is no limit, else at least 1000.
     #[arg(
@@ -116,7 +116,7 @@ pub struct Config {
         value_name = "N",
         default_value_t = 0
     )]
-    pub data_messages: u64,
+    data_messages: u64,
 
     /// Bytes that the history in --data may take, its index for search included; the oldest
     /// messages are removed. The database's write-ahead log, some 20 MB, comes on top. 0 is no
@@ -127,7 +127,7 @@ pub struct Config {
         value_name = "BYTES",
         default_value_t = 0
     )]
-    pub data_bytes: u64,
+    data_bytes: u64,
 
     /// Days after which a message is removed from --data. 0 is never.
     #[arg(
@@ -136,7 +136,7 @@ pub struct Config {
         value_name = "DAYS",
         default_value_t = 0
     )]
-    pub data_days: u32,
+    data_days: u32,
 
     /// Messages a second that one client may send; twice as many may come at once. 0 is no limit,
     /// for benchmarks and trusted back ends.
@@ -146,7 +146,7 @@ pub struct Config {
         value_name = "N",
         default_value_t = 20
     )]
-    pub rate_limit: u32,
+    pub(crate) rate_limit: u32,
 
     /// Messages of history held in memory, over all rooms; the oldest go first. At least 1000.
     #[arg(
@@ -155,12 +155,12 @@ pub struct Config {
         value_name = "N",
         default_value_t = 100_000
     )]
-    pub retain_messages: usize,
+    retain_messages: usize,
 
     /// Bytes of history held in memory, bookkeeping included; the oldest go first. At least
     /// 1048576.
     #[arg(long, env = "CHATNODE_RETAIN_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
-    pub retain_bytes: usize,
+    retain_bytes: usize,
 
     /// A web origin whose pages may use this node besides its own and those of live nodes, such as
     /// `https://chat.example.com` behind a proxy; repeat for several.
@@ -170,14 +170,14 @@ pub struct Config {
         value_name = "URL",
         value_delimiter = ','
     )]
-    pub allow_origin: Vec<String>,
+    allow_origin: Vec<String>,
 
     /// Allow what nodes say to each other (PUB, SUB and /mesh/ over HTTP) on addresses other than
     /// loopback: PUB is then on the address of --http. Nothing in it is encrypted or authenticated:
     /// whoever reaches it reads all rooms and can stop the node. The variable is 1, true, yes or
     /// on, or 0, false, no or off.
     #[arg(long, env = "CHATNODE_INSECURE_MESH", value_parser = BoolishValueParser::new())]
-    pub insecure_mesh: bool,
+    pub(crate) insecure_mesh: bool,
 
     /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
     #[arg(
@@ -187,7 +187,7 @@ pub struct Config {
         value_enum,
         default_value = "text"
     )]
-    pub log: LogFormat,
+    pub(crate) log: LogFormat,
 }
 
 const AFTER_HELP: &str = "\
@@ -213,27 +213,25 @@ const REGISTRY_DEFAULT: &str = "http://127.0.0.1:7171";
 
 /// The configuration, checked: every value parsed, every relation holds.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// Where HTTP listens.
-    pub http: SocketAddr,
-    /// Whether that port was asked for.
-    pub http_given: bool,
+    pub(crate) http: SocketAddr,
     /// Where PUB listens.
-    pub publisher: SocketAddr,
+    pub(crate) publisher: SocketAddr,
     /// Whether the mesh may be on other addresses than loopback.
-    pub insecure_mesh: bool,
+    pub(crate) insecure_mesh: bool,
     /// The registries; none turns discovery off.
-    pub registries: Vec<Endpoint>,
+    pub(crate) registries: Vec<Endpoint>,
     /// The host that others are told.
-    pub advertise: Option<Host>,
+    pub(crate) advertise: Option<Host>,
     /// PUB endpoints of chatnodes.
-    pub peers: Vec<Endpoint>,
+    pub(crate) peers: Vec<Endpoint>,
     /// PUB endpoints of foreign publishers.
-    pub subs: Vec<Endpoint>,
+    pub(crate) subs: Vec<Endpoint>,
     /// How much history.
-    pub retention: Retention,
+    pub(crate) retention: Retention,
     /// Web origins, as browsers write them.
-    pub allow_origins: Vec<String>,
+    pub(crate) allow_origins: Vec<String>,
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Failure> {
@@ -254,7 +252,7 @@ impl Config {
     ///
     /// # Errors
     /// One line that says what, where, and how to mend it.
-    pub fn check(&self) -> Result<Checked, Failure> {
+    pub(crate) fn check(&self) -> Result<Checked, Failure> {
         self.check_data()?;
         let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
         let publisher = self.publisher(http)?;
@@ -289,7 +287,6 @@ impl Config {
         };
         Ok(Checked {
             http,
-            http_given: self.http.is_some_and(|addr| addr.socket_addr().port() != 0),
             publisher,
             insecure_mesh: self.insecure_mesh,
             registries: self.registries()?,

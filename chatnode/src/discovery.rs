@@ -32,40 +32,40 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// A node that a registry lists.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// Its display name.
-    pub name: String,
+    name: String,
     /// Its PUB endpoint, `tcp://HOST:PORT`.
-    pub publisher: String,
+    pub(crate) publisher: String,
     /// Its HTTP endpoint, `http://HOST:PORT`.
-    pub http: String,
+    pub(crate) http: String,
 }
 
 /// How a registry does, as seen from here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RegistryStatus {
+pub(crate) struct RegistryStatus {
     /// Its URL.
-    pub url: String,
+    pub(crate) url: String,
     /// `up`, `down`, or `unknown` as long as it has neither listed anything nor failed.
-    pub state: &'static str,
+    pub(crate) state: &'static str,
     /// What is wrong; empty if nothing is.
-    pub error: String,
+    pub(crate) error: String,
 }
 
 /// What all registries together say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct View {
+pub(crate) struct View {
     /// Every listed node but this one.
-    pub members: BTreeMap<Origin, Listed>,
+    pub(crate) members: BTreeMap<Origin, Listed>,
     /// Those that registries list which answer; `None` if none answers.
-    pub listed: Option<BTreeSet<Origin>>,
+    pub(crate) listed: Option<BTreeSet<Origin>>,
     /// The registries, in the order of the configuration.
-    pub registries: Vec<RegistryStatus>,
+    pub(crate) registries: Vec<RegistryStatus>,
 }
 
 impl View {
     /// Whether every registry has been heard of: it has listed its nodes, or it failed.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.registries
             .iter()
             .all(|registry| registry.state != State::Unknown.as_str())
@@ -75,7 +75,7 @@ impl View {
 /// This node's discovery. Dropping it changes nothing; it ends with [`Self::leave`] or with the
 /// tasks that it was started under.
 #[derive(Debug)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     board: Arc<Board>,
     leaving: CancellationToken,
     talks: TaskTracker,
@@ -86,7 +86,7 @@ impl Discovery {
     ///
     /// # Errors
     /// When a URL cannot be that of a registry, or `me` cannot be registered anywhere.
-    pub fn start(
+    pub(crate) fn start(
         registries: &[String],
         me: &Identity,
         mesh: &MeshName,
@@ -122,13 +122,13 @@ impl Discovery {
     }
 
     /// What the registries say, now and from now on.
-    pub fn views(&self) -> watch::Receiver<View> {
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
         self.board.view.subscribe()
     }
 
     /// Takes this node out of all registries. Returns when all have heard it, or after a second:
     /// where it was not heard, the lease ends.
-    pub async fn leave(self) {
+    pub(crate) async fn leave(self) {
         self.leaving.cancel();
         self.talks.wait().await;
     }

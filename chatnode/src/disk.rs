@@ -147,7 +147,7 @@ pub enum OpenError {
 /// Opens the store, or makes it. Blocking; reads the whole file once, and says how far it is.
 ///
 /// # Errors
-/// If the folder cannot be used. Damage is no error: see [`Loaded::set_aside`].
+/// If the folder cannot be used. Damage is no error: see `Loaded::set_aside`.
 pub fn open(options: DiskOptions) -> Result<(Disk, Loaded, mpsc::Receiver<Outcome>), OpenError> {
     let folder = Folder::open(options.dir)?;
     let seconds = options.wall_us / 1_000_000;
@@ -228,17 +228,17 @@ fn start(
 /// Threads that read.
 const READERS: usize = 2;
 /// Reads that wait at the most; beyond, they are refused as [`ReadError::Busy`].
-pub const READS_MAX: usize = 256;
+const READS_MAX: usize = 256;
 /// Batches that wait at the most: the one that is handed over.
 const BATCHES_MAX: usize = 1;
 /// Outcomes that wait at the most. Beyond, the writer waits; what was trimmed meanwhile is told at
 /// once.
 const OUTCOMES_MAX: usize = 4;
 /// How long a search may take.
-pub const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
+const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
 /// How long reading what lies beyond a position may take. More than a search: it is bounded by what
 /// it brings, and who is refused it does not come back to where it was.
-pub const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
+const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A handle on the disk; cheap to clone. The threads end when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -275,7 +275,7 @@ impl Disk {
     }
 
     /// The newest `limit` shown entries of a room before a place, oldest first; fewer, but one at
-    /// least, if they hold more than [`PAGE_BYTES_MAX`](crate::model::page::PAGE_BYTES_MAX). As `Store::page`.
+    /// least, if they hold more than `PAGE_BYTES_MAX`. As `Store::page`.
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.
@@ -294,7 +294,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.
-    pub async fn place(&self, id: EntryId) -> Result<Option<Place>, ReadError> {
+    pub(crate) async fn place(&self, id: EntryId) -> Result<Option<Place>, ReadError> {
         self.ask(move |reader| reader.read(|reader| reader.place(id)))
             .await
     }
@@ -305,7 +305,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.
-    pub async fn range(
+    pub(crate) async fn range(
         &self,
         origin: Origin,
         after: u64,
@@ -324,7 +324,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than [`BEYOND_TIME_MAX`].
-    pub async fn beyond(
+    pub(crate) async fn beyond(
         &self,
         room: &RoomName,
         spans: Vec<(Origin, Span)>,
@@ -344,7 +344,7 @@ impl Disk {
     /// first; bounded as [`Disk::page`] is.
     ///
     /// # Errors
-    /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than [`SEARCH_TIME_MAX`].
+    /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than `SEARCH_TIME_MAX`.
     pub async fn search(
         &self,
         room: &RoomName,
@@ -365,7 +365,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.
-    pub async fn rooms(&self) -> Result<Vec<RoomSummary>, ReadError> {
+    pub(crate) async fn rooms(&self) -> Result<Vec<RoomSummary>, ReadError> {
         self.ask(|reader| reader.read(|reader| reader.rooms()))
             .await
     }
@@ -391,15 +391,10 @@ impl Disk {
     }
 
     /// Entries on disk and bytes of the files, for /metrics: no wait, from atomics.
-    pub fn size(&self) -> (u64, u64) {
+    pub(crate) fn size(&self) -> (u64, u64) {
         let shared = &self.0.shared;
         let read = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
         (read(&shared.entries), read(&shared.bytes))
-    }
-
-    /// Entries that were found damaged when they were read, and left out.
-    pub fn damaged(&self) -> u64 {
-        self.0.shared.rotten_count()
     }
 
     /// Entries that are not in the index of words yet. They are found all the same, but slower.
@@ -408,13 +403,13 @@ impl Disk {
     }
 
     /// The time by which the node goes is so far from the wall clock from now on: ages are by that time.
-    pub fn correct_clock(&self, correction_us: i64) {
+    pub(crate) fn correct_clock(&self, correction_us: i64) {
         self.0.shared.correct_clock(correction_us);
     }
 
     /// Writes what was handed over, checkpoints, marks the file as closed well, ends the threads.
     /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
-    /// any more; reads that wait are answered with [`ReadError::Closed`].
+    /// any more; reads that wait are answered with `ReadError::Closed`.
     pub async fn close(self, grace: Duration) -> bool {
         self.0.jobs.abandon();
         self.0.inbox.close();

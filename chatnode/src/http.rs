@@ -3,10 +3,10 @@
 //! Upgrades are taken before the router: the handshake's checks are here, and the connection then
 //! leaves HTTP for good, its socket handed to the hub.
 
-pub mod api;
-pub mod assets;
-pub mod mesh;
-pub mod metrics;
+pub(crate) mod api;
+pub(crate) mod assets;
+pub(crate) mod mesh;
+pub(crate) mod metrics;
 pub(crate) mod names;
 mod rates;
 #[cfg(test)]
@@ -57,18 +57,18 @@ const FULL_RETRY: Duration = Duration::from_secs(2);
 
 /// Who may come in.
 #[derive(Debug, Clone)]
-pub struct Doors {
+pub(crate) struct Doors {
     /// Where people are told that this node's HTTP is.
-    pub advertised: String,
+    pub(crate) advertised: String,
     /// Web origins that are allowed besides the mesh's own.
-    pub allow_origins: Vec<String>,
+    pub(crate) allow_origins: Vec<String>,
     /// Whether the mesh may be reached from beyond loopback.
-    pub insecure_mesh: bool,
+    pub(crate) insecure_mesh: bool,
 }
 
 /// Serves all requests of a node.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub(crate) struct Front {
     hub: Hub,
     doors: Arc<Doors>,
     router: Router,
@@ -76,7 +76,7 @@ pub struct Front {
 
 impl Front {
     /// With the routes of the API, the mesh, the metrics and the page.
-    pub fn new(hub: Hub, doors: Doors, page: Router) -> Self {
+    pub(crate) fn new(hub: Hub, doors: Doors, page: Router) -> Self {
         let doors = Arc::new(doors);
         let router = api::routes(hub.clone())
             .merge(mesh::routes(hub.clone(), Arc::clone(&doors)))

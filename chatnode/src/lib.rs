@@ -1,28 +1,37 @@
 //! One node of a chatmesh: WebSocket chat that needs no broker.
 //!
 //! A node keeps a log of what its own clients said, publishes it, and holds a copy of every other
-//! node's. What follows from that is in [`core`], which is pure; everything else carries bytes.
+//! node's. What follows from that is in `core`, which is pure; everything else carries bytes.
 //!
 //! The rooms, from the ground up; each uses only those that lie below it:
 //!
-//! - [`model`]: names, entries and their order.
-//! - [`core`] decides: input and time in, effects out.
-//! - [`wire`]: bytes, and what they mean.
-//! - [`carriers`] carry frames between nodes, [`discovery`] tells whom to hear, [`disk`] keeps entries,
-//!   [`clients`] reads and writes sockets, each client once per turn.
-//! - [`shell`] owns all state, lends it to tasks, and ends each turn: publish, then write.
-//! - [`http`] is the door: who may come in, the API, the page, upgrades to WebSocket.
+//! - `model`: names, entries and their order.
+//! - `core` decides: input and time in, effects out.
+//! - `wire`: bytes, and what they mean.
+//! - `carriers` carry frames between nodes, `discovery` tells whom to hear, `disk` keeps entries,
+//!   `clients` reads and writes sockets, each client once per turn.
+//! - `shell` owns all state, lends it to tasks, and ends each turn: publish, then write.
+//! - `http` is the door: who may come in, the API, the page, upgrades to WebSocket.
 
-pub mod carriers;
-pub mod clients;
-pub mod config;
-pub mod core;
-pub mod discovery;
-pub mod disk;
-pub mod http;
-pub mod model;
-pub mod shell;
-pub mod wire;
+mod carriers;
+mod clients;
+mod config;
+mod core;
+mod discovery;
+mod disk;
+mod http;
+mod model;
+mod shell;
+mod wire;
+
+/// What `examples/disk_speed.rs` measures: nothing else is used from outside but [`main`].
+pub mod measured {
+    pub use crate::core::durable::{Batch, Loaded};
+    pub use crate::core::memory::Retention;
+    pub use crate::disk::{Disk, DiskOptions, DiskRetention, Outcome, open};
+    pub use crate::model::entry::Entry;
+    pub use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
+}
 
 use std::net::SocketAddr;
 use std::time::Duration;

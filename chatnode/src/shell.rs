@@ -50,11 +50,11 @@ use crate::wire::frame::Topic;
 use crate::wire::protocol::Refusal;
 
 pub(crate) use clock::wall_us;
-pub use turn::Outbox;
+pub(crate) use turn::Outbox;
 
 /// Commands that wait for the carrier at the most; beyond, frames are dropped and counted, and the
 /// next beat lets the others repair.
-pub const CARRIER_COMMANDS_MAX: usize = 4096;
+pub(crate) const CARRIER_COMMANDS_MAX: usize = 4096;
 /// Publishes that wait for their outcome at the most; beyond, HTTP answers `overloaded`.
 const ANSWERS_MAX: usize = 100_000;
 /// Bytes read from a client at once.
@@ -62,22 +62,22 @@ const SCRATCH_BYTES: usize = 64 << 10;
 
 /// What the configuration says to the node.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Messages a second that one client may send; 0 is no limit.
-    pub rate_limit: u32,
+    pub(crate) rate_limit: u32,
     /// Whether the plain form is published too (static mode).
-    pub publish_plain: bool,
+    pub(crate) publish_plain: bool,
     /// Of which mesh this node is.
-    pub mesh: MeshName,
+    pub(crate) mesh: MeshName,
     /// Endpoints given by hand: joining waits for them.
-    pub peers: Vec<String>,
+    pub(crate) peers: Vec<String>,
     /// WebSockets and event streams at once; further ones are refused.
-    pub clients_max: usize,
+    pub(crate) clients_max: usize,
 }
 
 /// Who waits for the outcome of a say.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// Nobody.
     Nobody,
     /// A `chat.v1` client: its request's id, without which only a refusal is told.
@@ -90,18 +90,18 @@ pub enum Answer {
 
 /// What a say became.
 #[derive(Debug, Clone, Copy)]
-pub struct Said {
+pub(crate) struct Said {
     /// The entry.
-    pub id: EntryId,
+    pub(crate) id: EntryId,
     /// Its timestamp.
-    pub ts: u64,
+    pub(crate) ts: u64,
     /// How many other nodes hold it.
-    pub copies: usize,
+    pub(crate) copies: usize,
 }
 
 /// A command for the carrier.
 #[derive(Debug)]
-pub enum CarrierCommand {
+pub(crate) enum CarrierCommand {
     /// Publish a frame.
     Publish(Topic, bytes::Bytes),
     /// Publish the plain form.
@@ -131,32 +131,32 @@ pub(crate) enum Errand {
 
 /// Totals since the start, for `/metrics`.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// WebSocket connections accepted.
-    pub accepted: u64,
+    pub(crate) accepted: u64,
     /// Messages that this node's clients said.
-    pub said: u64,
+    pub(crate) said: u64,
     /// Requests refused.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Frames from peers that could not be decoded.
-    pub frames_bad: u64,
+    pub(crate) frames_bad: u64,
     /// Frames that the carrier had no room for.
-    pub frames_dropped: u64,
+    pub(crate) frames_dropped: u64,
     /// Repair requests sent.
-    pub fetches: u64,
+    pub(crate) fetches: u64,
     /// Repair requests that failed.
-    pub fetches_failed: u64,
+    pub(crate) fetches_failed: u64,
     /// Spans of entries that nobody had.
-    pub gaps: u64,
+    pub(crate) gaps: u64,
     /// Batches handed to the disk.
-    pub batches: u64,
+    pub(crate) batches: u64,
     /// Messages that the disk had no room or no time for.
-    pub not_taken: u64,
+    pub(crate) not_taken: u64,
 }
 
 /// All state of one node.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) core: Core,
     pub(crate) clients: Clients<Session>,
@@ -214,7 +214,7 @@ pub struct Node {
 
 /// A handle on the node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Hub {
+pub(crate) struct Hub {
     shared: Arc<Shared>,
 }
 
@@ -230,17 +230,17 @@ struct Shared {
 
 /// What a [`Hub`] is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// From the configuration.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The replicated log; made with the time from [`Now`] of zero.
-    pub core: Core,
+    pub(crate) core: Core,
     /// Whom to hear.
-    pub links: Links,
+    pub(crate) links: Links,
     /// For requests to peers.
-    pub http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// Where entries are kept, besides memory.
-    pub disk: Option<Disk>,
+    pub(crate) disk: Option<Disk>,
 }
 
 impl Hub {
@@ -249,7 +249,7 @@ impl Hub {
     ///
     /// # Errors
     /// The kernel gives no poll.
-    pub fn new(
+    pub(crate) fn new(
         parts: Parts,
         tasks: Tasks,
     ) -> io::Result<(Self, mio::Poll, mpsc::Receiver<CarrierCommand>)> {
@@ -314,7 +314,7 @@ impl Hub {
     }
 
     /// Lends the node, then carries out what that brought.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Node, Now) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Node, Now) -> T) -> T {
         let mut node = self.lock();
         let now = node.now();
         let result = act(&mut node, now);
@@ -323,7 +323,7 @@ impl Hub {
     }
 
     /// Lends the node to look at.
-    pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
         look(&self.lock())
     }
 
@@ -333,13 +333,13 @@ impl Hub {
     }
 
     /// The process's tasks.
-    pub fn tasks(&self) -> &Tasks {
+    pub(crate) fn tasks(&self) -> &Tasks {
         &self.shared.tasks
     }
 
     /// Waits until this node takes clients: it has joined, and holds what was said while it was
     /// stopped. Cancel safe.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         // The sender lives in the node, so it outlives this.
         if !*self.shared.ready.borrow() {
             let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;

@@ -1,5 +1,5 @@
 //! Bytes, and what they mean: frames between nodes, and what clients and nodes say to each other.
 
-pub mod frame;
-pub mod protocol;
+pub(crate) mod frame;
+pub(crate) mod protocol;
 pub(crate) mod sse;

@@ -20,11 +20,11 @@ use crate::model::names::Origin;
 use crate::wire::frame::Topic;
 
 /// Frames that wait for one node. When full, further ones are lost, as PUB loses them.
-pub const INBOX_MAX: usize = 65_536;
+pub(super) const INBOX_MAX: usize = 65_536;
 
 /// What connects the nodes of one process. Cheap to clone: all clones are one network.
 #[derive(Debug, Clone, Default)]
-pub struct Network(Arc<Mutex<State>>);
+pub(super) struct Network(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -54,7 +54,7 @@ impl Node {
 
 impl Network {
     /// A node at this endpoint, or `None` if another one is there.
-    pub fn bind(&self, endpoint: &str, me: Origin) -> Option<MemoryCarrier> {
+    pub(super) fn bind(&self, endpoint: &str, me: Origin) -> Option<MemoryCarrier> {
         let mut state = self.lock();
         if state.nodes.contains_key(endpoint) {
             return None;
@@ -77,12 +77,12 @@ impl Network {
 
     /// From now on what is published at `from` does not reach `to`, and neither can dial the
     /// other. Links stay.
-    pub fn cut(&self, from: &str, to: &str) {
+    pub(super) fn cut(&self, from: &str, to: &str) {
         self.lock().cuts.insert((from.into(), to.into()));
     }
 
     /// Undoes [`Network::cut`]. What was published meanwhile is lost.
-    pub fn heal(&self, from: &str, to: &str) {
+    pub(super) fn heal(&self, from: &str, to: &str) {
         self.lock().cuts.remove(&(from.into(), to.into()));
     }
 
@@ -93,7 +93,7 @@ impl Network {
 
 /// One node's carrier.
 #[derive(Debug)]
-pub struct MemoryCarrier {
+pub(super) struct MemoryCarrier {
     network: Network,
     endpoint: String,
     news: Arc<Notify>,
@@ -132,12 +132,10 @@ impl Carrier for MemoryCarrier {
     fn publish(&mut self, topic: Topic, body: Bytes) {
         let topics = Topics::default();
         let parts = topics.to_parts(topic, body);
-        self.send(Speech::Mesh, |link, me| {
-            match topics.from_parts(&parts)? {
-                Heard::Frame(Topic::Ack(origin), _) if origin != me => None,
-                Heard::Frame(topic, frame) => Some(CarrierEvent::Frame(link, topic, frame)),
-                Heard::Stranger(mesh) => Some(CarrierEvent::Stranger(link, mesh)),
-            }
+        self.send(Speech::Mesh, |link, me| match topics.join(&parts)? {
+            Heard::Frame(Topic::Ack(origin), _) if origin != me => None,
+            Heard::Frame(topic, frame) => Some(CarrierEvent::Frame(link, topic, frame)),
+            Heard::Stranger(mesh) => Some(CarrierEvent::Stranger(link, mesh)),
         });
     }
 

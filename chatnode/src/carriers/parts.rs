@@ -13,9 +13,9 @@ use crate::model::names::Origin;
 use crate::wire::frame::{FRAME_LEN_MAX, HEADER_LEN};
 
 /// What a plain message starts with; a space and the text follow.
-pub const PLAIN_TOPIC: &str = "chat";
+pub(super) const PLAIN_TOPIC: &str = "chat";
 /// Longest text in the plain form, in bytes; a longer one is refused.
-pub const PLAIN_LEN_MAX: usize = 4096;
+const PLAIN_LEN_MAX: usize = 4096;
 
 /// How the topic of every mesh's beats begins.
 const BEATS: &[u8] = b"m1.beat";
@@ -24,7 +24,7 @@ const BEATS: &[u8] = b"m1.beat";
 /// ones. Beats begin alike in all, and every node subscribes to that, so that a stranger is known by
 /// its first beat; of all else that another mesh publishes nothing is even sent here.
 #[derive(Debug, Clone)]
-pub struct Topics {
+pub(crate) struct Topics {
     mesh: MeshName,
     log: Bytes,
     beat: Bytes,
@@ -34,7 +34,7 @@ pub struct Topics {
 
 /// What a message of a chatnode is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// A frame of this mesh.
     Frame(Topic, Bytes),
     /// A beat of another mesh.
@@ -43,7 +43,7 @@ pub enum Heard {
 
 impl Topics {
     /// Those of this mesh.
-    pub fn of(mesh: &MeshName) -> Self {
+    pub(super) fn of(mesh: &MeshName) -> Self {
         let (root, beat) = if mesh.is_default() {
             ("m1".to_owned(), "m1.beat".to_owned())
         } else {
@@ -59,7 +59,7 @@ impl Topics {
     }
 
     /// The first part of the message on the wire.
-    pub fn to_wire(&self, topic: Topic) -> Bytes {
+    fn to_wire(&self, topic: Topic) -> Bytes {
         match topic {
             Topic::Log => self.log.clone(),
             Topic::Beat => self.beat.clone(),
@@ -71,7 +71,7 @@ impl Topics {
     }
 
     /// What this origin subscribes to.
-    pub fn wanted_by(&self, me: Origin) -> [Bytes; 4] {
+    pub(super) fn wanted_by(&self, me: Origin) -> [Bytes; 4] {
         let ack = self.to_wire(Topic::Ack(me));
         [
             self.log.clone(),
@@ -82,7 +82,7 @@ impl Topics {
     }
 
     /// The topic with these bytes. Subscriptions match by prefix, so others can come.
-    pub fn from_wire(&self, bytes: &[u8]) -> Option<Topic> {
+    pub(crate) fn topic_of(&self, bytes: &[u8]) -> Option<Topic> {
         if bytes == self.log {
             Some(Topic::Log)
         } else if bytes == self.beat {
@@ -106,21 +106,21 @@ impl Topics {
     }
 
     /// Cuts a frame into the parts of a message: topic, header, body. Copies nothing.
-    pub fn to_parts(&self, topic: Topic, mut frame: Bytes) -> [Bytes; 3] {
+    pub(crate) fn to_parts(&self, topic: Topic, mut frame: Bytes) -> [Bytes; 3] {
         let header = frame.split_to(HEADER_LEN.min(frame.len()));
         [self.to_wire(topic), header, frame]
     }
 
     /// Joins the parts of a message into a copy of its own, if they are within limits and the topic
     /// is one of ours; of another mesh's beat only whose it is.
-    pub fn from_parts(&self, parts: &[Bytes]) -> Option<Heard> {
+    pub(crate) fn join(&self, parts: &[Bytes]) -> Option<Heard> {
         let [topic, header, body] = parts else {
             return None;
         };
         if header.len() != HEADER_LEN || body.len() > FRAME_LEN_MAX - HEADER_LEN {
             return None;
         }
-        let Some(topic) = self.from_wire(topic) else {
+        let Some(topic) = self.topic_of(topic) else {
             return self.stranger(topic).map(Heard::Stranger);
         };
         let mut frame = BytesMut::with_capacity(HEADER_LEN + body.len());
@@ -137,12 +137,12 @@ impl Default for Topics {
 }
 
 /// The plain form of this text.
-pub fn to_plain(text: &str) -> Bytes {
+pub(super) fn to_plain(text: &str) -> Bytes {
     format!("{PLAIN_TOPIC} {text}").into()
 }
 
 /// The text of a message in the plain form, if it is UTF-8 and within limits.
-pub fn from_plain(message: &[u8]) -> Option<String> {
+pub(super) fn from_plain(message: &[u8]) -> Option<String> {
     let text = message
         .strip_prefix(PLAIN_TOPIC.as_bytes())?
         .strip_prefix(b" ")?;
@@ -165,7 +165,7 @@ mod tests {
         let bare = ["m1.log", "m1.beat", "m1.live", "m1.ack.k3f7q2m7xa"];
         for (topic, bare) in all.into_iter().zip(bare) {
             assert_eq!(topics.to_wire(topic), bare);
-            assert_eq!(topics.from_wire(bare.as_bytes()), Some(topic));
+            assert_eq!(topics.topic_of(bare.as_bytes()), Some(topic));
         }
         for bad in [
             "",
@@ -175,7 +175,7 @@ mod tests {
             "m1.ack.K3f7q2m7xa",
             "m1.ack.k3f7q2m7xaa",
         ] {
-            assert_eq!(topics.from_wire(bad.as_bytes()), None, "{bad}");
+            assert_eq!(topics.topic_of(bad.as_bytes()), None, "{bad}");
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
                     "{mine} {other} {topic:?}"
                 );
                 let frame = Bytes::from(vec![7; HEADER_LEN]);
-                let heard = here.from_parts(&there.to_parts(topic, frame.clone()));
+                let heard = here.join(&there.to_parts(topic, frame.clone()));
                 let expected = match topic {
                     _ if same => Some(Heard::Frame(topic, frame)),
                     Topic::Beat => Some(Heard::Stranger(other.clone())),
@@ -214,24 +214,24 @@ mod tests {
     #[test]
     fn a_message_has_three_parts_within_limits() {
         let topics = Topics::default();
-        let (to_parts, from_parts) = (
+        let (to_parts, join) = (
             |topic, frame| topics.to_parts(topic, frame),
-            |parts: &[Bytes]| topics.from_parts(parts),
+            |parts: &[Bytes]| topics.join(parts),
         );
         let frame = Bytes::from(vec![7; FRAME_LEN_MAX]);
         let [topic, header, body] = to_parts(Topic::Log, frame.clone());
         assert_eq!(
-            from_parts(&[topic.clone(), header.clone(), body]),
+            join(&[topic.clone(), header.clone(), body]),
             Some(Heard::Frame(Topic::Log, frame))
         );
         let long = Bytes::from(vec![7; FRAME_LEN_MAX]);
-        assert_eq!(from_parts(&[topic.clone(), header.clone(), long]), None);
+        assert_eq!(join(&[topic.clone(), header.clone(), long]), None);
         assert_eq!(
-            from_parts(&[topic.clone(), header.slice(1..), Bytes::new()]),
+            join(&[topic.clone(), header.slice(1..), Bytes::new()]),
             None
         );
-        assert_eq!(from_parts(&[topic, header]), None);
-        assert_eq!(from_parts(&[]), None);
+        assert_eq!(join(&[topic, header]), None);
+        assert_eq!(join(&[]), None);
     }
 
     #[test]

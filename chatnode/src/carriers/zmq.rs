@@ -57,15 +57,15 @@ use crate::wire::frame::Topic;
 use door::Door;
 
 /// A dial gives up after this time, handshake included. A refused port is tried again within it.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a dial failed is asked for so long.
 const PROBE_MAX: Duration = Duration::from_millis(500);
 /// News that wait for the node. When full, links wait, stop reading, and TCP pushes back.
-pub const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: usize = 256;
 /// After so many frames published in a row, [`ZmqCarrier::event`] lets the crate send some.
-pub const BURST_MAX: usize = 1024;
+const BURST_MAX: usize = 1024;
 /// A subscriber that has taken nothing for so long, though there is something, is cut off.
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that the kernel holds until they are accepted: a whole mesh may dial at once.
 const BACKLOG: i32 = 1024;
 /// An idle connection is probed after this time.
@@ -80,7 +80,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 ///
 /// # Errors
 /// The address cannot be bound, as when its port is taken.
-pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -97,14 +97,14 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Why there is no carrier.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// The listener was not accepted.
     #[error("cannot publish on this listener")]
     Zmq(#[from] ZmqError),
 }
 
 /// The carrier over ZeroMQ. Make, use and drop it on one current-thread runtime.
-pub struct ZmqCarrier {
+pub(crate) struct ZmqCarrier {
     me: Origin,
     topics: Topics,
     publisher: PubSocket,
@@ -125,7 +125,7 @@ impl ZmqCarrier {
     ///
     /// # Errors
     /// The listener has no address or cannot be used by the runtime.
-    pub async fn bind(
+    pub(crate) async fn bind(
         listener: TcpListener,
         me: Origin,
         mesh: &MeshName,
@@ -153,7 +153,7 @@ impl ZmqCarrier {
     }
 
     /// Messages refused since the start, coming or going: too long, of a wrong form, not UTF-8.
-    pub fn refused(&self) -> u64 {
+    fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
@@ -345,7 +345,7 @@ impl Hearing {
     fn read(&self, message: ZmqMessage) -> Option<CarrierEvent> {
         let parts = message.into_vec();
         match self.speech {
-            Speech::Mesh => match self.topics.from_parts(&parts)? {
+            Speech::Mesh => match self.topics.join(&parts)? {
                 Heard::Frame(Topic::Ack(origin), _) if origin != self.me => None,
                 Heard::Frame(topic, frame) => Some(CarrierEvent::Frame(self.link, topic, frame)),
                 Heard::Stranger(mesh) => Some(CarrierEvent::Stranger(self.link, mesh)),

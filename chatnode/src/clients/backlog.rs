@@ -10,16 +10,16 @@ use bytes::Bytes;
 use super::spool::{ChunkId, Spool};
 
 /// Bytes that may wait for one client; over it for [`SLOW_FOR`], the client is closed as slow.
-pub const QUEUE_BYTES_MAX: usize = 1 << 20;
+pub(crate) const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Messages that may wait for one client, alike.
-pub const QUEUE_MESSAGES_MAX: u32 = 512;
+pub(crate) const QUEUE_MESSAGES_MAX: u32 = 512;
 /// How long a client may be over a bound.
-pub const SLOW_FOR: Duration = Duration::from_secs(2);
+pub(crate) const SLOW_FOR: Duration = Duration::from_secs(2);
 /// Bytes at which a client is closed as slow at once.
-pub const QUEUE_BYTES_HARD_MAX: usize = 8 << 20;
+pub(crate) const QUEUE_BYTES_HARD_MAX: usize = 8 << 20;
 
 /// A client whose socket took nothing for so long while something waits is closed as slow.
-pub const STALLED_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STALLED_MAX: Duration = Duration::from_secs(10);
 
 /// Small replies are put together up to this many bytes.
 const TOGETHER_BYTES: usize = 4096;
@@ -27,11 +27,11 @@ const TOGETHER_BYTES: usize = 4096;
 const SLICES: usize = 16;
 
 /// What is made for one client as it takes it: what it missed, which may be much.
-pub struct Replay(Box<dyn Iterator<Item = Bytes> + Send>);
+pub(crate) struct Replay(Box<dyn Iterator<Item = Bytes> + Send>);
 
 impl Replay {
     /// Of these parts.
-    pub fn new(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+    pub(crate) fn new(parts: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
         Self(Box::new(parts))
     }
 }

@@ -21,22 +21,22 @@ const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
 
 /// One client's connection: where its output goes, and the session `S` behind it.
 #[derive(Debug)]
-pub struct Conn<S> {
+pub(crate) struct Conn<S> {
     /// What the protocol keeps of it.
-    pub session: S,
+    pub(crate) session: S,
     pub(super) serial: u32,
     pub(super) style: Style,
     pub(super) touched: bool,
     /// It is not read for a while.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// Its client has ended its side: it says nothing more, and may still read.
-    pub said_all: bool,
+    pub(crate) said_all: bool,
     /// Nothing more may be written to it.
     pub(super) closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
     pub(super) socket: TcpStream,
     /// What has come of a frame that is not whole yet.
-    pub decoder: Decoder,
+    pub(crate) decoder: Decoder,
     pub(super) private: Vec<u8>,
     pub(super) private_messages: u32,
     backlog: Option<Box<Backlog>>,
@@ -72,7 +72,7 @@ impl<S> Conn<S> {
     }
 
     /// Whether it is an event stream.
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         self.style == Style::Events
     }
 
@@ -82,13 +82,13 @@ impl<S> Conn<S> {
     }
 
     /// Whether something waits that its socket did not take.
-    pub fn has_backlog(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         let backlog = self.backlog.as_ref();
         backlog.is_some_and(|backlog| !backlog.is_empty())
     }
 
     /// Whether all that was for it alone has been written.
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         !self.touched && !self.has_backlog()
     }
 
@@ -98,7 +98,7 @@ impl<S> Conn<S> {
     }
 
     /// Whether it takes no part any more.
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }
 
@@ -110,7 +110,7 @@ impl<S> Conn<S> {
     ///
     /// # Errors
     /// The socket's; `WouldBlock` if nothing is there.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket.read(buffer)
     }
 

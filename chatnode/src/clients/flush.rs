@@ -11,7 +11,7 @@ const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
 
 impl<S> Clients<S> {
     /// Writes to each client, once, all that the turn brought.
-    pub fn flush(&mut self, now: Duration) {
+    pub(crate) fn flush(&mut self, now: Duration) {
         let mut parts = std::mem::take(&mut self.parts);
         parts.extend(self.touched.drain(..).map(|key| (key, Part::Private)));
         let alone = parts.len();
@@ -133,7 +133,7 @@ impl<S> Clients<S> {
     }
 
     /// Looks whether a client has been slow for too long.
-    pub fn check_slow(&mut self, id: ConnId, now: Duration) {
+    pub(crate) fn check_slow(&mut self, id: ConnId, now: Duration) {
         let conn = self.conns.get_mut(id.key as usize);
         let Some(conn) = conn.filter(|conn| conn.serial == id.serial) else {
             return;
@@ -152,7 +152,7 @@ impl<S> Clients<S> {
     ///
     /// # Errors
     /// The socket's: the connection has ended.
-    pub fn drain(&mut self, id: ConnId) -> io::Result<()> {
+    pub(crate) fn drain(&mut self, id: ConnId) -> io::Result<()> {
         let conn = self.conns.get_mut(id.key as usize);
         let conn = conn.filter(|conn| conn.serial == id.serial);
         conn.map_or(Ok(()), |conn| conn.drain(&mut self.spool))

@@ -11,11 +11,11 @@ use crate::core::named::Mids;
 use crate::model::names::{RoomName, UserName};
 
 /// A client says hello within this time.
-pub const HELLO_MAX: Duration = Duration::from_secs(10);
+pub(crate) const HELLO_MAX: Duration = Duration::from_secs(10);
 /// A connection on which nothing came for so long is pinged.
-pub const QUIET_MAX: Duration = Duration::from_secs(25);
+pub(crate) const QUIET_MAX: Duration = Duration::from_secs(25);
 /// Nothing came for so long: the client is dead.
-pub const SILENT_MAX: Duration = Duration::from_secs(35);
+pub(crate) const SILENT_MAX: Duration = Duration::from_secs(35);
 /// How often something is said on an event stream at the least.
 const STREAM_QUIET: Duration = Duration::from_secs(15);
 /// Frames and lines that any client may send; more where more messages are allowed.
@@ -30,29 +30,29 @@ const PONG_EVERY: Duration = Duration::from_millis(100);
 const TYPING_EVERY: Duration = Duration::from_millis(300);
 
 /// It did not say hello.
-pub const NO_HELLO: Close = Close::new(4001, "hello_timeout: the first request is hello");
+pub(crate) const NO_HELLO: Close = Close::new(4001, "hello_timeout: the first request is hello");
 /// It was silent.
-pub const SILENT: Close = Close::new(4002, "silent: nothing came for 35 s");
+pub(crate) const SILENT: Close = Close::new(4002, "silent: nothing came for 35 s");
 /// It sent too much.
-pub const FLOODING: Close = Close::new(4004, "flooding: too many requests");
+pub(crate) const FLOODING: Close = Close::new(4004, "flooding: too many requests");
 /// It has ended its side of the connection, and was answered all.
-pub const ENDED: Close = Close::new(1000, "ended: the client has said all");
+pub(crate) const ENDED: Close = Close::new(1000, "ended: the client has said all");
 /// This node is stopping.
-pub const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
+pub(crate) const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
 
 /// What the protocol keeps of a connection.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// The name that messages of this connection carry; `None` before hello.
-    pub name: Option<UserName>,
+    pub(crate) name: Option<UserName>,
     /// Lines of its last frame that wait until it has read what it was answered.
-    pub rest: Option<Box<str>>,
+    pub(crate) rest: Option<Box<str>>,
     /// A request of it waits for the disk or for other nodes; those behind it wait.
-    pub waits: bool,
+    pub(crate) waits: bool,
     /// What it has named of a room, for the join that follows.
-    pub seen: Option<Box<(RoomName, Mids)>>,
+    pub(crate) seen: Option<Box<(RoomName, Mids)>>,
     /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
-    pub awaits: u32,
+    pub(crate) awaits: u32,
     opened: Duration,
     heard: Duration,
     pinged: Option<Duration>,
@@ -65,7 +65,7 @@ pub struct Session {
 
 /// What silence asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Watch {
+pub(crate) enum Watch {
     /// Nothing.
     Fine,
     /// Ask whether it is there.
@@ -76,7 +76,7 @@ pub enum Watch {
 
 impl Session {
     /// A session that begins now.
-    pub fn new(name: Option<UserName>, now: Duration) -> Self {
+    pub(crate) fn new(name: Option<UserName>, now: Duration) -> Self {
         Self {
             name,
             rest: None,
@@ -95,13 +95,13 @@ impl Session {
     }
 
     /// Whether something that it asked for has no answer yet.
-    pub fn is_owed(&self) -> bool {
+    pub(crate) fn is_owed(&self) -> bool {
         self.waits || self.awaits > 0
     }
 
     /// Of an event stream: whether something has to be said, so that nobody between takes it for
     /// dead. It says nothing itself.
-    pub fn is_quiet(&mut self, now: Duration) -> bool {
+    pub(crate) fn is_quiet(&mut self, now: Duration) -> bool {
         let quiet = now >= self.heard + STREAM_QUIET;
         if quiet {
             self.heard = now;
@@ -110,7 +110,7 @@ impl Session {
     }
 
     /// Something came.
-    pub fn heard(&mut self, now: Duration) {
+    pub(crate) fn heard(&mut self, now: Duration) {
         self.heard = now;
     }
 
@@ -118,7 +118,7 @@ impl Session {
     ///
     /// # Errors
     /// The close for a client that floods.
-    pub fn count_frames(
+    pub(crate) fn count_frames(
         &mut self,
         count: usize,
         rate_limit: u32,
@@ -136,7 +136,7 @@ impl Session {
     ///
     /// # Errors
     /// The time until the next is allowed.
-    pub fn count_say(&mut self, rate_limit: u32, now: Duration) -> Result<(), Duration> {
+    pub(crate) fn count_say(&mut self, rate_limit: u32, now: Duration) -> Result<(), Duration> {
         if rate_limit == 0 {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Session {
     ///
     /// # Errors
     /// The time until the next is allowed.
-    pub fn count_asks(
+    pub(crate) fn count_asks(
         &mut self,
         count: usize,
         rate_limit: u32,
@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Counts a message of a client that cannot be told no; how long not to read from it.
-    pub fn pace_say(&mut self, rate_limit: u32, now: Duration) -> Duration {
+    pub(crate) fn pace_say(&mut self, rate_limit: u32, now: Duration) -> Duration {
         if rate_limit == 0 {
             return Duration::ZERO;
         }
@@ -169,7 +169,7 @@ impl Session {
     }
 
     /// Whether to tell others that it types now.
-    pub fn may_type(&mut self, now: Duration) -> bool {
+    pub(crate) fn may_type(&mut self, now: Duration) -> bool {
         let may = self.typed.is_none_or(|at| now >= at + TYPING_EVERY);
         if may {
             self.typed = Some(now);
@@ -178,7 +178,7 @@ impl Session {
     }
 
     /// An empty object came; whether to answer it. One that answers this node's own is not.
-    pub fn answer_ping(&mut self, now: Duration) -> bool {
+    pub(crate) fn answer_ping(&mut self, now: Duration) -> bool {
         if self.pinged.take().is_some_and(|at| now < at + PONG_WITHIN) {
             return false;
         }
@@ -190,7 +190,7 @@ impl Session {
     }
 
     /// Looks at the time.
-    pub fn watch(&mut self, now: Duration) -> Watch {
+    pub(crate) fn watch(&mut self, now: Duration) -> Watch {
         if self.name.is_none() && now >= self.opened + HELLO_MAX {
             return Watch::Close(NO_HELLO);
         }

@@ -14,7 +14,7 @@ use slab::Slab;
 
 /// Bytes that all clients together may be behind, of what was said to rooms: beyond, those furthest
 /// behind are closed as slow, until three quarters are left.
-pub const SPOOL_BYTES_MAX: usize = 32 << 20;
+pub(crate) const SPOOL_BYTES_MAX: usize = 32 << 20;
 /// What a chunk takes beside its bytes, about.
 const CHUNK_BYTES: usize = 128;
 

@@ -6,6 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use std::collections::BTreeMap;
 
 use super::seats::Seats;
+use super::spool::SPOOL_BYTES_MAX;
 use super::*;
 use crate::model::names::{EntryId, RoomName};
 

@@ -15,23 +15,23 @@ use crate::wire::protocol::FRAME_BYTES_MAX;
 
 /// Why a connection is closed: a code and a sentence that begins with a machine word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
+pub(crate) struct Close {
     /// RFC 6455 section 7.4, or 4000 and above as in PROTOCOL.md.
-    pub code: u16,
+    pub(crate) code: u16,
     /// At most 123 bytes.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 impl Close {
     /// A close with this code.
-    pub const fn new(code: u16, reason: &'static str) -> Self {
+    pub(crate) const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
     }
 }
 
 /// What a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// A whole text message.
     Text(&'a str),
     /// A ping, to be answered by a pong with the same bytes.
@@ -45,7 +45,7 @@ pub enum Message<'a> {
 }
 
 /// Not text.
-pub const BINARY: Close = Close::new(1003, "binary: this protocol is text");
+pub(crate) const BINARY: Close = Close::new(1003, "binary: this protocol is text");
 const NOT_UTF8: Close = Close::new(1007, "utf8: a text frame is UTF-8");
 const TOO_BIG: Close = Close::new(1009, "too_big: a message is at most 65536 bytes");
 
@@ -62,7 +62,7 @@ struct Rest {
 
 /// Turns the bytes of one client into messages.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     rest: Option<Box<Rest>>,
 }
 
@@ -72,7 +72,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The close that the client must be told; the decoder must not be fed again.
-    pub fn feed(
+    pub(crate) fn feed(
         &mut self,
         read: &mut [u8],
         mut handle: impl FnMut(Message<'_>) -> ControlFlow<()>,
@@ -230,22 +230,22 @@ fn append(output: &mut Vec<u8>, opcode: OpCode, parts: &[&[u8]]) {
 }
 
 /// Appends a text frame of these parts.
-pub fn append_text(output: &mut Vec<u8>, parts: &[&[u8]]) {
+pub(crate) fn append_text(output: &mut Vec<u8>, parts: &[&[u8]]) {
     append(output, OpCode::Data(Data::Text), parts);
 }
 
 /// Appends a ping.
-pub fn append_ping(output: &mut Vec<u8>) {
+pub(crate) fn append_ping(output: &mut Vec<u8>) {
     append(output, OpCode::Control(Control::Ping), &[]);
 }
 
 /// Appends the answer to a ping.
-pub fn append_pong(output: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn append_pong(output: &mut Vec<u8>, payload: &[u8]) {
     append(output, OpCode::Control(Control::Pong), &[payload]);
 }
 
 /// Appends a close frame.
-pub fn append_close(output: &mut Vec<u8>, close: &Close) {
+pub(crate) fn append_close(output: &mut Vec<u8>, close: &Close) {
     let parts: [&[u8]; 2] = [&close.code.to_be_bytes(), close.reason.as_bytes()];
     append(output, OpCode::Control(Control::Close), &parts);
 }

@@ -17,7 +17,7 @@ use crate::model::page::{PAGE_BYTES_MAX, Page};
 
 /// What has to be read from the disk before a request can be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// Where an entry stands.
     Place(EntryId),
     /// The newest `limit` entries before a place.
@@ -38,26 +38,26 @@ pub enum Need {
 
 /// What of a room lies in parts of logs.
 #[derive(Debug)]
-pub struct Beyond {
+pub(crate) struct Beyond {
     /// The parts.
-    pub spans: Vec<(Origin, Span)>,
+    pub(crate) spans: Vec<(Origin, Span)>,
     /// The entries, in no order. `None`: too many, or trimmed.
-    pub entries: Option<Vec<Arc<Entry>>>,
+    pub(crate) entries: Option<Vec<Arc<Entry>>>,
 }
 
 /// What was read for one request.
 #[derive(Debug, Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     /// Where the entry stands, if it is kept.
-    pub place: Option<Option<Place>>,
+    pub(crate) place: Option<Option<Place>>,
     /// A page, and the `trims` for which it was read.
-    pub page: Option<(Page, u64)>,
+    pub(crate) page: Option<(Page, u64)>,
     /// What lies in parts of logs.
-    pub beyond: Option<Beyond>,
+    pub(super) beyond: Option<Beyond>,
     /// The other nodes were asked for what they hold, and it was waited for.
-    pub others_asked: bool,
+    pub(crate) others_asked: bool,
     /// Answer with what there is: it was read often enough, or cannot be.
-    pub is_last: bool,
+    pub(crate) is_last: bool,
 }
 
 impl Core {
@@ -66,7 +66,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read first.
-    pub fn page_with(
+    pub(crate) fn page_with(
         &self,
         room: &RoomName,
         before: Option<EntryId>,
@@ -87,7 +87,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read first.
-    pub fn place_of(&self, id: EntryId, archive: &Archive) -> Result<Option<Place>, Need> {
+    pub(crate) fn place_of(&self, id: EntryId, archive: &Archive) -> Result<Option<Place>, Need> {
         match (self.store.get(id), archive.place) {
             (Some(entry), _) => Ok(Some(entry.place())),
             (None, Some(place)) => Ok(place),
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// All of a room in memory that stands before a place, the newest first.
-    pub fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
+    pub(crate) fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
         self.store.transcript(room, before)
     }
 
@@ -184,7 +184,7 @@ impl Beyond {
 impl Archive {
     /// Takes in what was read of parts of logs. A busy node lets entries go while the disk is read,
     /// so what is asked for next are those, and not all of it again.
-    pub fn read_beyond(&mut self, read: Beyond) {
+    pub(crate) fn read_beyond(&mut self, read: Beyond) {
         match &mut self.beyond {
             Some(beyond) => beyond.extend(read),
             None => self.beyond = Some(read),

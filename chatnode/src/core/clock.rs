@@ -7,20 +7,20 @@ use std::time::Duration;
 
 /// Nothing was looked at for so long: the process was suspended, and not its peers. What arrived
 /// meanwhile is still to be read, so nobody is judged at once.
-pub const STALL_MIN: Duration = Duration::from_secs(1);
+pub(crate) const STALL_MIN: Duration = Duration::from_secs(1);
 
 /// How far a stamp that was seen may pull this clock ahead of the node's time, in microseconds. One
 /// node with a wild clock must not drag the mesh along. A wall clock further from those of the others
 /// is not followed, see [`time`](super::time).
-pub const AHEAD_MAX_US: u64 = 60_000_000;
+pub(crate) const AHEAD_MAX_US: u64 = 60_000_000;
 
 /// The last microsecond of the year 9999. A wall clock that is beyond is taken to stand still there,
 /// so that what comes after an entry has room to be later.
-pub const WALL_MAX_US: u64 = 253_402_300_799_999_999;
+pub(crate) const WALL_MAX_US: u64 = 253_402_300_799_999_999;
 
 /// Gives timestamps that increase.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub(super) struct Clock {
     last: u64,
     /// The last that was given.
     given: u64,
@@ -28,14 +28,14 @@ pub struct Clock {
 
 impl Clock {
     /// A timestamp after all that were given or seen.
-    pub fn stamp(&mut self, wall_us: u64) -> u64 {
+    pub(super) fn stamp(&mut self, wall_us: u64) -> u64 {
         self.last = wall_us.max(self.last.saturating_add(1));
         self.given = self.last;
         self.last
     }
 
     /// Notes a timestamp that another node gave.
-    pub fn observe(&mut self, ts: u64, wall_us: u64) {
+    pub(super) fn observe(&mut self, ts: u64, wall_us: u64) {
         let ts = if mutated!(ClockNotObserving) { 0 } else { ts };
         let wall_us = if mutated!(ClockDragged) { ts } else { wall_us };
         self.last = self.last.max(ts.min(wall_us.saturating_add(AHEAD_MAX_US)));
@@ -43,14 +43,14 @@ impl Clock {
 
     /// It turns out that it is only so late: what was seen of other times pulls no further ahead of
     /// that than it may.
-    pub fn limit(&mut self, wall_us: u64) {
+    pub(super) fn limit(&mut self, wall_us: u64) {
         self.last = self
             .given
             .max(self.last.min(wall_us.saturating_add(AHEAD_MAX_US)));
     }
 
     /// The last timestamp given or seen.
-    pub fn last(&self) -> u64 {
+    pub(super) fn last(&self) -> u64 {
         self.last
     }
 }

@@ -6,36 +6,36 @@ use std::time::Duration;
 use crate::model::names::EntryId;
 
 /// How long a send waits for its copies.
-pub const COPIES_WAIT_MAX: Duration = Duration::from_secs(2);
+pub(super) const COPIES_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Sends that wait at the most; beyond, a send is answered at once with the copies there are.
-pub const COPIES_WAITING_MAX: usize = 65_536;
+pub(super) const COPIES_WAITING_MAX: usize = 65_536;
 
 /// Of these, retries that wait for an entry said before.
-pub const OTHERS_WAITING_MAX: usize = 256;
+pub(super) const OTHERS_WAITING_MAX: usize = 256;
 
 /// Names a request of the rim's, so that its outcome finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub(crate) struct Ticket(pub(crate) u64);
 
 /// A send that waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait {
+pub(super) struct Wait {
     /// Whom to tell.
-    pub ticket: Ticket,
+    pub(super) ticket: Ticket,
     /// For which entry.
-    pub id: EntryId,
+    pub(super) id: EntryId,
     /// The entry's timestamp, for the reply.
-    pub ts: u64,
+    pub(super) ts: u64,
     /// How many copies.
-    pub need: usize,
+    pub(super) need: usize,
     /// When to answer whatever has come.
-    pub until: Duration,
+    pub(super) until: Duration,
 }
 
 /// Sends that wait. Those for this node's own entries are kept by how many copies they need, in
 /// the order of their numbers, so that an acknowledgement touches only what it settles.
 #[derive(Debug, Default)]
-pub struct Waits {
+pub(super) struct Waits {
     own: BTreeMap<usize, VecDeque<Wait>>,
     others: Vec<Wait>,
     count: usize,
@@ -43,12 +43,12 @@ pub struct Waits {
 
 impl Waits {
     /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Adds one; `own` if it is for the newest of this node's own entries. `false` if too many wait.
-    pub fn add(&mut self, wait: Wait, own: bool) -> bool {
+    pub(super) fn add(&mut self, wait: Wait, own: bool) -> bool {
         if self.count >= COPIES_WAITING_MAX {
             return false;
         }
@@ -65,7 +65,7 @@ impl Waits {
 
     /// Takes those that have their copies, or that waited long enough. `acknowledged` is what each
     /// peer holds of this node's log, the most first.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         now: Duration,
         acknowledged: &[u64],

@@ -17,26 +17,26 @@ use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName};
 
 /// Own entries that wait for the disk at the most; beyond, sends are refused as busy.
-pub const STAGED_MAX: usize = 65_536;
+const STAGED_MAX: usize = 65_536;
 /// Bytes of their JSON at the most.
-pub const STAGED_BYTES_MAX: usize = 32 << 20;
+const STAGED_BYTES_MAX: usize = 32 << 20;
 /// Others' entries that wait for the disk at the most. Beyond they are skipped: noted, and written
 /// later from memory.
-pub const PENDING_MAX: usize = 65_536;
+const PENDING_MAX: usize = 65_536;
 /// When so many wait, repair pauses: what it would bring could not be written.
-pub const PENDING_REPAIR_MAX: usize = 16_384;
+pub(super) const PENDING_REPAIR_MAX: usize = 16_384;
 /// Entries in a batch at the most,
-pub const BATCH_ENTRIES_MAX: usize = 4096;
+pub(super) const BATCH_ENTRIES_MAX: usize = 4096;
 /// and bytes of their JSON, about.
-pub const BATCH_BYTES_MAX: usize = 4 << 20;
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A full disk is tried again after this.
-pub const FULL_RETRY: Duration = Duration::from_secs(1);
+const FULL_RETRY: Duration = Duration::from_secs(1);
 /// When the oldest send has waited so long for the disk, new ones are refused: it hangs.
-pub const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
+const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Retries of sends that wait for the disk, that wait too at the most; beyond, they are refused as busy.
-pub const RETRIES_MAX: usize = 1024;
+pub(super) const RETRIES_MAX: usize = 1024;
 /// Spans of skipped entries that are remembered at the most, over all origins.
-pub const SKIPPED_MAX: usize = 1024;
+const SKIPPED_MAX: usize = 1024;
 
 /// What is written in one transaction: the entries first, then what is shown.
 #[derive(Debug, Clone, Default)]
@@ -47,47 +47,40 @@ pub struct Batch {
     pub shows: Vec<(EntryId, bool)>,
 }
 
-impl Batch {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.shows.is_empty()
-    }
-}
-
 /// An origin's log as a disk has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedLog {
+pub(crate) struct LoadedLog {
     /// Whose.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The last number that is or was kept.
-    pub held: u64,
+    pub(crate) held: u64,
     /// The number through which retention has trimmed.
-    pub floor: u64,
+    pub(crate) floor: u64,
     /// Numbers between the two that are not there, ascending.
-    pub holes: Vec<Span>,
+    pub(crate) holes: Vec<Span>,
     /// The timestamp of the last one.
-    pub last_ts: u64,
+    pub(crate) last_ts: u64,
 }
 
 /// What a node that starts finds on its disk.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Each origin of which anything is or was kept.
-    pub logs: Vec<LoadedLog>,
+    pub(crate) logs: Vec<LoadedLog>,
     /// The newest entries, as many as fit into memory, by place, and whether each is shown.
     pub entries: Vec<(Arc<Entry>, bool)>,
     /// Mids of shown entries that are older than these, of the newest of them, oldest first.
-    pub mids: Vec<(RoomName, Mid, crate::model::entry::Place, EntryId)>,
+    pub(crate) mids: Vec<(RoomName, Mid, crate::model::entry::Place, EntryId)>,
     /// When retention has trimmed something last; 0 if it never did, `None` if that is not known.
     /// Microseconds since 1970.
-    pub trimmed_at: Option<u64>,
+    pub(crate) trimmed_at: Option<u64>,
     /// A damaged file that was set aside, to be named to people.
-    pub set_aside: Option<std::path::PathBuf>,
+    pub(crate) set_aside: Option<std::path::PathBuf>,
 }
 
 /// Why a message was not taken. It was not said, and will not appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotTaken {
+pub(crate) enum NotTaken {
     /// The disk is full.
     Full,
     /// Too much waits for the disk, or it does not answer.
@@ -137,7 +130,7 @@ struct Flight {
 
 /// How the disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub(crate) enum Health {
     /// It takes what it is given.
     Fine,
     /// It has no room. Tried again at this time.

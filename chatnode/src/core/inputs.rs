@@ -20,7 +20,7 @@ impl Core {
     /// A client says something. Answered by [`Effect::Said`], on a node with a disk once it is there,
     /// or by [`Effect::NotSaid`]; a mid that was seen before makes no second entry, and the answer is
     /// the first one's.
-    pub fn say(&mut self, now: Now, say: Say<'_>) {
+    pub(crate) fn say(&mut self, now: Now, say: Say<'_>) {
         let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
         let first = first.filter(|_| !mutated!(MidNotLookedUp));
         let (id, ts) = match first {
@@ -77,13 +77,13 @@ impl Core {
     }
 
     /// A connection of this node enters a room under a name.
-    pub fn enter(&mut self, room: &RoomName, name: &UserName) {
+    pub(crate) fn enter(&mut self, room: &RoomName, name: &UserName) {
         let (version, change) = self.members.enter(room, name);
         self.changed_members(room, version, vec![name.clone()], Vec::new(), change);
     }
 
     /// A connection of this node leaves a room.
-    pub fn leave(&mut self, room: &RoomName, name: &UserName) {
+    pub(crate) fn leave(&mut self, room: &RoomName, name: &UserName) {
         let (version, change) = self.members.leave(room, name);
         self.changed_members(room, version, Vec::new(), vec![name.clone()], change);
     }
@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// A client of this node types.
-    pub fn typing(&mut self, room: &RoomName, name: &UserName) {
+    pub(crate) fn typing(&mut self, room: &RoomName, name: &UserName) {
         self.live(LiveEvent::Typing {
             room: room.clone(),
             name: name.clone(),
@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// News came on the link to `from`.
-    pub fn news(&mut self, now: Now, from: Origin, news: News) {
+    pub(crate) fn news(&mut self, now: Now, from: Origin, news: News) {
         self.look(now);
         if from == self.me.origin || from.is_mark() {
             return;
@@ -256,14 +256,14 @@ impl Core {
     }
 
     /// The link to a node came up: its first beat has proved who it is.
-    pub fn linked(&mut self, now: Now, origin: Origin) {
+    pub(crate) fn linked(&mut self, now: Now, origin: Origin) {
         self.look(now);
         self.peers.link(origin, true, now.mono);
         self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
     }
 
     /// The link to a node went down.
-    pub fn unlinked(&mut self, now: Now, origin: Origin) {
+    pub(crate) fn unlinked(&mut self, now: Now, origin: Origin) {
         self.look(now);
         self.peers.link(origin, false, now.mono);
         self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
@@ -272,13 +272,13 @@ impl Core {
     }
 
     /// The registries have answered: these nodes are alive, and joining waits for them.
-    pub fn expect(&mut self, now: Now, origins: BTreeSet<Origin>) {
+    pub(crate) fn expect(&mut self, now: Now, origins: BTreeSet<Origin>) {
         self.expected = Some(origins);
         self.check_ready(now);
     }
 
     /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
-    pub fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
+    pub(crate) fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
         self.look(now);
         let Some((fetch, shown)) = self.repairs.end(id) else {
             return;
@@ -333,7 +333,7 @@ impl Core {
     }
 
     /// A peer sent its members, or did not.
-    pub fn members_fetched(&mut self, origin: Origin, snapshot: Option<Snapshot>) {
+    pub(crate) fn members_fetched(&mut self, origin: Origin, snapshot: Option<Snapshot>) {
         self.members_asked.remove(&origin);
         if let Some(snapshot) = snapshot
             && self.peers.hears(origin)
@@ -344,7 +344,7 @@ impl Core {
     }
 
     /// Asks all that hear this node to say what they hold of it, by a frame without entries.
-    pub fn ask_acks(&mut self, now: Now) {
+    pub(crate) fn ask_acks(&mut self, now: Now) {
         let log = Entries {
             origin: self.me.origin,
             ack_wanted: true,
@@ -355,13 +355,13 @@ impl Core {
     }
 
     /// Somebody asks for a beat now.
-    pub fn ask_beat(&mut self, now: Now) {
+    pub(crate) fn ask_beat(&mut self, now: Now) {
         self.beat_due = now.mono;
         self.send_beat(now);
     }
 
     /// Time has passed. Must be called by [`Core::deadline`].
-    pub fn tick(&mut self, now: Now) {
+    pub(crate) fn tick(&mut self, now: Now) {
         self.look_at_clock(now);
         self.look(now);
         self.send_acks(now);

@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// What is not here yet, on a node that takes clients, of what others held when it joined.
-    pub fn lacking(&self) -> impl Iterator<Item = (Origin, Span)> {
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = (Origin, Span)> {
         let behind = self.join_position.iter().filter(|_| self.ready).flatten();
         behind.map(|(origin, seq)| {
             let after = self.logs.get(origin).map_or(0, Log::held);

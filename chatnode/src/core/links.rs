@@ -11,7 +11,7 @@
 //! A peer that is listed but not there costs a dial every two seconds at most, and at most
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
-pub mod fault;
+pub(crate) mod fault;
 mod peer;
 mod reasons;
 mod types;
@@ -27,42 +27,42 @@ use rand::rngs::StdRng;
 use self::fault::{Fault, Why};
 use crate::core::news::Beat;
 use crate::model::names::Origin;
-pub use types::{Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target};
+pub(crate) use types::{
+    Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target,
+};
 
 use peer::{Key, Pace, Peer, State, is_loopback, place};
 
-/// How often [`Links::tick`] wants to be called.
-pub const TICK: Duration = Duration::from_millis(100);
 /// Dials under way; further ones wait their turn.
-pub const DIALS_AT_ONCE_MAX: usize = 32;
+const DIALS_AT_ONCE_MAX: usize = 32;
 /// A link without a beat for so long is torn down.
-pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The pause after the first failure; it doubles with each further one.
-pub const REDIAL_MIN: Duration = Duration::from_millis(100);
+const REDIAL_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between dials.
-pub const REDIAL_MAX: Duration = Duration::from_secs(2);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
-pub const DIAL_MAX: Duration = Duration::from_secs(4);
+const DIAL_MAX: Duration = Duration::from_secs(4);
 /// A peer that introduced itself is wanted for so long, within which a registry should list it.
-pub const INTRODUCED_MAX: Duration = Duration::from_secs(10);
+const INTRODUCED_MAX: Duration = Duration::from_secs(10);
 /// Peers in the table, by whatever way they are known; further ones are refused and counted.
-pub const PEERS_MAX: usize = 4096;
+const PEERS_MAX: usize = 4096;
 /// Peers in the table only because they said hello; further ones are refused and counted.
-pub const STRANGERS_MAX: usize = 256;
+const STRANGERS_MAX: usize = 256;
 /// Longest endpoint; a target with a longer one is refused and counted.
-pub const ENDPOINT_LEN_MAX: usize = 255;
+const ENDPOINT_LEN_MAX: usize = 255;
 /// A link whose beats come so much later than its first did is given up: this node reads slower
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
-pub const BEHIND_MAX: Duration = Duration::from_secs(5);
+const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
-pub const UNLINKED_AFTER: Duration = Duration::from_secs(10);
+const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
-pub const STALL_MIN: Duration = crate::core::clock::STALL_MIN;
+const STALL_MIN: Duration = crate::core::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     me: Origin,
     own: BTreeSet<String>,
     /// Whether other nodes find this one on other machines too.
@@ -78,7 +78,7 @@ pub struct Links {
 
 impl Links {
     /// Nothing is dialled before the first input.
-    pub fn new(options: LinksOptions, rng: StdRng) -> Self {
+    pub(crate) fn new(options: LinksOptions, rng: StdRng) -> Self {
         let mut links = Self {
             me: options.me,
             own: options.own.iter().map(|endpoint| place(endpoint)).collect(),
@@ -103,13 +103,8 @@ impl Links {
         links
     }
 
-    /// One more endpoint at which this node itself can be reached: it is never dialled.
-    pub fn own(&mut self, endpoint: &str) {
-        self.own.insert(place(endpoint));
-    }
-
     /// What the registries list now, in place of what they listed before.
-    pub fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
+    pub(crate) fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
         let mut out = Vec::new();
         let targets: BTreeMap<Key, Target> = targets
             .into_iter()
@@ -169,7 +164,7 @@ impl Links {
     }
 
     /// A peer said hello: hear it too, without waiting for the registry.
-    pub fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
+    pub(crate) fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
         let mut out = Vec::new();
         if target.origin.is_none() || !self.admits(&target) {
             return out;
@@ -208,7 +203,7 @@ impl Links {
 
     /// Somebody else answers where this origin should be: a link to it that no beat has proven ends, for
     /// it would only keep whoever is there now from being dialled.
-    pub fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
+    pub(crate) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
         let mut out = Vec::new();
         let key = Key::Origin(origin);
         if self.peers.get(&key).is_some_and(|peer| !peer.is_up()) {
@@ -219,7 +214,7 @@ impl Links {
     }
 
     /// The carrier has connected this link.
-    pub fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
+    pub(crate) fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
         let mut out = Vec::new();
         if let Some(peer) = self
             .links
@@ -234,7 +229,7 @@ impl Links {
     }
 
     /// The carrier has lost this link, or could not connect it.
-    pub fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
+    pub(crate) fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -249,7 +244,7 @@ impl Links {
     }
 
     /// A beat came over this link.
-    pub fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
+    pub(crate) fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -319,8 +314,8 @@ impl Links {
         out
     }
 
-    /// Time has passed. Call it every [`TICK`].
-    pub fn tick(&mut self, now: Duration) -> Vec<Effect> {
+    /// Time has passed. Call it at each tick of the core.
+    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Effect> {
         let mut out = Vec::new();
         let stall = now.saturating_sub(self.ticked.replace(now).unwrap_or(now));
         if stall >= STALL_MIN {
@@ -359,28 +354,23 @@ impl Links {
     }
 
     /// Who is on this link, once a beat has proven it.
-    pub fn origin_of(&self, link: LinkId) -> Option<Origin> {
+    pub(crate) fn origin_of(&self, link: LinkId) -> Option<Origin> {
         let origin = self.peers.get(self.links.get(&link)?)?.origin?;
         (self.up.get(&origin) == Some(&link)).then_some(origin)
     }
 
     /// Who should be on this link, proven or not.
-    pub fn expected_on(&self, link: LinkId) -> Option<Origin> {
+    pub(crate) fn expected_on(&self, link: LinkId) -> Option<Origin> {
         self.peers.get(self.links.get(&link)?)?.origin
     }
 
     /// Where the HTTP of this link's peer is, as far as known.
-    pub fn http_of(&self, link: LinkId) -> Option<&str> {
+    pub(crate) fn http_of(&self, link: LinkId) -> Option<&str> {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
     }
 
-    /// Whom this node hears.
-    pub fn hears(&self) -> impl Iterator<Item = Origin> {
-        self.up.keys().copied()
-    }
-
     /// Totals.
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
 

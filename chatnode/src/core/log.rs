@@ -12,29 +12,29 @@ use super::position::Times;
 use crate::model::entry::Entry;
 
 /// Entries of one origin that are held back at the most; those beyond are dropped and repaired.
-pub const AHEAD_ENTRIES_MAX: usize = 8192;
+pub(super) const AHEAD_ENTRIES_MAX: usize = 8192;
 /// Bytes of JSON of one origin that are held back at the most.
-pub const AHEAD_BYTES_MAX: usize = 4 << 20;
+pub(super) const AHEAD_BYTES_MAX: usize = 4 << 20;
 /// Bytes of JSON that are held back at the most, over all origins; an entry more is dropped and repaired.
-pub const AHEAD_ALL_BYTES_MAX: usize = 64 << 20;
+pub(super) const AHEAD_ALL_BYTES_MAX: usize = 64 << 20;
 /// Holes of one origin that are remembered at the most; the oldest is forgotten first.
-pub const HOLES_MAX: usize = 256;
+pub(crate) const HOLES_MAX: usize = 256;
 
 /// The last number that a log may have. Higher ones are nonsense from the wire, and ignored.
-pub const SEQ_MAX: u64 = i64::MAX as u64;
+pub(crate) const SEQ_MAX: u64 = i64::MAX as u64;
 
 /// The numbers `after < seq <= through` of one origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// The last number before it.
-    pub after: u64,
+    pub(crate) after: u64,
     /// Its last number.
-    pub through: u64,
+    pub(crate) through: u64,
 }
 
 /// What became of an entry that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrival {
+pub(super) enum Arrival {
     /// It was the next, or the next of a later one was found: some entries were accepted.
     Accepted,
     /// It was here already, or trimmed.
@@ -47,15 +47,15 @@ pub enum Arrival {
 
 /// What is counted of a log, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Entries accepted, repaired ones included.
-    pub received: u64,
+    pub(crate) received: u64,
     /// Times that numbers were found missing.
-    pub gaps: u64,
+    pub(crate) gaps: u64,
     /// Entries that came by repair.
-    pub repaired: u64,
+    pub(crate) repaired: u64,
     /// Numbers that nobody had and that were passed.
-    pub lost: u64,
+    pub(crate) lost: u64,
 }
 
 impl std::ops::Add for Counts {
@@ -72,7 +72,7 @@ impl std::ops::Add for Counts {
 
 /// The numbers of one origin's log.
 #[derive(Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     held: u64,
     floor: u64,
     window: u64,
@@ -86,7 +86,7 @@ pub struct Log {
     /// Whether what is missing now was counted as a gap.
     counted: bool,
     /// For people.
-    pub counts: Counts,
+    pub(crate) counts: Counts,
     /// What positions must know of it.
     pub(super) times: Times,
 }
@@ -94,7 +94,7 @@ pub struct Log {
 impl Log {
     /// A log as a disk has it: trimmed through `floor`, and but for `holes` held through `held`,
     /// of which what lies beyond `window` is in memory.
-    pub fn restored(floor: u64, window: u64, held: u64, holes: Vec<Span>) -> Self {
+    pub(super) fn restored(floor: u64, window: u64, held: u64, holes: Vec<Span>) -> Self {
         let mut log = Self {
             held,
             floor,
@@ -112,70 +112,70 @@ impl Log {
     }
 
     /// The last number held, but for holes that were passed; what this node's position says.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held
     }
 
     /// The last number before the first hole. What is in a hole that was passed may come yet, and a
     /// client may have seen it elsewhere.
-    pub fn whole(&self) -> u64 {
+    pub(super) fn whole(&self) -> u64 {
         let hole = self.holes.first();
         hole.map_or(self.held, |hole| hole.after)
     }
 
     /// The last number before the first hole: what this node may acknowledge. A hole that the
     /// origin itself cannot fill any more does not count.
-    pub fn solid(&self) -> u64 {
+    pub(super) fn solid(&self) -> u64 {
         let open = self.holes.iter().find(|hole| hole.through > self.settled);
         let open = open.filter(|_| !mutated!(HolesAcknowledged));
         open.map_or(self.held, |hole| hole.after)
     }
 
     /// The origin says that it has trimmed through this number.
-    pub fn settle(&mut self, floor: u64) {
+    pub(super) fn settle(&mut self, floor: u64) {
         self.settled = self.settled.max(floor);
     }
 
     /// The last number that is known to exist.
-    pub fn reaches(&self) -> u64 {
+    pub(super) fn reaches(&self) -> u64 {
         self.claimed
     }
 
     /// The number behind which this log was started: what was before, this node never had.
-    pub fn started_behind(&self) -> u64 {
+    pub(super) fn started_behind(&self) -> u64 {
         self.behind
     }
 
     /// The number through which retention has trimmed: nothing of that is kept.
-    pub fn floor(&self) -> u64 {
+    pub(super) fn floor(&self) -> u64 {
         self.floor
     }
 
     /// The number through which nothing is in memory: what lies between the floor and it is on this
     /// node's disk only.
-    pub fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         self.window
     }
 
     /// A peer says that it has trimmed through this number.
-    pub fn trimmed_elsewhere(&mut self, floor: u64) {
+    pub(super) fn trimmed_elsewhere(&mut self, floor: u64) {
         if floor <= SEQ_MAX {
             self.elsewhere = self.elsewhere.max(floor);
         }
     }
 
     /// Whether a peer has had, and let go of, all that is missing through this number.
-    pub fn is_trimmed_elsewhere(&self, through: u64) -> bool {
+    pub(super) fn is_trimmed_elsewhere(&self, through: u64) -> bool {
         through <= self.elsewhere
     }
 
     /// Holes that were passed and not filled since, oldest first.
-    pub fn holes(&self) -> &[Span] {
+    pub(super) fn holes(&self) -> &[Span] {
         &self.holes
     }
 
     /// Entries that wait for those before them, within a span.
-    pub fn held_back(&self, span: Span) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn held_back(&self, span: Span) -> impl Iterator<Item = &Arc<Entry>> {
         let through = span.through.min(SEQ_MAX);
         let after = span.after.min(through);
         let span = (after + 1)..(through + 1);
@@ -183,19 +183,19 @@ impl Log {
     }
 
     /// Bytes of them.
-    pub fn held_back_bytes(&self) -> usize {
+    pub(super) fn held_back_bytes(&self) -> usize {
         self.ahead_bytes
     }
 
     /// Somebody says that the origin's log reaches this number.
-    pub fn claim(&mut self, seq: u64) {
+    pub(super) fn claim(&mut self, seq: u64) {
         if seq <= SEQ_MAX {
             self.claimed = self.claimed.max(seq);
         }
     }
 
     /// Takes an entry. What can be shown now, in order, is appended to `accepted`.
-    pub fn arrive(&mut self, entry: Arc<Entry>, accepted: &mut Vec<Arc<Entry>>) -> Arrival {
+    pub(super) fn arrive(&mut self, entry: Arc<Entry>, accepted: &mut Vec<Arc<Entry>>) -> Arrival {
         let seq = entry.seq;
         if seq > SEQ_MAX {
             return Arrival::Refused;
@@ -227,7 +227,7 @@ impl Log {
     }
 
     /// The first numbers that are missing, if any are known to exist.
-    pub fn missing(&self) -> Option<Span> {
+    pub(super) fn missing(&self) -> Option<Span> {
         let through = match self.ahead.first_key_value() {
             Some((first, _)) => first - 1,
             None => self.claimed,
@@ -240,14 +240,14 @@ impl Log {
 
     /// What is missing is asked for, though nothing came that shows it: a tail was lost. Not if this
     /// node is only joining: what was said before it came is no gap.
-    pub fn asked_for(&mut self, joining: bool) {
+    pub(super) fn asked_for(&mut self, joining: bool) {
         if !std::mem::replace(&mut self.counted, true) && !joining {
             self.counts.gaps += 1;
         }
     }
 
     /// Gives up on numbers that nobody has: goes on behind them.
-    pub fn pass(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) -> Span {
+    pub(super) fn pass(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) -> Span {
         let span = Span {
             after: self.held,
             through,
@@ -263,19 +263,19 @@ impl Log {
     }
 
     /// Notes that retention trimmed through this number.
-    pub fn trimmed(&mut self, through: u64) {
+    pub(super) fn trimmed(&mut self, through: u64) {
         self.floor = self.floor.max(through);
         self.window = self.window.max(through);
         self.holes.retain(|hole| hole.through > through);
     }
 
     /// Notes that what is in memory begins behind this number; before it there is the disk.
-    pub fn evicted(&mut self, through: u64) {
+    pub(super) fn evicted(&mut self, through: u64) {
         self.window = self.window.max(through);
     }
 
     /// Starts behind what others have trimmed, if this log has not started: not a hole.
-    pub fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
+    pub(super) fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
         let started = self.held > 0 && (!mutated!(StartedBehindLate) || self.held > floor);
         if !started && (1..=SEQ_MAX).contains(&floor) {
             self.skip(floor, accepted);
@@ -283,7 +283,7 @@ impl Log {
     }
 
     /// Goes on behind what all others trimmed while this node joined: as if it had come later.
-    pub fn skip(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) {
+    pub(super) fn skip(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) {
         self.held = through;
         self.floor = through;
         self.window = through;

@@ -11,28 +11,28 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::model::names::{Origin, RoomName, UserName};
 
 /// Rooms with more members are told as a count and a sample.
-pub const MEMBERS_LISTED_MAX: usize = 500;
+pub(super) const MEMBERS_LISTED_MAX: usize = 500;
 /// How many members a sample has.
-pub const MEMBERS_SAMPLE: usize = 100;
+const MEMBERS_SAMPLE: usize = 100;
 
 /// A change that the clients of a room may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// Where.
-    pub room: RoomName,
+    pub(crate) room: RoomName,
     /// Names that were not there before on any node.
-    pub joined: Vec<UserName>,
+    pub(crate) joined: Vec<UserName>,
     /// Names that are on no node any more.
-    pub left: Vec<UserName>,
+    pub(crate) left: Vec<UserName>,
 }
 
 /// A node's own members, as told to other nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Number of the last change in it.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Names by room.
-    pub rooms: Vec<(RoomName, Vec<UserName>)>,
+    pub(crate) rooms: Vec<(RoomName, Vec<UserName>)>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct Remote {
 
 /// Members of all rooms.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(crate) struct Members {
     version: u64,
     own: HashMap<RoomName, BTreeMap<UserName, u32>>,
     remote: BTreeMap<Origin, Remote>,
@@ -54,17 +54,17 @@ pub struct Members {
 
 impl Members {
     /// The number of this node's last own change.
-    pub fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.version
     }
 
     /// How many members a room has.
-    pub fn count(&self, room: &RoomName) -> usize {
+    pub(crate) fn count(&self, room: &RoomName) -> usize {
         self.all.get(room).map_or(0, BTreeMap::len)
     }
 
     /// The members of a room by name: all, or a sample of a crowd.
-    pub fn list(&self, room: &RoomName) -> Vec<UserName> {
+    pub(crate) fn list(&self, room: &RoomName) -> Vec<UserName> {
         let Some(names) = self.all.get(room) else {
             return Vec::new();
         };
@@ -77,12 +77,16 @@ impl Members {
     }
 
     /// Rooms with members.
-    pub fn rooms(&self) -> impl Iterator<Item = &RoomName> {
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomName> {
         self.all.keys()
     }
 
     /// A connection of this node enters. `Some(version)` if other nodes must be told.
-    pub fn enter(&mut self, room: &RoomName, name: &UserName) -> (Option<u64>, Option<Change>) {
+    pub(super) fn enter(
+        &mut self,
+        room: &RoomName,
+        name: &UserName,
+    ) -> (Option<u64>, Option<Change>) {
         let count = self
             .own
             .entry(room.clone())
@@ -103,7 +107,11 @@ impl Members {
     }
 
     /// A connection of this node leaves. `Some(version)` if other nodes must be told.
-    pub fn leave(&mut self, room: &RoomName, name: &UserName) -> (Option<u64>, Option<Change>) {
+    pub(super) fn leave(
+        &mut self,
+        room: &RoomName,
+        name: &UserName,
+    ) -> (Option<u64>, Option<Change>) {
         let Some(names) = self.own.get_mut(room) else {
             return (None, None);
         };
@@ -128,7 +136,7 @@ impl Members {
     }
 
     /// This node's own members, for another node.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let mut rooms: Vec<_> = self
             .own
             .iter()
@@ -142,7 +150,7 @@ impl Members {
     }
 
     /// Another node tells a change. `None` if a change before it was lost, or it is known.
-    pub fn told(&mut self, origin: Origin, version: u64, change: &Change) -> Option<Change> {
+    pub(super) fn told(&mut self, origin: Origin, version: u64, change: &Change) -> Option<Change> {
         let remote = self.remote.entry(origin).or_default();
         remote.newest = remote.newest.max(version);
         if version.checked_sub(1) != Some(remote.version) {
@@ -178,20 +186,20 @@ impl Members {
     }
 
     /// Another node's beat says that its changes reach this number.
-    pub fn claim(&mut self, origin: Origin, version: u64) {
+    pub(super) fn claim(&mut self, origin: Origin, version: u64) {
         let remote = self.remote.entry(origin).or_default();
         remote.newest = remote.newest.max(version);
     }
 
     /// Whether something that this origin told is known to be missing.
-    pub fn is_stale(&self, origin: Origin) -> bool {
+    pub(super) fn is_stale(&self, origin: Origin) -> bool {
         self.remote
             .get(&origin)
             .is_some_and(|remote| remote.newest > remote.version && !mutated!(MembersNotCompared))
     }
 
     /// Replaces all that is known of another node, unless more is known.
-    pub fn replace(&mut self, origin: Origin, snapshot: Snapshot) -> Vec<Change> {
+    pub(super) fn replace(&mut self, origin: Origin, snapshot: Snapshot) -> Vec<Change> {
         let known = self.remote.get(&origin).map_or(0, |remote| remote.version);
         if snapshot.version < known {
             return Vec::new();
@@ -241,14 +249,14 @@ impl Members {
     }
 
     /// Another node is gone, and its members with it.
-    pub fn forget(&mut self, origin: Origin) -> Vec<Change> {
+    pub(super) fn forget(&mut self, origin: Origin) -> Vec<Change> {
         let changes = self.set(origin, Snapshot::default());
         self.remote.remove(&origin);
         changes
     }
 
     /// Whether anything is known of another node's members.
-    pub fn knows(&self, origin: Origin) -> bool {
+    pub(super) fn knows(&self, origin: Origin) -> bool {
         self.remote.contains_key(&origin)
     }
 

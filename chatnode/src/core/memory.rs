@@ -21,20 +21,20 @@ const ROOMS_EMPTY_MAX: usize = 4096;
 
 /// Origins of which entries are kept at the most; beyond, the oldest entries go until there are fewer.
 /// Well below [`ORIGINS_MAX`], so that there is room for those of which nothing is kept any more.
-pub(crate) const ORIGINS_KEPT_MAX: usize = ORIGINS_MAX - 1024;
+const ORIGINS_KEPT_MAX: usize = ORIGINS_MAX - 1024;
 
 /// Origins of which something was trimmed in a room and that are remembered there. Beyond, those of
 /// which nothing is kept any more, anywhere, are forgotten: whoever missed the end of one of them is
 /// told so, and whoever only may have, too.
-pub(crate) const ROOM_MARKS_MAX: usize = 1024;
+const ROOM_MARKS_MAX: usize = 1024;
 
 /// How much history is held.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Entries at the most.
-    pub messages: usize,
+    pub(crate) messages: usize,
     /// Bytes at the most, bookkeeping included.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Default for Retention {
@@ -76,7 +76,7 @@ impl Room {
 
 /// Keeps entries in memory.
 #[derive(Debug)]
-pub struct MemoryStore {
+pub(crate) struct MemoryStore {
     retention: Retention,
     logs: BTreeMap<Origin, Shelf<BySeq>>,
     /// The first entry of each log, by age: the oldest of all is at the front of some log, since
@@ -94,7 +94,7 @@ pub struct MemoryStore {
 
 impl MemoryStore {
     /// An empty store.
-    pub fn new(retention: Retention) -> Self {
+    pub(crate) fn new(retention: Retention) -> Self {
         Self {
             retention,
             logs: BTreeMap::new(),
@@ -168,7 +168,7 @@ fn front(log: &Shelf<BySeq>) -> Option<(u64, Origin)> {
 
 impl MemoryStore {
     /// Keeps an entry in its log, not yet in a transcript. Keeping it twice is once.
-    pub fn keep(&mut self, entry: &Arc<Entry>) {
+    pub(crate) fn keep(&mut self, entry: &Arc<Entry>) {
         let log = self.logs.entry(entry.origin).or_default();
         if log.get(entry.seq).is_some() {
             return;
@@ -185,7 +185,7 @@ impl MemoryStore {
     }
 
     /// Shows a kept entry in its room's transcript.
-    pub fn show(&mut self, entry: &Arc<Entry>) {
+    pub(crate) fn show(&mut self, entry: &Arc<Entry>) {
         let room = self.room_mut(&entry.room);
         room.transcript.insert(Arc::clone(entry));
         let shown = room.shown.entry(entry.origin).or_default();
@@ -193,7 +193,7 @@ impl MemoryStore {
     }
 
     /// Takes an entry out of its room's transcript; its log keeps it.
-    pub fn hide(&mut self, room: &RoomName, place: Place) {
+    pub(super) fn hide(&mut self, room: &RoomName, place: Place) {
         if let Some(room) = self.rooms.get_mut(room)
             && let Some(entry) = room.transcript.remove(place)
         {
@@ -202,13 +202,13 @@ impl MemoryStore {
     }
 
     /// The entry of this name, if it is kept.
-    pub fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, id: EntryId) -> Option<Arc<Entry>> {
         self.logs.get(&id.origin)?.get(id.seq).cloned()
     }
 
     /// Entries of one origin with `after < seq <= through`, ascending, until `bytes_max` of JSON
     /// are reached (at least one). Numbers that are not kept are passed over.
-    pub fn range(
+    pub(super) fn range(
         &self,
         origin: Origin,
         after: u64,
@@ -235,7 +235,7 @@ impl MemoryStore {
 
     /// The newest `limit` entries shown in a room that stand before a place; fewer, but one at
     /// least, if they hold more than [`PAGE_BYTES_MAX`].
-    pub fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
+    pub(crate) fn page(&self, room: &RoomName, before: Option<Place>, limit: usize) -> Page {
         let Some(room) = self.rooms.get(room) else {
             return Page::default();
         };
@@ -257,14 +257,14 @@ impl MemoryStore {
     }
 
     /// All entries shown in a room that stand before a place, the newest first.
-    pub fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
+    pub(super) fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
         let room = self.rooms.get(room).into_iter();
         let entries = room.flat_map(|room| room.transcript.before(before));
         entries.cloned().collect()
     }
 
     /// Entries of one origin that are shown in a room and lie beyond a number, ascending.
-    pub fn shown_beyond(
+    pub(super) fn shown_beyond(
         &self,
         room: &RoomName,
         after: EntryId,
@@ -277,7 +277,7 @@ impl MemoryStore {
     }
 
     /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
-    pub fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
+    pub(super) fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
         match self.rooms.get(room) {
             Some(room) => match room.trimmed.get(&after.origin) {
                 Some(seq) if *seq > after.seq => true,
@@ -291,14 +291,14 @@ impl MemoryStore {
     }
 
     /// Whether a kept entry is shown in its room's transcript.
-    pub fn is_shown(&self, entry: &Entry) -> bool {
+    pub(super) fn is_shown(&self, entry: &Entry) -> bool {
         let room = self.rooms.get(&entry.room);
         let shown = room.and_then(|room| room.shown.get(&entry.origin));
         shown.is_some_and(|shown| shown.get(entry.seq).is_some())
     }
 
     /// Says that there were entries before this place, of which this store knows nothing.
-    pub fn begins_behind(&mut self, place: Option<Place>) {
+    pub(super) fn begins_behind(&mut self, place: Option<Place>) {
         self.has_forgotten = true;
         self.trimmed_through = self.trimmed_through.max(place);
         for room in self.rooms.values_mut() {
@@ -308,7 +308,7 @@ impl MemoryStore {
 
     /// Whether a page has all that stands there: nothing that was trimmed, or may have been, would
     /// have a place in it.
-    pub fn is_whole(&self, room: &RoomName, page: &Page, limit: usize) -> bool {
+    pub(super) fn is_whole(&self, room: &RoomName, page: &Page, limit: usize) -> bool {
         let trimmed = match self.rooms.get(room) {
             Some(room) => room.forgetful || room.forgot_spent || !room.trimmed.is_empty(),
             None => self.has_forgotten,
@@ -322,12 +322,12 @@ impl MemoryStore {
     }
 
     /// Changes whenever something of a room is trimmed.
-    pub fn trims_of(&self, room: &RoomName) -> u64 {
+    pub(super) fn trims_of(&self, room: &RoomName) -> u64 {
         self.rooms.get(room).map_or(0, |room| room.trims)
     }
 
     /// Rooms with entries shown, by name.
-    pub fn rooms(&self) -> Vec<RoomSummary> {
+    pub(super) fn rooms(&self) -> Vec<RoomSummary> {
         let mut rooms: Vec<_> = self
             .rooms
             .iter()
@@ -344,7 +344,7 @@ impl MemoryStore {
 
     /// Removes the oldest entry while there are more than retention allows, if it `may` go; called
     /// until `None`.
-    pub fn trim(&mut self, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Entry>> {
+    pub(super) fn trim(&mut self, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Entry>> {
         let fits = self.count <= self.retention.messages && self.bytes <= self.retention.bytes;
         if fits && self.logs.len() <= ORIGINS_KEPT_MAX {
             return None;
@@ -367,7 +367,7 @@ impl MemoryStore {
     }
 
     /// How many entries are kept, and the bytes they take.
-    pub fn size(&self) -> (usize, usize) {
+    pub(super) fn size(&self) -> (usize, usize) {
         (self.count, self.bytes)
     }
 }

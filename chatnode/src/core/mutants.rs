@@ -2,7 +2,7 @@
 //!
 //! Each breaks one rule of the core, by one line at the place of that rule. `mutated!(…)` is
 //! `false`, and nothing is left of it, in any build but that of this crate's own tests; there a
-//! thread chooses one bug at a time ([`choose`]), so that one build serves all.
+//! thread chooses one bug at a time (`choose`), so that one build serves all.
 
 /// Whether this thread has chosen a bug.
 #[cfg(not(test))]

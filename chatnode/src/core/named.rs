@@ -14,16 +14,16 @@ use std::time::Duration;
 use crate::model::names::{EntryId, Mid};
 
 /// Mids that a client may name for one room; one that was shown more of what nobody has starts anew.
-pub const NAMED_MIDS_MAX: usize = 10_000;
+const NAMED_MIDS_MAX: usize = 10_000;
 /// Bytes of named mids that a node keeps for all its clients; beyond, a client that would name more
 /// starts anew.
-pub const NAMED_BYTES_MAX: usize = 32 << 20;
+const NAMED_BYTES_MAX: usize = 32 << 20;
 /// What a mid takes in memory beside its letters, about.
 const OVERHEAD_BYTES: usize = 64;
 
 /// How much of [`NAMED_BYTES_MAX`] is taken. Cheap to clone: all clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct NamedBudget(Arc<AtomicUsize>);
+pub(crate) struct NamedBudget(Arc<AtomicUsize>);
 
 /// A part of the budget, given back when it is dropped.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ impl Drop for Share {
 /// It is too much: nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more mids than are kept: join without since")]
-pub struct TooManyNamed;
+pub(crate) struct TooManyNamed;
 
 /// Mids of messages that a client was shown.
 #[derive(Debug, Default)]
-pub struct Mids {
+pub(crate) struct Mids {
     mids: BTreeSet<Mid>,
     share: Option<Share>,
     /// When no retry of them counts any more.
@@ -57,7 +57,7 @@ impl Mids {
     ///
     /// # Errors
     /// [`TooManyNamed`].
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         mids: impl IntoIterator<Item = Mid>,
         budget: &NamedBudget,
@@ -90,32 +90,27 @@ impl Mids {
     }
 
     /// Whether this one is among them.
-    pub fn has(&self, mid: &Mid) -> bool {
+    pub(super) fn has(&self, mid: &Mid) -> bool {
         self.mids.contains(mid)
     }
 
     /// Whether this one is among them; it is no longer then.
-    pub fn take(&mut self, mid: &Mid) -> bool {
+    pub(super) fn take(&mut self, mid: &Mid) -> bool {
         self.mids.remove(mid)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.mids.len()
-    }
-
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.mids.is_empty()
     }
 
     /// Keeps those of which this holds.
-    pub fn retain(&mut self, holds: impl FnMut(&Mid) -> bool) {
+    pub(super) fn retain(&mut self, holds: impl FnMut(&Mid) -> bool) {
         self.mids.retain(holds);
     }
 
     /// Forgets all when their time is over.
-    pub fn expire(&mut self, now: Duration) {
+    pub(crate) fn expire(&mut self, now: Duration) {
         if now >= self.until {
             *self = Self::default();
         }
@@ -124,12 +119,12 @@ impl Mids {
 
 /// What a client names.
 #[derive(Debug, Default)]
-pub struct Named {
+pub(crate) struct Named {
     /// Mids of messages that it was shown.
-    pub mids: Mids,
+    pub(crate) mids: Mids,
     /// By origin, the number behind which it has named all that it was shown. `None`: it names no
     /// mids, whatever is asked.
-    pub behind: Option<Vec<EntryId>>,
+    pub(crate) behind: Option<Vec<EntryId>>,
 }
 
 #[cfg(test)]
@@ -155,11 +150,11 @@ mod tests {
         named.add(again, &budget, Duration::MAX).unwrap();
         assert_eq!(taken(&budget), before, "what is known costs nothing");
         let more = named.add(mids(NAMED_MIDS_MAX + 1), &budget, minute);
-        assert_eq!((more, named.len()), (Err(TooManyNamed), 100));
+        assert_eq!((more, named.mids.len()), (Err(TooManyNamed), 100));
         named.expire(minute - Duration::from_nanos(1));
         assert!(named.has(&"m7".parse().unwrap()));
         named.expire(minute);
-        assert_eq!((named.len(), taken(&budget)), (0, 0));
+        assert_eq!((named.mids.len(), taken(&budget)), (0, 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::model::names::{EntryId, Origin, RoomName, UserName};
 
 /// What one node publishes to the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Entries.
     Entries(Entries),
     /// Who is there, and what it holds.
@@ -20,45 +20,45 @@ pub enum News {
 
 /// Entries of one origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// Who said them, and publishes them.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Whether a client waits for copies, so that an acknowledgement should come at once.
-    pub ack_wanted: bool,
+    pub(crate) ack_wanted: bool,
     /// All of `origin`, each `seq` one above the one before.
-    pub entries: Vec<Arc<Entry>>,
+    pub(crate) entries: Vec<Arc<Entry>>,
 }
 
 /// A sign of life, and all that repair needs to know of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub(crate) struct Beat {
     /// Whose beat it is.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Its display name.
-    pub name: String,
+    pub(crate) name: String,
     /// URL of its HTTP port, as advertised.
-    pub http: String,
+    pub(crate) http: String,
     /// `tcp://…` endpoint of its publisher, as advertised.
-    pub publisher: String,
+    pub(crate) publisher: String,
     /// The time by which it goes, microseconds since 1970.
-    pub ts: u64,
+    pub(crate) ts: u64,
     /// What its wall clock shows, the same unless that is far from those of the others.
-    pub clock: u64,
+    pub(crate) clock: u64,
     /// The last `seq` of its own log; 0 is none yet.
-    pub head: u64,
+    pub(crate) head: u64,
     /// The last `seq` it holds, without a hole before it, of each origin that it knows.
-    pub position: Vec<EntryId>,
+    pub(crate) position: Vec<EntryId>,
     /// Whose beats it hears.
-    pub hears: Vec<Origin>,
+    pub(crate) hears: Vec<Origin>,
     /// The version of its members, for those that missed a change.
-    pub members_version: u64,
+    pub(crate) members_version: u64,
     /// Whether it takes clients.
-    pub ready: bool,
+    pub(crate) ready: bool,
 }
 
 impl Beat {
     /// How far the logs reach that it tells of, its own among them.
-    pub fn reaches(&self) -> impl Iterator<Item = (Origin, u64)> {
+    pub(super) fn reaches(&self) -> impl Iterator<Item = (Origin, u64)> {
         let others = self.position.iter().filter(|id| !id.origin.is_mark());
         let others = others.map(|id| (id.origin, id.seq));
         others.chain([(self.origin, self.head)])
@@ -67,16 +67,16 @@ impl Beat {
 
 /// Events that nobody repairs one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Live {
+pub(crate) struct Live {
     /// Whose clients they are about.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// In the order in which they happened.
-    pub events: Vec<LiveEvent>,
+    pub(crate) events: Vec<LiveEvent>,
 }
 
 /// Something about a client of the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LiveEvent {
+pub(crate) enum LiveEvent {
     /// Someone is typing.
     Typing {
         /// Where.
@@ -99,11 +99,11 @@ pub enum LiveEvent {
 
 /// How far a node holds the log of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
+pub(crate) struct Ack {
     /// Who holds it.
-    pub from: Origin,
+    pub(crate) from: Origin,
     /// Whose log it is.
-    pub to: Origin,
+    pub(crate) to: Origin,
     /// Through which `seq`.
-    pub through: u64,
+    pub(crate) through: u64,
 }

@@ -12,38 +12,38 @@ use crate::core::news::Beat;
 use crate::model::names::Origin;
 
 /// A node that said nothing for so long is dead: its link is torn down, its members leave.
-pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// What is known of another node.
 #[derive(Debug, Default)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Whether its link is up.
-    pub linked: bool,
+    pub(super) linked: bool,
     /// When the link came up or went down.
-    pub linked_since: Duration,
+    pub(super) linked_since: Duration,
     /// When its last beat came; `None` before the first.
-    pub beat_at: Option<Duration>,
+    pub(super) beat_at: Option<Duration>,
     /// Its display name.
-    pub name: String,
+    pub(super) name: String,
     /// Where its HTTP is.
-    pub http: String,
+    pub(crate) http: String,
     /// What time it was there, by its last beat.
-    pub time: Told,
+    pub(super) time: Told,
     /// How old its last beat was when it came, by the two wall clocks. Microseconds.
-    pub lag_us: u64,
+    pub(crate) lag_us: u64,
     /// Whether it takes clients.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// What it holds of each origin, but for holes.
-    pub position: BTreeMap<Origin, u64>,
+    pub(crate) position: BTreeMap<Origin, u64>,
     /// Of origins in whose log it has holes: what it holds before the first.
-    pub solid: BTreeMap<Origin, u64>,
+    solid: BTreeMap<Origin, u64>,
     /// Which origins it hears.
-    pub hears: Vec<Origin>,
+    pub(crate) hears: Vec<Origin>,
 }
 
 impl Peer {
     /// The number through which it holds all of an origin's log.
-    pub fn solid(&self, origin: Origin) -> u64 {
+    pub(super) fn solid(&self, origin: Origin) -> u64 {
         let position = self.position.get(&origin).copied().unwrap_or_default();
         let solid = self.solid.get(&origin).copied();
         solid.map_or(position, |solid| solid.min(position))
@@ -52,14 +52,14 @@ impl Peer {
 
 /// The other nodes.
 #[derive(Debug, Default)]
-pub struct Peers {
+pub(crate) struct Peers {
     peers: BTreeMap<Origin, Peer>,
     pub(super) presence: Presence,
 }
 
 impl Peers {
     /// Nobody is known yet.
-    pub fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration) -> Self {
         Self {
             presence: Presence::new(now),
             ..Self::default()
@@ -67,35 +67,35 @@ impl Peers {
     }
 
     /// What is known of a node.
-    pub fn get(&self, origin: Origin) -> Option<&Peer> {
+    pub(crate) fn get(&self, origin: Origin) -> Option<&Peer> {
         self.peers.get(&origin)
     }
 
     /// All that are known.
-    pub fn iter(&self) -> impl Iterator<Item = (Origin, &Peer)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Origin, &Peer)> {
         self.peers.iter().map(|(origin, peer)| (*origin, peer))
     }
 
     /// Those that this node hears, and that have beaten since it does.
-    pub fn heard(&self) -> impl Iterator<Item = (Origin, &Peer)> {
+    pub(crate) fn heard(&self) -> impl Iterator<Item = (Origin, &Peer)> {
         self.iter()
             .filter(|(_, peer)| peer.linked && peer.beat_at.is_some())
     }
 
     /// Whether this node hears an origin.
-    pub fn hears(&self, origin: Origin) -> bool {
+    pub(super) fn hears(&self, origin: Origin) -> bool {
         self.peers.get(&origin).is_some_and(|peer| peer.linked)
     }
 
     /// The last number of an origin that a node has shown to hold.
-    pub fn position(&self, peer: Origin, origin: Origin) -> u64 {
+    pub(super) fn position(&self, peer: Origin, origin: Origin) -> u64 {
         let peer = self.peers.get(&peer);
         let position = peer.and_then(|peer| peer.position.get(&origin));
         position.copied().unwrap_or_default()
     }
 
     /// The link to a node came up or went down.
-    pub fn link(&mut self, origin: Origin, linked: bool, now: Duration) {
+    pub(super) fn link(&mut self, origin: Origin, linked: bool, now: Duration) {
         let peer = self.peers.entry(origin).or_default();
         peer.linked = linked;
         peer.linked_since = now;
@@ -107,7 +107,7 @@ impl Peers {
     }
 
     /// A beat came.
-    pub fn beat(&mut self, beat: &Beat, now: Duration, wall_us: u64) {
+    pub(super) fn beat(&mut self, beat: &Beat, now: Duration, wall_us: u64) {
         let peer = self.peers.entry(beat.origin).or_default();
         peer.beat_at = Some(now);
         peer.name.clone_from(&beat.name);
@@ -118,7 +118,7 @@ impl Peers {
     }
 
     /// A node that is known told what it holds, by a beat or because it was asked.
-    pub fn told(&mut self, beat: &Beat, now: Duration) {
+    pub(super) fn told(&mut self, beat: &Beat, now: Duration) {
         let Some(peer) = self.peers.get_mut(&beat.origin) else {
             return;
         };
@@ -139,14 +139,14 @@ impl Peers {
     }
 
     /// A node's beat told what time it is there.
-    pub fn told_time(&mut self, origin: Origin, time: Told) {
+    pub(super) fn told_time(&mut self, origin: Origin, time: Told) {
         if let Some(peer) = self.peers.get_mut(&origin) {
             peer.time = time;
         }
     }
 
     /// A node has shown that it holds all of an origin's log through a number.
-    pub fn acknowledge(&mut self, from: Origin, origin: Origin, through: u64) {
+    pub(super) fn acknowledge(&mut self, from: Origin, origin: Origin, through: u64) {
         if let Some(peer) = self.peers.get_mut(&from) {
             let held = peer.position.entry(origin).or_default();
             *held = (*held).max(through);
@@ -164,7 +164,7 @@ impl Peers {
     }
 
     /// Whether an origin is not heard by anybody, and is not waited for any longer.
-    pub fn is_gone(&self, origin: Origin, now: Duration) -> bool {
+    pub(super) fn is_gone(&self, origin: Origin, now: Duration) -> bool {
         let heard = self.hears(origin) || self.hearers(origin).next().is_some();
         !heard && self.presence.is_gone(origin, now)
     }
@@ -174,7 +174,13 @@ impl Peers {
     /// node might hear it again itself. If nobody does, it must be gone; but a node that never knew it
     /// need not find out anew what others have found: `trimmed` is whether one of them had the
     /// numbers and let them go.
-    pub fn is_given_up(&self, origin: Origin, span: Span, trimmed: bool, now: Duration) -> bool {
+    pub(super) fn is_given_up(
+        &self,
+        origin: Origin,
+        span: Span,
+        trimmed: bool,
+        now: Duration,
+    ) -> bool {
         let passed = |peer: &Peer| {
             let position = peer.position.get(&origin).copied().unwrap_or_default();
             peer.solid(origin) <= span.after && position >= span.through
@@ -199,7 +205,7 @@ impl Peers {
 
     /// Whether a node, other than an origin, is not heard, may come back, and may then have what is
     /// missing of that origin.
-    pub fn others_are_awaited(&self, origin: Origin, now: Duration) -> bool {
+    pub(super) fn others_are_awaited(&self, origin: Origin, now: Duration) -> bool {
         let awaited = |peer: Origin| {
             let over = now >= self.heard_here(peer) + AWAITED_MAX;
             // One that is dead brings nothing, whether or not all that it sent has arrived.
@@ -211,7 +217,7 @@ impl Peers {
     }
 
     /// This node was itself stopped for so long, and could not have heard anybody.
-    pub fn excuse(&mut self, stall: Duration) {
+    pub(super) fn excuse(&mut self, stall: Duration) {
         self.presence.excuse(stall);
         for peer in self.peers.values_mut().filter(|peer| !peer.linked) {
             peer.linked_since += stall;
@@ -219,7 +225,7 @@ impl Peers {
     }
 
     /// Forgets nodes that are gone and whose silence was dealt with.
-    pub fn forget(&mut self, origin: Origin) {
+    pub(super) fn forget(&mut self, origin: Origin) {
         self.peers.remove(&origin);
         self.presence.forget(origin);
     }

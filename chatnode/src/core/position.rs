@@ -26,12 +26,12 @@ use crate::core::news::Beat;
 use crate::model::names::{EntryId, Origin, RoomName};
 
 /// Dead origins of which something is kept, that a position names at the most: those that spoke last.
-pub const NAMED_DEAD_MAX: usize = 128;
+pub(crate) const NAMED_DEAD_MAX: usize = 128;
 /// Dead origins of which nothing is kept, that a position names at the most.
-pub const NAMED_SPENT_MAX: usize = 64;
+pub(crate) const NAMED_SPENT_MAX: usize = 64;
 /// When so many logs have begun, it is decided at once, and not with the next beat, which of them
 /// positions need not name.
-pub const FRESH_MAX: usize = 64;
+pub(crate) const FRESH_MAX: usize = 64;
 
 /// What positions must know of a log.
 #[derive(Debug, Default, Clone, Copy)]
@@ -70,7 +70,7 @@ impl Times {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Marks {
     /// When it was made.
-    pub(super) made: u64,
+    made: u64,
     /// Through when all others are seen.
     pub(super) rest: u64,
 }
@@ -246,7 +246,7 @@ impl Core {
     }
 
     /// Whether positions name an origin that this node knows.
-    pub fn names(&self, origin: Origin) -> bool {
+    pub(crate) fn names(&self, origin: Origin) -> bool {
         self.logs.get(&origin).is_some_and(|log| {
             log.held() > 0
                 && (self.positions.rest == 0
@@ -265,11 +265,6 @@ impl Core {
             made: if ahead { 1 } else { time },
             rest: self.positions.rest,
         }
-    }
-
-    /// The mark that stands in this node's positions for those that are not named; 0 if all are.
-    pub fn rest(&self) -> u64 {
-        self.positions.rest
     }
 
     /// The origins that a position names, and how far this node's logs reach.
@@ -337,7 +332,7 @@ impl Core {
     }
 
     /// Whether logs of dead origins that this node has not are not fetched, since it has too many.
-    pub fn is_full_of_logs(&self) -> bool {
+    pub(crate) fn is_full_of_logs(&self) -> bool {
         self.logs.len() >= ORIGINS_MAX && self.first_spent().is_none()
     }
 

@@ -21,20 +21,20 @@ use super::{Core, Now, ORIGINS_MAX};
 use crate::model::names::Origin;
 
 /// A node that nobody hears is waited for so long after it was last heard.
-pub const AWAITED_MAX: Duration = Duration::from_secs(30);
+pub(crate) const AWAITED_MAX: Duration = Duration::from_secs(30);
 /// A lease: a node that nobody has heard for so long, and that no registry lists, is gone.
-pub const UNHEARD_MAX: Duration = Duration::from_secs(6);
+pub(super) const UNHEARD_MAX: Duration = Duration::from_secs(6);
 /// A registry that has begun to answer, or that lists a node no more, is believed that the node is not
 /// there after so long: one that came back empty knows all nodes again by then.
-pub const UNLISTED_MIN: Duration = Duration::from_secs(3);
+const UNLISTED_MIN: Duration = Duration::from_secs(3);
 /// Whatever proves that a node is gone, it is so no sooner than this after it was last heard. Longer
 /// than a beat: what was under way when it died has arrived, and the beats which say that nobody
 /// hears it are newer than its death.
-pub const SETTLED_AFTER: Duration = Duration::from_millis(1500);
+pub(super) const SETTLED_AFTER: Duration = Duration::from_millis(1500);
 
 /// When nodes were heard and listed, and who is proven to be gone.
 #[derive(Debug, Default)]
-pub struct Presence {
+pub(super) struct Presence {
     /// When this node started, whether or not it was stopped since; and as if it had not been.
     born: Duration,
     started: Duration,
@@ -51,7 +51,7 @@ pub struct Presence {
 
 impl Presence {
     /// Nobody is known.
-    pub fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration) -> Self {
         Self {
             born: now,
             started: now,
@@ -60,7 +60,7 @@ impl Presence {
     }
 
     /// Somebody hears a node.
-    pub fn heard(&mut self, origin: Origin, now: Duration) {
+    pub(super) fn heard(&mut self, origin: Origin, now: Duration) {
         if self.heard.len() >= ORIGINS_MAX && !self.heard.contains_key(&origin) {
             self.heard.retain(|_, at| now < *at + AWAITED_MAX);
             if self.heard.len() >= ORIGINS_MAX {
@@ -71,7 +71,7 @@ impl Presence {
     }
 
     /// Registries that answer list these and no others; `None` if none answers.
-    pub fn list(&mut self, origins: Option<&BTreeSet<Origin>>, now: Duration) {
+    fn list(&mut self, origins: Option<&BTreeSet<Origin>>, now: Duration) {
         let Some(origins) = origins else {
             self.answered = None;
             self.dropped.clear();
@@ -91,7 +91,7 @@ impl Presence {
     }
 
     /// A node was said hello to: it is there, or nobody is, or somebody else.
-    pub fn greeted(&mut self, origin: Origin, there: bool) {
+    pub(super) fn greeted(&mut self, origin: Origin, there: bool) {
         if there {
             self.absent.remove(&origin);
             return;
@@ -107,28 +107,28 @@ impl Presence {
     }
 
     /// Whether nobody listens at a node's HTTP.
-    pub fn is_absent(&self, origin: Origin) -> bool {
+    pub(super) fn is_absent(&self, origin: Origin) -> bool {
         self.absent.contains(&origin)
     }
 
     /// Whom the registries list.
-    pub fn listed(&self) -> impl Iterator<Item = Origin> {
+    pub(super) fn listed(&self) -> impl Iterator<Item = Origin> {
         self.listed.keys().copied()
     }
 
     /// Whether somebody has heard a node since this one started.
-    pub fn was_heard(&self, origin: Origin) -> bool {
+    pub(super) fn was_heard(&self, origin: Origin) -> bool {
         self.heard.contains_key(&origin)
     }
 
     /// When a node that nobody has heard may have come to be known here.
-    pub fn known_since(&self, origin: Origin) -> Duration {
+    pub(super) fn known_since(&self, origin: Origin) -> Duration {
         let listed = self.listed.get(&origin).copied();
         listed.unwrap_or(self.started)
     }
 
     /// Whether a node that nobody hears is gone, or is not waited for any longer.
-    pub fn is_gone(&self, origin: Origin, now: Duration) -> bool {
+    pub(super) fn is_gone(&self, origin: Origin, now: Duration) -> bool {
         let heard = self.heard.get(&origin).copied();
         let since = heard.unwrap_or_else(|| self.known_since(origin));
         let settled = heard.is_none_or(|at| now >= at + SETTLED_AFTER);
@@ -149,7 +149,7 @@ impl Presence {
     }
 
     /// This node was itself stopped for so long, and could not have heard anybody.
-    pub fn excuse(&mut self, stall: Duration) {
+    pub(super) fn excuse(&mut self, stall: Duration) {
         let listed = self.listed.values_mut().chain(self.dropped.values_mut());
         let since = self.answered.iter_mut().chain([&mut self.started]);
         for at in self.heard.values_mut().chain(listed).chain(since) {
@@ -158,7 +158,7 @@ impl Presence {
     }
 
     /// A node is of no interest any more.
-    pub fn forget(&mut self, origin: Origin) {
+    pub(super) fn forget(&mut self, origin: Origin) {
         self.heard.remove(&origin);
         if !self.listed.contains_key(&origin) {
             self.absent.remove(&origin);
@@ -168,14 +168,14 @@ impl Presence {
 
 impl Core {
     /// Registries that answer list these nodes, and no others; `None` if none answers.
-    pub fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
+    pub(crate) fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
         self.look(now);
         self.peers.presence.list(origins, now.mono);
     }
 
     /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
     /// there was no answer tells nothing, and is not said here.
-    pub fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
+    pub(crate) fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
         self.look(now);
         self.peers.presence.greeted(origin, there);
         self.check_ready(now);

@@ -17,14 +17,14 @@ use super::peers::Peers;
 use crate::model::names::Origin;
 
 /// Repair requests under way at the most, over all origins.
-pub const FETCHES_MAX: usize = 8;
+pub(super) const FETCHES_MAX: usize = 8;
 /// Requests to one peer at the most: one that is frozen must not keep the others' turn.
-pub const FETCHES_OF_PEER_MAX: usize = 4;
+pub(super) const FETCHES_OF_PEER_MAX: usize = 4;
 /// While a node joins it has nobody to serve, and may have thousands of logs to read, most of them
 /// short: the same two then.
-pub const FETCHES_JOINING_MAX: usize = 32;
+pub(super) const FETCHES_JOINING_MAX: usize = 32;
 /// As [`FETCHES_OF_PEER_MAX`].
-pub const FETCHES_OF_PEER_JOINING_MAX: usize = 16;
+pub(super) const FETCHES_OF_PEER_JOINING_MAX: usize = 16;
 /// After an answer so many origins are looked at, in turn, for one that is to be asked for next.
 const LOOKED_AT_MAX: usize = 64;
 /// An answer lets so many requests begin: the one whose place it was, and one more.
@@ -44,7 +44,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// A peer that has failed so often in a row, which takes nine seconds at the least, is not waited for
 /// any longer: nothing is shown that stands behind a hole, and one peer whose answers never come must
 /// not silence an origin for ever. It goes on being asked for the hole,
-pub const FAILURES_MAX: u32 = 8;
+pub(super) const FAILURES_MAX: u32 = 8;
 /// as often as this.
 const FAILING_ASKED_EVERY: Duration = Duration::from_secs(4);
 /// Holes that wait to be asked for again at the most.
@@ -58,24 +58,24 @@ const ALWAYS: u64 = u64::MAX;
 
 /// Names a request, so that its answer finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FetchId(pub u64);
+pub(crate) struct FetchId(pub(super) u64);
 
 /// A request to a peer for entries of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fetch {
+pub(crate) struct Fetch {
     /// Its name.
-    pub id: FetchId,
+    pub(crate) id: FetchId,
     /// Whom to ask.
-    pub from: Origin,
+    pub(crate) from: Origin,
     /// Whose entries.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Which.
-    pub span: Span,
+    pub(crate) span: Span,
 }
 
 /// What to do about an origin's missing numbers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Nothing now.
     Wait,
     /// Nothing before this time.
@@ -136,7 +136,7 @@ fn limits(joining: bool) -> (usize, usize) {
 
 /// The requests under way and what is known of each origin's repair.
 #[derive(Debug, Default)]
-pub struct Repairs {
+pub(super) struct Repairs {
     next: u64,
     /// Whether this node takes no clients yet.
     joining: bool,
@@ -158,7 +158,7 @@ pub struct Repairs {
 
 impl Repairs {
     /// Decides about one origin.
-    pub fn step(
+    pub(super) fn step(
         &mut self,
         now: Duration,
         origin: Origin,
@@ -251,7 +251,7 @@ impl Repairs {
     }
 
     /// Of a node that joins.
-    pub fn joining() -> Self {
+    pub(super) fn joining() -> Self {
         Self {
             joining: true,
             ..Self::default()
@@ -259,17 +259,17 @@ impl Repairs {
     }
 
     /// This node takes clients from now on.
-    pub fn has_joined(&mut self) {
+    pub(super) fn has_joined(&mut self) {
         self.joining = false;
     }
 
     /// Origins with something missing that are to be looked at after an answer, each in its turn.
-    pub fn turns(&self) -> usize {
+    pub(super) fn turns(&self) -> usize {
         self.states.len().min(LOOKED_AT_MAX)
     }
 
     /// Whose turn it is.
-    pub fn next_open(&mut self) -> Option<Origin> {
+    pub(super) fn next_open(&mut self) -> Option<Origin> {
         let behind = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.states.range((behind, Bound::Unbounded)).next();
         let next = next.or_else(|| self.states.first_key_value());
@@ -278,43 +278,43 @@ impl Repairs {
     }
 
     /// How many requests have begun.
-    pub fn begun(&self) -> u64 {
+    pub(super) fn begun(&self) -> u64 {
         self.next
     }
 
     /// Whether an answer has let as many begin as it may, `begun` being how many had before.
-    pub fn has_gone_on(&self, begun: u64) -> bool {
+    pub(super) fn has_gone_on(&self, begun: u64) -> bool {
         self.next >= begun + BEGUN_MAX
     }
 
     /// Asks a peer for holes that were passed: it may come from where they are known.
-    pub fn ask_for_holes(&mut self, from: Origin, origin: Origin, log: &Log) {
+    pub(super) fn ask_for_holes(&mut self, from: Origin, origin: Origin, log: &Log) {
         for &hole in log.holes() {
             self.ask_for_hole(from, origin, hole);
         }
     }
 
     /// Asks a peer for one of them.
-    pub fn ask_for_hole(&mut self, from: Origin, origin: Origin, hole: Span) {
+    pub(super) fn ask_for_hole(&mut self, from: Origin, origin: Origin, hole: Span) {
         if self.holes.len() < HOLES_ASKED_MAX && !mutated!(HolesNotAskedFor) {
             self.holes.push_back((from, origin, hole));
         }
     }
 
     /// A peer that failed again and again, and may have what was passed, if there is one.
-    pub fn failing(&mut self, peers: &Peers, rng: &mut StdRng) -> Option<Origin> {
+    pub(super) fn failing(&mut self, peers: &Peers, rng: &mut StdRng) -> Option<Origin> {
         self.failing.retain(|peer| peers.hears(*peer));
         self.failing.iter().copied().choose(rng)
     }
 
     /// Whether it is such a peer's turn to be asked for holes, and not another's.
-    pub fn next_turn(&mut self) -> bool {
+    pub(super) fn next_turn(&mut self) -> bool {
         self.failing_turn = !self.failing_turn;
         self.failing_turn
     }
 
     /// A page of so many bytes came.
-    pub fn spend(&mut self, now: Duration, bytes: usize) {
+    pub(super) fn spend(&mut self, now: Duration, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let cost = Duration::from_secs(1).mul_f64(f64::from(bytes) / f64::from(BYTES_PER_SECOND));
         self.spent_until = self.spent_until.max(now) + cost;
@@ -322,7 +322,7 @@ impl Repairs {
 
     /// The next request for an old hole, if there is room for one, `useful` being whether there
     /// still is such a hole and such a peer.
-    pub fn step_holes(
+    pub(super) fn step_holes(
         &mut self,
         now: Duration,
         useful: impl Fn(Origin, Origin, Span) -> bool,
@@ -341,13 +341,13 @@ impl Repairs {
     }
 
     /// A hole was passed, or filled: others may have news of holes too.
-    pub fn holes_changed(&mut self, now: Duration) {
+    pub(super) fn holes_changed(&mut self, now: Duration) {
         self.holes_pause = HOLES_FIRST;
         self.holes_due = now + HOLES_FIRST;
     }
 
     /// Whether it is time to ask some peer for all holes again.
-    pub fn holes_are_due(&mut self, now: Duration) -> bool {
+    pub(super) fn holes_are_due(&mut self, now: Duration) -> bool {
         let due = now >= self.holes_due && self.holes.is_empty();
         if due {
             let most = if self.failing.is_empty() {
@@ -363,7 +363,7 @@ impl Repairs {
 
     /// An answer came, and the position that the peer had shown when it was asked. `None` if the
     /// request is not known (any more).
-    pub fn end(&mut self, id: FetchId) -> Option<(Fetch, u64)> {
+    pub(super) fn end(&mut self, id: FetchId) -> Option<(Fetch, u64)> {
         let (fetch, shown) = self.fetches.remove(&id)?;
         if let Some(state) = self.states.get_mut(&fetch.origin)
             && state.in_flight == Some(id)
@@ -374,7 +374,7 @@ impl Repairs {
     }
 
     /// The peer answered. Whether it is one that failed again and again before.
-    pub fn answered(&mut self, fetch: &Fetch) -> bool {
+    pub(super) fn answered(&mut self, fetch: &Fetch) -> bool {
         if let Some(state) = self.states.get_mut(&fetch.origin) {
             state.failures.remove(&fetch.from);
         }
@@ -383,7 +383,7 @@ impl Repairs {
 
     /// The peer answered, and has not the number asked for first, or had not when it had shown
     /// this position.
-    pub fn lacks(&mut self, fetch: &Fetch, shown: u64) {
+    pub(super) fn lacks(&mut self, fetch: &Fetch, shown: u64) {
         if let Some(state) = self.states.get_mut(&fetch.origin)
             && state.after == fetch.span.after
         {
@@ -392,7 +392,7 @@ impl Repairs {
     }
 
     /// The peer did not answer, or with nonsense.
-    pub fn failed(&mut self, fetch: &Fetch, now: Duration) {
+    pub(super) fn failed(&mut self, fetch: &Fetch, now: Duration) {
         let Some(state) = self.states.get_mut(&fetch.origin) else {
             return;
         };
@@ -405,12 +405,12 @@ impl Repairs {
     }
 
     /// Forgets what is known of an origin.
-    pub fn forget(&mut self, origin: Origin) {
+    pub(super) fn forget(&mut self, origin: Origin) {
         self.states.remove(&origin);
     }
 
     /// Origins with something missing.
-    pub fn open(&self) -> impl Iterator<Item = Origin> {
+    pub(super) fn open(&self) -> impl Iterator<Item = Origin> {
         self.states.keys().copied()
     }
 

@@ -23,32 +23,32 @@ use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 
 /// Messages that a resume replays at the most; a client further behind starts anew and is told so.
-pub const RESUME_MESSAGES_MAX: usize = 10_000;
+pub(crate) const RESUME_MESSAGES_MAX: usize = 10_000;
 /// Bytes of JSON that a resume replays at the most.
-pub const RESUME_BYTES_MAX: usize = 4 << 20;
+pub(crate) const RESUME_BYTES_MAX: usize = 4 << 20;
 
 /// Origins of which a client may have seen more than this node at the most. One that claims more
 /// has no position that means anything, and starts anew.
-pub const AHEAD_ORIGINS_MAX: usize = 256;
+pub(super) const AHEAD_ORIGINS_MAX: usize = 256;
 
 /// What a client has seen of a room before this node: not to be delivered to it.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     /// By origin, the highest number.
-    pub origins: BTreeMap<Origin, u64>,
+    pub(crate) origins: BTreeMap<Origin, u64>,
     /// Mids of messages that this node does not know: what it may get is a retry of one.
-    pub mids: Mids,
+    pub(crate) mids: Mids,
 }
 
 impl Ahead {
     /// Whether all has passed.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.origins.is_empty() && self.mids.is_empty()
     }
 
     /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
     /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
-    pub fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
+    pub(crate) fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
         let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
         let Some(through) = self.origins.get(&entry.origin).copied() else {
             return by_mid;
@@ -62,20 +62,20 @@ impl Ahead {
 
 /// What a client gets when it enters a room.
 #[derive(Debug, Default)]
-pub struct Resumed {
+pub(crate) struct Resumed {
     /// Whether `entries` is all that the client has not seen.
-    pub recovered: bool,
+    pub(crate) recovered: bool,
     /// The position from which the live stream goes on, for this client.
-    pub at: Vec<EntryId>,
+    pub(crate) at: Vec<EntryId>,
     /// In the one order.
-    pub entries: Vec<Arc<Entry>>,
+    pub(crate) entries: Vec<Arc<Entry>>,
     /// What the client has seen before this node.
-    pub ahead: Ahead,
+    pub(crate) ahead: Ahead,
     /// Numbers beyond the client's position that nobody has.
-    pub gaps: Vec<(Origin, Span)>,
+    pub(crate) gaps: Vec<(Origin, Span)>,
     /// If there are any, this is no answer yet: the client has to name the mids of all that it was
     /// shown behind these, for nobody has it.
-    pub unnamed: Vec<EntryId>,
+    pub(crate) unnamed: Vec<EntryId>,
 }
 
 impl Core {
@@ -86,7 +86,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read from the disk first, or asked of other nodes.
-    pub fn resume(
+    pub(crate) fn resume(
         &self,
         room: &RoomName,
         since: Option<&[EntryId]>,
@@ -174,7 +174,7 @@ impl Core {
     }
 
     /// The position of who has been brought all that was accepted here.
-    pub fn client_position(&self) -> Vec<EntryId> {
+    pub(crate) fn client_position(&self) -> Vec<EntryId> {
         let named = self.named().into_iter();
         let named = named.map(|(origin, seq)| EntryId { origin, seq });
         named.chain(self.marks().ids()).collect()

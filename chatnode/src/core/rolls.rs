@@ -19,12 +19,12 @@ use crate::core::news::Beat;
 use crate::model::names::Origin;
 
 /// A roll call takes so long at the most; then it is over, whatever is still lacking.
-pub const ROLL_MAX: Duration = Duration::from_secs(2);
+const ROLL_MAX: Duration = Duration::from_secs(2);
 /// Roll calls begin so far apart at the least: whoever joins with a position that is ahead, a forged one
 /// too, asks for one, and it costs a request to each peer.
 const ROLL_EVERY: Duration = Duration::from_millis(50);
 /// A node catches up for so long at the most, then it takes clients again.
-pub const CATCH_UP_MAX: Duration = JOIN_MAX;
+const CATCH_UP_MAX: Duration = JOIN_MAX;
 /// A peer that did not answer and is linked still is asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -61,7 +61,7 @@ enum Asked {
 impl Core {
     /// Asks all who are heard how far they are. The number of the roll call that tells what they hold
     /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`] and a moment.
-    pub fn call_roll(&mut self, now: Now) -> u64 {
+    pub(crate) fn call_roll(&mut self, now: Now) -> u64 {
         let number = self.rolls.last + 1;
         self.rolls.again = true;
         if self.rolls.running.is_none() {
@@ -72,7 +72,7 @@ impl Core {
 
     /// This node was stopped: it takes no send and no join before it holds what its peers
     /// hold now. [`Effect::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
-    pub fn catch_up(&mut self, now: Now) {
+    pub(crate) fn catch_up(&mut self, now: Now) {
         if mutated!(StopNotNoticed) {
             return self.effects.push(Effect::CaughtUp);
         }
@@ -83,12 +83,12 @@ impl Core {
     }
 
     /// Whether sends and joins have to wait.
-    pub fn is_catching_up(&self) -> bool {
+    pub(crate) fn is_catching_up(&self) -> bool {
         self.rolls.catching_up.is_some()
     }
 
     /// A peer was asked for its position, and answered or did not.
-    pub fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
+    pub(crate) fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
         let told = told.filter(|beat| beat.origin == from);
         if let Some(beat) = told {
             self.peers.told(beat, now.mono);

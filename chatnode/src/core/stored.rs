@@ -19,7 +19,7 @@ const REFILL_BYTES: usize = 1 << 20;
 impl Core {
     /// Takes what the node's disk has. From now on nothing is acknowledged that is not there. Only
     /// for a core that has had no other input.
-    pub fn restore(&mut self, now: Now, loaded: Loaded) {
+    pub(crate) fn restore(&mut self, now: Now, loaded: Loaded) {
         let mut durable = Durable::new();
         self.mids.archived = true;
         for (room, mid, place, id) in loaded.mids {
@@ -64,27 +64,27 @@ impl Core {
     }
 
     /// Whether this node keeps its log on a disk.
-    pub fn is_durable(&self) -> bool {
+    pub(crate) fn is_durable(&self) -> bool {
         self.durable.is_some()
     }
 
     /// How the disk is; `None` without one.
-    pub fn disk_health(&self) -> Option<Health> {
+    pub(crate) fn disk_health(&self) -> Option<Health> {
         self.durable.as_ref().map(Durable::health)
     }
 
     /// How many entries wait for the disk, own and others'.
-    pub fn disk_waiting(&self) -> (usize, usize) {
+    pub(crate) fn disk_waiting(&self) -> (usize, usize) {
         self.durable.as_ref().map_or((0, 0), Durable::waiting)
     }
 
     /// Entries of others that left memory before the disk had room for them.
-    pub fn disk_skipped(&self) -> u64 {
+    pub(crate) fn disk_skipped(&self) -> u64 {
         self.durable.as_ref().map_or(0, |durable| durable.unkept)
     }
 
     /// Whether [`Core::next_batch`] would give one.
-    pub fn wants_disk(&self, mono: Duration) -> bool {
+    pub(crate) fn wants_disk(&self, mono: Duration) -> bool {
         self.durable
             .as_ref()
             .is_some_and(|durable| durable.wants_disk(mono))
@@ -92,7 +92,7 @@ impl Core {
 
     /// The next batch for the disk, if none is under way. Its outcome is told by
     /// [`Core::stored`], [`Core::disk_full`] or [`Core::disk_broken`].
-    pub fn next_batch(&mut self, now: Now) -> Option<Batch> {
+    pub(crate) fn next_batch(&mut self, now: Now) -> Option<Batch> {
         self.durable.as_mut()?.next_batch(now.mono)
     }
 
@@ -140,7 +140,7 @@ impl Core {
     }
 
     /// The batch is on the disk: its own entries are said now.
-    pub fn stored(&mut self, now: Now) {
+    pub(crate) fn stored(&mut self, now: Now) {
         let Some(durable) = &mut self.durable else {
             return;
         };
@@ -173,7 +173,7 @@ impl Core {
     }
 
     /// The disk is full. What waited to be said is refused; what others said waits on.
-    pub fn disk_full(&mut self, now: Now) {
+    pub(crate) fn disk_full(&mut self, now: Now) {
         let given_up = match &mut self.durable {
             Some(durable) => durable.full(now.mono),
             None => return,
@@ -187,14 +187,14 @@ impl Core {
     }
 
     /// The disk failed, and the outcome of its batch is not known: nothing is acknowledged any more.
-    pub fn disk_broken(&mut self) {
+    pub(crate) fn disk_broken(&mut self) {
         if let Some(durable) = &mut self.durable {
             durable.broken();
         }
     }
 
     /// The disk's retention has trimmed these logs through these numbers.
-    pub fn disk_trimmed(&mut self, now: Now, floors: Vec<(Origin, u64)>) {
+    pub(crate) fn disk_trimmed(&mut self, now: Now, floors: Vec<(Origin, u64)>) {
         let at = self.trim_time(now);
         for (origin, through) in floors {
             if let Some(log) = self.logs.get_mut(&origin) {
@@ -205,7 +205,7 @@ impl Core {
     }
 
     /// What of a span of a log is on this node's disk only.
-    pub fn archived(&self, origin: Origin, span: Span) -> Option<Span> {
+    pub(crate) fn archived(&self, origin: Origin, span: Span) -> Option<Span> {
         let log = self.logs.get(&origin).filter(|_| self.is_durable())?;
         let archived = Span {
             after: span.after.max(log.floor()),

@@ -346,7 +346,7 @@ impl Rig {
 
     /// The transcript of the lobby.
     fn transcript(&self) -> String {
-        let page = self.core.page(&lobby(), None, usize::MAX).unwrap();
+        let page = self.core.store.page(&lobby(), None, usize::MAX);
         tell_ids(page.entries.iter().map(|entry| entry.id()))
     }
 
@@ -399,7 +399,7 @@ fn a_wild_clock_elsewhere_pulls_this_one_by_a_minute_at_the_most() {
     let mut rig = Rig::linked("b");
     rig.come(vec![entry("b.1", 1_000_000_000, None)], false);
     rig.says(1, None, 0);
-    let page = rig.core.page(&lobby(), None, 9).unwrap();
+    let page = rig.core.store.page(&lobby(), None, 9);
     let own = page
         .entries
         .iter()

@@ -34,7 +34,7 @@ pub(super) struct Time {
 
 /// What time it is at a peer, and when it told so, by a clock that never stands still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
+pub(super) struct Told {
     ts: u64,
     clock: u64,
     at: Duration,
@@ -159,19 +159,19 @@ impl Time {
 impl Core {
     /// The time by which this node goes, when its clocks show `now`. What it gives is the `now` of all
     /// other inputs.
-    pub fn time(&mut self, now: Now) -> Now {
+    pub(crate) fn time(&mut self, now: Now) -> Now {
         let peers = &self.peers;
         self.time.read(now, || peers.heard().next().is_some())
     }
 
     /// The monotonic clock stood still for so long, since the process was stopped.
-    pub fn slept(&mut self, stopped: Duration) {
+    pub(crate) fn slept(&mut self, stopped: Duration) {
         self.time.slept(stopped);
     }
 
     /// How far this node's time is from its wall clock, in microseconds: zero as long as that can be
     /// followed.
-    pub fn correction_us(&self) -> i64 {
+    pub(crate) fn correction_us(&self) -> i64 {
         self.time.off_us()
     }
 

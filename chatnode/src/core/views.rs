@@ -5,22 +5,22 @@ use super::members::Members;
 use super::peers::{Peer, Peers};
 use super::{Core, Identity, LogPage, Now};
 use crate::core::news::Beat;
-use crate::model::names::{EntryId, Origin, RoomName};
-use crate::model::page::{Page, RoomSummary};
+use crate::model::names::{EntryId, Origin};
+use crate::model::page::RoomSummary;
 
 impl Core {
     /// Who this node is.
-    pub fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.me
     }
 
     /// Whether this node takes clients.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.ready
     }
 
     /// The last number held of each origin that said anything, by origin.
-    pub fn position(&self) -> Vec<EntryId> {
+    pub(crate) fn position(&self) -> Vec<EntryId> {
         self.logs
             .iter()
             .filter(|(_, log)| log.held() > 0)
@@ -32,12 +32,12 @@ impl Core {
     }
 
     /// The numbers of an origin's log.
-    pub fn log(&self, origin: Origin) -> Option<&Log> {
+    pub(crate) fn log(&self, origin: Origin) -> Option<&Log> {
         self.logs.get(&origin)
     }
 
     /// Numbers that nobody had, of all logs, as far as they are remembered.
-    pub fn holes(&self) -> impl Iterator<Item = (Origin, Span)> {
+    pub(crate) fn holes(&self) -> impl Iterator<Item = (Origin, Span)> {
         let of = |(origin, log): (&Origin, &Log)| {
             let origin = *origin;
             let holes = log.holes().to_vec();
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// What is counted of all other nodes' logs.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let others = self
             .logs
             .iter()
@@ -56,37 +56,27 @@ impl Core {
     }
 
     /// The other nodes.
-    pub fn peers(&self) -> &Peers {
+    pub(crate) fn peers(&self) -> &Peers {
         &self.peers
     }
 
     /// Members of all rooms.
-    pub fn members(&self) -> &Members {
+    pub(crate) fn members(&self) -> &Members {
         &self.members
     }
 
     /// Rooms with messages, by name.
-    pub fn rooms(&self) -> Vec<RoomSummary> {
+    pub(crate) fn rooms(&self) -> Vec<RoomSummary> {
         self.store.rooms()
     }
 
     /// How many entries are kept, and the bytes they take.
-    pub fn kept(&self) -> (usize, usize) {
+    pub(crate) fn kept(&self) -> (usize, usize) {
         self.store.size()
     }
 
-    /// The newest `limit` messages of a room that stand before an entry. `None` if the entry is not
-    /// known.
-    pub fn page(&self, room: &RoomName, before: Option<EntryId>, limit: usize) -> Option<Page> {
-        let before = match before {
-            Some(id) => Some(self.store.get(id)?.place()),
-            None => None,
-        };
-        Some(self.store.page(room, before, limit))
-    }
-
     /// Entries of one origin for a peer that lacks them, held-back ones included.
-    pub fn log_page(&self, origin: Origin, span: Span, bytes_max: usize) -> LogPage {
+    pub(crate) fn log_page(&self, origin: Origin, span: Span, bytes_max: usize) -> LogPage {
         let Some(log) = self.logs.get(&origin) else {
             return LogPage::default();
         };
@@ -111,7 +101,7 @@ impl Core {
     }
 
     /// This node's beat, as it would be published now.
-    pub fn beat(&self, now: Now) -> Beat {
+    pub(crate) fn beat(&self, now: Now) -> Beat {
         let mut position = Vec::with_capacity(self.logs.len());
         position.extend(self.ahead_of(now));
         for (&origin, log) in &self.logs {
@@ -144,7 +134,7 @@ impl Core {
 
     /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown
     /// that they hold all of its origin's log through it.
-    pub fn copies(&self, id: EntryId) -> usize {
+    pub(super) fn copies(&self, id: EntryId) -> usize {
         let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
         let unheard = self
             .peers

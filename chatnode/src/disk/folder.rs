@@ -190,7 +190,7 @@ fn builder() -> DirBuilder {
 }
 
 /// A database and the files that SQLite puts beside it.
-pub(super) fn with_logs(file: &Path) -> [PathBuf; 3] {
+fn with_logs(file: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|ending| {
         let mut name = file.as_os_str().to_owned();
         name.push(ending);

@@ -166,7 +166,7 @@ pub(super) fn transact<T>(
 
 /// What is kept of an origin, besides its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Log {
+pub(crate) struct Log {
     /// The last number kept, or trimmed.
     pub(super) held: u64,
     /// The timestamp of that one.

@@ -58,7 +58,7 @@ impl Shared {
         }
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashSet<i64>> {
+    pub(super) fn rows(&self) -> MutexGuard<'_, HashSet<i64>> {
         self.rotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,11 +87,6 @@ impl Shared {
                  file aside and saves what can be read"
             );
         }
-    }
-
-    /// How many rows were found rotten, at most [`ROTTEN_NAMED_MAX`].
-    pub(super) fn rotten_count(&self) -> u64 {
-        self.rows().len() as u64
     }
 
     /// Publishes what `size()` says.

@@ -38,9 +38,9 @@ pub(super) struct State {
 
 /// How many entries of a room come and go.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct RoomChange {
-    pub(super) shown: i64,
-    pub(super) kept: i64,
+struct RoomChange {
+    shown: i64,
+    kept: i64,
 }
 
 /// What a transaction changes of a [`State`].
@@ -189,7 +189,7 @@ impl Changes {
 }
 
 /// Writes a log's row.
-pub(super) fn write_log(db: &Connection, origin: Origin, log: &Log) -> rusqlite::Result<()> {
+fn write_log(db: &Connection, origin: Origin, log: &Log) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT OR REPLACE INTO origins (origin, held, held_ts, floor, sum) \
          VALUES (?1, ?2, ?3, ?4, ?5)",

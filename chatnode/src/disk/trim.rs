@@ -15,7 +15,7 @@ use super::{DiskRetention, index, schema};
 use crate::model::names::Origin;
 
 /// Entries that are removed in one transaction at the most.
-pub(super) const TRIM_ROWS: u64 = 1000;
+const TRIM_ROWS: u64 = 1000;
 /// A step ends after this, whatever it has removed: a batch may wait.
 const TRIM_STEP: Duration = Duration::from_millis(20);
 /// Pages of the index of words that are merged with each step, so that what was removed from it

@@ -44,7 +44,7 @@ const MESH_FILE: &str = "/mesh.html";
 const READS: &str = "GET, HEAD";
 
 /// Serves the embedded page.
-pub fn embedded() -> Router {
+pub(crate) fn embedded() -> Router {
     Router::new().fallback(|method: Method, uri: Uri| async move {
         match file(uri.path()) {
             None => nothing_here().into_response(),
@@ -55,7 +55,7 @@ pub fn embedded() -> Router {
 }
 
 /// Serves a folder.
-pub fn folder(dir: &Path) -> Router {
+pub(crate) fn folder(dir: &Path) -> Router {
     let files = ServeDir::new(dir);
     Router::new().fallback(|mut request: Request| async move {
         if request.uri().path() == MESH_VIEW {

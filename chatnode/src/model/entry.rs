@@ -8,46 +8,50 @@ use serde::Deserialize;
 use super::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 /// Latest acceptable wire timestamp: positive in a signed 64-bit integer, so any client reads it.
-pub const TS_MAX: u64 = i64::MAX as u64;
+pub(crate) const TS_MAX: u64 = i64::MAX as u64;
 
 /// An entry of an origin's log. What order and repair need stands beside the JSON that clients
 /// get; the JSON is built once, at the origin, and is the same bytes on every node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Who said it.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Which of the origin's entries, from 1 without holes.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// Hybrid logical clock, microseconds since 1970, increasing per origin.
-    pub ts: u64,
+    pub(crate) ts: u64,
     /// Where it was said.
-    pub room: RoomName,
+    pub(crate) room: RoomName,
     /// The client's own id for it, if it gave one.
-    pub mid: Option<Mid>,
+    pub(crate) mid: Option<Mid>,
     /// `{"room":…,"id":…,"mid":…,"from":…,"ts":…,"text":…}`, valid UTF-8 without line breaks.
-    pub json: Bytes,
+    pub(crate) json: Bytes,
 }
 
 /// The JSON of an entry, in the order of its fields.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "what lacks one of these is no entry")
+)]
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-pub struct EntryJson<'a> {
+pub(crate) struct EntryJson<'a> {
     /// The room.
-    pub room: &'a str,
+    pub(crate) room: &'a str,
     /// `<origin>.<seq>`.
-    pub id: &'a str,
+    id: &'a str,
     /// Absent if the client gave none.
     #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     #[serde(default)]
-    pub mid: Option<Cow<'a, str>>,
+    mid: Option<Cow<'a, str>>,
     /// The sender's name.
     #[serde(borrow)]
-    pub from: Cow<'a, str>,
+    from: Cow<'a, str>,
     /// Microseconds since 1970.
-    pub ts: u64,
+    ts: u64,
     /// What was said.
     #[serde(borrow)]
-    pub text: Cow<'a, str>,
+    pub(crate) text: Cow<'a, str>,
 }
 
 impl Entry {
@@ -72,7 +76,7 @@ impl Entry {
     }
 
     /// Its name.
-    pub fn id(&self) -> EntryId {
+    pub(crate) fn id(&self) -> EntryId {
         EntryId {
             origin: self.origin,
             seq: self.seq,
@@ -80,7 +84,7 @@ impl Entry {
     }
 
     /// Its place in the one order that every node shows.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place {
             ts: self.ts,
             origin: self.origin,
@@ -88,7 +92,7 @@ impl Entry {
     }
 
     /// The text, for clients that get it bare. `None` if another node sent JSON of another shape.
-    pub fn text(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn text(&self) -> Option<Cow<'_, str>> {
         if let Some(text) = self.bare_text() {
             return Some(Cow::Borrowed(text));
         }
@@ -179,9 +183,9 @@ fn number(json: &mut Vec<u8>, number: u64) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Hybrid logical clock.
-    pub ts: u64,
+    pub(crate) ts: u64,
     /// Who said it.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 #[cfg(test)]

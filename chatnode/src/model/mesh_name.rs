@@ -6,27 +6,27 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The name of a mesh that was given none.
-pub const MESH_NAME_DEFAULT: &str = "main";
+pub(crate) const MESH_NAME_DEFAULT: &str = "main";
 /// Longest name, in characters.
-pub const MESH_NAME_LEN_MAX: usize = 32;
+const MESH_NAME_LEN_MAX: usize = 32;
 
 /// A name: 1 to 32 of `[A-Za-z0-9_-]`, so that it can stand in a topic, a query and a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeshName(Arc<str>);
+pub(crate) struct MeshName(Arc<str>);
 
 /// What was given is no name of a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a mesh has a name of 1 to 32 letters, digits, '_' or '-'")]
-pub struct InvalidMeshName;
+pub(crate) struct InvalidMeshName;
 
 impl MeshName {
     /// The name.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether it is the name of a mesh that was given none.
-    pub fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         &*self.0 == MESH_NAME_DEFAULT
     }
 }

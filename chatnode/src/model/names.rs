@@ -13,14 +13,14 @@ use std::sync::Arc;
 use rand::{Rng, RngExt as _};
 
 /// Longest room name, in characters.
-pub const ROOM_CHARS_MAX: usize = 64;
+pub(crate) const ROOM_CHARS_MAX: usize = 64;
 /// Longest user name, in characters.
-pub const NAME_CHARS_MAX: usize = 32;
+pub(crate) const NAME_CHARS_MAX: usize = 32;
 /// Longest `mid`, in characters.
-pub const MID_CHARS_MAX: usize = 64;
+pub(crate) const MID_CHARS_MAX: usize = 64;
 /// Combining marks that may stand above and below one character of a name. More would climb over
 /// other lines, and no language needs them (UTS #39, 5.4).
-pub const NAME_MARKS_MAX: usize = 4;
+const NAME_MARKS_MAX: usize = 4;
 
 /// Why a name was refused. Nothing changed; the sender must choose another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum InvalidName {
 
 impl InvalidName {
     /// The stable code that clients see.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Room(_) => "room_invalid",
             Self::User(_) => "name_invalid",
@@ -61,17 +61,15 @@ pub struct Origin([u8; Origin::LEN]);
 
 impl Origin {
     /// Length in characters, which are bytes.
-    pub const LEN: usize = 10;
-    /// Sorts before or with every origin.
-    pub const LEAST: Self = Self([b'2'; Self::LEN]);
+    pub(crate) const LEN: usize = 10;
     /// No origin: in a position it says when that was made.
-    pub const MADE: Self = Self(*b"madeattime");
+    pub(crate) const MADE: Self = Self(*b"madeattime");
     /// No origin: in a position it stands for all that are not named.
-    pub const REST: Self = Self(*b"alltherest");
+    pub(crate) const REST: Self = Self(*b"alltherest");
     const ALPHABET: &'static [u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
     /// A new origin from this generator.
-    pub fn generate(rng: &mut impl Rng) -> Self {
+    pub(crate) fn generate(rng: &mut impl Rng) -> Self {
         loop {
             let origin = Self(std::array::from_fn(|_| {
                 Self::ALPHABET[rng.random_range(0..32)]
@@ -83,22 +81,22 @@ impl Origin {
     }
 
     /// Whether it stands in positions for something else than an origin; no node is called so.
-    pub fn is_mark(&self) -> bool {
+    pub(crate) fn is_mark(&self) -> bool {
         *self == Self::MADE || *self == Self::REST
     }
 
     /// The characters.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("an origin is ASCII by construction")
     }
 
     /// The characters as bytes, for wire formats.
-    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+    pub(crate) fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
     }
 
     /// The origin with these bytes, or `None` if one is outside `[a-z2-7]`.
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
         bytes
             .iter()
             .all(|b| Self::ALPHABET.contains(b))
@@ -167,7 +165,7 @@ macro_rules! shared_name {
 
         impl $name {
             /// The characters.
-            pub fn as_str(&self) -> &str {
+            pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
         }
@@ -218,7 +216,7 @@ macro_rules! older_name {
             ///
             /// # Errors
             /// As parsing.
-            pub fn of_peer(text: &str) -> Result<Self, InvalidName> {
+            pub(crate) fn of_peer(text: &str) -> Result<Self, InvalidName> {
                 match $check(text, spelling::GROWTH_MAX) {
                     Ok(name) => Ok(Self(name.into())),
                     Err(why) => Err(InvalidName::$variant(why)),

@@ -13,7 +13,7 @@ use crate::model::entry::{Entry, Place};
 use crate::model::names::RoomName;
 
 /// Bytes of JSON in a page of a transcript, about: one more entry may go over it.
-pub const PAGE_BYTES_MAX: usize = 512 << 10;
+pub(crate) const PAGE_BYTES_MAX: usize = 512 << 10;
 
 /// A page of a room's transcript.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,16 +21,16 @@ pub struct Page {
     /// Oldest first.
     pub entries: Vec<Arc<Entry>>,
     /// Whether there are older ones.
-    pub more: bool,
+    pub(crate) more: bool,
 }
 
 /// A room as `/api/rooms` lists it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct RoomSummary {
+pub(crate) struct RoomSummary {
     /// Its name.
-    pub room: RoomName,
+    pub(crate) room: RoomName,
     /// Entries shown.
-    pub messages: usize,
+    pub(crate) messages: usize,
     /// Place of the newest.
-    pub newest: Option<Place>,
+    pub(crate) newest: Option<Place>,
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::words::words;
 
 /// Longest search, in characters.
-pub const QUERY_CHARS_MAX: usize = 256;
+const QUERY_CHARS_MAX: usize = 256;
 
 /// Why a search was refused. Nothing was read; the person must type something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,7 @@ impl FromStr for Query {
 
 impl Query {
     /// Whether a text has all of it. What the index on disk finds is the same.
-    pub fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let words = format!(" {} ", words(text));
         self.phrases.iter().all(|phrase| words.contains(phrase))
     }

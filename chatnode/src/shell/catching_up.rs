@@ -19,7 +19,7 @@ impl Hub {
     /// # Errors
     /// `overloaded` if too many wait, `storage_full` and others if the disk does not take it,
     /// `stopping` if the node stops before the outcome is known.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         room: &RoomName,
         from: &UserName,

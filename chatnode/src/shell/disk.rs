@@ -57,7 +57,10 @@ impl Hub {
     ///
     /// # Errors
     /// The disk failed: what it was given may be lost, and the process must end.
-    pub async fn run_disk(self, mut outcomes: mpsc::Receiver<Outcome>) -> anyhow::Result<()> {
+    pub(crate) async fn run_disk(
+        self,
+        mut outcomes: mpsc::Receiver<Outcome>,
+    ) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {
             let outcome = tokio::select! {

@@ -12,7 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Hub {
     /// Tells clients that this node goes, and where else they may go. No longer ready.
-    pub fn go_away(&self, after: Duration) {
+    pub(crate) fn go_away(&self, after: Duration) {
         self.with(|node, _| {
             node.stopping = true;
             let others = node.refuges();
@@ -23,7 +23,7 @@ impl Hub {
     }
 
     /// Closes all clients.
-    pub fn close_clients(&self) {
+    pub(crate) fn close_clients(&self) {
         self.with(|node, now| {
             node.closing.cancel();
             for id in node.clients.share(0, 1) {
@@ -33,7 +33,7 @@ impl Hub {
     }
 
     /// Waits until what clients have said is on the disk, `most` at the most.
-    pub async fn written(&self, most: Duration) {
+    pub(crate) async fn written(&self, most: Duration) {
         let done = async {
             while self.look(|node| node.core.disk_waiting()) != (0, 0) {
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -45,7 +45,7 @@ impl Hub {
     }
 
     /// Waits until every peer that is heard holds all that was said here, `most` at the most.
-    pub async fn handed_over(&self, most: Duration) {
+    pub(crate) async fn handed_over(&self, most: Duration) {
         let done = async {
             // Polling is for the few milliseconds between an entry and its acknowledgement.
             while !self.with(Node::is_handed_over) {

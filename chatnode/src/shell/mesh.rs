@@ -73,7 +73,7 @@ impl Hub {
     ///
     /// # Errors
     /// None.
-    pub async fn run_carrier<B: Carrier>(
+    pub(crate) async fn run_carrier<B: Carrier>(
         self,
         mut carrier: B,
         mut commands: mpsc::Receiver<CarrierCommand>,
@@ -108,7 +108,7 @@ impl Hub {
     ///
     /// # Errors
     /// None.
-    pub async fn run_views(
+    pub(crate) async fn run_views(
         self,
         mut views: tokio::sync::watch::Receiver<View>,
     ) -> anyhow::Result<()> {

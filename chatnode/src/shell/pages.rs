@@ -38,9 +38,9 @@ struct Joined<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct HistoryPage {
     /// Oldest first.
-    pub messages: Box<RawValue>,
+    pub(crate) messages: Box<RawValue>,
     /// Whether there are older ones.
-    pub more: bool,
+    pub(crate) more: bool,
 }
 
 impl HistoryPage {

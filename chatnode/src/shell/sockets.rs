@@ -78,7 +78,7 @@ fn watched(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
 impl Hub {
     /// Serves a WebSocket whose handshake is done. `begun` is what came with the handshake.
     /// `plain`: the room, for the plain form. `seat`: what it was given at the handshake.
-    pub async fn serve_websocket(
+    pub(crate) async fn serve_websocket(
         &self,
         stream: TcpStream,
         begun: &[u8],
@@ -120,7 +120,7 @@ impl Hub {
     ///
     /// # Errors
     /// The poll failed.
-    pub async fn run_clients(self, poll: mio::Poll) -> anyhow::Result<()> {
+    pub(crate) async fn run_clients(self, poll: mio::Poll) -> anyhow::Result<()> {
         let mut poll = watched(poll)?;
         let mut events = mio::Events::with_capacity(READS_MAX);
         let stopping = self.tasks().stopping();

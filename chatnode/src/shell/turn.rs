@@ -29,7 +29,7 @@ const SWEEP_EVERY: Duration = Duration::from_millis(125);
 
 /// Own entries that are to be published.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     entries: Vec<Arc<Entry>>,
     bytes: usize,
     ack_wanted: bool,
@@ -40,17 +40,17 @@ pub struct Outbox {
 
 impl Outbox {
     /// Whether nothing is to be published.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Whether it should not wait any longer.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES
     }
 
     /// Adds an entry.
-    pub fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool) {
+    pub(crate) fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool) {
         self.bytes += frame::entry_len(&entry);
         self.ack_wanted |= ack_wanted;
         self.entries.push(entry);
@@ -69,7 +69,7 @@ impl Hub {
     ///
     /// # Errors
     /// None.
-    pub async fn run_turns(self) -> anyhow::Result<()> {
+    pub(crate) async fn run_turns(self) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {
             let (due, errands) = {

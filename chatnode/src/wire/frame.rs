@@ -29,33 +29,33 @@ use crate::model::names::{EntryId, InvalidName, Origin, RoomName, UserName};
 use wire::{Kind, Reader, Writer};
 
 /// The version of all these bytes. A node drops what another version says, and counts it.
-pub const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 /// Bytes of the header: version, origin, sum.
-pub const HEADER_LEN: usize = 1 + Origin::LEN + 8;
+pub(crate) const HEADER_LEN: usize = 1 + Origin::LEN + 8;
 /// Entries are gathered into one frame, or one page, up to this many bytes of [`entry_len`].
-pub const BATCH_LEN_MAX: usize = 1 << 20;
+pub(crate) const BATCH_LEN_MAX: usize = 1 << 20;
 /// Longest frame or page of entries: a full batch, one more entry, and slack. Longer is refused.
-pub const FRAME_LEN_MAX: usize = BATCH_LEN_MAX + (128 << 10);
+pub(crate) const FRAME_LEN_MAX: usize = BATCH_LEN_MAX + (128 << 10);
 /// Entries keep slices of a log frame up to this length,
-pub const SHARED_LEN_MAX: usize = 128 << 10;
+const SHARED_LEN_MAX: usize = 128 << 10;
 /// if it has so many of them at the least: what stands between them is kept too, and costs a lone
 /// one more than a copy does.
-pub const SHARED_ENTRIES_MIN: u32 = 8;
+const SHARED_ENTRIES_MIN: u32 = 8;
 /// Longest snapshot of members.
-pub const MEMBERS_LEN_MAX: usize = 16 << 20;
+pub(crate) const MEMBERS_LEN_MAX: usize = 16 << 20;
 /// Longest JSON of an entry.
-pub const JSON_LEN_MAX: usize = 64 << 10;
+const JSON_LEN_MAX: usize = 64 << 10;
 /// Longest name or URL in a beat, in bytes; [`encode`] cuts what is longer.
-pub const BEAT_TEXT_LEN_MAX: usize = 255;
+const BEAT_TEXT_LEN_MAX: usize = 255;
 /// Most origins in a beat's position, and in its list of those heard; [`encode`] leaves out more.
-pub const BEAT_ORIGINS_MAX: usize = 16_384;
+pub(crate) const BEAT_ORIGINS_MAX: usize = 16_384;
 /// Greatest number on the wire; timestamps are no exception.
-pub const NUMBER_MAX: u64 = TS_MAX;
+const NUMBER_MAX: u64 = TS_MAX;
 
 /// What a frame is about; the first part of the message on the wire, as it is in the mesh without a
 /// name of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Topic {
+pub(crate) enum Topic {
     /// `m1.log`: entries.
     Log,
     /// `m1.beat`: who is there and what it holds.
@@ -68,7 +68,7 @@ pub enum Topic {
 
 impl Topic {
     /// What this is published under.
-    pub fn of(news: &News) -> Self {
+    pub(crate) fn of(news: &News) -> Self {
         match news {
             News::Entries(_) => Self::Log,
             News::Beat(_) => Self::Beat,
@@ -80,29 +80,29 @@ impl Topic {
 
 /// Entries of one origin, as an answer to a request for repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntriesPage {
+pub(crate) struct EntriesPage {
     /// Whose entries they are.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The `seq` through which the answering node has trimmed this log; 0 is nothing.
-    pub floor: u64,
+    pub(crate) floor: u64,
     /// Ascending, possibly with holes.
-    pub entries: Vec<Arc<Entry>>,
+    pub(crate) entries: Vec<Arc<Entry>>,
 }
 
 /// All members of one origin, as an answer to a node that missed a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MembersPage {
+pub(crate) struct MembersPage {
     /// Whose clients they are.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The version of the whole.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Who is where.
-    pub rooms: Vec<(RoomName, Vec<UserName>)>,
+    pub(crate) rooms: Vec<(RoomName, Vec<UserName>)>,
 }
 
 /// Why bytes were refused. Nothing changed; drop them and count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
+pub(crate) enum FrameError {
     /// From a node of another version.
     #[error("version {0}, this node speaks {VERSION}")]
     Version(u8),
@@ -137,7 +137,7 @@ pub enum FrameError {
 
 /// Bytes that this entry takes in a frame or page; for whoever gathers them up to
 /// [`BATCH_LEN_MAX`].
-pub fn entry_len(entry: &Entry) -> usize {
+pub(crate) fn entry_len(entry: &Entry) -> usize {
     wire::ENTRY_LEN_MIN
         + entry.room.as_str().len()
         + entry.mid.as_ref().map_or(0, |mid| mid.as_str().len())
@@ -146,7 +146,7 @@ pub fn entry_len(entry: &Entry) -> usize {
 
 /// The frame as bytes, header and body. A batch beyond the limits becomes bytes that every decoder
 /// refuses.
-pub fn encode(frame: &News) -> Bytes {
+pub(crate) fn encode(frame: &News) -> Bytes {
     match frame {
         News::Entries(log) => {
             let len = 5 + log
@@ -199,7 +199,7 @@ fn encode_beat(beat: &Beat) -> Bytes {
 ///
 /// # Errors
 /// [`FrameError`], whatever the bytes are; it never panics.
-pub fn decode(topic: Topic, bytes: &Bytes) -> Result<News, FrameError> {
+pub(crate) fn decode(topic: Topic, bytes: &Bytes) -> Result<News, FrameError> {
     match topic {
         Topic::Log => {
             let (origin, mut body) = Reader::open(Kind::Log, bytes, FRAME_LEN_MAX)?;
@@ -261,7 +261,7 @@ fn decode_beat(bytes: &[u8]) -> Result<News, FrameError> {
 }
 
 /// A page of entries as bytes.
-pub fn encode_entries(page: &EntriesPage) -> Bytes {
+pub(crate) fn encode_entries(page: &EntriesPage) -> Bytes {
     let len = 12
         + page
             .entries
@@ -278,7 +278,7 @@ pub fn encode_entries(page: &EntriesPage) -> Bytes {
 ///
 /// # Errors
 /// [`FrameError`], whatever the bytes are; it never panics.
-pub fn decode_entries(bytes: &[u8]) -> Result<EntriesPage, FrameError> {
+pub(crate) fn decode_entries(bytes: &[u8]) -> Result<EntriesPage, FrameError> {
     let (origin, mut body) = Reader::open(Kind::Entries, bytes, FRAME_LEN_MAX)?;
     let page = EntriesPage {
         origin,
@@ -290,7 +290,7 @@ pub fn decode_entries(bytes: &[u8]) -> Result<EntriesPage, FrameError> {
 }
 
 /// A snapshot of members as bytes.
-pub fn encode_members(page: &MembersPage) -> Bytes {
+pub(crate) fn encode_members(page: &MembersPage) -> Bytes {
     let mut out = Writer::new(Kind::Members, page.origin, 64 * (page.rooms.len() + 1));
     out.number(page.version);
     out.list(&page.rooms, |out, (room, names)| {
@@ -304,7 +304,7 @@ pub fn encode_members(page: &MembersPage) -> Bytes {
 ///
 /// # Errors
 /// [`FrameError`], whatever the bytes are; it never panics.
-pub fn decode_members(bytes: &[u8]) -> Result<MembersPage, FrameError> {
+pub(crate) fn decode_members(bytes: &[u8]) -> Result<MembersPage, FrameError> {
     let (origin, mut body) = Reader::open(Kind::Members, bytes, MEMBERS_LEN_MAX)?;
     let version = body.number("members version")?;
     let rooms = body.list(wire::ROOM_LEN_MIN, |body| Ok((body.room()?, body.names()?)))?;

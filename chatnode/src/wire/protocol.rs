@@ -12,168 +12,168 @@ use crate::model::entry::Entry;
 use crate::model::names::{EntryId, InvalidName};
 
 /// Longest text of a message, in bytes.
-pub const TEXT_BYTES_MAX: usize = 4096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 /// Longest frame that a client may send, in bytes.
-pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Rooms that one connection may be in.
-pub const ROOMS_MAX: usize = 50;
+pub(crate) const ROOMS_MAX: usize = 50;
 /// Messages in a page of history at the most, and when no limit is given
-pub const PAGE_MAX: usize = 200;
+pub(crate) const PAGE_MAX: usize = 200;
 /// that many.
-pub const PAGE_DEFAULT: usize = 50;
+pub(crate) const PAGE_DEFAULT: usize = 50;
 /// Ids in a `since` at the most.
-pub const SINCE_MAX: usize = 4096;
+pub(crate) const SINCE_MAX: usize = 4096;
 
 /// One object from a client. Fields that are not known are ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Echoed in the reply.
-    pub id: Option<serde_json::Number>,
+    pub(crate) id: Option<serde_json::Number>,
     /// Who comes.
     #[serde(borrow)]
-    pub hello: Option<Hello<'a>>,
+    pub(crate) hello: Option<Hello<'a>>,
     /// Enter a room.
     #[serde(borrow)]
-    pub join: Option<Join<'a>>,
+    pub(crate) join: Option<Join<'a>>,
     /// Name what was shown, before a join.
     #[serde(borrow)]
-    pub seen: Option<Seen<'a>>,
+    pub(crate) seen: Option<Seen<'a>>,
     /// Leave a room.
     #[serde(borrow)]
-    pub leave: Option<InRoom<'a>>,
+    pub(crate) leave: Option<InRoom<'a>>,
     /// Say something.
     #[serde(borrow)]
-    pub send: Option<Send<'a>>,
+    pub(crate) send: Option<Send<'a>>,
     /// Is typing.
     #[serde(borrow)]
-    pub typing: Option<InRoom<'a>>,
+    pub(crate) typing: Option<InRoom<'a>>,
     /// A page of a room's history.
     #[serde(borrow)]
-    pub history: Option<History<'a>>,
+    pub(crate) history: Option<History<'a>>,
     /// Messages of a room with certain words.
     #[serde(borrow)]
-    pub search: Option<Search<'a>>,
+    pub(crate) search: Option<Search<'a>>,
     /// Who is in a room.
     #[serde(borrow)]
-    pub who: Option<InRoom<'a>>,
+    pub(crate) who: Option<InRoom<'a>>,
 }
 
 /// `hello`
 #[derive(Debug, Deserialize)]
-pub struct Hello<'a> {
+pub(crate) struct Hello<'a> {
     /// The name to show; without it a guest's name is made.
     #[serde(borrow, default)]
-    pub name: Option<Cow<'a, str>>,
+    pub(crate) name: Option<Cow<'a, str>>,
 }
 
 /// `join`
 #[derive(Debug, Deserialize)]
-pub struct Join<'a> {
+pub(crate) struct Join<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
     /// The position up to which the client has seen the room.
     #[serde(default)]
-    pub since: Option<Vec<String>>,
+    pub(crate) since: Option<Vec<String>>,
     /// With `since`: mids of messages that it was shown and nobody has, so that none comes again as
     /// a retry that another node took.
     #[serde(default)]
-    pub mids: Vec<String>,
+    pub(crate) mids: Vec<String>,
     /// By origin, the number behind which it has named the mids of all that it was shown. Whoever
     /// sends this, an empty list too, is asked for mids (`mids_wanted`) where they are needed.
     #[serde(default)]
-    pub named: Option<Vec<String>>,
+    pub(crate) named: Option<Vec<String>>,
     /// How many messages it wants if nothing is resumed.
     #[serde(default)]
-    pub history: Option<u64>,
+    pub(crate) history: Option<u64>,
 }
 
 /// `seen`
 #[derive(Debug, Deserialize)]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
     /// Mids of messages that it was shown there; those of several requests count together.
-    pub mids: Vec<String>,
+    pub(crate) mids: Vec<String>,
 }
 
 /// `leave`, `typing`, `who`
 #[derive(Debug, Deserialize)]
-pub struct InRoom<'a> {
+pub(crate) struct InRoom<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
 }
 
 /// `send`, and the body of a publish over HTTP.
 #[derive(Debug, Deserialize)]
-pub struct Send<'a> {
+pub(crate) struct Send<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
     /// The client's own id for it.
     #[serde(borrow, default)]
-    pub mid: Option<Cow<'a, str>>,
+    pub(crate) mid: Option<Cow<'a, str>>,
     /// What is said.
     #[serde(borrow)]
-    pub text: Cow<'a, str>,
+    pub(crate) text: Cow<'a, str>,
     /// How many other nodes must hold it before the reply.
     #[serde(default)]
-    pub copies: u32,
+    pub(crate) copies: u32,
 }
 
 /// `history`
 #[derive(Debug, Deserialize)]
-pub struct History<'a> {
+pub(crate) struct History<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
     /// Messages before this one; without it the newest.
     #[serde(borrow, default)]
-    pub before: Option<Cow<'a, str>>,
+    pub(crate) before: Option<Cow<'a, str>>,
     /// How many.
     #[serde(default)]
-    pub limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 /// `search`
 #[derive(Debug, Deserialize)]
-pub struct Search<'a> {
+pub(crate) struct Search<'a> {
     /// The room.
     #[serde(borrow)]
-    pub room: Cow<'a, str>,
+    pub(crate) room: Cow<'a, str>,
     /// Words and "phrases", all of which a message has.
     #[serde(borrow)]
-    pub q: Cow<'a, str>,
+    pub(crate) q: Cow<'a, str>,
     /// Messages before this one; without it the newest.
     #[serde(borrow, default)]
-    pub before: Option<Cow<'a, str>>,
+    pub(crate) before: Option<Cow<'a, str>>,
     /// How many.
     #[serde(default)]
-    pub limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 /// Why a request was refused: a stable code, a sentence, and for some a time to wait. Nothing
 /// changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Stable, for programs.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// For people.
-    pub message: String,
+    pub(crate) message: String,
     /// When to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_ms: Option<u64>,
+    pub(crate) retry_ms: Option<u64>,
     /// Of `mids_wanted`: behind which ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub behind: Vec<String>,
+    pub(crate) behind: Vec<String>,
 }
 
 impl Refusal {
     /// A refusal without a time to wait.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -183,7 +183,7 @@ impl Refusal {
     }
 
     /// What is not JSON, or not of the shape that its verb has.
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new("bad_request", message)
     }
 }
@@ -196,7 +196,7 @@ impl From<InvalidName> for Refusal {
 
 /// The limits that a client is told in `hello`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Limits {
+pub(crate) struct Limits {
     text_bytes: usize,
     frame_bytes: usize,
     name_chars: usize,
@@ -209,7 +209,7 @@ pub struct Limits {
 
 impl Limits {
     /// With this rate limit; 0 is none.
-    pub fn new(messages_per_second: u32) -> Self {
+    pub(crate) fn new(messages_per_second: u32) -> Self {
         Self {
             text_bytes: TEXT_BYTES_MAX,
             frame_bytes: FRAME_BYTES_MAX,
@@ -227,7 +227,7 @@ impl Limits {
 ///
 /// # Errors
 /// `bad_request` for what is not an object of the right shape.
-pub fn parse(line: &str) -> Result<Request<'_>, (Option<serde_json::Number>, Refusal)> {
+pub(crate) fn parse(line: &str) -> Result<Request<'_>, (Option<serde_json::Number>, Refusal)> {
     if !line.starts_with('{') {
         return Err((None, Refusal::bad_request("a request is a JSON object")));
     }
@@ -243,7 +243,7 @@ pub fn parse(line: &str) -> Result<Request<'_>, (Option<serde_json::Number>, Ref
 ///
 /// # Errors
 /// `text_empty` and `text_too_long`.
-pub fn check_text(text: &str) -> Result<(), Refusal> {
+pub(crate) fn check_text(text: &str) -> Result<(), Refusal> {
     if text.len() > TEXT_BYTES_MAX {
         let message = format!(
             "a text is at most {TEXT_BYTES_MAX} bytes, this has {}",
@@ -258,12 +258,12 @@ pub fn check_text(text: &str) -> Result<(), Refusal> {
 }
 
 /// `{"id":…,"<verb>":<body>}`
-pub fn reply(id: &serde_json::Number, verb: &str, body: &impl Serialize) -> String {
+pub(crate) fn reply(id: &serde_json::Number, verb: &str, body: &impl Serialize) -> String {
     format!("{{\"id\":{id},\"{verb}\":{}}}", json(body))
 }
 
 /// `{"id":…,"error":{…}}`, without `id` if the request had none.
-pub fn error(id: Option<&serde_json::Number>, refusal: &Refusal) -> String {
+pub(crate) fn error(id: Option<&serde_json::Number>, refusal: &Refusal) -> String {
     match id {
         Some(id) => reply(id, "error", refusal),
         None => push("error", refusal),
@@ -271,17 +271,17 @@ pub fn error(id: Option<&serde_json::Number>, refusal: &Refusal) -> String {
 }
 
 /// `{"<verb>":<body>}`
-pub fn push(verb: &str, body: &impl Serialize) -> String {
+pub(crate) fn push(verb: &str, body: &impl Serialize) -> String {
     format!("{{\"{verb}\":{}}}", json(body))
 }
 
 /// Serializes what cannot fail to serialize: structs of strings and numbers.
-pub fn json(body: &impl Serialize) -> String {
+pub(crate) fn json(body: &impl Serialize) -> String {
     serde_json::to_string(body).expect("strings and numbers always serialize")
 }
 
 /// A list of entries as they are, without parsing them.
-pub fn entries<'a>(
+pub(crate) fn entries<'a>(
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Box<serde_json::value::RawValue> {
     let mut list = String::from("[");
@@ -297,7 +297,7 @@ pub fn entries<'a>(
 }
 
 /// A position as a list of ids.
-pub fn position(ids: &[EntryId]) -> Box<serde_json::value::RawValue> {
+pub(crate) fn position(ids: &[EntryId]) -> Box<serde_json::value::RawValue> {
     let mut list = String::from("[");
     for id in ids {
         let comma = if list.len() > 1 { "," } else { "" };

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use zeromq::{Endpoint, PubSocket, Socket as _, SocketEvent, ZmqError};
 
 /// The door stays closed for so long.
-pub(super) const CLOSED_FOR: Duration = Duration::from_millis(200);
+const CLOSED_FOR: Duration = Duration::from_millis(200);
 
 /// The publisher's port, which is this side's to keep.
 pub(super) struct Door {

@@ -2,7 +2,7 @@
 
 /// Why, as a word that does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// Nobody listens there.
     Refused,
     /// There was no answer in time.
@@ -31,7 +31,7 @@ pub enum Why {
 
 impl Why {
     /// The word.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::TimedOut => "timed_out",
@@ -54,28 +54,28 @@ const TEXT_LEN_MAX: usize = 255;
 
 /// Why a peer is not linked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// In a word.
-    pub why: Why,
+    pub(crate) why: Why,
     /// In a sentence, one line.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Fault {
     /// A fault; of the sentence so much is kept as fits.
-    pub fn new(why: Why, text: impl Into<String>) -> Self {
+    pub(crate) fn new(why: Why, text: impl Into<String>) -> Self {
         let mut text: String = text.into();
         text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
         Self { why, text }
     }
 
     /// The connection ended.
-    pub fn ended() -> Self {
+    pub(crate) fn ended() -> Self {
         Self::new(Why::Ended, "the connection ended")
     }
 
     /// Nobody listens there.
-    pub fn refused() -> Self {
+    pub(crate) fn refused() -> Self {
         Self::new(Why::Refused, "refused: nobody listens there")
     }
 }

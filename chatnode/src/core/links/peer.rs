@@ -98,7 +98,7 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) endpoint: String,
-    pub(super) http: String,
+    pub(crate) http: String,
     pub(super) name: String,
     pub(super) speech: Speech,
     /// Who should be there, or, at an endpoint given by hand, who was there last.

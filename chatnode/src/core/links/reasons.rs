@@ -15,7 +15,7 @@ type Holders = BTreeMap<String, Origin>;
 
 impl Links {
     /// A beat of another mesh came over this link: that node is none of ours.
-    pub fn stranger(&mut self, now: Duration, link: LinkId, mesh: &MeshName) -> Vec<Effect> {
+    pub(crate) fn stranger(&mut self, now: Duration, link: LinkId, mesh: &MeshName) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -33,7 +33,7 @@ impl Links {
     }
 
     /// A peer was said hello to, and took it, or why not.
-    pub fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
+    pub(crate) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
         let greeted = |peer: &&mut Peer| peer.origin == Some(origin);
         for peer in self.peers.values_mut().filter(greeted) {
             peer.hello = outcome.cloned();
@@ -41,7 +41,7 @@ impl Links {
     }
 
     /// All peers, for people; without those that are heard by another way.
-    pub fn status(&self, now: Duration) -> Vec<LinkStatus> {
+    pub(crate) fn status(&self, now: Duration) -> Vec<LinkStatus> {
         let in_use = self.endpoints_in_use();
         let holders = self.holders();
         let shown = |peer: &&Peer| {

@@ -24,6 +24,9 @@ fn target(origin: &str, endpoint: &str) -> Target {
     }
 }
 
+/// How often the hub ticks.
+const TICK: Duration = Duration::from_millis(100);
+
 fn beat(origin: &str) -> Beat {
     Beat {
         origin: origin.parse().unwrap(),
@@ -166,7 +169,7 @@ fn absence_from_the_registry_closes_no_link_that_beats() {
         assert_eq!(links.tick(ms(second * 1000 - 500)), []);
         assert_eq!(links.beat(ms(second * 1000), LinkId(1), &beat(A)), []);
     }
-    assert_eq!(links.hears().count(), 1);
+    assert_eq!(links.up.len(), 1);
     assert_eq!(
         links.closed(ms(60_000), LinkId(1), Fault::ended()),
         [down(A)]

@@ -10,11 +10,11 @@ use crate::model::names::Origin;
 /// One attempt to hear one peer. A new dial is a new id, so that late news of an old link cannot
 /// be mistaken for news of its successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
+pub(crate) struct LinkId(pub(crate) u64);
 
 /// What a link listens for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speech {
+pub(crate) enum Speech {
     /// A chatnode: frames with topics.
     Mesh,
     /// A foreign publisher of the plain form, `chat <text>`.
@@ -23,20 +23,20 @@ pub enum Speech {
 
 /// Someone to hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Who should be there; unknown for endpoints given by hand.
-    pub origin: Option<Origin>,
+    pub(crate) origin: Option<Origin>,
     /// `tcp://HOST:PORT` of its publisher.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// URL of its HTTP port, as far as known; its beats say it too.
-    pub http: String,
+    pub(crate) http: String,
     /// What it speaks.
-    pub speech: Speech,
+    pub(crate) speech: Speech,
 }
 
 /// What to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Let the carrier dial.
     Dial {
         /// A link never used before.
@@ -82,26 +82,26 @@ pub enum Effect {
 
 /// Totals since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Dials.
-    pub dials: u64,
+    pub(crate) dials: u64,
     /// Links where another node than the expected one was found.
-    pub misdirected: u64,
+    pub(crate) misdirected: u64,
     /// Links where a node of another mesh was found.
-    pub strangers: u64,
+    pub(super) strangers: u64,
     /// Links to an origin that was already heard, or to this node itself.
-    pub redundant: u64,
+    pub(super) redundant: u64,
     /// Links torn down for silence.
-    pub silent: u64,
+    pub(crate) silent: u64,
     /// Links given up because what came over them was ever older.
-    pub behind: u64,
+    pub(crate) behind: u64,
     /// Targets that found no place in the table.
-    pub refused: u64,
+    pub(super) refused: u64,
 }
 
 /// How a link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkState {
+pub(crate) enum LinkState {
     /// Being dialled, or waiting for the next dial.
     Dialing,
     /// Heard.
@@ -112,33 +112,33 @@ pub enum LinkState {
 
 /// One peer, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     /// Who it is, or should be.
-    pub origin: Option<Origin>,
+    pub(crate) origin: Option<Origin>,
     /// Its display name, once a beat has told.
-    pub name: String,
+    pub(crate) name: String,
     /// The endpoint dialled.
-    pub publisher: String,
+    pub(crate) publisher: String,
     /// URL of its HTTP port, as far as known.
-    pub http: String,
+    pub(crate) http: String,
     /// What it speaks.
-    pub speech: Speech,
+    pub(crate) speech: Speech,
     /// How the link is.
-    pub state: LinkState,
+    pub(crate) state: LinkState,
     /// Time since the last beat.
-    pub beat_age: Option<Duration>,
+    pub(crate) beat_age: Option<Duration>,
     /// Why it is not heard, as far as is known; of one that is heard, why it did not take this
     /// node's hello.
-    pub fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// Who this node is and whom it always wants.
 #[derive(Debug)]
-pub struct LinksOptions {
+pub(crate) struct LinksOptions {
     /// This node.
-    pub me: Origin,
+    pub(crate) me: Origin,
     /// Where this node itself can be reached: bound and advertised endpoints.
-    pub own: Vec<String>,
+    pub(crate) own: Vec<String>,
     /// Endpoints given by hand: wanted for ever.
-    pub fixed: Vec<Target>,
+    pub(crate) fixed: Vec<Target>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::rig::{PATIENCE, Rig, entry, options, room, said, shown, with_mid};
+use super::rig::{PATIENCE, Rig, damaged, entry, options, room, said, shown, with_mid};
 use crate::disk::{self, Batch, DiskRetention};
 use crate::model::entry::Entry;
 use crate::model::names::EntryId;
@@ -77,7 +77,7 @@ async fn open(dir: &Path, written: &Written, what: &str) -> (usize, bool) {
             );
         }
     }
-    assert_eq!(disk.damaged(), 0, "{what}: all was checked");
+    assert_eq!(damaged(&disk), 0, "{what}: all was checked");
     assert_eq!(disk.size().0, loaded.entries.len() as u64, "{what}");
     for log in &loaded.logs {
         let dead = log.origin == super::rig::origin('z');

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::rig::{PATIENCE, Rig, entry, id, lobby, origin, room, said, seqs, shown};
+use super::rig::{PATIENCE, Rig, damaged, entry, id, lobby, origin, room, said, seqs, shown};
 use crate::core::log::Span;
 use crate::core::memory::{MemoryStore, Retention};
 use crate::disk::{Batch, READS_MAX, ReadError};
@@ -258,7 +258,7 @@ async fn a_row_that_rots_is_left_out_and_counted() {
         assert_eq!(range.len(), 2);
         assert_eq!(rig.disk.place(id('a', 2)).await.unwrap(), None);
     }
-    assert_eq!(rig.disk.damaged(), 1);
+    assert_eq!(damaged(&rig.disk), 1);
     // Nor is it made whole by a change to it.
     rig.store(Batch {
         entries: Vec::new(),

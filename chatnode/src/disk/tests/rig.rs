@@ -71,6 +71,11 @@ pub(super) fn shown(entries: impl IntoIterator<Item = Arc<Entry>>) -> Batch {
     }
 }
 
+/// How many entries were found damaged when they were read, and left out.
+pub(super) fn damaged(disk: &Disk) -> usize {
+    disk.0.shared.rows().len()
+}
+
 /// Numbers of a page, in its order.
 pub(super) fn seqs(page: &Page) -> Vec<u64> {
     page.entries.iter().map(|entry| entry.seq).collect()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::rig::{Rig, options, room, said, seqs, shown};
+use super::rig::{Rig, damaged, options, room, said, seqs, shown};
 use crate::disk::{self, row, schema};
 
 const SPELLED: &str = "cafe\u{301}";
@@ -100,7 +100,7 @@ async fn rooms_of_an_older_file_are_respelled() {
             }
             rig = rig.reopen().await;
         }
-        assert_eq!(rig.disk.damaged(), 0);
+        assert_eq!(damaged(&rig.disk), 0);
     }
 }
 

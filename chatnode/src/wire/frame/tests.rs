@@ -132,7 +132,7 @@ proptest! {
         let bytes = encode(&frame);
         prop_assert_eq!(decode(topic, &bytes), Ok(frame));
         let topics = Topics::default();
-        let joined = topics.from_parts(&topics.to_parts(topic, bytes.clone()));
+        let joined = topics.join(&topics.to_parts(topic, bytes.clone()));
         prop_assert_eq!(joined, Some(Heard::Frame(topic, bytes)));
     }
 
@@ -179,7 +179,7 @@ proptest! {
         let _ = decode(ack, &sealed(Kind::Ack, &body));
         let _ = decode_entries(&sealed(Kind::Entries, &body));
         let _ = decode_members(&sealed(Kind::Members, &body));
-        let _ = Topics::default().from_wire(&bytes);
+        let _ = Topics::default().topic_of(&bytes);
     }
 
     /// Damage behind a right sum: a faulty or hostile peer.
