@@ -100,6 +100,8 @@ pub(crate) struct Clients<S> {
     touched: Vec<u32>,
     parts: Vec<(u32, Part)>,
     ended: Vec<(ConnId, Ended)>,
+    /// Those of whose backlog a turn has written as much as it does, and whose sockets took all.
+    unfinished: Vec<ConnId>,
     /// Those that did not take all that this turn had for them.
     behind: Vec<ConnId>,
     /// Event streams among the connections.
@@ -123,6 +125,7 @@ impl<S> Clients<S> {
             serial: 0,
             rooms: Rooms::default(),
             spool: Spool::default(),
+            unfinished: Vec::new(),
             behind: Vec::new(),
             touched: Vec::new(),
             parts: Vec::new(),
@@ -443,13 +446,19 @@ impl<S> Clients<S> {
 
     /// Whether the turn has anything to write.
     pub(crate) fn has_output(&self) -> bool {
-        !self.touched.is_empty() || self.rooms.has_output()
+        !self.touched.is_empty() || self.rooms.has_output() || !self.unfinished.is_empty()
     }
 
     /// Connections that ended while they were written to, since the last call: to be cleaned up
     /// after.
     pub(crate) fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Those of whose backlog [`Clients::drain`] has written as much as it does at once, and whose sockets
+    /// may take more: nobody tells of them.
+    pub(crate) fn take_unfinished(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.unfinished)
     }
 
     /// Bytes that are kept because some have not read them yet.

@@ -268,6 +268,17 @@ impl Backlog {
         self.bytes = 0;
     }
 
+    /// Bytes that wait and are this client's own.
+    pub(super) fn own(&self) -> usize {
+        let own = |piece: &Piece| match piece {
+            Piece::Own {
+                frames, written, ..
+            } => frames.len() - written,
+            Piece::Run { .. } | Piece::Replay { .. } => 0,
+        };
+        self.pieces.iter().map(own).sum()
+    }
+
     /// The oldest chunk that waits.
     pub(super) fn oldest(&self) -> Option<u64> {
         let serial = |piece: &Piece| match piece {

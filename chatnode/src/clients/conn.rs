@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::serve::Admission;
 use mio::net::TcpStream;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, QUEUE_BYTES_MAX};
 use super::rooms::Place;
 use super::seats::Seat;
 use super::spool::Spool;
@@ -18,6 +18,9 @@ use crate::clients::websocket::{Decoder, append_close};
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// The same for one that was slow, and has much to read before it sees why.
 const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a backlog that are written before others have their turn.
+const DRAINED_MAX: usize = 256 << 10;
 
 /// One client's connection: where its output goes, and the session `S` behind it.
 #[derive(Debug)]
@@ -138,7 +141,7 @@ impl<S> Conn<S> {
 
     /// The oldest chunk that waits.
     pub(super) fn oldest(&self) -> Option<u64> {
-        let backlog = self.backlog.as_ref().filter(|_| !self.closed_as_slow);
+        let backlog = self.backlog.as_ref().filter(|_| self.closing.is_none());
         backlog.and_then(|backlog| backlog.oldest())
     }
 
@@ -154,7 +157,12 @@ impl<S> Conn<S> {
 
     /// Closes the connection if it reads too little; `true` if that happened now.
     pub(super) fn close_if_slow(&mut self, spool: &mut Spool, now: Duration) -> bool {
-        let is_slow = |backlog: &mut Box<Backlog>| backlog.is_slow(now);
+        // A stream's own are copies of what was said, for who has seen something ahead of this node.
+        let most = match self.style {
+            Style::Events => QUEUE_BYTES_MAX,
+            Style::Chat | Style::Plain => usize::MAX,
+        };
+        let is_slow = |backlog: &mut Box<Backlog>| backlog.is_slow(now) || backlog.own() > most;
         let slow = self.closing.is_none() && self.backlog.as_mut().is_some_and(is_slow);
         if slow {
             self.close_as_slow(spool, now);
@@ -187,24 +195,34 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Writes of the backlog what the socket takes: it has room again.
+    /// Writes of the backlog what the socket takes, but not much more than [`DRAINED_MAX`]; whether it
+    /// may take more.
     ///
     /// # Errors
     /// The socket's: the connection has ended.
-    pub(super) fn drain(&mut self, spool: &mut Spool) -> io::Result<()> {
+    pub(super) fn drain(&mut self, spool: &mut Spool) -> io::Result<bool> {
         let Some(backlog) = &mut self.backlog else {
-            return Ok(());
+            return Ok(false);
         };
+        if backlog.is_empty() && self.closing.is_none() {
+            // What was granted is for what comes.
+            return Ok(false);
+        }
         let socket = &mut self.socket;
+        let mut drained = 0;
         while !backlog.is_empty() {
+            if drained >= DRAINED_MAX {
+                return Ok(true);
+            }
             let (offered, taken) = backlog.write(spool, |slices| try_write(socket, slices))?;
             if taken < offered {
-                return Ok(());
+                return Ok(false);
             }
+            drained += taken;
         }
         self.backlog = None;
         self.finish();
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -155,6 +155,12 @@ impl<S> Clients<S> {
     pub(crate) fn drain(&mut self, id: ConnId) -> io::Result<()> {
         let conn = self.conns.get_mut(id.key as usize);
         let conn = conn.filter(|conn| conn.serial == id.serial);
-        conn.map_or(Ok(()), |conn| conn.drain(&mut self.spool))
+        if let Some(conn) = conn
+            && conn.drain(&mut self.spool)?
+        {
+            // Its socket has room: nobody would tell.
+            self.unfinished.push(id);
+        }
+        Ok(())
     }
 }

@@ -56,7 +56,7 @@ impl Node {
             }
             Effect::Deliver(entry, whole) => {
                 self.events.saw(&entry);
-                let id = |ahead: &Ahead| self.events.id(&entry, ahead);
+                let id = |ahead: &Ahead| self.events.id(&self.core, &entry, ahead);
                 self.clients.deliver(&entry, whole, id);
             }
             Effect::Said {

@@ -73,7 +73,7 @@ pub(crate) struct Line {
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     seen: Option<Seen>,
-    /// It may have become shorter: a beat decides whom positions name.
+    /// It may have become shorter: with a tick it is decided whom positions name.
     pub(super) is_stale: bool,
 }
 
@@ -98,10 +98,15 @@ impl Events {
     }
 
     /// The id of an entry that was brought, for a client that has seen that `ahead` of this node.
-    pub(super) fn id(&self, entry: &Entry, ahead: &Ahead) -> String {
+    pub(super) fn id(&self, core: &Core, entry: &Entry, ahead: &Ahead) -> String {
         let nothing = Seen::new();
         let seen = self.seen.as_ref().unwrap_or(&nothing);
-        sse::id(Some(entry.id()), seen, &ahead.origins)
+        if ahead.origins.is_empty() {
+            return sse::id(Some(entry.id()), seen, &nothing);
+        }
+        let mut ahead = ahead.origins.clone();
+        bound(core, &mut ahead);
+        sse::id(Some(entry.id()), seen, &ahead)
     }
 
     /// All that was accepted has been brought: the position is that of the node.
@@ -125,6 +130,7 @@ impl Hub {
         let Asked { room, since, seat } = asked;
         let mut comes = Some((line, seat));
         let closing = self.look(|node| node.closing.clone());
+        let stopping = self.tasks().stopping();
         let opened = self.with_archive(&room, |node, now, archive| {
             node.open_stream(&mut comes, &room, &since, archive, now)
         });
@@ -133,6 +139,7 @@ impl Hub {
             opened = opened => opened,
             // The node is going away: who comes back is told so.
             () = closing.cancelled() => return Ok(()),
+            () = stopping.cancelled() => return Ok(()),
         };
         match (opened, comes) {
             (Err(refusal), Some((line, _))) => Err((refusal, line.stream)),
@@ -162,7 +169,10 @@ impl Node {
         let Some((line, seat)) = comes.take() else {
             return Ok(());
         };
-        bound(&self.core, &mut resumed.ahead.origins);
+        if self.closing.is_cancelled() {
+            // Nobody would close it any more. Its client comes back, and not to this node.
+            return Ok(());
+        }
         let ahead = std::mem::take(&mut resumed.ahead);
         let opening = self.opening(room, since, resumed, &line.head);
         let socket = match line.stream.into_std() {
@@ -181,9 +191,8 @@ impl Node {
                 return Ok(());
             }
         };
-        if self.clients.streams() == 1 {
-            self.events.refresh(&self.core, 1);
-        }
+        // All that was accepted has been brought to those who were here before.
+        self.events.refresh(&self.core, self.clients.streams());
         self.clients.replay(id, Replay::new(opening));
         self.clients.subscribe(id, room, ahead);
         // Nobody would tell that the socket has room: it has from the start.

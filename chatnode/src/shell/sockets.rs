@@ -296,8 +296,8 @@ impl Node {
         // Empty only if a panic left it behind.
         scratch.resize(SCRATCH_BYTES, 0);
         match conn.read(&mut scratch) {
-            // Who ends its side of an event stream has gone.
-            Ok(0) if stream => self.end(id),
+            // Who ends its side of an event stream has gone; it has nothing to say, and not so much.
+            Ok(0 | SCRATCH_BYTES) if stream => self.end(id),
             Ok(0) => {
                 conn.said_all = true;
                 self.if_said_all(id);
@@ -332,6 +332,12 @@ impl Node {
     /// There are no turns any more: who has said all goes at once.
     pub(super) fn end_turns(&mut self) {
         self.reads.turns_ended = true;
+        // Nobody would look any more whether an event stream has taken all: it comes back for that.
+        for id in self.clients.share(0, 1) {
+            if self.clients.is_stream(id) {
+                self.end(id);
+            }
+        }
         for id in std::mem::take(&mut self.reads.said_all) {
             self.end(id);
         }

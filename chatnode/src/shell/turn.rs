@@ -111,6 +111,7 @@ impl Node {
         }
         if now.mono >= self.core.deadline() {
             self.core.tick(now);
+            self.events.is_stale = true;
             let effects = self.links.tick(now.mono);
             self.link_effects(effects, now);
             self.greet(now);
@@ -125,6 +126,13 @@ impl Node {
         }
         if now.mono >= self.sweep.due {
             self.sweep(now);
+        }
+        for id in self.clients.take_unfinished() {
+            if self.clients.drain(id).is_err() {
+                self.end(id);
+            } else {
+                self.if_said_all(id);
+            }
         }
         self.clients.flush(now.mono);
         for (id, ended) in self.clients.take_ended() {

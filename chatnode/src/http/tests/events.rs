@@ -399,3 +399,42 @@ async fn a_stream_asks_not_to_be_gathered_and_begins_at_once() {
     let begin = Source::of(response, "").block(true).await;
     assert!(!begin.id.is_empty());
 }
+
+/// Goal: a stop is not held up by streams, whoever reads them. Method: a stream that is open and is not
+/// read, and one that comes when all clients were closed.
+#[tokio::test]
+async fn no_stream_outlives_a_stop() {
+    let f = Fixture::new(&PLAIN);
+    let open = Source::open(&f, None).await;
+    f.say("tea", (0..200).map(|_| "x".repeat(4000))).await;
+    f.hub.close_clients();
+    let late = f.request(Method::GET, EVENTS).send().await;
+    assert!(late.is_err(), "{late:?}");
+    f.hub.tasks().stop();
+    let gone = async {
+        while f.hub.look(|node| node.seats.streams()) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(1), gone).await;
+    gone.expect("none is left");
+    drop(open);
+}
+
+/// Goal: a long replay gives way to others. Method: it is read as fast as it comes, and all of it comes.
+#[tokio::test]
+async fn a_long_replay_comes_whole() {
+    let f = Fixture::new(&PLAIN);
+    f.say(
+        "tea",
+        (0..900).map(|number| format!("{number} {}", "x".repeat(4000))),
+    )
+    .await;
+    let mut source = Source::open(&f, Some(&format!("{}.0", f.origin))).await;
+    for number in 0..900 {
+        let text = source.text().await;
+        assert!(text.starts_with(&format!("{number} ")), "{number}");
+    }
+    f.say("tea", ["live".to_owned()]).await;
+    assert_eq!(source.text().await, "live");
+}
