@@ -9,6 +9,10 @@ use super::{Clients, ConnId, Ended, Part, Style, narrow};
 /// Slices that one client is written at once: its own, and one for each room it may be in.
 const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
 
+/// Clients that one turn closes as slow at the most: to give up what waits for a client takes as long
+/// as that is much, and many are slow at the same time. The others are closed by the next turns.
+const SLOW_A_TURN: u64 = 32;
+
 impl<S> Clients<S> {
     /// Writes to each client, once, all that the turn brought.
     pub(crate) fn flush(&mut self, now: Duration) {
@@ -33,8 +37,11 @@ impl<S> Clients<S> {
         self.parts = parts;
         self.rooms.clear(&mut self.spool);
         let mut behind = std::mem::take(&mut self.behind);
+        let most = self.slow + SLOW_A_TURN;
         for id in behind.drain(..) {
-            self.check_slow(id, now);
+            if self.slow < most {
+                self.check_slow(id, now);
+            }
         }
         self.behind = behind;
         if self.spool.is_full() {
