@@ -14,8 +14,8 @@ use crate::core::resume::Ahead;
 use crate::core::{Effect, Now, ORIGINS_MAX, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
-use crate::wire::protocol;
-use crate::wire::sse::{self, Gap};
+use crate::wire::protocol::{self, Gap};
+use crate::wire::sse;
 
 /// Nodes whose pages are remembered at the most; the oldest is forgotten first.
 const NODES_SEEN_MAX: usize = 1024;

@@ -21,8 +21,8 @@ use crate::core::resume::{Ahead, Resumed};
 use crate::core::{Core, Now};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
-use crate::wire::protocol::{PAGE_DEFAULT, Refusal};
-use crate::wire::sse::{self, Gap, Seen};
+use crate::wire::protocol::{Gap, PAGE_DEFAULT, Refusal};
+use crate::wire::sse::{self, Seen};
 
 /// Origins of which a client has seen something and this node knows nothing, that its ids carry on
 /// at the most: true ones are few, the others it has made up.

@@ -16,9 +16,8 @@ use crate::model::query::InvalidQuery;
 use crate::shell::Node;
 use crate::shell::disk::Search;
 use crate::wire::protocol::{
-    self, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX, Seen,
+    self, Gap, History, Join, PAGE_DEFAULT, PAGE_MAX, ROOMS_MAX, Refusal, SINCE_MAX, Seen,
 };
-use crate::wire::sse::Gap;
 
 /// Mids in one request at the most; who has more to name sends several.
 const MIDS_MAX: usize = 512;

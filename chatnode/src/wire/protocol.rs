@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, InvalidName};
+use crate::model::names::{EntryId, InvalidName, RoomName};
 
 /// Longest text of a message, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
@@ -192,6 +192,15 @@ impl From<InvalidName> for Refusal {
     fn from(why: InvalidName) -> Self {
         Self::new(why.code(), why.to_string())
     }
+}
+
+/// Numbers that nobody has, as clients are told.
+#[derive(Debug, Serialize)]
+pub(crate) struct Gap<'a> {
+    pub(crate) room: &'a RoomName,
+    pub(crate) origin: &'a str,
+    pub(crate) after: u64,
+    pub(crate) through: u64,
 }
 
 /// The limits that a client is told in `hello`.

@@ -6,11 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
-
-use super::protocol;
+use super::protocol::{self, Gap};
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Origin};
 
 /// What a stream begins with: whoever loses it comes back after a second.
 pub(crate) const OPEN: &str = ": open\nretry: 1000\n\n";
@@ -21,15 +19,6 @@ pub(crate) const QUIET: &str = ": quiet\n\n";
 
 /// A position, by origin.
 pub(crate) type Seen = BTreeMap<Origin, u64>;
-
-/// Numbers that nobody has, as clients are told.
-#[derive(Debug, Serialize)]
-pub(crate) struct Gap<'a> {
-    pub(crate) room: &'a RoomName,
-    pub(crate) origin: &'a str,
-    pub(crate) after: u64,
-    pub(crate) through: u64,
-}
 
 /// Reads a position.
 pub(crate) fn position(ids: &[EntryId]) -> Seen {
