@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use super::log::Span;
-use super::{Core, Log};
+use super::log::{Log, Span};
+use super::state::Core;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page};

@@ -18,6 +18,15 @@ pub(crate) const AHEAD_MAX_US: u64 = 60_000_000;
 /// so that what comes after an entry has room to be later.
 pub(crate) const WALL_MAX_US: u64 = 253_402_300_799_999_999;
 
+/// The time: what [`Core::time`](super::Core::time) makes of what the caller's clocks show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Monotonic, from any fixed point. Decides all waiting.
+    pub(crate) mono: Duration,
+    /// Microseconds since 1970. Only for timestamps.
+    pub(crate) wall_us: u64,
+}
+
 /// Gives timestamps that increase.
 #[derive(Debug, Default)]
 pub(super) struct Clock {

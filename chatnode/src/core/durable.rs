@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Source;
 use super::copies::Ticket;
+use super::input::Source;
 use super::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName};

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::bounds::{JOIN_MAX, ORIGINS_MAX};
+use super::clock::Now;
 use super::log::{Log, SEQ_MAX, Span};
-use super::{Core, Effect, JOIN_MAX, Now, ORIGINS_MAX};
+use super::output::Effect;
+use super::state::Core;
 use crate::model::names::Origin;
 
 impl Core {

@@ -25,26 +25,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use self::fault::{Fault, Why};
-use crate::core::news::Beat;
+use super::news::Beat;
 use crate::model::names::Origin;
 pub(crate) use types::{
     Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target,
 };
 
-use peer::{Key, Pace, Peer, State, is_loopback, place};
+use peer::{INTRODUCED_MAX, Key, Pace, Peer, State, is_loopback, place};
 
 /// Dials under way; further ones wait their turn.
 const DIALS_AT_ONCE_MAX: usize = 32;
-/// A link without a beat for so long is torn down.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// The pause after the first failure; it doubles with each further one.
-const REDIAL_MIN: Duration = Duration::from_millis(100);
-/// The longest pause between dials.
-const REDIAL_MAX: Duration = Duration::from_secs(2);
-/// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
-const DIAL_MAX: Duration = Duration::from_secs(4);
-/// A peer that introduced itself is wanted for so long, within which a registry should list it.
-const INTRODUCED_MAX: Duration = Duration::from_secs(10);
 /// Peers in the table, by whatever way they are known; further ones are refused and counted.
 const PEERS_MAX: usize = 4096;
 /// Peers in the table only because they said hello; further ones are refused and counted.
@@ -55,10 +45,8 @@ const ENDPOINT_LEN_MAX: usize = 255;
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
-/// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
-const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 /// A tick later than this means that this node was itself stopped: its peers are not to blame.
-const STALL_MIN: Duration = crate::core::clock::STALL_MIN;
+const STALL_MIN: Duration = super::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]

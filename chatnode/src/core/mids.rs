@@ -15,7 +15,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Now;
+use super::clock::Now;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Mid, RoomName};
 

@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::archive::{Archive, Need};
-use super::log::Span;
+use super::log::{Log, Span};
 use super::named::{Mids, Named};
 use super::position::{Marks, Unnamed};
-use super::{Core, Log};
+use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 
@@ -157,7 +157,7 @@ impl Core {
                 .mids
                 .retain(|mid| self.mids.get(room, mid).is_none());
             for (origin, log) in &self.logs {
-                if !seen.contains_key(origin) && through.stands_for(log) {
+                if !seen.contains_key(origin) && through.stands_for(log.times) {
                     // It was told when it was there.
                     continue;
                 }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Now;
 use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
 use super::durable::{Asked, Batch, Durable, Health, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
+use super::input::Say;
 use super::log::{Log, Span};
 use super::mids::Verdict;
+use super::output::Effect;
 use super::position::Times;
-use super::{Core, Effect, Now, Say};
+use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin};
 

@@ -18,18 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use super::archive::Archive;
-use super::log::Span;
+use super::copies::Ticket;
+use super::log::{AHEAD_ALL_BYTES_MAX, Log, Span};
 use super::members::Snapshot;
+use super::memory::{MemoryStore, Retention};
 use super::named::Named;
+use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
 use super::repair::FetchId;
 use super::*;
-use crate::core::memory::{MemoryStore, Retention};
-use crate::core::news::Beat;
-use crate::core::news::{Ack, Entries, Live, LiveEvent};
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 const WALL_US: u64 = 1_760_000_000_000_000;
 

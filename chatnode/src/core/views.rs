@@ -1,10 +1,12 @@
 //! What a [`Core`] shows of itself, to clients, peers and operators.
 
+use super::clock::Now;
+use super::input::LogPage;
 use super::log::{Counts, Log, Span};
 use super::members::Members;
+use super::news::Beat;
 use super::peers::{Peer, Peers};
-use super::{Core, Identity, LogPage, Now};
-use crate::core::news::Beat;
+use super::state::{Core, Identity};
 use crate::model::names::{EntryId, Origin};
 use crate::model::page::RoomSummary;
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Links;
+use super::fault::{Fault, Why};
 use super::peer::{Peer, State, is_loopback, place};
-use super::{Effect, LinkStatus, Links, UNLINKED_AFTER};
-use crate::core::links::fault::{Fault, Why};
-use crate::core::links::{LinkId, Speech};
+use super::types::{Effect, LinkId, LinkStatus, Speech};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
+
+/// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
+pub(super) const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 
 /// Who is heard where.
 type Holders = BTreeMap<String, Origin>;

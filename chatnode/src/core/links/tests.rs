@@ -5,7 +5,9 @@ mod world;
 
 use rand::SeedableRng as _;
 
+use super::peer::DIAL_MAX;
 use super::*;
+use crate::core::bounds::SILENCE_MAX;
 
 const ME: &str = "meeeeeeeee";
 const A: &str = "aaaaaaaaaa";

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::fetches::Ask;
 use super::witness::Push;
 use super::world::{Event, NodeId, World};
+use crate::core::Effect;
+use crate::core::bounds::JOIN_MAX;
 use crate::core::members::Change;
 use crate::core::news::{Entries, News};
-use crate::core::{Effect, JOIN_MAX};
 
 impl World {
     /// Carries out a node's effects, then sees to its next tick.

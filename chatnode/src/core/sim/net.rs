@@ -12,8 +12,8 @@ use rand::RngExt as _;
 
 use super::nodes::Input;
 use super::world::{Event, NodeId, World};
+use crate::core::bounds::SILENCE_MAX;
 use crate::core::news::News;
-use crate::core::peers::SILENCE_MAX;
 use crate::core::presence::AWAITED_MAX;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
-use crate::core::links::SILENCE_MAX;
+use crate::core::bounds::SILENCE_MAX;
 use crate::core::presence::UNHEARD_MAX;
 use crate::model::names::{Origin, RoomName, UserName};
 
