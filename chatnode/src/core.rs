@@ -22,6 +22,7 @@ pub(crate) mod input;
 pub(crate) mod output;
 
 // What a node is made of.
+pub(crate) mod archive;
 pub(crate) mod bounds;
 pub(crate) mod clock;
 pub(crate) mod copies;
@@ -36,20 +37,24 @@ pub(crate) mod news;
 mod peers;
 pub(crate) mod position;
 pub(crate) mod presence;
+pub(crate) mod question;
+mod reads;
 pub(crate) mod repair;
+pub(crate) mod resumed;
 mod rolls;
 mod state;
 mod time;
 
 // What becomes of what comes.
 mod accepting;
-pub(crate) mod archive;
+mod answering;
 mod clocks;
 mod hearing;
 mod joining;
 mod mending;
 mod naming;
 mod neighbours;
+mod paging;
 pub(crate) mod resume;
 mod roll_call;
 mod saying;

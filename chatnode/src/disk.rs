@@ -54,9 +54,12 @@ use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
 use self::writer::Writer;
+use crate::core::LogPage;
 use crate::core::durable::{Batch, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory;
+use crate::core::question::{Got, Read, ReadError, Search};
+use crate::core::resume::{RESUME_BYTES_MAX, RESUME_MESSAGES_MAX};
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
@@ -370,6 +373,34 @@ impl Disk {
             .await
     }
 
+    /// Reads what the core asks for.
+    ///
+    /// # Errors
+    /// As each of the reads; `Busy` if it asks for what is none of the disk's.
+    pub(crate) async fn read(&self, read: Read) -> Result<Got, ReadError> {
+        let (messages, bytes) = (RESUME_MESSAGES_MAX, RESUME_BYTES_MAX);
+        Ok(match read {
+            Read::Place(id) => Got::Place(self.place(id).await?),
+            Read::Page(room, before, limit) => Got::Page(self.page(&room, before, limit).await?),
+            Read::Beyond(room, spans) => {
+                Got::Beyond(self.beyond(&room, spans, messages, bytes).await?)
+            }
+            Read::Search(
+                Search {
+                    room, query, limit, ..
+                },
+                before,
+            ) => Got::Page(self.search(&room, &query, before, limit).await?),
+            Read::Log(origin, span, bytes) => {
+                let range = self.range(origin, span.after, span.through, bytes);
+                let (floor, entries) = range.await?;
+                Got::Log(LogPage { floor, entries })
+            }
+            Read::Rooms => Got::Rooms(self.rooms().await?),
+            Read::Scan(..) => return Err(ReadError::Busy),
+        })
+    }
+
     /// Has a reader do something. Cancel safe: if nobody waits for the answer any more when its turn
     /// comes, it is skipped.
     async fn ask<T: Send + 'static>(
@@ -424,21 +455,4 @@ impl Disk {
         }
         ended.is_ok()
     }
-}
-
-/// Why a read failed. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// As many reads wait as may.
-    #[error("too many reads of the disk wait; ask again later")]
-    Busy,
-    /// It took too long and was given up.
-    #[error("this would take too long; look for something rarer")]
-    Slow,
-    /// The file is damaged, or the disk does not read.
-    #[error("the disk cannot be read: {0}")]
-    Broken(String),
-    /// The store was closed.
-    #[error("the disk was closed")]
-    Closed,
 }

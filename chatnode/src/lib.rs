@@ -21,6 +21,7 @@ mod discovery;
 mod disk;
 mod http;
 mod model;
+mod peers;
 mod shell;
 mod wire;
 
@@ -58,7 +59,7 @@ use crate::discovery::Discovery;
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
-use crate::shell::{Hub, Parts, Settings};
+use crate::shell::{Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -119,7 +120,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
 /// A node that serves.
 struct Started {
     tasks: Tasks,
-    hub: Hub,
+    node: Handle,
     discovery: Discovery,
     disk: Option<Disk>,
 }
@@ -165,28 +166,28 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let places = Places::of(descriptors);
     let clients = places.clients;
     let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
-    let (hub, sockets, commands) =
-        Hub::new(parts, tasks.clone()).context("cannot watch clients")?;
+    let (node, sockets, commands) =
+        Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
     let discovery = Discovery::start(&registries, &me, &config.mesh, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
         None => me.http.clone(),
     };
-    let front = front(config, &checked, &hub, asked_at);
+    let front = front(config, &checked, &node, asked_at);
     let limits = serve::Limits {
         connections_max: places.clients + places.calls,
         ..serve::Limits::default()
     };
     if let Some(outcomes) = outcomes {
-        tasks.spawn_critical("disk", hub.clone().run_disk(outcomes));
+        tasks.spawn_critical("disk", node.clone().run_disk(outcomes));
     }
-    tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
-    tasks.spawn_critical("turns", hub.clone().run_turns());
+    tasks.spawn_critical("clients", node.clone().run_clients(sockets));
+    tasks.spawn_critical("turns", node.clone().run_turns());
     tasks.spawn_critical(
         "carrier",
-        hub.clone().run_carrier(carrier, commands, CARRIER_GRACE),
+        node.clone().run_carrier(carrier, commands, CARRIER_GRACE),
     );
-    tasks.spawn_critical("views", hub.clone().run_views(discovery.views()));
+    tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
     let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
@@ -198,7 +199,7 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
 
     Ok(Started {
         tasks,
-        hub,
+        node,
         discovery,
         disk,
     })
@@ -214,7 +215,7 @@ impl Started {
         };
         let end = Instant::now() + STOP_ORDERLY;
         if asked {
-            drain(&self.hub, self.discovery, end - DRAIN - DISK_GRACE).await;
+            drain(&self.node, self.discovery, end - DRAIN - DISK_GRACE).await;
         }
         let drained = self.tasks.drain(left(end - DISK_GRACE)).await;
         match drained {
@@ -237,7 +238,7 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// What the hub owns.
+/// What the node owns.
 fn parts(
     config: &Config,
     checked: &Checked,
@@ -339,7 +340,7 @@ impl Places {
 }
 
 /// The door for HTTP.
-fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> Front {
+fn front(config: &Config, checked: &Checked, node: &Handle, advertised: String) -> Front {
     let doors = Doors {
         advertised,
         allow_origins: checked.allow_origins.clone(),
@@ -349,18 +350,18 @@ fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> F
         Some(dir) => assets::folder(dir),
         None => assets::embedded(),
     };
-    Front::new(hub.clone(), doors, page)
+    Front::new(node.clone(), doors, page)
 }
 
 /// Leaves without losing anything, if that can be done until then: clients are told, others hold
 /// what was said here.
-async fn drain(hub: &Hub, discovery: Discovery, until: Instant) {
-    hub.go_away(GOAWAY_AFTER);
+async fn drain(node: &Handle, discovery: Discovery, until: Instant) {
+    node.go_away(GOAWAY_AFTER);
     tokio::join!(discovery.leave(), async {
         tokio::time::sleep(GOAWAY_AFTER).await;
-        hub.close_clients();
-        hub.written(left(until)).await;
-        hub.handed_over(left(until)).await;
+        node.close_clients();
+        node.written(left(until)).await;
+        node.handed_over(left(until)).await;
     });
 }
 

@@ -48,6 +48,7 @@ impl Core {
             unlinked: lacking,
             lacking: behind,
         });
+        self.go_on_answering(now);
     }
 
     /// Whether something is not here of what others held when this was asked first.

@@ -8,6 +8,7 @@ use super::input::Source;
 use super::log::Span;
 use super::members::Change;
 use super::news::News;
+use super::question::{Found, Read, ReadError};
 use super::repair::Fetch;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
@@ -47,6 +48,10 @@ pub(crate) enum Effect {
         /// Why.
         why: NotTaken,
     },
+    /// The answer to a [`Question`](super::question::Question).
+    Answer(Ticket, Result<Found, ReadError>),
+    /// Read this for a question; tell the outcome by [`Core::was_read`](super::state::Core::was_read).
+    Read(Ticket, Read),
     /// Ask a peer for entries; tell the outcome by [`Core::fetched`].
     Fetch(Fetch),
     /// Ask a peer for its members; tell the outcome by [`Core::members_fetched`].
@@ -70,7 +75,13 @@ pub(crate) enum Effect {
     /// Ask a peer for its position; tell the outcome by [`Core::position_told`].
     AskPosition(Origin),
     /// The roll call of this number is over, and all before it.
-    RollOver(u64),
+    RollOver(
+        #[cfg_attr(
+            not(test),
+            expect(dead_code, reason = "clients of the simulator wait for it")
+        )]
+        u64,
+    ),
     /// Sends and joins need not wait any longer.
     CaughtUp,
 }

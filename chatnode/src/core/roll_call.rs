@@ -26,7 +26,7 @@ impl Core {
     /// Asks all who are heard how far they are. The number of the roll call that tells what they hold
     /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`] and a moment.
     pub(crate) fn call_roll(&mut self, now: Now) -> u64 {
-        let number = self.rolls.last + 1;
+        let number = self.next_roll();
         self.rolls.again = true;
         if self.rolls.running.is_none() {
             self.check_roll(now);
@@ -41,9 +41,19 @@ impl Core {
             return self.effects.push(Effect::CaughtUp);
         }
         // A roll call that runs was asked before the stop.
-        let number = self.rolls.last + 1;
+        let number = self.next_roll();
         self.rolls.catching_up = Some((number, now.mono + CATCH_UP_MAX));
         self.call_roll(now);
+    }
+
+    /// The number of the roll call that tells what others hold now, and that has not begun.
+    pub(super) fn next_roll(&self) -> u64 {
+        self.rolls.last + 1
+    }
+
+    /// The number of the last roll call that is over.
+    pub(super) fn rolls_over(&self) -> u64 {
+        self.rolls.last - u64::from(self.rolls.running.is_some())
     }
 
     /// Whether sends and joins have to wait.
@@ -97,8 +107,13 @@ impl Core {
         });
     }
 
-    /// Looks whether the roll call is over.
+    /// Looks whether the roll call is over, and who waited for that.
     pub(super) fn check_roll(&mut self, now: Now) {
+        self.look_at_roll(now);
+        self.go_on_answering(now);
+    }
+
+    fn look_at_roll(&mut self, now: Now) {
         // One that follows may be over at once, if nobody is heard.
         loop {
             let Some(roll) = &mut self.rolls.running else {

@@ -16,6 +16,7 @@ use super::mids::Mids;
 use super::output::Effect;
 use super::peers::Peers;
 use super::position::Positions;
+use super::reads::Reads;
 use super::repair::Repairs;
 use super::rolls::Rolls;
 use super::time::Time;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(super) crowds: BTreeSet<RoomName>,
     pub(super) repairs: Repairs,
     pub(super) rolls: Rolls,
+    pub(super) reads: Reads,
     pub(super) waits: Waits,
     pub(super) acks: BTreeMap<Origin, Acks>,
     pub(super) beat_due: Duration,
@@ -99,6 +101,7 @@ impl Core {
             crowds: BTreeSet::new(),
             repairs: Repairs::joining(),
             rolls: Rolls::default(),
+            reads: Reads::default(),
             waits: Waits::default(),
             acks: BTreeMap::new(),
             beat_due: now.mono,

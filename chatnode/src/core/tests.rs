@@ -121,6 +121,8 @@ fn tell(effect: &Effect) -> Option<String> {
         Effect::AskPosition(of) => format!("position of {}", short(*of)),
         Effect::RollOver(number) => format!("roll {number} over"),
         Effect::CaughtUp => "caught up".to_owned(),
+        Effect::Answer(ticket, _) => format!("answer {}", ticket.0),
+        Effect::Read(ticket, _) => format!("read {}", ticket.0),
         Effect::Ready { unlinked, lacking } if lacking.is_empty() => {
             let unlinked: String = unlinked.iter().map(|o| short(*o)).collect();
             format!("ready [{unlinked}]")
@@ -351,7 +353,7 @@ impl Rig {
         tell_ids(page.entries.iter().map(|entry| entry.id()))
     }
 
-    fn resumes(&self, since: Option<&str>) -> resume::Resumed {
+    fn resumes(&self, since: Option<&str>) -> resumed::Resumed {
         let since = since.map(ids);
         let archive = Archive {
             others_asked: true,

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
-use super::ReadError;
 use super::queue::{Popped, Queue};
 use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use crate::core::log::SEQ_MAX;
+use crate::core::question::ReadError;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page, RoomSummary};

@@ -1,4 +1,4 @@
-//! The door over real HTTP on a free port, with a hub behind it and no carrier: errors in `refusals`,
+//! The door over real HTTP on a free port, with a node behind it and no carrier: errors in `refusals`,
 //! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`.
 
 mod admission;
@@ -24,7 +24,7 @@ use crate::core::links::{Links, LinksOptions, Target};
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, Identity, Now};
 use crate::model::names::Origin;
-use crate::shell::{Hub, Parts, Settings};
+use crate::shell::{Handle, Parts, Post, Settings};
 use crate::wire::frame::decode_entries;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ const PLAIN: Options = Options {
 };
 
 struct Fixture {
-    hub: Hub,
+    node: Handle,
     origin: Origin,
     addr: SocketAddr,
     http: reqwest::Client,
@@ -96,11 +96,11 @@ impl Fixture {
             http: http.clone(),
         };
         // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.
-        let (hub, sockets, _) = Hub::new(parts, tasks.clone()).unwrap();
-        tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
-        tasks.spawn_critical("turns", hub.clone().run_turns());
+        let (node, sockets, _) = Handle::new(parts, tasks.clone()).unwrap();
+        tasks.spawn_critical("clients", node.clone().run_clients(sockets));
+        tasks.spawn_critical("turns", node.clone().run_turns());
         if options.ready {
-            hub.with(|node, now| node.core.expect(now, BTreeSet::new()));
+            node.with_core(|core, now| core.expect(now, BTreeSet::new()));
         }
         let doors = Doors {
             advertised: format!("http://chat.example:{port}"),
@@ -111,11 +111,11 @@ impl Fixture {
             Some(dir) => assets::folder(dir.as_ref()),
             None => assets::embedded(),
         };
-        let front = Front::new(hub.clone(), doors, page);
+        let front = Front::new(node.clone(), doors, page);
         let serving = serve::serve(listener, front, tasks.clone(), Limits::default());
         tasks.spawn_critical("http", serving);
         Self {
-            hub,
+            node,
             origin,
             addr: SocketAddr::from(([127, 0, 0, 1], port)),
             http,
@@ -144,8 +144,14 @@ impl Fixture {
     async fn say(&self, room: &str, texts: impl IntoIterator<Item = String>) {
         let (room, from) = (room.parse().unwrap(), "ada".parse().unwrap());
         for text in texts {
-            let said = self.hub.publish(&room, &from, None, &text, 0).await;
-            said.unwrap();
+            let post = Post {
+                room: &room,
+                from: &from,
+                mid: None,
+                text: &text,
+                copies: 0,
+            };
+            self.node.post(post).await.unwrap();
         }
     }
 
@@ -198,8 +204,8 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         http: String::new(),
         speech: crate::core::links::Speech::Mesh,
     };
-    f.hub
-        .with(|node, now| node.links.want(now.mono, vec![target]));
+    f.node
+        .with_links(|links, now| links.want(now.mono, vec![target]));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.headers()["retry-after"], "1");
     let body = assert_problem("joining", answer, 503, "not_ready").await;
@@ -207,8 +213,8 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         body["detail"].as_str().unwrap().contains("abcdefghij"),
         "{body}"
     );
-    f.hub
-        .with(|node, now| node.core.expect(now, BTreeSet::new()));
+    f.node
+        .with_core(|core, now| core.expect(now, BTreeSet::new()));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(
@@ -221,7 +227,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
 async fn a_node_that_goes_refuses_who_wants_to_stay_and_lets_others_read() {
     let f = Fixture::new(&PLAIN);
     assert_eq!(f.post("tea", "before").await.status(), 201);
-    f.hub.go_away(Duration::from_millis(300));
+    f.node.go_away(Duration::from_millis(300));
     let answer = f.post("tea", "after").await;
     assert_eq!(answer.headers()["retry-after"], "2");
     assert_problem("POST", answer, 503, "stopping").await;

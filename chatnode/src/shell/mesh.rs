@@ -1,58 +1,40 @@
 //! The node among its peers: frames that come, links that come and go, and the requests that
 //! repair what the carrier lost.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
+use super::Shell;
 use super::effects::PLAIN_ROOM;
-use super::{Answer, CarrierCommand, Errand, Hub, Node, hello};
-use crate::carriers::{Carrier, CarrierEvent};
+use super::errands::Errand;
+use crate::carriers::{CarrierEvent, Command};
 use crate::core::clock::AHEAD_MAX_US;
+use crate::core::copies::Ticket;
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{self, LinkState, LinkStatus, Target};
 use crate::core::links::{LinkId, Speech};
 use crate::core::news::{Beat, News};
 use crate::core::presence::AWAITED_MAX;
-use crate::core::{Now, Source};
+use crate::core::{Now, Say, Source};
 use crate::discovery::View;
 use crate::model::names::Origin;
+use crate::peers::{At, FETCH_MAX, LOG_PAGE_BYTES};
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
 use crate::wire::protocol::check_text;
 
-/// After so many frames the others have their turn, clients and the turn task: a full frame has some
-/// hundred messages, and a node that lags has hundreds of frames to take.
-const EVENTS_TOGETHER: usize = 8;
-/// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
-const HELLO_MAX: Duration = Duration::from_secs(2);
+/// A page that came within this time may be twice as large the next time.
+const FETCH_QUICK: Duration = Duration::from_secs(1);
+/// However slow a peer is, a page that is asked of it is no smaller.
+const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
 const GREET_FIRST: Duration = Duration::from_millis(50);
 /// up to this,
 const GREET_MAX: Duration = Duration::from_secs(2);
 /// and for so long after a dial, or the end of the link.
 const GREETED_FOR: Duration = AWAITED_MAX;
-
-/// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Introduction {
-    /// Who.
-    pub(crate) origin: String,
-    /// Its PUB endpoint.
-    #[serde(rename = "pub")]
-    pub(crate) publisher: String,
-    /// Its HTTP endpoint.
-    pub(crate) http: String,
-    /// Whom it means: the origin that it expects here. An address is not an identity.
-    pub(crate) to: Option<String>,
-    /// Of which mesh it is.
-    pub(crate) mesh: Option<String>,
-}
 
 /// Peers to whom hello is said until they beat and hear us, or nobody is there.
 pub(super) type Greetings = BTreeMap<Origin, Greeting>;
@@ -68,97 +50,8 @@ pub(crate) struct Greeting {
     under_way: bool,
 }
 
-impl Hub {
-    /// Moves frames between the node and the carrier until the process stops, then closes the carrier.
-    ///
-    /// # Errors
-    /// None.
-    pub(crate) async fn run_carrier<B: Carrier>(
-        self,
-        mut carrier: B,
-        mut commands: mpsc::Receiver<CarrierCommand>,
-        grace: Duration,
-    ) -> anyhow::Result<()> {
-        let stopped = self.tasks().stopping();
-        let mut together = 0;
-        loop {
-            // Each branch is cancel safe: a command or an event that is not taken stays.
-            tokio::select! {
-                biased;
-                Some(command) = commands.recv() => carry(&mut carrier, command),
-                () = stopped.cancelled() => break,
-                event = carrier.event() => {
-                    self.with(|node, now| node.carrier_event(event, now));
-                    together += 1;
-                }
-            }
-            if together >= EVENTS_TOGETHER {
-                together = 0;
-                tokio::task::yield_now().await;
-            }
-        }
-        while let Ok(command) = commands.try_recv() {
-            carry(&mut carrier, command);
-        }
-        carrier.close(grace).await;
-        Ok(())
-    }
-
-    /// Follows what the registries list until the process stops.
-    ///
-    /// # Errors
-    /// None.
-    pub(crate) async fn run_views(
-        self,
-        mut views: tokio::sync::watch::Receiver<View>,
-    ) -> anyhow::Result<()> {
-        let stopped = self.tasks().stopping();
-        loop {
-            let view = views.borrow_and_update().clone();
-            self.with(|node, now| node.take_view(view, now));
-            tokio::select! {
-                biased;
-                () = stopped.cancelled() => return Ok(()),
-                changed = views.changed() => if changed.is_err() {
-                    stopped.cancelled().await;
-                    return Ok(());
-                },
-            }
-        }
-    }
-
-    pub(super) async fn hello(self, origin: Origin, url: String) {
-        let introduction = self.look(|node| {
-            let me = node.core.identity();
-            Introduction {
-                origin: me.origin.as_str().to_owned(),
-                publisher: me.publisher.clone(),
-                http: me.http.clone(),
-                to: Some(origin.as_str().to_owned()),
-                mesh: Some(node.settings.mesh.to_string()),
-            }
-        });
-        let url = format!("{url}/mesh/hello");
-        let request = self.shared.http.post(&url).timeout(HELLO_MAX);
-        let outcome = hello::said(&url, request.json(&introduction)).await;
-        if let Some(fault) = &outcome {
-            tracing::debug!(peer = %origin, "hello failed: {}", fault.text);
-        }
-        self.with(|node, now| node.greeted(origin, outcome.as_ref(), now));
-    }
-}
-
-fn carry(carrier: &mut impl Carrier, command: CarrierCommand) {
-    match command {
-        CarrierCommand::Publish(topic, body) => carrier.publish(topic, body),
-        CarrierCommand::PublishPlain(text) => carrier.publish_plain(&text),
-        CarrierCommand::Dial(link, endpoint, speech) => carrier.dial(link, &endpoint, speech),
-        CarrierCommand::HangUp(link) => carrier.hang_up(link),
-    }
-}
-
-impl Node {
-    fn carrier_event(&mut self, event: CarrierEvent, now: Now) {
+impl Shell {
+    pub(super) fn carrier_event(&mut self, event: CarrierEvent, now: Now) {
         match event {
             CarrierEvent::Connected(link) => {
                 let effects = self.links.connected(now.mono, link);
@@ -183,7 +76,7 @@ impl Node {
         let decoded = match frame::decode(topic, body) {
             Ok(decoded) => decoded,
             Err(why) => {
-                self.counters.frames_bad += 1;
+                self.totals.frames_bad += 1;
                 tracing::debug!(link = link.0, "a frame is dropped: {why}");
                 return;
             }
@@ -234,7 +127,7 @@ impl Node {
 
     /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is neither
     /// waited for nor greeted. That there is no way to it proves nothing, but joining does not wait.
-    fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
+    pub(super) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
         let why = outcome.map(|fault| fault.why);
         self.links.greeted(origin, outcome);
         if let Some(greeting) = self.greetings.get_mut(&origin) {
@@ -314,8 +207,11 @@ impl Node {
                 greeting.due = now.mono + greeting.wait;
                 greeting.wait = (greeting.wait * 2).min(GREET_MAX);
                 greeting.under_way = true;
-                self.errands
-                    .push(Errand::Hello(*origin, greeting.http.clone()));
+                let at = At {
+                    origin: *origin,
+                    url: greeting.http.clone(),
+                };
+                self.errands.push(Errand::Hello(at));
             }
         }
     }
@@ -328,12 +224,12 @@ impl Node {
                     endpoint,
                     speech,
                 } => {
-                    self.carrier(CarrierCommand::Dial(link, endpoint, speech));
+                    self.carrier(Command::Dial(link, endpoint, speech));
                     if speech == Speech::Mesh {
                         self.introduce(link, now);
                     }
                 }
-                links::Effect::HangUp { link } => self.carrier(CarrierCommand::HangUp(link)),
+                links::Effect::HangUp { link } => self.carrier(Command::HangUp(link)),
                 links::Effect::Up { origin } => {
                     tracing::info!(peer = %origin, "link up");
                     self.core.linked(now, origin);
@@ -401,7 +297,7 @@ impl Node {
     }
 
     /// The registries list other nodes, or another state of theirs is known.
-    fn take_view(&mut self, view: View, now: Now) {
+    pub(super) fn take_view(&mut self, view: View, now: Now) {
         let me = self.core.identity().origin;
         let targets = view
             .members
@@ -458,12 +354,49 @@ impl Node {
     /// A foreign publisher said something: it becomes this node's own message.
     fn plain_said(&mut self, text: &str, now: Now) {
         if check_text(text).is_err() {
-            self.counters.refused += 1;
+            self.totals.refused += 1;
             return;
         }
         let room = PLAIN_ROOM.parse().expect("a valid room name");
-        let name = "static".parse().expect("a valid user name");
-        let (answer, source) = (Answer::Nobody, Source::Foreign);
-        self.say(&room, &name, None, text, 0, answer, source, now);
+        let from = "static".parse().expect("a valid user name");
+        self.core.say(
+            now,
+            Say {
+                // Nobody waits for the outcome.
+                ticket: Ticket(0),
+                room: &room,
+                from: &from,
+                mid: None,
+                text,
+                copies: 0,
+                source: Source::Foreign,
+            },
+        );
+    }
+
+    /// How long a page is asked of a peer.
+    pub(super) fn page_bytes(&self, peer: Origin) -> usize {
+        let slow = self.slow_pages.get(&peer).copied();
+        slow.unwrap_or(LOG_PAGE_BYTES)
+    }
+
+    /// A page was asked of a peer, and came or did not. One that did not come in time would not
+    /// the next time either: then a thin wire would carry the same page for ever, and never whole.
+    pub(super) fn pace(&mut self, peer: Origin, bytes: usize, came: bool, took: Duration) {
+        let next = if came && took <= FETCH_QUICK {
+            bytes * 2
+        } else if !came && took >= FETCH_MAX {
+            (bytes / 2).max(SLOW_PAGE_BYTES_MIN)
+        } else {
+            return;
+        };
+        if next >= LOG_PAGE_BYTES {
+            self.slow_pages.remove(&peer);
+        } else {
+            let peers = self.core.peers();
+            self.slow_pages
+                .retain(|known, _| peers.get(*known).is_some());
+            self.slow_pages.insert(peer, next);
+        }
     }
 }

@@ -16,7 +16,7 @@ const CHATNODE: Floors = &[
     &["model"],
     &["core"],
     &["wire"],
-    &["carriers", "clients", "discovery", "disk"],
+    &["carriers", "clients", "discovery", "disk", "peers"],
     &["shell"],
     &["http"],
     &["config"],

@@ -15,7 +15,7 @@ use crate::core::archive::{Archive, Need};
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
 use crate::core::named::{Named, NamedBudget};
-use crate::core::resume::{Ahead, Resumed};
+use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Core, Say, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};

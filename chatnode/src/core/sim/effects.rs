@@ -110,7 +110,8 @@ impl World {
                 }
             }
             Effect::Members(change, count) => self.members_told(id, change, count),
-            Effect::Typing(..) => {}
+            // Clients of this world ask what they need of the core themselves.
+            Effect::Typing(..) | Effect::Answer(..) | Effect::Read(..) => {}
             Effect::Whole => {}
             Effect::Ready { unlinked, lacking } => {
                 self.tell(|_| format!("n{id} is ready, lacks {unlinked:?}, {lacking:?}"));

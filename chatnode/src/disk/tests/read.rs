@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use super::rig::{PATIENCE, Rig, damaged, entry, id, lobby, origin, room, said, seqs, shown};
 use crate::core::log::Span;
 use crate::core::memory::{MemoryStore, Retention};
-use crate::disk::{Batch, READS_MAX, ReadError};
+use crate::core::question::ReadError;
+use crate::disk::{Batch, READS_MAX};
 use crate::model::entry::{Entry, Place};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 

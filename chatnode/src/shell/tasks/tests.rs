@@ -10,10 +10,12 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::core::links::{Links, LinksOptions};
+use crate::carriers::CarrierEvent;
+use crate::core::links::{LinkId, Links, LinksOptions, Speech};
 use crate::core::memory::{MemoryStore, Retention};
-use crate::core::{Core, Identity};
+use crate::core::{Core, Identity, Now};
 use crate::shell::{Parts, Settings};
+use crate::wire::frame::Topic;
 
 /// Brings one event after another, without a pause, up to a number.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Carrier for Flood {
     async fn close(self, _: Duration) {}
 }
 
-fn hub() -> (Hub, mpsc::Receiver<CarrierCommand>) {
+fn handle() -> (Handle, mpsc::Receiver<Command>) {
     let origin = "aaaaaaaaaa".parse().unwrap();
     let me = Identity {
         origin,
@@ -72,15 +74,15 @@ fn hub() -> (Hub, mpsc::Receiver<CarrierCommand>) {
         http: reqwest::Client::new(),
         disk: None,
     };
-    let (hub, _, commands) = Hub::new(parts, Tasks::new()).unwrap();
-    (hub, commands)
+    let (handle, _, commands) = Handle::new(parts, Tasks::new()).unwrap();
+    (handle, commands)
 }
 
 /// Goal: a node that has much to hear goes on to write to its clients meanwhile. Method: a carrier that
 /// always has an event; how many are taken before another gets its turn.
 #[tokio::test]
 async fn frames_that_never_end_let_others_have_their_turn() {
-    let (hub, commands) = hub();
+    let (handle, commands) = handle();
     let brought = Arc::new(AtomicUsize::new(0));
     let flood = Flood {
         brought: Arc::clone(&brought),
@@ -97,7 +99,7 @@ async fn frames_that_never_end_let_others_have_their_turn() {
     };
     let longest = tokio::select! {
         biased;
-        ended = hub.run_carrier(flood, commands, Duration::ZERO) => panic!("{ended:?}"),
+        ended = handle.run_carrier(flood, commands, Duration::ZERO) => panic!("{ended:?}"),
         longest = turns => longest,
     };
     assert!(longest > 0, "nothing was brought");

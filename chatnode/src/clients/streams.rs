@@ -10,18 +10,22 @@ use std::sync::Arc;
 use base::serve::Admission;
 use bytes::Bytes;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
-use super::{Hub, Node};
-use crate::clients::seats::Seat;
-use crate::clients::session::Session;
-use crate::clients::{Replay, Style};
-use crate::core::archive::{Archive, Need};
+use super::backlog::Replay;
+use super::seats::Seat;
+use super::slot::Style;
+use super::tell::gap_of;
+use super::waiting::Waiting;
+use super::{Client, Clients};
 use crate::core::named::Named;
-use crate::core::resume::{Ahead, Resumed};
+use crate::core::question::{Found, Question, ReadError, Resume};
+use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Core, Now};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
-use crate::wire::protocol::{Gap, PAGE_DEFAULT, Refusal};
+use crate::wire::protocol::{PAGE_DEFAULT, Refusal};
+use crate::wire::refusals::{id_unknown, unread};
 use crate::wire::sse::{self, Seen};
 
 /// Origins of which a client has seen something and this node knows nothing, that its ids carry on
@@ -69,9 +73,20 @@ pub(crate) struct Line {
     pub(crate) head: Vec<u8>,
 }
 
+/// A stream that is about to begin.
+#[derive(Debug)]
+pub(crate) struct Comes {
+    /// What was asked for.
+    pub(crate) asked: Asked,
+    /// Its connection.
+    pub(crate) line: Line,
+    /// Where it goes if it cannot begin, and why.
+    pub(crate) refused: oneshot::Sender<(Refusal, TcpStream)>,
+}
+
 /// The position of what this node has brought to its streams. None as long as there are none.
 #[derive(Debug, Default)]
-pub(crate) struct Events {
+pub(super) struct Streams {
     seen: Option<Seen>,
     /// It may have become shorter: with a tick it is decided whom positions name.
     pub(super) is_stale: bool,
@@ -89,7 +104,7 @@ struct Opening {
     tail: Option<String>,
 }
 
-impl Events {
+impl Streams {
     /// An entry is brought.
     pub(super) fn saw(&mut self, entry: &Entry) {
         if let Some(seen) = &mut self.seen {
@@ -109,140 +124,132 @@ impl Events {
         sse::id(Some(entry.id()), seen, &ahead)
     }
 
-    /// All that was accepted has been brought: the position is that of the node.
-    pub(super) fn refresh(&mut self, core: &Core, streams: usize) {
+    /// All that was accepted has been brought: if it may have become shorter, the position is that of
+    /// the node.
+    pub(super) fn refresh_if_stale(&mut self, core: &Core, streams: usize) {
+        if self.is_stale {
+            self.refresh(core, streams);
+        }
+    }
+
+    fn refresh(&mut self, core: &Core, streams: usize) {
         self.is_stale = false;
         self.seen = (streams > 0).then(|| sse::position(&core.client_position()));
     }
 }
 
-impl Hub {
-    /// Serves a stream whose connection has left HTTP; what is wrong if it cannot be opened, and the
-    /// connection to say it on.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub(crate) async fn serve_stream(
-        &self,
-        asked: Asked,
-        line: Line,
-    ) -> Result<(), (Refusal, TcpStream)> {
-        let Asked { room, since, seat } = asked;
-        let mut comes = Some((line, seat));
-        let closing = self.look(|node| node.closing.clone());
-        let stopping = self.tasks().stopping();
-        let opened = self.with_archive(&room, |node, now, archive| {
-            node.open_stream(&mut comes, &room, &since, archive, now)
-        });
-        let opened = tokio::select! {
-            biased;
-            opened = opened => opened,
-            // The node is going away: who comes back is told so.
-            () = closing.cancelled() => return Ok(()),
-            () = stopping.cancelled() => return Ok(()),
+impl Clients {
+    /// Begins a stream of a room, as soon as what it begins with was read.
+    pub(crate) fn open_stream(&mut self, core: &mut Core, comes: Comes, now: Now) {
+        let (since, history) = match &comes.asked.since {
+            Since::Now => (None, 0),
+            Since::At(ids) => (Some(ids.clone()), PAGE_DEFAULT),
+            Since::Unreadable => (None, PAGE_DEFAULT),
         };
-        match (opened, comes) {
-            (Err(refusal), Some((line, _))) => Err((refusal, line.stream)),
-            _ => Ok(()),
+        let resume = Resume {
+            room: comes.asked.room.clone(),
+            since,
+            named: Named::default(),
+            history,
+        };
+        let waiting = Waiting::Stream(Box::new(comes));
+        self.ask(core, waiting, Question::Resume(resume), now);
+    }
+
+    /// What a stream begins with is here. What cannot be replayed is said, and the newest page brought
+    /// instead.
+    pub(super) fn begin_stream(
+        &mut self,
+        core: &mut Core,
+        comes: Comes,
+        found: Result<Found, ReadError>,
+        now: Now,
+    ) {
+        let Comes {
+            asked,
+            line,
+            refused,
+        } = comes;
+        let mut resumed = match found {
+            Ok(Found::Resumed(resumed, _)) => *resumed,
+            found => {
+                let refusal = found.map_or_else(|why| unread(&why), |_| id_unknown());
+                // Fails if the node is going away.
+                let _ = refused.send((refusal, line.stream));
+                return;
+            }
+        };
+        if self.closed {
+            // Nobody would close it any more. Its client comes back, and not to this node.
+            return;
+        }
+        let Asked { room, since, seat } = asked;
+        let ahead = std::mem::take(&mut resumed.ahead);
+        let opening = opening(core, &room, &since, resumed, &line.head);
+        let client = Client {
+            session: None,
+            name: None,
+            seen: None,
+            waits: false,
+            awaits: 0,
+            told: now.mono,
+        };
+        let adopted = line.stream.into_std().and_then(|socket| {
+            let socket = mio::net::TcpStream::from_std(socket);
+            let held = (line.admission, seat);
+            self.table.adopt(socket, held, Style::Events, client)
+        });
+        let id = match adopted {
+            Ok(id) => id,
+            Err(why) => return tracing::warn!("a stream cannot be served: {why}"),
+        };
+        // All that was accepted has been brought to those who were here before: an answer is the last
+        // that the core wants.
+        self.streams.refresh(core, self.table.streams());
+        self.table.replay(id, Replay::new(opening));
+        self.table.subscribe(id, &room, ahead);
+        // Nobody would tell that the socket has room: it has from the start.
+        if self.table.drain(id).is_err() {
+            self.end(core, id);
         }
     }
 }
 
-impl Node {
-    /// Opens a stream of a room. What cannot be replayed is said, and the newest page brought
-    /// instead.
-    fn open_stream(
-        &mut self,
-        comes: &mut Option<(Line, Seat)>,
-        room: &RoomName,
-        since: &Since,
-        archive: &Archive,
-        now: Now,
-    ) -> Result<(), Need> {
-        let (position, history) = match since {
-            Since::Now => (None, 0),
-            Since::At(ids) => (Some(&ids[..]), PAGE_DEFAULT),
-            Since::Unreadable => (None, PAGE_DEFAULT),
-        };
-        let named = &mut Named::default();
-        let mut resumed = self.core.resume(room, position, named, history, archive)?;
-        let Some((line, seat)) = comes.take() else {
-            return Ok(());
-        };
-        if self.closing.is_cancelled() {
-            // Nobody would close it any more. Its client comes back, and not to this node.
-            return Ok(());
+fn opening(core: &Core, room: &RoomName, since: &Since, resumed: Resumed, head: &[u8]) -> Opening {
+    // Never empty, which would be none: it has a mark.
+    let mut at = sse::position(&resumed.at);
+    bound(core, &mut at);
+    let named = |entry: Arc<Entry>| {
+        let named = core.names(entry.origin);
+        (entry, named)
+    };
+    let entries: Vec<_> = resumed.entries.into_iter().map(named).collect();
+    let mut opening = Opening {
+        head: Some([head, sse::OPEN.as_bytes()].concat()),
+        entries: entries.into_iter(),
+        seen: None,
+        tail: Some(sse::here(&at)),
+    };
+    match since {
+        Since::At(ids) if resumed.recovered => {
+            let mut seen = sse::position(ids);
+            bound(core, &mut seen);
+            opening.seen = Some(seen);
         }
-        let ahead = std::mem::take(&mut resumed.ahead);
-        let opening = self.opening(room, since, resumed, &line.head);
-        let socket = match line.stream.into_std() {
-            Ok(socket) => mio::net::TcpStream::from_std(socket),
-            Err(why) => {
-                tracing::warn!("a stream cannot be served: {why}");
-                return Ok(());
+        // As long as the page is not through, the client is where it was.
+        Since::At(_) | Since::Unreadable => {
+            if let Some(head) = &mut opening.head {
+                head.extend_from_slice(sse::RESET.as_bytes());
             }
-        };
-        let session = Session::new(None, now.mono);
-        let held = (line.admission, seat);
-        let id = match self.clients.adopt(socket, held, Style::Events, session) {
-            Ok(id) => id,
-            Err(why) => {
-                tracing::warn!("a stream cannot be served: {why}");
-                return Ok(());
-            }
-        };
-        // All that was accepted has been brought to those who were here before.
-        self.events.refresh(&self.core, self.clients.streams());
-        self.clients.replay(id, Replay::new(opening));
-        self.clients.subscribe(id, room, ahead);
-        // Nobody would tell that the socket has room: it has from the start.
-        if self.clients.drain(id).is_err() {
-            self.end(id);
         }
-        Ok(())
+        Since::Now => {}
     }
-
-    fn opening(&self, room: &RoomName, since: &Since, resumed: Resumed, head: &[u8]) -> Opening {
-        // Never empty, which would be none: it has a mark.
-        let mut at = sse::position(&resumed.at);
-        bound(&self.core, &mut at);
-        let named = |entry: Arc<Entry>| {
-            let named = self.core.names(entry.origin);
-            (entry, named)
-        };
-        let entries: Vec<_> = resumed.entries.into_iter().map(named).collect();
-        let mut opening = Opening {
-            head: Some([head, sse::OPEN.as_bytes()].concat()),
-            entries: entries.into_iter(),
-            seen: None,
-            tail: Some(sse::here(&at)),
-        };
-        match since {
-            Since::At(ids) if resumed.recovered => {
-                let mut seen = sse::position(ids);
-                bound(&self.core, &mut seen);
-                opening.seen = Some(seen);
-            }
-            // As long as the page is not through, the client is where it was.
-            Since::At(_) | Since::Unreadable => {
-                if let Some(head) = &mut opening.head {
-                    head.extend_from_slice(sse::RESET.as_bytes());
-                }
-            }
-            Since::Now => {}
+    if let Some(tail) = &mut opening.tail {
+        for (origin, span) in &resumed.gaps {
+            tail.push_str(&sse::gap(&gap_of(room, origin, span)));
         }
-        if let Some(tail) = &mut opening.tail {
-            for (origin, span) in &resumed.gaps {
-                tail.push_str(&sse::gap(&Gap {
-                    room,
-                    origin: origin.as_str(),
-                    after: span.after,
-                    through: span.through,
-                }));
-            }
-        }
-        opening
     }
+    opening
 }
 
 impl Iterator for Opening {
