@@ -7,6 +7,9 @@
 //! while, and TCP tells it; a text that is too long ends the connection with 1009; an empty one is
 //! nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::ControlFlow;
 use std::time::Duration;
 

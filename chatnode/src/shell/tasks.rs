@@ -93,6 +93,7 @@ impl Handle {
                     self.with(|shell, now| {
                         for event in &events {
                             shell.clients.ready(&mut shell.core, event, now);
+                            shell.settle(now);
                         }
                     });
                 }
