@@ -52,9 +52,9 @@ pub(crate) enum Effect {
     Answer(Ticket, Result<Found, ReadError>),
     /// Read this for a question; tell the outcome by [`Core::was_read`](super::state::Core::was_read).
     Read(Ticket, Read),
-    /// Ask a peer for entries; tell the outcome by [`Core::fetched`].
+    /// Ask a peer for entries; tell the outcome by `Core::fetched`.
     Fetch(Fetch),
-    /// Ask a peer for its members; tell the outcome by [`Core::members_fetched`].
+    /// Ask a peer for its members; tell the outcome by `Core::members_fetched`.
     FetchMembers(Origin),
     /// Tell all rooms' clients that these numbers are lost.
     Gap(Origin, Span),
@@ -67,12 +67,12 @@ pub(crate) enum Effect {
         /// Peers that were listed and are not linked.
         #[cfg_attr(not(test), expect(dead_code, reason = "the simulator judges by it"))]
         unlinked: Vec<Origin>,
-        /// Origins of which not all is here that others held; see [`Core::lacking`].
+        /// Origins of which not all is here that others held; see `Core::lacking`.
         lacking: Vec<Origin>,
     },
     /// All that others held is here, which was not when clients began to be taken.
     Whole,
-    /// Ask a peer for its position; tell the outcome by [`Core::position_told`].
+    /// Ask a peer for its position; tell the outcome by `Core::position_told`.
     AskPosition(Origin),
     /// The roll call of this number is over, and all before it.
     RollOver(

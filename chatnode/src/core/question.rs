@@ -105,7 +105,7 @@ pub(crate) struct Room {
     pub(crate) members: usize,
 }
 
-/// What has to be read for a question; the outcome comes back by [`Core::was_read`].
+/// What has to be read for a question; the outcome comes back by `Core::was_read`.
 #[derive(Debug)]
 pub(crate) enum Read {
     /// On the disk: where an entry stands.
