@@ -1,12 +1,11 @@
 //! `/metrics`: Prometheus text format 0.0.4.
 
-use std::fmt::Write as _;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use base::metrics::MetricsText;
 
 use crate::core::Now;
 use crate::core::durable::Health;
@@ -22,31 +21,19 @@ pub(super) fn routes(hub: Hub) -> Router {
 
 async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
     let text = hub.with(|node, now| {
-        let mut text = String::new();
+        let mut text = MetricsText::default();
         gauges(node, now, &mut text);
         counters(node, &mut text);
         log(&mut text);
         if let Some(disk) = &node.disk {
             storage(node, disk, &mut text);
         }
-        text
+        text.end()
     });
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-type Rows<'a> = &'a [(&'static str, &'static str, u64)];
-
-fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
-    for (name, help, value) in rows {
-        writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        )
-        .expect("a string takes all");
-    }
-}
-
-fn gauges(node: &Node, now: Now, text: &mut String) {
+fn gauges(node: &Node, now: Now, text: &mut MetricsText) {
     let (messages, bytes) = node.core.kept();
     let status = node.links.status(now.mono);
     let up = status
@@ -93,20 +80,21 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
             (status.len() - up) as u64,
         ),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
 }
 
-fn log(text: &mut String) {
-    let rows = [(
+fn log(text: &mut MetricsText) {
+    text.counter(
         "chatnode_log_dropped_total",
         "Lines of the log that nothing took",
         base::process::log_dropped(),
-    )];
-    write(text, "counter", &rows);
+    );
 }
 
 /// How the disk of `--data` is.
-fn storage(node: &Node, disk: &Disk, text: &mut String) {
+fn storage(node: &Node, disk: &Disk, text: &mut MetricsText) {
     let (own, others) = node.core.disk_waiting();
     let fine = node.core.disk_health() == Some(Health::Fine);
     let (messages, bytes) = disk.size();
@@ -128,7 +116,9 @@ fn storage(node: &Node, disk: &Disk, text: &mut String) {
         ),
         ("chatnode_storage_bytes", "Bytes of history on disk", bytes),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
     let rows = [
         (
             "chatnode_storage_batches_total",
@@ -146,10 +136,12 @@ fn storage(node: &Node, disk: &Disk, text: &mut String) {
             node.core.disk_skipped(),
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }
 
-fn counters(node: &Node, text: &mut String) {
+fn counters(node: &Node, text: &mut MetricsText) {
     let counts = node.core.counts();
     let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
     let links = node.links.counters();
@@ -226,5 +218,7 @@ fn counters(node: &Node, text: &mut String) {
             links.silent,
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }
