@@ -23,7 +23,6 @@ mod index;
 mod load;
 mod pages;
 mod place;
-mod queue;
 mod reader;
 mod row;
 mod salvage;
@@ -40,16 +39,17 @@ mod upgrade;
 mod write;
 mod writer;
 
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::folder::Folder;
-use self::queue::{Queue, Refused};
 use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
@@ -197,13 +197,15 @@ fn start(
     let shared = Arc::new(shared);
     let folder = shared.folder.clone();
     let sql_fault = |error: rusqlite::Error| check::sql_fault(&folder, &error);
-    let inbox = Arc::new(Queue::new(BATCHES_MAX));
-    let jobs = Arc::new(Queue::new(READS_MAX));
+    let (batches, inbox) = sync_channel(BATCHES_MAX);
+    let (reads, jobs) = sync_channel(READS_MAX);
+    let jobs = Arc::new(Mutex::new(jobs));
     let (outcomes, told) = mpsc::channel(OUTCOMES_MAX);
     let (ends, end) = watch::channel(());
     // From here on the threads end when the handle is dropped, also on an error.
     let disk = Disk(Arc::new(Handle {
-        inbox: Arc::clone(&inbox),
+        batches: Inlet::new(batches),
+        reads: Inlet::new(reads),
         jobs: Arc::clone(&jobs),
         shared: Arc::clone(&shared),
         ends,
@@ -249,17 +251,60 @@ pub struct Disk(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    inbox: Arc<Queue<Batch>>,
-    jobs: Arc<Queue<Job>>,
+    batches: Inlet<Batch>,
+    reads: Inlet<Job>,
+    /// The other end of `reads`, which the readers share.
+    jobs: Arc<Mutex<Receiver<Job>>>,
     shared: Arc<Shared>,
     /// Each thread has a receiver: when there is none, all have ended.
     ends: watch::Sender<()>,
 }
 
+impl Handle {
+    /// Ends the threads: a batch that was handed over is still written, reads that wait are dropped.
+    fn close(&self) {
+        self.reads.close();
+        // The readers may hang; if one holds the lock, it waits for a read, and there is no more.
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.try_iter().for_each(drop);
+        drop(jobs);
+        self.batches.close();
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.jobs.abandon();
-        self.inbox.close();
+        self.close();
+    }
+}
+
+/// The way into a channel of a thread, until it is closed. Whoever puts something in never waits.
+struct Inlet<T>(Mutex<Option<SyncSender<T>>>);
+
+impl<T> Inlet<T> {
+    fn new(sender: SyncSender<T>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SyncSender<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, item: T) -> Result<(), TrySendError<T>> {
+        match &*self.lock() {
+            Some(sender) => sender.try_send(item),
+            None => Err(TrySendError::Disconnected(item)),
+        }
+    }
+
+    fn close(&self) {
+        *self.lock() = None;
+    }
+}
+
+impl<T> fmt::Debug for Inlet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inlet")
     }
 }
 
@@ -271,9 +316,9 @@ impl Disk {
     /// # Panics
     /// If a batch is handed over while another still waits to be taken.
     pub fn write(&self, batch: Batch) {
-        match self.0.inbox.push(batch) {
-            Ok(()) | Err(Refused::Closed) => {}
-            Err(Refused::Full) => unreachable!("batches are handed over one at a time"),
+        match self.0.batches.push(batch) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => unreachable!("batches are handed over one at a time"),
         }
     }
 
@@ -414,9 +459,9 @@ impl Disk {
                 drop(answer.send(work(reader)));
             }
         });
-        self.0.jobs.push(job).map_err(|refused| match refused {
-            Refused::Full => ReadError::Busy,
-            Refused::Closed => ReadError::Closed,
+        self.0.reads.push(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => ReadError::Busy,
+            TrySendError::Disconnected(_) => ReadError::Closed,
         })?;
         answered.await.unwrap_or(Err(ReadError::Closed))
     }
@@ -442,8 +487,7 @@ impl Disk {
     /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
     /// any more; reads that wait are answered with `ReadError::Closed`.
     pub async fn close(self, grace: Duration) -> bool {
-        self.0.jobs.abandon();
-        self.0.inbox.close();
+        self.0.close();
         let ended = tokio::time::timeout(grace, self.0.ends.closed());
         let ended = ended.await;
         if ended.is_err() {

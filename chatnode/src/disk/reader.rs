@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
-use super::queue::{Popped, Queue};
 use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
@@ -52,13 +52,14 @@ impl Reader {
         Ok(Self { db, shared })
     }
 
-    /// The thread's work, until the queue is closed.
-    pub(super) fn run(mut self, jobs: &Queue<Job>) {
+    /// The thread's work, until nothing more can come.
+    pub(super) fn run(mut self, jobs: &Mutex<Receiver<Job>>) {
         loop {
-            match jobs.pop(None) {
-                Popped::Item(Job(work)) => work(&mut self),
-                Popped::Nothing => {}
-                Popped::Closed => return,
+            // Locked while it waits for the next, not while it works.
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match job {
+                Ok(Job(work)) => work(&mut self),
+                Err(_) => return,
             }
         }
     }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -18,7 +19,6 @@ use rusqlite::wal::CheckpointMode;
 use tokio::sync::mpsc;
 
 use super::place::{Moved, Place};
-use super::queue::{Popped, Queue};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use super::state::State;
@@ -57,7 +57,7 @@ struct Broken(String);
 #[derive(Debug)]
 pub(super) struct Writer {
     db: Connection,
-    inbox: Arc<Queue<Batch>>,
+    inbox: Receiver<Batch>,
     outcomes: mpsc::Sender<Outcome>,
     shared: Arc<Shared>,
     state: State,
@@ -92,7 +92,7 @@ impl Writer {
         mut db: Connection,
         state: State,
         shared: Arc<Shared>,
-        inbox: Arc<Queue<Batch>>,
+        inbox: Receiver<Batch>,
         outcomes: mpsc::Sender<Outcome>,
         retention: DiskRetention,
     ) -> rusqlite::Result<Self> {
@@ -135,7 +135,7 @@ impl Writer {
             if let Err(error) = self.db.set_db_config(keep, true) {
                 tracing::warn!(%error, "the history is closed as it is");
             }
-            self.inbox.abandon();
+            drop(self.inbox);
             // Nobody may listen any more.
             drop(self.outcomes.blocking_send(Outcome::Broken(why)));
         }
@@ -148,11 +148,11 @@ impl Writer {
         let mut wait = Duration::ZERO;
         loop {
             let look = wait.min(PLACE_EVERY);
-            let popped = self.inbox.pop(Some(look));
+            let received = self.inbox.recv_timeout(look);
             // Before a write as well: it would make a log that was overwritten as long as it was.
             self.in_place(&mut place)?;
-            let idle = match popped {
-                Popped::Item(batch) => {
+            let idle = match received {
+                Ok(batch) => {
                     let outcome = self.store(&batch)?;
                     drop(batch);
                     self.untidy = true;
@@ -162,14 +162,14 @@ impl Writer {
                     drop(self.outcomes.blocking_send(outcome));
                     false
                 }
-                Popped::Nothing => {
+                Err(RecvTimeoutError::Timeout) => {
                     wait -= look;
                     if !wait.is_zero() {
                         continue;
                     }
                     true
                 }
-                Popped::Closed => return self.finish(),
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
             };
             wait = self.tidy(idle)?;
         }
@@ -231,8 +231,12 @@ impl Writer {
     /// Another program, such as `sqlite3`, holds the file: nothing was done, so it can be tried
     /// again as long as anybody waits for it.
     fn wait_for_lock(&self, waiting: &mut Option<Stopwatch>) -> Result<(), Broken> {
-        if self.inbox.is_closed() {
-            return Err(Broken("another program holds a lock on the file".into()));
+        match self.inbox.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                return Err(Broken("another program holds a lock on the file".into()));
+            }
+            Ok(_) => unreachable!("batches are handed over one at a time"),
         }
         if waiting.is_none_or(|since| since.elapsed() > BUSY_TOLD_EVERY) {
             *waiting = Some(Stopwatch::start());

@@ -1,12 +1,11 @@
 //! `/metrics`: Prometheus text format 0.0.4.
 
-use std::fmt::Write as _;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use base::metrics::MetricsText;
 
 use crate::core::durable::Health;
 use crate::core::links::LinkState;
@@ -21,29 +20,19 @@ pub(super) fn routes(node: Handle) -> Router {
 
 async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     let status = node.status();
-    let mut text = String::new();
+    let mut text = MetricsText::default();
     gauges(&status, &mut text);
     counters(&status, &mut text);
+    links(&status, &mut text);
     log(&mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, text.end())
 }
 
-type Rows<'a> = &'a [(&'static str, &'static str, u64)];
-
-fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
-    for (name, help, value) in rows {
-        writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        )
-        .expect("a string takes all");
-    }
-}
-
-fn gauges(status: &Status, text: &mut String) {
+fn gauges(status: &Status, text: &mut MetricsText) {
     let (messages, bytes) = status.kept;
     let links = &status.links;
     let up = links.iter().filter(|row| row.link.state == LinkState::Up);
@@ -88,20 +77,21 @@ fn gauges(status: &Status, text: &mut String) {
             (links.len() - up) as u64,
         ),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
 }
 
-fn log(text: &mut String) {
-    let rows = [(
+fn log(text: &mut MetricsText) {
+    text.counter(
         "chatnode_log_dropped_total",
         "Lines of the log that nothing took",
         base::process::log_dropped(),
-    )];
-    write(text, "counter", &rows);
+    );
 }
 
 /// How the disk of `--data` is.
-fn storage(status: &Status, text: &mut String) {
+fn storage(status: &Status, text: &mut MetricsText) {
     let storage = &status.storage;
     let fine = storage.health == Some(Health::Fine);
     let rows = [
@@ -126,7 +116,9 @@ fn storage(status: &Status, text: &mut String) {
             storage.bytes,
         ),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
     let rows = [
         (
             "chatnode_storage_batches_total",
@@ -144,13 +136,14 @@ fn storage(status: &Status, text: &mut String) {
             storage.skipped,
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }
 
-fn counters(status: &Status, text: &mut String) {
+fn counters(status: &Status, text: &mut MetricsText) {
     let counts = status.counts;
     let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
-    let links = status.link_counts;
     let (totals, clients) = (&status.totals, &status.clients.totals);
     let rows = [
         (
@@ -210,6 +203,15 @@ fn counters(status: &Status, text: &mut String) {
             "Frames without room to go out",
             totals.frames_dropped,
         ),
+    ];
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
+}
+
+fn links(status: &Status, text: &mut MetricsText) {
+    let links = status.link_counts;
+    let rows = [
         ("chatnode_dials_total", "Dials", links.dials),
         (
             "chatnode_misdirected_total",
@@ -227,5 +229,7 @@ fn counters(status: &Status, text: &mut String) {
             links.silent,
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }

@@ -1,5 +1,7 @@
 //! Pages, ranges, and what lies beyond a position.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,13 +210,18 @@ async fn reads_that_wait_are_bounded() {
             tokio::task::spawn_blocking(move || first.wait())
                 .await
                 .unwrap();
+            let asked = Rc::new(Cell::new(0));
             let mut reads: Vec<_> = (0..READS_MAX)
                 .map(|_| {
-                    let disk = disk.clone();
-                    tokio::task::spawn_local(async move { disk.place(id('a', 1)).await })
+                    let (disk, asked) = (disk.clone(), Rc::clone(&asked));
+                    tokio::task::spawn_local(async move {
+                        // Where it waits it has asked.
+                        asked.set(asked.get() + 1);
+                        disk.place(id('a', 1)).await
+                    })
                 })
                 .collect();
-            while disk.0.jobs.len() < READS_MAX {
+            while asked.get() < READS_MAX {
                 tokio::task::yield_now().await;
             }
             let busy = disk.place(id('a', 1)).await;
