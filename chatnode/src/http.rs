@@ -276,7 +276,7 @@ impl Front {
             || names::own_origins(local).iter().any(|url| origin.is(url))
             || self
                 .hub
-                .look(|node| node.nodes_seen.iter().any(|url| origin.is(url)))
+                .look(|node| node.core.nodes_seen().any(|url| origin.is(url)))
     }
 }
 

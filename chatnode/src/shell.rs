@@ -1,4 +1,4 @@
-//! The one place where everything meets: [`Node`] owns the core, the links, the fan-out and the
+//! The one place where everything meets: [`Node`] owns the core, the fan-out and the
 //! sessions; [`Hub`] is the handle through which tasks reach it.
 //!
 //! The node is one thread. A task that has something (bytes of a client, a frame of a peer, the
@@ -22,7 +22,7 @@ mod plain;
 mod sockets;
 pub(crate) mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -37,11 +37,10 @@ use crate::clients::session::Session;
 use crate::clients::websocket::Close;
 use crate::clients::{Clients, ConnId};
 use crate::core::copies::Ticket;
-use crate::core::links::Links;
 use crate::core::links::{LinkId, Speech};
 use crate::core::named::NamedBudget;
 use crate::core::repair::Fetch;
-use crate::core::{Core, Effect, Now, Say, Source};
+use crate::core::{Core, Input, Now, Output, Say, Source};
 use crate::discovery::View;
 use crate::disk::Disk;
 use crate::model::mesh_name::MeshName;
@@ -65,12 +64,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 pub(crate) struct Settings {
     /// Messages a second that one client may send; 0 is no limit.
     pub(crate) rate_limit: u32,
-    /// Whether the plain form is published too (static mode).
-    pub(crate) publish_plain: bool,
     /// Of which mesh this node is.
     pub(crate) mesh: MeshName,
-    /// Endpoints given by hand: joining waits for them.
-    pub(crate) peers: Vec<String>,
     /// WebSockets and event streams at once; further ones are refused.
     pub(crate) clients_max: usize,
 }
@@ -115,8 +110,8 @@ pub(crate) enum CarrierCommand {
 /// Work that needs to wait, for a task of its own.
 #[derive(Debug)]
 pub(crate) enum Errand {
-    /// Ask a peer for entries.
-    Fetch(Fetch, String),
+    /// Ask a peer for entries, for so many bytes at the most.
+    Fetch(Fetch, String, usize),
     /// Ask a peer for its members.
     FetchMembers(Origin, String),
     /// Ask a peer how far it is.
@@ -160,7 +155,6 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) core: Core,
     pub(crate) clients: Clients<Session>,
-    pub(crate) links: Links,
     pub(crate) events: events::Events,
     pub(crate) outbox: Outbox,
     /// Where entries are kept, besides memory.
@@ -169,10 +163,6 @@ pub(crate) struct Node {
     /// Permits for searches through memory.
     searches: Arc<Semaphore>,
     pub(crate) counters: Counters,
-    /// The HTTP endpoints of the live nodes, this one's first.
-    pub(crate) nodes: Vec<String>,
-    /// The HTTP endpoints of all nodes that were ever seen alive.
-    pub(crate) nodes_seen: VecDeque<String>,
     /// How the registries are.
     pub(crate) view: View,
     /// The node is going away.
@@ -193,19 +183,7 @@ pub(crate) struct Node {
     answers: HashMap<Ticket, Answer>,
     tickets: u64,
     guests: u64,
-    greetings: mesh::Greetings,
-    /// Listed nodes to which there is no way: joining does not wait for them.
-    absent: BTreeSet<Origin>,
-    /// Whether there are as many logs as can be, of which something is kept.
-    full_of_logs: bool,
-    /// Whether this node's clock is so wrong that it goes by the time of the others.
-    goes_by_others: bool,
-    /// Peers that are heard and whose wall clock is far from this node's.
-    skewed: BTreeSet<Origin>,
-    /// How long a page is asked of a peer that was too slow for a whole one. As many as there are
-    /// peers, at the most.
-    slow_pages: BTreeMap<Origin, usize>,
-    effects_spare: Vec<Effect>,
+    outputs_spare: Vec<Output>,
     scratch: Vec<u8>,
     sweep: turn::Sweep,
     /// When the turn task wakes by itself.
@@ -235,8 +213,6 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     /// The replicated log; made with the time from [`Now`] of zero.
     pub(crate) core: Core,
-    /// Whom to hear.
-    pub(crate) links: Links,
     /// For requests to peers.
     pub(crate) http: reqwest::Client,
     /// Where entries are kept, besides memory.
@@ -257,7 +233,6 @@ impl Hub {
         let (carrier, commands) = mpsc::channel(CARRIER_COMMANDS_MAX);
         let (ready_sender, ready) = watch::channel(false);
         let (roll_over_sender, roll_over) = watch::channel(0);
-        let nodes = vec![parts.core.identity().http.clone()];
         let counters = Counters {
             // Those that the disk remembers.
             gaps: parts.core.holes().count() as u64,
@@ -268,14 +243,11 @@ impl Hub {
             settings: parts.settings,
             core: parts.core,
             clients: Clients::new(sockets.registry().try_clone()?),
-            links: parts.links,
             events: events::Events::default(),
             outbox: Outbox::default(),
             disk: parts.disk,
             searches: Arc::new(Semaphore::new(disk::SEARCHES_MAX)),
             counters,
-            nodes_seen: VecDeque::from(nodes.clone()),
-            nodes,
             view: View::default(),
             stopping: false,
             closing: CancellationToken::new(),
@@ -290,13 +262,7 @@ impl Hub {
             answers: HashMap::new(),
             tickets: 0,
             guests: 0,
-            greetings: mesh::Greetings::new(),
-            absent: BTreeSet::new(),
-            full_of_logs: false,
-            goes_by_others: false,
-            skewed: BTreeSet::new(),
-            slow_pages: BTreeMap::new(),
-            effects_spare: Vec::new(),
+            outputs_spare: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
             sweep: turn::Sweep::default(),
             turn_due: Duration::ZERO,
@@ -394,18 +360,16 @@ impl Node {
         if !matches!(answer, Answer::Nobody) {
             self.answers.insert(ticket, answer);
         }
-        self.core.say(
-            now,
-            Say {
-                ticket,
-                room,
-                from,
-                mid,
-                text,
-                copies,
-                source,
-            },
-        );
+        let say = Say {
+            ticket,
+            room,
+            from,
+            mid,
+            text,
+            copies,
+            source,
+        };
+        self.core.handle(Input::Say(say), now);
         self.carry_out(now);
     }
 
@@ -441,11 +405,12 @@ impl Node {
         };
         let name = conn.session.name.clone();
         let rooms: Vec<RoomName> = self.clients.rooms_of(id).cloned().collect();
+        let now = self.core.now();
         for room in rooms {
             self.clients.unsubscribe(id, &room);
             // An event stream is no member.
             if let Some(name) = &name {
-                self.core.leave(&room, name);
+                self.core.handle(Input::Leave(&room, name), now);
             }
         }
     }

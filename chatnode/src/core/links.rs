@@ -45,8 +45,6 @@ const ENDPOINT_LEN_MAX: usize = 255;
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
-/// A tick later than this means that this node was itself stopped: its peers are not to blame.
-const STALL_MIN: Duration = super::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]
@@ -59,7 +57,6 @@ pub(crate) struct Links {
     links: BTreeMap<LinkId, Key>,
     up: BTreeMap<Origin, LinkId>,
     link_next: u64,
-    ticked: Option<Duration>,
     counters: Counters,
     rng: StdRng,
 }
@@ -75,7 +72,6 @@ impl Links {
             links: BTreeMap::new(),
             up: BTreeMap::new(),
             link_next: 1,
-            ticked: None,
             counters: Counters::default(),
             rng,
         };
@@ -302,15 +298,15 @@ impl Links {
         out
     }
 
+    /// This node was itself stopped until now for so long: its peers are not to blame.
+    pub(crate) fn excuse(&mut self, now: Duration, stopped: Duration) {
+        let peers = self.peers.values_mut();
+        peers.for_each(|peer| peer.excuse(now, stopped));
+    }
+
     /// Time has passed. Call it at each tick of the core.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Effect> {
         let mut out = Vec::new();
-        let stall = now.saturating_sub(self.ticked.replace(now).unwrap_or(now));
-        if stall >= STALL_MIN {
-            self.peers
-                .values_mut()
-                .for_each(|peer| peer.excuse(now, stall));
-        }
         let late: Vec<Key> = self
             .peers
             .iter()

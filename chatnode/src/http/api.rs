@@ -272,7 +272,8 @@ async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
     Json(hub.with(|node, now| {
         let me = node.core.identity();
         let links: Vec<_> = node
-            .links
+            .core
+            .links()
             .status(now.mono)
             .iter()
             .map(|link| link_row(node, link))
@@ -365,7 +366,7 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
     let log = link.origin.and_then(|origin| node.core.log(origin));
     let counts = log.map(|log| log.counts).unwrap_or_default();
     let peer = link.origin.and_then(|origin| node.core.peers().get(origin));
-    let hears_us = node.hears_us(link);
+    let hears_us = node.core.hears_us(link);
     let well = link.state == LinkState::Up && hears_us;
     let fault = link.fault.as_ref().filter(|_| !well);
     json!({

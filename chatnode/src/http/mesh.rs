@@ -17,9 +17,9 @@ use base::serve::Connection;
 use super::Doors;
 use crate::core::log::Span;
 use crate::core::news::News;
+use crate::core::pace::LOG_PAGE_BYTES;
 use crate::model::names::Origin;
 use crate::shell::Hub;
-use crate::shell::fetches::LOG_PAGE_BYTES;
 use crate::shell::mesh::Introduction;
 use crate::wire::frame::{self, EntriesPage, MembersPage};
 

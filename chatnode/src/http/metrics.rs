@@ -48,7 +48,7 @@ fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
 
 fn gauges(node: &Node, now: Now, text: &mut String) {
     let (messages, bytes) = node.core.kept();
-    let status = node.links.status(now.mono);
+    let status = node.core.links().status(now.mono);
     let up = status
         .iter()
         .filter(|link| link.state == LinkState::Up)
@@ -152,7 +152,7 @@ fn storage(node: &Node, disk: &Disk, text: &mut String) {
 fn counters(node: &Node, text: &mut String) {
     let counts = node.core.counts();
     let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
-    let links = node.links.counters();
+    let links = node.core.links().counters();
     let totals = &node.counters;
     let deliveries = node.clients.deliveries;
     let rows = [

@@ -1,17 +1,11 @@
 //! A node that was stopped: it takes no send and no join before it holds what its peers hold.
 
-use std::time::Duration;
-
 use tokio::sync::oneshot;
 
 use super::{ANSWERS_MAX, Answer, Hub, Node, Said};
 use crate::core::{Now, Source};
 use crate::model::names::{Mid, RoomName, UserName};
 use crate::wire::protocol::Refusal;
-
-/// A node catches up after so long a stop. One that hardly gets the processor stands still for a second
-/// again and again; to ask all for their positions each time would take what it has.
-const CATCH_UP_AFTER: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Says something for a client of the HTTP API.
@@ -59,26 +53,19 @@ impl Node {
     /// The time by which this node goes. One that finds that it was stopped has first to learn what was
     /// said meanwhile.
     pub(super) fn now(&mut self) -> Now {
-        let now = self.clock.now();
+        let clocks = self.clock.now();
         let stopped = self.clock.woke();
-        self.core.slept(stopped);
-        let now = self.core.time(now);
+        let now = self.core.time(clocks, stopped);
         if !stopped.is_zero() {
-            // By its own clock, which stood still, it is not time yet; the others' did not.
-            self.core.ask_beat(now);
-        }
-        if stopped >= CATCH_UP_AFTER {
-            self.catch_up(now);
+            self.carry_out(now);
         }
         now
     }
 
-    /// Takes no send and no join before it holds what its peers hold now.
-    fn catch_up(&mut self, now: Now) {
+    /// No send and no join is taken before what peers hold now is here.
+    pub(super) fn catching_up(&mut self) {
         self.ready.send_replace(false);
         self.read_nobody(true);
-        self.core.catch_up(now);
-        self.carry_out(now);
     }
 
     /// Whether what clients say is taken now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pages::{Halt, search_of};
 use crate::clients::ConnId;
 use crate::core::archive::{Archive, Need};
-use crate::core::{Now, Source};
+use crate::core::{Input, Now, Source};
 use crate::model::names::{RoomName, UserName};
 use crate::shell::disk::Late;
 use crate::shell::{Answer, Errand, Node};
@@ -225,8 +225,8 @@ impl Node {
         // A second hello is a change of name.
         if let Some(before) = conn.session.name.replace(name.clone()) {
             for room in &rooms {
-                self.core.enter(room, &name);
-                self.core.leave(room, &before);
+                self.core.handle(Input::Enter(room, &name), now);
+                self.core.handle(Input::Leave(room, &before), now);
             }
             self.carry_out(now);
         }
@@ -236,7 +236,7 @@ impl Node {
             "node": me.name,
             "name": name.as_str(),
             "limits": protocol::Limits::new(self.settings.rate_limit),
-            "nodes": self.nodes,
+            "nodes": self.core.nodes(),
         });
         self.answer(id, rid, "hello", &body, false);
         Ok(())
@@ -251,7 +251,8 @@ impl Node {
     ) -> Result<(), Refusal> {
         let room = self.joined_room(id, leave)?;
         self.clients.unsubscribe(id, &room);
-        self.core.leave(&room, name);
+        let now = self.core.now();
+        self.core.handle(Input::Leave(&room, name), now);
         self.answer(
             id,
             rid,
@@ -276,7 +277,7 @@ impl Node {
             .get_mut(id)
             .is_some_and(|conn| conn.session.may_type(now.mono))
         {
-            self.core.typing(&room, name);
+            self.core.handle(Input::Typing(&room, name), now);
         }
         self.answer(
             id,

@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use super::{Errand, Hub, Node};
 use crate::clients::ConnId;
-use crate::core::Now;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::durable::{Health, NotTaken};
+use crate::core::durable::{Batch, Health, NotTaken};
+use crate::core::{Input, Now};
 use crate::disk::{Outcome, ReadError};
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, RoomName};
@@ -70,7 +70,7 @@ impl Hub {
             };
             match outcome {
                 Some(Outcome::Broken(why)) => {
-                    self.with(|node, _| node.disk_broken());
+                    self.with(|node, now| node.disk_broken(now));
                     anyhow::bail!(
                         "the disk failed: {why}; nothing is acknowledged any more. The next start \
                          checks what is there"
@@ -307,9 +307,13 @@ pub(super) fn not_taken(why: NotTaken) -> Refusal {
 impl Node {
     /// Gives the disk what waits for it, if it is free.
     pub(super) fn feed_disk(&mut self, now: Now) {
-        if let Some(disk) = &self.disk
-            && let Some(batch) = self.core.next_batch(now)
-        {
+        self.core.handle(Input::TurnOver, now);
+        self.carry_out(now);
+    }
+
+    /// Gives the disk a batch.
+    pub(super) fn write(&mut self, batch: Batch) {
+        if let Some(disk) = &self.disk {
             self.counters.batches += 1;
             disk.write(batch);
         }
@@ -319,13 +323,13 @@ impl Node {
         let before = self.core.disk_health();
         match outcome {
             Outcome::Stored => {
-                self.core.stored(now);
+                self.core.handle(Input::Stored, now);
                 if matches!(before, Some(Health::Full(_))) {
                     tracing::info!("the disk has room again: messages are taken");
                 }
             }
             Outcome::Full(why) => {
-                self.core.disk_full(now);
+                self.core.handle(Input::DiskFull, now);
                 if before == Some(Health::Fine) {
                     tracing::error!(
                         "the disk is full ({why}): messages are refused until there is room; \
@@ -333,13 +337,13 @@ impl Node {
                     );
                 }
             }
-            Outcome::Trimmed(floors) => self.core.disk_trimmed(now, floors),
-            Outcome::Broken(_) => self.disk_broken(),
+            Outcome::Trimmed(floors) => self.core.handle(Input::DiskTrimmed(floors), now),
+            Outcome::Broken(_) => self.disk_broken(now),
         }
     }
 
-    fn disk_broken(&mut self) {
-        self.core.disk_broken();
+    fn disk_broken(&mut self, now: Now) {
+        self.core.handle(Input::DiskBroken, now);
         self.ready.send_replace(false);
     }
 

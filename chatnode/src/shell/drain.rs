@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Hub, Node};
 use crate::clients::session::GOING_AWAY;
-use crate::core::Now;
+use crate::core::{Input, Now};
 use crate::wire::protocol;
 
 /// How often a stopping node looks whether it may go.
@@ -61,7 +61,7 @@ impl Hub {
 impl Node {
     /// Where clients may go: nodes that take clients, or, if none is known to, any that is heard.
     fn refuges(&self) -> Vec<String> {
-        let ready = &self.nodes[1..];
+        let ready = &self.core.nodes()[1..];
         if !ready.is_empty() {
             return ready.to_vec();
         }
@@ -83,7 +83,7 @@ impl Node {
         }
         // The beat's head lets a peer notice what it lacks; its answer is its next beat or an
         // acknowledgement, which this asks for.
-        self.core.ask_acks(now);
+        self.core.handle(Input::AskAcks, now);
         false
     }
 }

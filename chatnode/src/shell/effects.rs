@@ -3,118 +3,96 @@
 use std::sync::Arc;
 
 use super::disk::not_taken;
-use super::{Answer, Errand, Node, Said};
+use super::{Answer, CarrierCommand, Errand, Node, Said};
 use crate::clients::ConnId;
 use crate::core::copies::Ticket;
 use crate::core::durable::NotTaken;
 use crate::core::log::Span;
 use crate::core::members::Change;
 use crate::core::news::News;
+use crate::core::output::Notice;
 use crate::core::resume::Ahead;
-use crate::core::{Effect, Now, ORIGINS_MAX, Source};
+use crate::core::{Now, ORIGINS_MAX, Output};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
 use crate::wire::protocol::{self, Gap};
 use crate::wire::sse;
 
-/// Nodes whose pages are remembered at the most; the oldest is forgotten first.
-const NODES_SEEN_MAX: usize = 1024;
-
-/// The room that the plain form speaks of.
-pub(crate) const PLAIN_ROOM: &str = "lobby";
-
 impl Node {
-    /// Carries out all effects there are, in order.
+    /// Carries out all that the core decided, in order.
     pub(crate) fn carry_out(&mut self, now: Now) {
-        while self.core.has_effects() {
-            let spare = std::mem::take(&mut self.effects_spare);
-            let mut effects = self.core.take_effects(spare);
-            for effect in effects.drain(..) {
-                self.effect(effect, now);
+        while self.core.has_outputs() {
+            let spare = std::mem::take(&mut self.outputs_spare);
+            let mut outputs = self.core.take_outputs(spare);
+            for output in outputs.drain(..) {
+                self.output(output, now);
             }
-            self.effects_spare = effects;
+            self.outputs_spare = outputs;
         }
         if self.events.is_stale {
             self.events.refresh(&self.core, self.clients.streams());
         }
     }
 
-    fn effect(&mut self, effect: Effect, now: Now) {
-        match effect {
-            Effect::Append {
-                entry,
-                ack_wanted,
-                source,
-            } => self.append(entry, ack_wanted, source, now),
-            Effect::Publish(news) => {
+    fn output(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Append { entry, ack_wanted } => self.append(entry, ack_wanted, now),
+            Output::PublishPlain(text) => self.carrier(CarrierCommand::PublishPlain(text)),
+            Output::Publish(news) => {
                 // With a beat it is decided anew whom positions name.
-                if matches!(news, News::Beat(_)) {
-                    self.events.is_stale = true;
-                    self.tell_full_of_logs();
-                }
+                self.events.is_stale |= matches!(news, News::Beat(_));
                 self.publish(&news, now);
             }
-            Effect::Deliver(entry, whole) => {
+            Output::Dial {
+                link,
+                endpoint,
+                speech,
+            } => self.carrier(CarrierCommand::Dial(link, endpoint, speech)),
+            Output::HangUp(link) => self.carrier(CarrierCommand::HangUp(link)),
+            Output::Deliver(entry, whole) => {
                 self.events.saw(&entry);
                 let id = |ahead: &Ahead| self.events.id(&self.core, &entry, ahead);
                 self.clients.deliver(&entry, whole, id);
             }
-            Effect::Said {
+            Output::Said {
                 ticket,
                 id,
                 ts,
                 copies,
             } => self.said(ticket, id, ts, copies),
-            Effect::NotSaid { ticket, why } => self.not_said(ticket, why),
-            Effect::Fetch(fetch) => match self.http_of(fetch.from) {
-                Some(url) => {
-                    self.counters.fetches += 1;
-                    self.errands.push(Errand::Fetch(fetch, url));
-                }
-                None => self.core.fetched(now, fetch.id, None),
-            },
-            Effect::FetchMembers(origin) => match self.http_of(origin) {
-                Some(url) => self.errands.push(Errand::FetchMembers(origin, url)),
-                None => self.core.members_fetched(origin, None),
-            },
-            Effect::AskPosition(origin) => match self.http_of(origin) {
-                Some(url) => self.errands.push(Errand::AskPosition(origin, url)),
-                None => self.core.position_told(now, origin, None),
-            },
-            Effect::RollOver(number) => {
+            Output::NotSaid { ticket, why } => self.not_said(ticket, why),
+            Output::Gap(origin, span) => self.gap(origin, span),
+            Output::Members(change, count) => self.members(&change, count),
+            Output::Typing(room, name) => self.typing_push(&room, &name),
+            Output::NodesChanged => {
+                let push = protocol::push("nodes", &self.core.nodes());
+                self.push_to_all(&push);
+            }
+            Output::Hello { to, url } => self.errands.push(Errand::Hello(to, url)),
+            Output::Fetch { fetch, url, bytes } => {
+                self.counters.fetches += 1;
+                self.errands.push(Errand::Fetch(fetch, url, bytes));
+            }
+            Output::FetchMembers { from, url } => {
+                self.errands.push(Errand::FetchMembers(from, url));
+            }
+            Output::AskPosition { from, url } => {
+                self.errands.push(Errand::AskPosition(from, url));
+            }
+            Output::Write(batch) => self.write(batch),
+            Output::Ready { lacking, .. } => self.now_ready(now, lacking.len()),
+            Output::Whole => tracing::info!("all is here now that others held"),
+            Output::CatchingUp => self.catching_up(),
+            Output::CaughtUp => self.caught_up(),
+            Output::RollOver(number) => {
                 self.roll_over.send_replace(number);
             }
-            Effect::CaughtUp => self.caught_up(),
-            Effect::Gap(origin, span) => self.gap(origin, span),
-            Effect::Members(change, count) => self.members(&change, count),
-            Effect::Typing(room, name) => self.typing_push(&room, &name),
-            Effect::Ready { lacking, .. } => self.now_ready(now, lacking.len()),
-            Effect::Whole => tracing::info!("all is here now that others held"),
+            Output::Notice(notice) => tell(notice),
         }
     }
 
-    /// Says once that what dead nodes said is not fetched any more.
-    fn tell_full_of_logs(&mut self) {
-        let full = self.core.is_full_of_logs();
-        if full && !std::mem::replace(&mut self.full_of_logs, full) {
-            tracing::warn!(
-                "history of {ORIGINS_MAX} starts of nodes is kept here, as many as can be: what \
-                 others hold of dead ones is not fetched until retention lets some go"
-            );
-        }
-        self.full_of_logs = full;
-    }
-
-    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, source: Source, now: Now) {
+    fn append(&mut self, entry: Arc<Entry>, ack_wanted: bool, now: Now) {
         self.counters.said += 1;
-        if self.settings.publish_plain
-            && source == Source::Client
-            && entry.room.as_str() == PLAIN_ROOM
-            && let Some(text) = entry.text()
-        {
-            let text = text.into_owned();
-            self.carrier(super::CarrierCommand::PublishPlain(text));
-        }
         self.outbox.append(entry, ack_wanted);
         if self.outbox.is_full() {
             self.publish_log(now);
@@ -227,7 +205,6 @@ impl Node {
             tracing::warn!(peers, "ready: takes clients, but lacks these peers");
         }
         self.ready.send_replace(self.takes_clients());
-        self.update_nodes();
     }
 
     /// Messages that others held when this node joined, and that are not here yet.
@@ -235,37 +212,6 @@ impl Node {
         let count = |span: Span| span.through.saturating_sub(span.after);
         let lacking = self.core.lacking();
         lacking.fold(0, |sum, (_, span)| count(span).saturating_add(sum))
-    }
-
-    /// Tells clients which nodes there are, if that changed.
-    pub(crate) fn update_nodes(&mut self) {
-        let me = self.core.identity().http.clone();
-        let others = self.core.peers().heard().filter(|(_, peer)| peer.ready);
-        let mut nodes: Vec<String> = others
-            .map(|(_, peer)| peer.http.clone())
-            .filter(|http| !http.is_empty())
-            .collect();
-        nodes.sort();
-        nodes.dedup();
-        nodes.insert(0, me);
-        if nodes != self.nodes {
-            self.remember(nodes.iter().cloned());
-            self.nodes = nodes;
-            let push = protocol::push("nodes", &self.nodes);
-            self.push_to_all(&push);
-        }
-    }
-
-    /// Notes where nodes are: a page that one has served goes on at another when that one is dead.
-    pub(crate) fn remember(&mut self, nodes: impl IntoIterator<Item = String>) {
-        for node in nodes {
-            if !self.nodes_seen.contains(&node) {
-                if self.nodes_seen.len() >= NODES_SEEN_MAX {
-                    self.nodes_seen.pop_front();
-                }
-                self.nodes_seen.push_back(node);
-            }
-        }
     }
 
     /// Sends a push to all `chat.v1` clients that have said hello.
@@ -276,9 +222,50 @@ impl Node {
             }
         }
     }
+}
 
-    pub(super) fn http_of(&self, origin: Origin) -> Option<String> {
-        let http = &self.core.peers().get(origin)?.http;
-        (!http.is_empty()).then(|| http.clone())
+/// Tells who runs this node.
+fn tell(notice: Notice) {
+    match notice {
+        Notice::LinkUp(peer) => tracing::info!(%peer, "link up"),
+        Notice::LinkDown(peer) => tracing::info!(%peer, "link down"),
+        Notice::NotLinked {
+            origin,
+            endpoint,
+            fault,
+        } => {
+            let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
+            let reason = fault.why.as_str();
+            tracing::warn!(peer, endpoint, reason, "not linked: {}", fault.text);
+        }
+        Notice::Silent { link, origin } => {
+            let peer = origin.map(|origin| origin.to_string()).unwrap_or_default();
+            tracing::warn!(
+                link = link.0,
+                peer,
+                "no beat for 3 s: the link is torn down"
+            );
+        }
+        Notice::ClockWrong { wrong_s } => tracing::warn!(
+            wrong_s,
+            "this node's clock is more than a minute from the others': it goes by theirs"
+        ),
+        Notice::PeerSkewed {
+            peer,
+            apart,
+            is_ahead,
+        } => {
+            let (peer, apart_s) = (peer.as_str(), apart.as_secs());
+            let way = if is_ahead { "ahead" } else { "behind" };
+            tracing::warn!(
+                peer,
+                apart_s,
+                "the peer's clock is {way} by more than a minute"
+            );
+        }
+        Notice::FullOfLogs => tracing::warn!(
+            "history of {ORIGINS_MAX} starts of nodes is kept here, as many as can be: what \
+             others hold of dead ones is not fetched until retention lets some go"
+        ),
     }
 }

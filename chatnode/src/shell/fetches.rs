@@ -5,33 +5,26 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::Hub;
 use super::disk::unread;
-use super::{Hub, Node};
-use crate::core::LogPage;
 use crate::core::log::{Log, Span};
 use crate::core::members::Snapshot;
 use crate::core::news::News;
+use crate::core::pace::{FETCH_MAX, LOG_PAGE_BYTES};
 use crate::core::repair::Fetch;
+use crate::core::{Input, LogPage};
 use crate::model::names::Origin;
-use crate::wire::frame::Topic;
-use crate::wire::frame::{self};
+use crate::wire::frame::{self, Topic};
 use crate::wire::protocol::Refusal;
 
-/// Bytes of entries in one answer to a repair request.
-pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
-/// A repair request takes so long at the most.
-const FETCH_MAX: Duration = Duration::from_secs(5);
+// What a peer is asked for fits into a frame.
+const _: () = assert!(LOG_PAGE_BYTES <= frame::BATCH_LEN_MAX / 2);
 /// A peer that is asked how far it is answers within this time.
 const POSITION_MAX: Duration = Duration::from_secs(1);
-/// A page that came within this time may be twice as large the next time.
-const FETCH_QUICK: Duration = Duration::from_secs(1);
-/// However slow a peer is, a page that is asked of it is no smaller.
-const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
 
 impl Hub {
-    pub(super) async fn fetch(self, fetch: Fetch, url: String) {
+    pub(super) async fn fetch(self, fetch: Fetch, url: String, bytes: usize) {
         let (after, through) = (fetch.span.after, fetch.span.through);
-        let bytes = self.look(|node| node.page_bytes(fetch.from));
         let url = format!(
             "{url}/mesh/log/{}?after={after}&through={through}&bytes={bytes}&whole={}&{}",
             fetch.origin,
@@ -56,8 +49,7 @@ impl Hub {
         };
         self.with(|node, now| {
             node.counters.fetches_failed += u64::from(page.is_none());
-            node.pace(fetch.from, bytes, page.is_some(), took);
-            node.core.fetched(now, fetch.id, page);
+            node.core.handle(Input::Fetched(fetch.id, page, took), now);
         });
     }
 
@@ -104,13 +96,18 @@ impl Hub {
             Ok(News::Beat(beat)) => Some(beat),
             Ok(_) | Err(_) => None,
         });
-        self.with(|node, now| node.core.position_told(now, origin, told.as_ref()));
+        let told = told.as_ref();
+        self.with(|node, now| node.core.handle(Input::PositionTold(origin, told), now));
     }
 
     /// Asks all peers what they hold, and waits until this node holds it too: bounded, as the core
     /// says. Cancel safe.
     pub(super) async fn call_roll(&self) {
-        let number = self.with(|node, now| node.core.call_roll(now));
+        let number = self.with(|node, now| {
+            let number = node.core.next_roll();
+            node.core.handle(Input::CallRoll, now);
+            number
+        });
         let mut over = self.shared.roll_over.clone();
         // The sender lives in the node, so it outlives this.
         let _ = over.wait_for(|last| *last >= number).await;
@@ -132,7 +129,10 @@ impl Hub {
                 version: page.version,
                 rooms: page.rooms,
             });
-        self.with(|node, _| node.core.members_fetched(origin, snapshot));
+        self.with(|node, now| {
+            node.core
+                .handle(Input::MembersFetched(origin, snapshot), now)
+        });
     }
 
     /// Who is asked: whoever else is at that address by now has nothing to say.
@@ -158,34 +158,6 @@ impl Hub {
             Ok(Ok(None)) => Err(format!("the answer is longer than {bytes_max} bytes")),
             Ok(Err(why)) => Err(why.to_string()),
             Err(_) => Err(format!("no answer within {FETCH_MAX:?}")),
-        }
-    }
-}
-
-impl Node {
-    /// How long a page is asked of a peer.
-    fn page_bytes(&self, peer: Origin) -> usize {
-        let slow = self.slow_pages.get(&peer).copied();
-        slow.unwrap_or(LOG_PAGE_BYTES)
-    }
-
-    /// A page was asked of a peer, and came or did not. One that did not come in time would not
-    /// the next time either: then a thin wire would carry the same page for ever, and never whole.
-    fn pace(&mut self, peer: Origin, bytes: usize, came: bool, took: Duration) {
-        let next = if came && took <= FETCH_QUICK {
-            bytes * 2
-        } else if !came && took >= FETCH_MAX {
-            (bytes / 2).max(SLOW_PAGE_BYTES_MIN)
-        } else {
-            return;
-        };
-        if next >= LOG_PAGE_BYTES {
-            self.slow_pages.remove(&peer);
-        } else {
-            let peers = self.core.peers();
-            self.slow_pages
-                .retain(|known, _| peers.get(*known).is_some());
-            self.slow_pages.insert(peer, next);
         }
     }
 }

@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 
 use super::chat::RequestId;
 use crate::clients::ConnId;
-use crate::core::Now;
 use crate::core::archive::{Archive, Need};
 use crate::core::mids::MID_KEPT;
 use crate::core::named::{Mids, Named};
+use crate::core::{Input, Now};
 use crate::model::names::{EntryId, Mid, RoomName, UserName};
 use crate::model::page::Page;
 use crate::model::query::InvalidQuery;
@@ -107,7 +107,7 @@ impl Node {
             return Err(mids_wanted(&resumed.unnamed).into());
         }
         if !again {
-            self.core.enter(&room, name);
+            self.core.handle(Input::Enter(&room, name), now);
             self.carry_out(now);
         } else {
             self.clients.unsubscribe(id, &room);

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use crate::clients::ConnId;
 use crate::clients::websocket::Close;
 use crate::core::resume::Ahead;
-use crate::core::{Now, Source};
+use crate::core::{Input, Now, Source};
 use crate::model::names::RoomName;
 use crate::shell::{Answer, Node};
 use crate::wire::protocol::{TEXT_BYTES_MAX, check_text};
@@ -22,7 +22,7 @@ impl Node {
         let Some(name) = self.session_name(id) else {
             return;
         };
-        self.core.enter(room, &name);
+        self.core.handle(Input::Enter(room, &name), now);
         self.carry_out(now);
         self.clients.subscribe(id, room, Ahead::default());
     }

@@ -162,8 +162,8 @@ impl Hub {
     pub(super) fn run(&self, errand: Errand) {
         let hub = self.clone();
         match errand {
-            Errand::Fetch(fetch, url) => {
-                self.tasks().spawn(hub.fetch(fetch, url));
+            Errand::Fetch(fetch, url, bytes) => {
+                self.tasks().spawn(hub.fetch(fetch, url, bytes));
             }
             Errand::FetchMembers(origin, url) => {
                 self.tasks().spawn(hub.fetch_members(origin, url));

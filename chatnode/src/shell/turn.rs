@@ -7,8 +7,8 @@ use super::{CarrierCommand, Hub, Node};
 use crate::clients::Ended;
 use crate::clients::session::Watch;
 use crate::clients::websocket::append_ping;
-use crate::core::Now;
 use crate::core::news::{Entries, News};
+use crate::core::{Input, Now};
 use crate::model::entry::Entry;
 use crate::shell::chat::REPLIES_BYTES_MAX;
 use crate::wire::frame::Topic;
@@ -110,11 +110,8 @@ impl Node {
             self.read_on(now);
         }
         if now.mono >= self.core.deadline() {
-            self.core.tick(now);
+            self.core.handle(Input::Tick, now);
             self.events.is_stale = true;
-            let effects = self.links.tick(now.mono);
-            self.link_effects(effects, now);
-            self.greet(now);
             if let Some(disk) = &self.disk {
                 disk.correct_clock(self.core.correction_us());
             }

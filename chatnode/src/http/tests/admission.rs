@@ -84,7 +84,7 @@ async fn who_waits_for_the_node_to_be_ready_has_a_place_already() {
     assert_eq!(next.headers()["retry-after"], "2");
     assert_eq!(f.get("/healthz").await.status(), 200);
     f.hub
-        .with(|node, now| node.core.expect(now, BTreeSet::new()));
+        .with(|node, now| node.core.handle(Input::Listed(settled()), now));
     let stream = stream.await.unwrap();
     assert_eq!(stream.status(), 200);
     // What is given back can be taken again.

@@ -283,7 +283,7 @@ async fn ids_stay_short_however_many_nodes_have_come_and_gone() {
 fn beats_later(f: &Fixture) {
     f.hub.with(|node, now| {
         let mono = now.mono + Duration::from_secs(3);
-        node.core.ask_beat(Now { mono, ..now });
+        node.core.beat_now(Now { mono, ..now });
     });
 }
 
@@ -298,9 +298,7 @@ fn speaks_and_goes(node: &mut crate::shell::Node, now: Now, origin: Origin) {
         ack_wanted: false,
         entries: vec![Arc::new(entry)],
     });
-    node.core.linked(now, origin);
-    node.core.news(now, origin, frame);
-    node.core.unlinked(now, origin);
+    node.core.speaks_and_goes(now, origin, frame);
 }
 
 #[tokio::test]

@@ -230,7 +230,7 @@ fn shared(answer: &reqwest::Response) -> (Option<&str>, Option<&str>) {
 async fn what_the_mesh_is_like_is_read_by_pages_that_may_come_in_and_by_no_other() {
     let f = Fixture::new(&PLAIN);
     f.hub
-        .with(|node, _| node.remember(["http://127.0.0.1:9".to_owned()]));
+        .with(|node, _| node.core.remember("http://127.0.0.1:9"));
     let own = format!("http://{}", f.addr);
     for (origin, may) in [
         (&*own, true),
@@ -366,7 +366,7 @@ async fn whoever_means_another_node_or_mesh_is_refused() {
         let hello = f.request(Method::POST, "/mesh/hello").json(&body);
         let known = || {
             f.hub
-                .with(|node, now| !node.links.status(now.mono).is_empty())
+                .with(|node, now| !node.core.links().status(now.mono).is_empty())
         };
         if let Some(code) = refusal {
             assert_problem(&query, hello.send().await.unwrap(), 421, code).await;

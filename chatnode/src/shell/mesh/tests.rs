@@ -10,10 +10,11 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::core::links::{Links, LinksOptions};
+use crate::core::links::LinkId;
 use crate::core::memory::{MemoryStore, Retention};
-use crate::core::{Core, Identity};
+use crate::core::{Core, CoreOptions, Identity};
 use crate::shell::{Parts, Settings};
+use crate::wire::frame::Topic;
 
 /// Brings one event after another, without a pause, up to a number.
 #[derive(Debug)]
@@ -42,9 +43,8 @@ impl Carrier for Flood {
 }
 
 fn hub() -> (Hub, mpsc::Receiver<CarrierCommand>) {
-    let origin = "aaaaaaaaaa".parse().unwrap();
     let me = Identity {
-        origin,
+        origin: "aaaaaaaaaa".parse().unwrap(),
         name: String::new(),
         http: String::new(),
         publisher: String::new(),
@@ -54,21 +54,13 @@ fn hub() -> (Hub, mpsc::Receiver<CarrierCommand>) {
         wall_us: 0,
     };
     let store = MemoryStore::new(Retention::default());
-    let links = LinksOptions {
-        me: origin,
-        own: Vec::new(),
-        fixed: Vec::new(),
-    };
     let parts = Parts {
         settings: Settings {
             rate_limit: 0,
-            publish_plain: false,
             mesh: crate::model::mesh_name::MeshName::default(),
-            peers: Vec::new(),
             clients_max: 1,
         },
-        core: Core::new(me, store, StdRng::seed_from_u64(1), start),
-        links: Links::new(links, StdRng::seed_from_u64(2)),
+        core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), start),
         http: reqwest::Client::new(),
         disk: None,
     };
