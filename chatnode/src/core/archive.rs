@@ -32,7 +32,7 @@ pub(crate) enum Need {
     /// All of the room in these parts of logs.
     Beyond(Vec<(Origin, Span)>),
     /// Not of the disk, but of the other nodes: what the client has seen and this node has not. A roll
-    /// call ([`Core::call_roll`]) brings it, if anybody has it.
+    /// call ([`Input::CallRoll`](super::input::Input::CallRoll)) brings it, if anybody has it.
     Others,
 }
 

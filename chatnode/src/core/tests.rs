@@ -1,6 +1,6 @@
 //! Scripts: inputs, and the outputs that they must have.
 //!
-//! The node under test is `a`; the others are `b`, `c`, `d`. Effects are compared as short texts,
+//! The node under test is `a`; the others are `b`, `c`, `d`. Outputs are compared as short texts,
 //! one for each output, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
