@@ -45,7 +45,7 @@ use self::waiting::Waiting;
 use self::websocket::Close;
 use crate::core::copies::Ticket;
 use crate::core::named::{Mids, NamedBudget};
-use crate::core::{Core, Effect, Now};
+use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{RoomName, UserName};
 
 pub(crate) use self::waiting::Said;
@@ -112,28 +112,21 @@ pub(crate) struct Clients {
     rate_limit: u32,
     /// What clients may name of what they were shown elsewhere.
     named: NamedBudget,
-    /// The HTTP endpoints of the live nodes, this one's first.
-    nodes: Vec<String>,
     tickets: u64,
     guests: u64,
     sweep: Sweep,
     /// All were closed; who comes still is closed at once.
     closed: bool,
     totals: Totals,
-    spare: Vec<Effect>,
+    spare: Vec<Output>,
     /// What the core wants of others than clients.
-    beyond: Vec<Effect>,
+    beyond: Vec<Output>,
 }
 
 impl Clients {
     /// Nobody yet. Sockets will be registered here, each with its slot as the token; so many clients
     /// may stay at once.
-    pub(crate) fn new(
-        readiness: mio::Registry,
-        clients_max: usize,
-        rate_limit: u32,
-        nodes: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(readiness: mio::Registry, clients_max: usize, rate_limit: u32) -> Self {
         Self {
             table: Table::new(readiness),
             sockets: Sockets::default(),
@@ -142,7 +135,6 @@ impl Clients {
             seats: Seats::new(clients_max),
             rate_limit,
             named: NamedBudget::default(),
-            nodes,
             tickets: 0,
             guests: 0,
             sweep: Sweep::default(),
@@ -203,17 +195,17 @@ impl Clients {
 
     /// Closes a connection: it leaves its rooms at once and is told why.
     fn close(&mut self, core: &mut Core, id: ConnId, close: &Close, now: Now) {
-        self.leave_all(core, id);
+        self.leave_all(core, id, now);
         self.table.close(id, close, now.mono);
     }
 
     /// Drops a connection.
-    fn end(&mut self, core: &mut Core, id: ConnId) {
-        self.leave_all(core, id);
+    fn end(&mut self, core: &mut Core, id: ConnId, now: Now) {
+        self.leave_all(core, id, now);
         self.table.remove(id);
     }
 
-    fn leave_all(&mut self, core: &mut Core, id: ConnId) {
+    fn leave_all(&mut self, core: &mut Core, id: ConnId, now: Now) {
         let Some(name) = self.client(id).map(|client| client.name.clone()) else {
             return;
         };
@@ -222,7 +214,7 @@ impl Clients {
             self.table.unsubscribe(id, &room);
             // An event stream is no member.
             if let Some(name) = &name {
-                core.leave(&room, name);
+                core.handle(Input::Leave(&room, name), now);
             }
         }
     }
@@ -254,13 +246,8 @@ impl Clients {
     }
 
     /// What the core wanted of others than clients, in order, leaving `spare` to be filled.
-    pub(crate) fn take_beyond(&mut self, spare: Vec<Effect>) -> Vec<Effect> {
+    pub(crate) fn take_beyond(&mut self, spare: Vec<Output>) -> Vec<Output> {
         std::mem::replace(&mut self.beyond, spare)
-    }
-
-    /// Where clients may go, this node first.
-    pub(crate) fn nodes(&self) -> &[String] {
-        &self.nodes
     }
 
     /// One seat for each who may stay.

@@ -51,10 +51,9 @@ use tokio::time::Instant;
 use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Config};
 use crate::core::durable::Loaded;
-use crate::core::links::Speech;
-use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::links::{Speech, Target};
 use crate::core::memory::MemoryStore;
-use crate::core::{Core, Identity, Now};
+use crate::core::{Core, CoreOptions, Identity, Now};
 use crate::discovery::Discovery;
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
@@ -254,11 +253,6 @@ fn parts(
     };
     let store = MemoryStore::new(checked.retention);
     let rng_of_core = StdRng::seed_from_u64(rng.random());
-    let mut core = Core::new(me.clone(), store, rng_of_core, now);
-    let disk = kept.map(|(disk, loaded)| {
-        core.restore(now, loaded);
-        disk
-    });
     let fixed = |endpoint: &Endpoint, speech| Target {
         origin: None,
         endpoint: endpoint.to_string(),
@@ -273,21 +267,24 @@ fn parts(
         .subs
         .iter()
         .map(|endpoint| fixed(endpoint, Speech::Plain));
-    let options = LinksOptions {
-        me: me.origin,
+    let options = CoreOptions {
+        me: me.clone(),
         own: vec![me.publisher.clone(), format!("tcp://{published}")],
         fixed: peers.chain(subs).collect(),
+        publish_plain: !checked.subs.is_empty(),
     };
+    let mut core = Core::new(options, store, rng_of_core, now);
+    let disk = kept.map(|(disk, loaded)| {
+        core.restore(now, loaded);
+        disk
+    });
     Ok(Parts {
         settings: Settings {
             rate_limit: config.rate_limit,
-            publish_plain: !checked.subs.is_empty(),
             mesh: config.mesh.clone(),
-            peers: checked.peers.iter().map(ToString::to_string).collect(),
             clients_max,
         },
         core,
-        links: Links::new(options, StdRng::seed_from_u64(rng.random())),
         http: http_client()?,
         disk,
     })

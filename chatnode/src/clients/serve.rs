@@ -12,7 +12,7 @@ use crate::core::mids::MID_KEPT;
 use crate::core::named::{Mids, Named};
 use crate::core::question::{Found, Question, ReadError, Resume};
 use crate::core::resumed::Ahead;
-use crate::core::{self, Core, Now, Source};
+use crate::core::{self, Core, Input, Now, Source};
 use crate::model::names::{Mid, RoomName, UserName};
 use crate::wire::protocol::{self, ROOMS_MAX, Refusal};
 use tokio::sync::oneshot;
@@ -163,12 +163,12 @@ impl Clients {
             },
             Request::Leave(room) => {
                 self.table.unsubscribe(id, &room);
-                core.leave(&room, &name);
+                core.handle(Input::Leave(&room, &name), now);
                 self.reply(id, &rid, "leave", &in_room(&room));
             }
             Request::Typing(room, tell) => {
                 if tell {
-                    core.typing(&room, &name);
+                    core.handle(Input::Typing(&room, &name), now);
                 }
                 self.reply(id, &rid, "typing", &in_room(&room));
             }
@@ -210,8 +210,8 @@ impl Clients {
         // A second hello is a change of name.
         if let Some(before) = before {
             for room in self.table.rooms_of(id) {
-                core.enter(room, &name);
-                core.leave(room, &before);
+                core.handle(Input::Enter(room, &name), now);
+                core.handle(Input::Leave(room, &before), now);
             }
             self.carry_out(core, now);
         }
@@ -221,7 +221,7 @@ impl Clients {
             "node": me.name,
             "name": name.as_str(),
             "limits": protocol::Limits::new(self.rate_limit),
-            "nodes": self.nodes,
+            "nodes": core.nodes(),
         });
         self.reply(id, rid, "hello", &body);
     }
@@ -248,18 +248,16 @@ impl Clients {
         } else {
             self.ticket()
         };
-        core.say(
-            now,
-            core::Say {
-                ticket,
-                room: &room,
-                from: name,
-                mid: say.mid.as_ref(),
-                text: &say.text,
-                copies: say.copies,
-                source: Source::Client,
-            },
-        );
+        let say = core::Say {
+            ticket,
+            room: &room,
+            from: name,
+            mid: say.mid.as_ref(),
+            text: &say.text,
+            copies: say.copies,
+            source: Source::Client,
+        };
+        core.handle(Input::Say(say), now);
         self.carry_out(core, now);
     }
 
@@ -308,7 +306,7 @@ impl Clients {
 
     pub(super) fn ask(&mut self, core: &mut Core, waiting: Waiting, question: Question, now: Now) {
         let ticket = self.wait(waiting);
-        core.ask(now, ticket, question);
+        core.handle(Input::Ask(ticket, question), now);
         self.carry_out(core, now);
     }
 
@@ -345,7 +343,7 @@ impl Clients {
             return Err(Refusal::new("overloaded", message));
         }
         let ticket = self.wait(Waiting::Posted(answer));
-        core.say(now, core::Say { ticket, ..say });
+        core.handle(Input::Say(core::Say { ticket, ..say }), now);
         self.carry_out(core, now);
         Ok(())
     }
@@ -355,7 +353,7 @@ impl Clients {
         let Some(name) = self.client(id).and_then(|client| client.name.clone()) else {
             return;
         };
-        core.enter(room, &name);
+        core.handle(Input::Enter(room, &name), now);
         self.carry_out(core, now);
         self.table.subscribe(id, room, Ahead::default());
     }

@@ -67,9 +67,9 @@ impl Clients {
         };
         if event.is_writable() {
             if self.table.drain(id).is_err() {
-                return self.end(core, id);
+                return self.end(core, id, now);
             }
-            self.if_said_all(core, id);
+            self.if_said_all(core, id, now);
         }
         let ended = event.is_read_closed() || event.is_error();
         if event.is_readable() || ended {
@@ -129,10 +129,10 @@ impl Clients {
         scratch.resize(SCRATCH_BYTES, 0);
         match conn.read(&mut scratch) {
             // Who ends its side of an event stream has gone; it has nothing to say, and not so much.
-            Ok(0 | SCRATCH_BYTES) if stream => self.end(core, id),
+            Ok(0 | SCRATCH_BYTES) if stream => self.end(core, id, now),
             Ok(0) => {
                 conn.said_all = true;
-                self.if_said_all(core, id);
+                self.if_said_all(core, id, now);
             }
             Ok(count) => {
                 if to_end || count == SCRATCH_BYTES {
@@ -144,34 +144,34 @@ impl Clients {
             }
             Err(why) if why.kind() == ErrorKind::WouldBlock => {}
             Err(why) if why.kind() == ErrorKind::Interrupted => self.sockets.again.push(id),
-            Err(_) => self.end(core, id),
+            Err(_) => self.end(core, id, now),
         }
         self.sockets.scratch = scratch;
     }
 
     /// A client that has said all may be through: it is looked at when the turn has been written.
     /// One that is closed has nothing more to wait for.
-    pub(super) fn if_said_all(&mut self, core: &mut Core, id: ConnId) {
+    pub(super) fn if_said_all(&mut self, core: &mut Core, id: ConnId, now: Now) {
         let Some(conn) = self.table.get_mut(id).filter(|conn| conn.said_all) else {
             return;
         };
         if self.sockets.turns_ended || (conn.is_closing() && conn.is_written()) {
-            return self.end(core, id);
+            return self.end(core, id, now);
         }
         self.sockets.said_all.push(id);
     }
 
     /// There are no turns any more: who has said all goes at once.
-    pub(crate) fn end_turns(&mut self, core: &mut Core) {
+    pub(crate) fn end_turns(&mut self, core: &mut Core, now: Now) {
         self.sockets.turns_ended = true;
         // Nobody would look any more whether an event stream has taken all: it comes back for that.
         for id in self.table.share(0, 1) {
             if self.table.is_stream(id) {
-                self.end(core, id);
+                self.end(core, id, now);
             }
         }
         for id in std::mem::take(&mut self.sockets.said_all) {
-            self.end(core, id);
+            self.end(core, id, now);
         }
     }
 
@@ -189,7 +189,7 @@ impl Clients {
                 continue;
             }
             if closing && conn.is_written() {
-                self.end(core, id);
+                self.end(core, id, now);
                 continue;
             }
             self.close(core, id, &ENDED, now);

@@ -210,7 +210,7 @@ impl Clients {
         self.table.subscribe(id, &room, ahead);
         // Nobody would tell that the socket has room: it has from the start.
         if self.table.drain(id).is_err() {
-            self.end(core, id);
+            self.end(core, id, now);
         }
     }
 }

@@ -42,18 +42,18 @@ impl Clients {
         }
         for id in self.table.take_unfinished() {
             if self.table.drain(id).is_err() {
-                self.end(core, id);
+                self.end(core, id, now);
             } else {
-                self.if_said_all(core, id);
+                self.if_said_all(core, id, now);
             }
         }
         self.table.flush(now.mono);
         for (id, ended) in self.table.take_ended() {
             match ended {
-                Ended::Broken => self.end(core, id),
+                Ended::Broken => self.end(core, id, now),
                 Ended::Slow => {
                     tracing::info!("a client is closed as slow");
-                    self.leave_all(core, id);
+                    self.leave_all(core, id, now);
                 }
             }
         }
@@ -74,7 +74,7 @@ impl Clients {
         }
         for id in self.table.share(self.sweep.share, SHARES) {
             match self.table.closing(id) {
-                Some(until) if now.mono >= until => self.end(core, id),
+                Some(until) if now.mono >= until => self.end(core, id, now),
                 Some(_) => {}
                 None => {
                     self.table.check_slow(id, now.mono);

@@ -15,7 +15,7 @@ use crate::core::named::Named;
 use crate::core::news::News;
 use crate::core::question::{Found, ReadError};
 use crate::core::resumed::{Ahead, Resumed};
-use crate::core::{Core, Effect, Now};
+use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{Origin, RoomName, UserName};
 use crate::wire::protocol::{self, Gap, HistoryPage};
 use crate::wire::refusals::{id_unknown, mids_wanted, not_taken, unread};
@@ -41,47 +41,50 @@ impl Clients {
 
     /// The same while something is being done for a client.
     pub(super) fn carry_out(&mut self, core: &mut Core, now: Now) {
-        while core.has_effects() {
-            let mut effects = core.take_effects(std::mem::take(&mut self.spare));
-            for effect in effects.drain(..) {
-                self.tell(core, effect, now);
+        while core.has_outputs() {
+            let mut outputs = core.take_outputs(std::mem::take(&mut self.spare));
+            for output in outputs.drain(..) {
+                self.tell(core, output, now);
             }
-            self.spare = effects;
+            self.spare = outputs;
         }
     }
 
-    fn tell(&mut self, core: &mut Core, effect: Effect, now: Now) {
-        match effect {
-            Effect::Deliver(entry, whole) => {
+    fn tell(&mut self, core: &mut Core, output: Output, now: Now) {
+        match output {
+            Output::Deliver(entry, whole) => {
                 self.streams.saw(&entry);
                 let id = |ahead: &Ahead| self.streams.id(core, &entry, ahead);
                 self.table.deliver(&entry, whole, id);
             }
-            Effect::Said {
+            Output::Said {
                 ticket,
                 id,
                 ts,
                 copies,
-            } => self.said(core, ticket, Said { id, ts, copies }),
-            Effect::NotSaid { ticket, why } => self.not_said(core, ticket, why),
-            Effect::Answer(ticket, found) => self.answered(core, ticket, found, now),
-            Effect::Gap(origin, span) => self.gap(origin, span),
-            Effect::Members(change, count) => self.members(&change, count),
-            Effect::Typing(room, name) => {
+            } => self.said(core, ticket, Said { id, ts, copies }, now),
+            Output::NotSaid { ticket, why } => self.not_said(core, ticket, why, now),
+            Output::Answer(ticket, found) => self.answered(core, ticket, found, now),
+            Output::Gap(origin, span) => self.gap(origin, span),
+            Output::Members(change, count) => self.members(&change, count),
+            Output::NodesChanged => {
+                self.push_to_all(&protocol::push("nodes", &core.nodes()));
+            }
+            Output::Typing(room, name) => {
                 let push = serde_json::json!({ "room": room, "name": name });
                 self.table.push(&room, &protocol::push("typing", &push));
             }
-            effect => {
-                if let Effect::Publish(News::Beat(_)) = effect {
+            output => {
+                if let Output::Publish(News::Beat(_)) = output {
                     // With a beat it is decided anew whom positions name.
                     self.streams.is_stale = true;
                 }
-                self.beyond.push(effect);
+                self.beyond.push(output);
             }
         }
     }
 
-    fn said(&mut self, core: &mut Core, ticket: Ticket, said: Said) {
+    fn said(&mut self, core: &mut Core, ticket: Ticket, said: Said, now: Now) {
         if self.waiting.is_empty() {
             return;
         }
@@ -94,7 +97,7 @@ impl Clients {
                     );
                     self.table.send(conn, &reply);
                 }
-                self.outcome_known(core, conn);
+                self.outcome_known(core, conn, now);
             }
             Some(Waiting::Posted(outcome)) => {
                 // Fails if the client has gone, which concerns nobody.
@@ -104,7 +107,7 @@ impl Clients {
         }
     }
 
-    fn not_said(&mut self, core: &mut Core, ticket: Ticket, why: NotTaken) {
+    fn not_said(&mut self, core: &mut Core, ticket: Ticket, why: NotTaken, now: Now) {
         self.totals.not_taken += 1;
         let refusal = not_taken(why);
         match self.waiting.remove(&ticket) {
@@ -114,7 +117,7 @@ impl Clients {
                     let error = protocol::error(request.as_ref(), &refusal);
                     self.table.send(conn, &error);
                 }
-                self.outcome_known(core, conn);
+                self.outcome_known(core, conn, now);
             }
             Some(Waiting::Posted(outcome)) => {
                 // Fails if the client has gone, which concerns nobody.
@@ -125,10 +128,10 @@ impl Clients {
     }
 
     /// What became of a client's message is known.
-    fn outcome_known(&mut self, core: &mut Core, conn: ConnId) {
+    fn outcome_known(&mut self, core: &mut Core, conn: ConnId, now: Now) {
         if let Some(client) = self.client(conn) {
             client.awaits = client.awaits.saturating_sub(1);
-            self.if_said_all(core, conn);
+            self.if_said_all(core, conn, now);
         }
     }
 
@@ -155,7 +158,7 @@ impl Clients {
                     }
                     found => clients.no_page(conn, &rid, &found),
                 });
-                self.if_said_all(core, conn);
+                self.if_said_all(core, conn, now);
             }
             Waiting::History(conn, rid) => {
                 self.goes_on(conn, |clients| match found {
@@ -164,7 +167,7 @@ impl Clients {
                     }
                     found => clients.no_page(conn, &rid, &found),
                 });
-                self.if_said_all(core, conn);
+                self.if_said_all(core, conn, now);
             }
             Waiting::Search(conn, rid, room) => {
                 self.goes_on(conn, |clients| match found {
@@ -177,7 +180,7 @@ impl Clients {
                     }
                     found => clients.no_page(conn, &rid, &found),
                 });
-                self.if_said_all(core, conn);
+                self.if_said_all(core, conn, now);
             }
             Waiting::Said(..) | Waiting::Posted(_) => {}
         }
@@ -224,7 +227,7 @@ impl Clients {
         if self.table.hears(id, room) {
             self.table.unsubscribe(id, room);
         } else if let Some(name) = self.client(id).and_then(|client| client.name.clone()) {
-            core.enter(room, &name);
+            core.handle(Input::Enter(room, &name), now);
             self.carry_out(core, now);
         }
         let joined = Joined {
@@ -265,13 +268,6 @@ impl Clients {
         });
         let push = protocol::push("members", &push);
         self.table.push(&change.room, &push);
-    }
-
-    /// Tells clients where they may go from now on.
-    pub(crate) fn tell_nodes(&mut self, nodes: Vec<String>) {
-        self.nodes = nodes;
-        let push = protocol::push("nodes", &self.nodes);
-        self.push_to_all(&push);
     }
 }
 

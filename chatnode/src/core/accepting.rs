@@ -7,7 +7,7 @@ use super::bounds::ACCEPTED_KEPT_MAX;
 use super::clock::Now;
 use super::log::{AHEAD_ALL_BYTES_MAX, Arrival, Log};
 use super::mids::{self, Verdict};
-use super::output::Effect;
+use super::output::Output;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
@@ -79,7 +79,7 @@ impl Core {
         }
         self.hand_to_disk(&entry, verdict);
         match verdict {
-            Verdict::First if self.ready => self.effects.push(Effect::Deliver(entry, whole)),
+            Verdict::First if self.ready => self.outputs.push(Output::Deliver(entry, whole)),
             Verdict::Replaces(place, _) => self.store.hide(&entry.room, *place),
             Verdict::First | Verdict::Repeats | Verdict::Outlives => {}
         }

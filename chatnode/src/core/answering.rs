@@ -1,8 +1,8 @@
 //! Reads of history: what clients, streams, HTTP and peers ask for that may lie on the disk, or with
-//! other nodes. A question is asked once, and answered once, by [`Effect::Answer`].
+//! other nodes. A question is asked once, and answered once, by [`Output::Answer`].
 //!
 //! Memory holds the newest entries of all, the disk holds everything, and the core waits for nothing.
-//! So a question that memory alone cannot answer is kept here, and [`Effect::Read`] says what of it
+//! So a question that memory alone cannot answer is kept here, and [`Output::Read`] says what of it
 //! has to be read ([`super::archive`]). With what was read it is tried again. The answer is
 //! made in that last try, from both and in one cut, so nothing that came meanwhile is missing or
 //! there twice.
@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use super::archive::{Archive, Beyond, Need};
 use super::clock::Now;
 use super::copies::Ticket;
-use super::input::LogPage;
 use super::log::Log;
-use super::output::Effect;
-use super::question::{Found, Got, LogPart, Question, Read, ReadError, Resume, Room, Search};
+use super::output::Output;
+use super::question::{
+    Found, Got, LogPage, LogPart, Question, Read, ReadError, Resume, Room, Search,
+};
 use super::reads::{Asked, Waits};
 use super::state::Core;
 use crate::model::page::RoomSummary;
@@ -37,8 +38,8 @@ impl From<Need> for Step {
 }
 
 impl Core {
-    /// Somebody asks. Answered by [`Effect::Answer`], now or when what it takes was read.
-    pub(crate) fn ask(&mut self, now: Now, ticket: Ticket, question: Question) {
+    /// Somebody asks. Answered by [`Output::Answer`], now or when what it takes was read.
+    pub(super) fn ask(&mut self, now: Now, ticket: Ticket, question: Question) {
         let asked = Asked {
             question,
             archive: Archive::default(),
@@ -48,8 +49,8 @@ impl Core {
         self.answer(now, ticket, asked);
     }
 
-    /// What [`Effect::Read`] asked for was read, or could not be.
-    pub(crate) fn was_read(&mut self, now: Now, ticket: Ticket, got: Result<Got, ReadError>) {
+    /// What [`Output::Read`] asked for was read, or could not be.
+    pub(super) fn was_read(&mut self, now: Now, ticket: Ticket, got: Result<Got, ReadError>) {
         let Some(mut asked) = self.reads.waiting.remove(&ticket) else {
             return;
         };
@@ -87,7 +88,7 @@ impl Core {
             (_, Ok(_)) => Some(Err(ReadError::Closed)),
         };
         match found {
-            Some(found) => self.effects.push(Effect::Answer(ticket, found)),
+            Some(found) => self.outputs.push(Output::Answer(ticket, found)),
             None => self.answer(now, ticket, asked),
         }
     }
@@ -113,12 +114,6 @@ impl Core {
         }
     }
 
-    /// Tells of numbers as if nobody had them.
-    #[cfg(test)]
-    pub(crate) fn tell_gap(&mut self, origin: crate::model::names::Origin, span: super::log::Span) {
-        self.effects.push(Effect::Gap(origin, span));
-    }
-
     /// Whether what clients say and ask is taken now.
     pub(crate) fn takes_clients(&self) -> bool {
         self.ready && !self.is_catching_up()
@@ -134,7 +129,7 @@ impl Core {
         asked.tries += 1;
         let step = self.try_to_answer(&mut asked);
         match step.unwrap_or_else(Step::from) {
-            Step::Found(found) => self.effects.push(Effect::Answer(ticket, Ok(found))),
+            Step::Found(found) => self.outputs.push(Output::Answer(ticket, Ok(found))),
             Step::Needs(Need::Others) => {
                 asked.waits = Waits::Roll(self.next_roll());
                 self.reads.waiting.insert(ticket, asked);
@@ -144,12 +139,12 @@ impl Core {
                 let read = need_of(&asked.question, &need);
                 asked.waits = Waits::Read(Some(need));
                 self.reads.waiting.insert(ticket, asked);
-                self.effects.push(Effect::Read(ticket, read));
+                self.outputs.push(Output::Read(ticket, read));
             }
             Step::Read(read) => {
                 asked.waits = Waits::Read(None);
                 self.reads.waiting.insert(ticket, asked);
-                self.effects.push(Effect::Read(ticket, read));
+                self.outputs.push(Output::Read(ticket, read));
             }
         }
     }

@@ -5,10 +5,6 @@
 
 use std::time::Duration;
 
-/// Nothing was looked at for so long: the process was suspended, and not its peers. What arrived
-/// meanwhile is still to be read, so nobody is judged at once.
-pub(crate) const STALL_MIN: Duration = Duration::from_secs(1);
-
 /// How far a stamp that was seen may pull this clock ahead of the node's time, in microseconds. One
 /// node with a wild clock must not drag the mesh along. A wall clock further from those of the others
 /// is not followed, see [`time`](super::time).

@@ -2,22 +2,32 @@
 
 use std::time::Duration;
 
-use super::clock::{Now, STALL_MIN};
+use super::clock::Now;
 use super::news::Beat;
+use super::output::Output;
 use super::state::Core;
+use super::stops::CATCH_UP_AFTER;
 use super::time::EARLIEST_US;
+use crate::model::names::Origin;
 
 impl Core {
-    /// The time by which this node goes, when its clocks show `now`. What it gives is the `now` of all
-    /// other inputs.
-    pub(crate) fn time(&mut self, now: Now) -> Now {
-        let peers = &self.peers;
-        self.time.read(now, || peers.heard().next().is_some())
-    }
-
-    /// The monotonic clock stood still for so long, since the process was stopped.
-    pub(crate) fn slept(&mut self, stopped: Duration) {
+    /// The time by which this node goes, when its clocks show `clocks` and the monotonic one was `stopped`
+    /// for so long since they were read last. It is the `now` of all inputs that follow. A node that was
+    /// stopped has outputs by that, to be carried out before the next input.
+    pub(crate) fn time(&mut self, clocks: Now, stopped: Duration) -> Now {
         self.time.slept(stopped);
+        let peers = &self.peers;
+        let now = self.time.read(clocks, || peers.heard().next().is_some());
+        if !stopped.is_zero() {
+            // By its own clock, which stood still, it is not time yet; the others' did not.
+            self.ask_beat(now);
+        }
+        if stopped >= CATCH_UP_AFTER {
+            self.outputs.push(Output::CatchingUp);
+            self.catch_up(now);
+            self.send_requests(now);
+        }
+        now
     }
 
     /// How far this node's time is from its wall clock, in microseconds: zero as long as that can be
@@ -48,12 +58,24 @@ impl Core {
         then
     }
 
-    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
+    /// Looks whether this node was stopped until now: nobody is to blame that was not heard.
     pub(super) fn look(&mut self, now: Now) {
-        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
-        self.looked = now.mono;
-        if stall > STALL_MIN {
-            self.peers.excuse(stall);
+        if let Some(stopped) = self.stops.notice(now.mono, self.tick_due) {
+            self.peers.excuse(stopped);
+            self.links.excuse(now.mono, stopped);
         }
+    }
+
+    /// A peer's beat came, when this node's wall clock showed this: tells of clocks that are too far from
+    /// those of the others.
+    pub(super) fn tell_wrong_clocks(&mut self, peer: Origin, ts: u64, clock: u64) {
+        let off_us = self.time.off_us();
+        let wall_us = clock.saturating_add_signed(off_us);
+        let notices = [
+            self.notices.correction(off_us),
+            self.notices.peer_time(peer, ts, wall_us),
+        ];
+        let notices = notices.into_iter().flatten();
+        self.outputs.extend(notices.map(Output::Notice));
     }
 }

@@ -5,14 +5,14 @@ use super::clock::Now;
 use super::log::Log;
 use super::members::{Change, Snapshot};
 use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
-use super::output::Effect;
+use super::output::Output;
+use super::requests::Request;
 use super::state::Core;
 use crate::model::names::Origin;
 
 impl Core {
     /// News came on the link to `from`.
-    pub(crate) fn news(&mut self, now: Now, from: Origin, news: News) {
-        self.look(now);
+    pub(super) fn news(&mut self, now: Now, from: Origin, news: News) {
         if from == self.me.origin || from.is_mark() {
             return;
         }
@@ -107,7 +107,7 @@ impl Core {
     fn live_frame(&mut self, frame: Live) {
         for event in frame.events {
             match event {
-                LiveEvent::Typing { room, name } => self.effects.push(Effect::Typing(room, name)),
+                LiveEvent::Typing { room, name } => self.outputs.push(Output::Typing(room, name)),
                 LiveEvent::Members {
                     version,
                     room,
@@ -132,12 +132,12 @@ impl Core {
 
     fn fetch_members(&mut self, origin: Origin) {
         if self.members.is_stale(origin) && self.members_asked.insert(origin) {
-            self.effects.push(Effect::FetchMembers(origin));
+            self.requests.push(Request::Members(origin));
         }
     }
 
     /// A peer sent its members, or did not.
-    pub(crate) fn members_fetched(&mut self, origin: Origin, snapshot: Option<Snapshot>) {
+    pub(super) fn members_fetched(&mut self, origin: Origin, snapshot: Option<Snapshot>) {
         self.members_asked.remove(&origin);
         if let Some(snapshot) = snapshot
             && self.peers.hears(origin)

@@ -1,5 +1,5 @@
-//! Decides which peers this node hears, and when it dials them. Pure: input and time in, effects
-//! out; the caller carries the effects to the carrier and the carrier's news back.
+//! Decides which peers this node hears, and when it dials them. What it decides is carried out by the core
+//! ([`linking`](super::linking)), which also tells it the carrier's news.
 //!
 //! A peer is wanted because a registry lists it, because it introduced itself a moment ago, or
 //! because someone gave its endpoint by hand. Each has at most one link, and so has each origin,
@@ -45,8 +45,6 @@ const ENDPOINT_LEN_MAX: usize = 255;
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
-/// A tick later than this means that this node was itself stopped: its peers are not to blame.
-const STALL_MIN: Duration = super::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]
@@ -59,14 +57,13 @@ pub(crate) struct Links {
     links: BTreeMap<LinkId, Key>,
     up: BTreeMap<Origin, LinkId>,
     link_next: u64,
-    ticked: Option<Duration>,
     counters: Counters,
     rng: StdRng,
 }
 
 impl Links {
     /// Nothing is dialled before the first input.
-    pub(crate) fn new(options: LinksOptions, rng: StdRng) -> Self {
+    pub(super) fn new(options: LinksOptions, rng: StdRng) -> Self {
         let mut links = Self {
             me: options.me,
             own: options.own.iter().map(|endpoint| place(endpoint)).collect(),
@@ -75,7 +72,6 @@ impl Links {
             links: BTreeMap::new(),
             up: BTreeMap::new(),
             link_next: 1,
-            ticked: None,
             counters: Counters::default(),
             rng,
         };
@@ -92,7 +88,7 @@ impl Links {
     }
 
     /// What the registries list now, in place of what they listed before.
-    pub(crate) fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
+    pub(super) fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
         let mut out = Vec::new();
         let targets: BTreeMap<Key, Target> = targets
             .into_iter()
@@ -152,7 +148,7 @@ impl Links {
     }
 
     /// A peer said hello: hear it too, without waiting for the registry.
-    pub(crate) fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
+    pub(super) fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
         let mut out = Vec::new();
         if target.origin.is_none() || !self.admits(&target) {
             return out;
@@ -191,7 +187,7 @@ impl Links {
 
     /// Somebody else answers where this origin should be: a link to it that no beat has proven ends, for
     /// it would only keep whoever is there now from being dialled.
-    pub(crate) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
+    pub(super) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
         let mut out = Vec::new();
         let key = Key::Origin(origin);
         if self.peers.get(&key).is_some_and(|peer| !peer.is_up()) {
@@ -202,7 +198,7 @@ impl Links {
     }
 
     /// The carrier has connected this link.
-    pub(crate) fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
+    pub(super) fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
         let mut out = Vec::new();
         if let Some(peer) = self
             .links
@@ -217,7 +213,7 @@ impl Links {
     }
 
     /// The carrier has lost this link, or could not connect it.
-    pub(crate) fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
+    pub(super) fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -232,7 +228,7 @@ impl Links {
     }
 
     /// A beat came over this link.
-    pub(crate) fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
+    pub(super) fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -302,15 +298,15 @@ impl Links {
         out
     }
 
+    /// This node was itself stopped until now for so long: its peers are not to blame.
+    pub(super) fn excuse(&mut self, now: Duration, stopped: Duration) {
+        let peers = self.peers.values_mut();
+        peers.for_each(|peer| peer.excuse(now, stopped));
+    }
+
     /// Time has passed. Call it at each tick of the core.
-    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Effect> {
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Effect> {
         let mut out = Vec::new();
-        let stall = now.saturating_sub(self.ticked.replace(now).unwrap_or(now));
-        if stall >= STALL_MIN {
-            self.peers
-                .values_mut()
-                .for_each(|peer| peer.excuse(now, stall));
-        }
         let late: Vec<Key> = self
             .peers
             .iter()
@@ -342,18 +338,18 @@ impl Links {
     }
 
     /// Who is on this link, once a beat has proven it.
-    pub(crate) fn origin_of(&self, link: LinkId) -> Option<Origin> {
+    pub(super) fn origin_of(&self, link: LinkId) -> Option<Origin> {
         let origin = self.peers.get(self.links.get(&link)?)?.origin?;
         (self.up.get(&origin) == Some(&link)).then_some(origin)
     }
 
     /// Who should be on this link, proven or not.
-    pub(crate) fn expected_on(&self, link: LinkId) -> Option<Origin> {
+    pub(super) fn expected_on(&self, link: LinkId) -> Option<Origin> {
         self.peers.get(self.links.get(&link)?)?.origin
     }
 
     /// Where the HTTP of this link's peer is, as far as known.
-    pub(crate) fn http_of(&self, link: LinkId) -> Option<&str> {
+    pub(super) fn http_of(&self, link: LinkId) -> Option<&str> {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
     }
 

@@ -2,15 +2,17 @@
 //! again, since somebody may come to have it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::seq::IteratorRandom as _;
 
 use super::clock::Now;
-use super::input::LogPage;
 use super::log::{Log, Span};
-use super::output::Effect;
+use super::output::Output;
 use super::peers::Peer;
+use super::question::LogPage;
 use super::repair::{FetchId, Step};
+use super::requests::Request;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
@@ -36,7 +38,7 @@ impl Core {
                 }
                 Step::Fetch(fetch) => {
                     log.asked_for(!self.ready);
-                    return self.effects.push(Effect::Fetch(fetch));
+                    return self.requests.push(Request::Entries(fetch));
                 }
                 Step::Pass(through) => {
                     let mut accepted = Vec::new();
@@ -49,7 +51,7 @@ impl Core {
                         let span = log.pass(through, &mut accepted);
                         self.repairs.holes_changed(now.mono);
                         if !mutated!(GapNotAnnounced) {
-                            self.effects.push(Effect::Gap(origin, span));
+                            self.outputs.push(Output::Gap(origin, span));
                         }
                     }
                     self.accept(origin, accepted, now);
@@ -58,9 +60,21 @@ impl Core {
         }
     }
 
+    /// A peer answered a request for entries within this time, or did not.
+    pub(super) fn page_came(
+        &mut self,
+        id: FetchId,
+        page: Option<LogPage>,
+        took: Duration,
+        now: Now,
+    ) {
+        let is_known = |peer| self.peers.get(peer).is_some();
+        self.paces.answered(id, page.is_some(), took, is_known);
+        self.fetched(now, id, page);
+    }
+
     /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
-    pub(crate) fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
-        self.look(now);
+    pub(super) fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
         let Some((fetch, shown)) = self.repairs.end(id) else {
             return;
         };
@@ -131,7 +145,7 @@ impl Core {
             repairs,
             peers,
             logs,
-            effects,
+            requests,
             ..
         } = self;
         let useful = |from: Origin, origin: Origin, hole: Span| {
@@ -139,7 +153,7 @@ impl Core {
             peers.hears(from) && logs.get(&origin).is_some_and(still)
         };
         while let Some(fetch) = repairs.step_holes(now.mono, useful) {
-            effects.push(Effect::Fetch(fetch));
+            requests.push(Request::Entries(fetch));
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::input::LogPage;
 use super::log::Span;
 use super::named::Named;
 use super::resumed::Resumed;
@@ -105,7 +104,16 @@ pub(crate) struct Room {
     pub(crate) members: usize,
 }
 
-/// What has to be read for a question; the outcome comes back by `Core::was_read`.
+/// A part of a log.
+#[derive(Debug, Default)]
+pub(crate) struct LogPage {
+    /// The number through which the peer has trimmed.
+    pub(crate) floor: u64,
+    /// Entries of the origin asked for, ascending.
+    pub(crate) entries: Vec<Arc<Entry>>,
+}
+
+/// What has to be read for a question; what was read is [`Read`](super::input::Input::Read).
 #[derive(Debug)]
 pub(crate) enum Read {
     /// On the disk: where an entry stands.

@@ -7,7 +7,8 @@ use super::bounds::{JOIN_MAX, ORIGINS_MAX};
 use super::clock::Now;
 use super::log::Log;
 use super::news::Beat;
-use super::output::Effect;
+use super::output::Output;
+use super::requests::Request;
 use super::rolls::{Asked, Roll};
 use super::state::Core;
 use crate::model::names::Origin;
@@ -23,9 +24,14 @@ const CATCH_UP_MAX: Duration = JOIN_MAX;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 impl Core {
-    /// Asks all who are heard how far they are. The number of the roll call that tells what they hold
-    /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`] and a moment.
-    pub(crate) fn call_roll(&mut self, now: Now) -> u64 {
+    /// The number of a roll call that begins now: [`Output::RollOver`] comes with it, or a higher one,
+    /// within twice [`ROLL_MAX`] and a moment, if there is one.
+    pub(super) fn next_roll(&self) -> u64 {
+        self.rolls.last + 1
+    }
+
+    /// Asks all who are heard how far they are. The number of the roll call that tells what they hold now.
+    pub(super) fn call_roll(&mut self, now: Now) -> u64 {
         let number = self.next_roll();
         self.rolls.again = true;
         if self.rolls.running.is_none() {
@@ -35,20 +41,15 @@ impl Core {
     }
 
     /// This node was stopped: it takes no send and no join before it holds what its peers
-    /// hold now. [`Effect::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
-    pub(crate) fn catch_up(&mut self, now: Now) {
+    /// hold now. [`Output::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
+    pub(super) fn catch_up(&mut self, now: Now) {
         if mutated!(StopNotNoticed) {
-            return self.effects.push(Effect::CaughtUp);
+            return self.outputs.push(Output::CaughtUp);
         }
         // A roll call that runs was asked before the stop.
         let number = self.next_roll();
         self.rolls.catching_up = Some((number, now.mono + CATCH_UP_MAX));
         self.call_roll(now);
-    }
-
-    /// The number of the roll call that tells what others hold now, and that has not begun.
-    pub(super) fn next_roll(&self) -> u64 {
-        self.rolls.last + 1
     }
 
     /// The number of the last roll call that is over.
@@ -62,7 +63,7 @@ impl Core {
     }
 
     /// A peer was asked for its position, and answered or did not.
-    pub(crate) fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
+    pub(super) fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
         let told = told.filter(|beat| beat.origin == from);
         if let Some(beat) = told {
             self.peers.told(beat, now.mono);
@@ -96,8 +97,8 @@ impl Core {
         let asked: BTreeMap<Origin, Asked> = linked
             .map(|(origin, _)| (origin, Asked::UnderWay))
             .collect();
-        let asks = asked.keys().map(|origin| Effect::AskPosition(*origin));
-        self.effects.extend(asks);
+        let asks = asked.keys().map(|origin| Request::Position(*origin));
+        self.requests.extend(asks);
         let most = self.rolls.catching_up.map(|(_, until)| until);
         let until = now.mono + ROLL_MAX;
         self.rolls.running = Some(Roll {
@@ -107,13 +108,8 @@ impl Core {
         });
     }
 
-    /// Looks whether the roll call is over, and who waited for that.
+    /// Looks whether the roll call is over.
     pub(super) fn check_roll(&mut self, now: Now) {
-        self.look_at_roll(now);
-        self.go_on_answering(now);
-    }
-
-    fn look_at_roll(&mut self, now: Now) {
         // One that follows may be over at once, if nobody is heard.
         loop {
             let Some(roll) = &mut self.rolls.running else {
@@ -144,7 +140,7 @@ impl Core {
                     Asked::Failed(_) if !linked => {}
                     Asked::Failed(at) if at <= now.mono => {
                         *asked = Asked::UnderWay;
-                        self.effects.push(Effect::AskPosition(*origin));
+                        self.requests.push(Request::Position(*origin));
                         open = true;
                     }
                     Asked::Failed(at) => {
@@ -159,11 +155,11 @@ impl Core {
                 return;
             }
             self.rolls.running = None;
-            self.effects.push(Effect::RollOver(self.rolls.last));
+            self.outputs.push(Output::RollOver(self.rolls.last));
             if let Some((number, until)) = self.rolls.catching_up {
                 if now.mono >= until || (complete && self.rolls.last >= number) {
                     self.rolls.catching_up = None;
-                    self.effects.push(Effect::CaughtUp);
+                    self.outputs.push(Output::CaughtUp);
                 } else {
                     self.rolls.again = true;
                 }

@@ -3,21 +3,26 @@
 use std::sync::Arc;
 
 use super::clock::Now;
-use super::copies::{COPIES_WAIT_MAX, Wait};
-use super::input::Say;
+use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
+use super::input::{Say, Source};
 use super::members::{self, Change, Snapshot};
 use super::news::{Live, LiveEvent, News};
-use super::output::Effect;
+use super::output::Output;
 use super::peers::Peer;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
 
+/// The room that the plain form speaks of.
+pub(crate) const PLAIN_ROOM: &str = "lobby";
+/// The ticket of what nobody waits for.
+const NOBODYS: Ticket = Ticket(0);
+
 impl Core {
-    /// A client says something. Answered by [`Effect::Said`], on a node with a disk once it is there,
-    /// or by [`Effect::NotSaid`]; a mid that was seen before makes no second entry, and the answer is
+    /// A client says something. Answered by [`Output::Said`], on a node with a disk once it is there,
+    /// or by [`Output::NotSaid`]; a mid that was seen before makes no second entry, and the answer is
     /// the first one's.
-    pub(crate) fn say(&mut self, now: Now, say: Say<'_>) {
+    pub(super) fn say(&mut self, now: Now, say: Say<'_>) {
         let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
         let first = first.filter(|_| !mutated!(MidNotLookedUp));
         let (id, ts) = match first {
@@ -41,7 +46,7 @@ impl Core {
     pub(super) fn answer_or_wait(&mut self, wait: Wait, own: bool) {
         let copies = self.copies(wait.id);
         if copies >= wait.need || !self.waits.add(wait, own) {
-            self.effects.push(Effect::Said {
+            self.outputs.push(Output::Said {
                 ticket: wait.ticket,
                 id: wait.id,
                 ts: wait.ts,
@@ -64,23 +69,52 @@ impl Core {
             say.text,
         );
         let entry = Arc::new(entry);
-        self.effects.push(Effect::Append {
-            entry: Arc::clone(&entry),
-            ack_wanted: say.copies > 0,
-            source: say.source,
-        });
+        self.publish(&entry, say.copies > 0, say.source);
         self.arrive(origin, [entry], now);
         (id, ts)
     }
 
+    /// A foreign publisher of the plain form said something: it becomes this node's own message.
+    pub(super) fn foreign(&mut self, text: &str, now: Now) {
+        let room = PLAIN_ROOM.parse().expect("a valid room name");
+        let from = "static".parse().expect("a valid user name");
+        let say = Say {
+            ticket: NOBODYS,
+            room: &room,
+            from: &from,
+            mid: None,
+            text,
+            copies: 0,
+            source: Source::Foreign,
+        };
+        self.say(now, say);
+    }
+
+    /// Publishes an entry of this node's own log; in the plain form too if that is wanted, and it does not
+    /// come from there.
+    pub(super) fn publish(&mut self, entry: &Arc<Entry>, ack_wanted: bool, source: Source) {
+        let plain = self.publish_plain && source == Source::Client;
+        if plain
+            && entry.room.as_str() == PLAIN_ROOM
+            && let Some(text) = entry.text()
+        {
+            let text = text.into_owned();
+            self.outputs.push(Output::PublishPlain(text));
+        }
+        self.outputs.push(Output::Append {
+            entry: Arc::clone(entry),
+            ack_wanted,
+        });
+    }
+
     /// A connection of this node enters a room under a name.
-    pub(crate) fn enter(&mut self, room: &RoomName, name: &UserName) {
+    pub(super) fn enter(&mut self, room: &RoomName, name: &UserName) {
         let (version, change) = self.members.enter(room, name);
         self.changed_members(room, version, vec![name.clone()], Vec::new(), change);
     }
 
     /// A connection of this node leaves a room.
-    pub(crate) fn leave(&mut self, room: &RoomName, name: &UserName) {
+    pub(super) fn leave(&mut self, room: &RoomName, name: &UserName) {
         let (version, change) = self.members.leave(room, name);
         self.changed_members(room, version, Vec::new(), vec![name.clone()], change);
     }
@@ -105,25 +139,25 @@ impl Core {
     }
 
     /// A client of this node types.
-    pub(crate) fn typing(&mut self, room: &RoomName, name: &UserName) {
+    pub(super) fn typing(&mut self, room: &RoomName, name: &UserName) {
         self.live(LiveEvent::Typing {
             room: room.clone(),
             name: name.clone(),
         });
-        self.effects
-            .push(Effect::Typing(room.clone(), name.clone()));
+        self.outputs
+            .push(Output::Typing(room.clone(), name.clone()));
     }
 
     /// Publishes an event that may be lost; those of one turn travel together.
     fn live(&mut self, event: LiveEvent) {
-        if let Some(Effect::Publish(News::Live(live))) = self.effects.last_mut() {
+        if let Some(Output::Publish(News::Live(live))) = self.outputs.last_mut() {
             return live.events.push(event);
         }
         let live = Live {
             origin: self.me.origin,
             events: vec![event],
         };
-        self.effects.push(Effect::Publish(News::Live(live)));
+        self.outputs.push(Output::Publish(News::Live(live)));
     }
 
     pub(super) fn told_members(&mut self, changes: impl IntoIterator<Item = Change>) {
@@ -132,7 +166,7 @@ impl Core {
             if count > members::MEMBERS_LISTED_MAX {
                 self.crowds.insert(change.room);
             } else {
-                self.effects.push(Effect::Members(change, count));
+                self.outputs.push(Output::Members(change, count));
             }
         }
     }
@@ -151,7 +185,7 @@ impl Core {
             &acknowledged,
             |id| self.copies(id),
             |wait, copies| {
-                said.push(Effect::Said {
+                said.push(Output::Said {
                     ticket: wait.ticket,
                     id: wait.id,
                     ts: wait.ts,
@@ -160,7 +194,7 @@ impl Core {
             },
         );
         self.waits = waits;
-        self.effects.append(&mut said);
+        self.outputs.append(&mut said);
     }
 
     pub(super) fn forget_members(&mut self, origin: Origin) {

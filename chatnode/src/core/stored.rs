@@ -10,7 +10,7 @@ use super::durable::{Asked, Batch, Durable, Health, Loaded, NotTaken, PENDING_RE
 use super::input::Say;
 use super::log::{Log, Span};
 use super::mids::Verdict;
-use super::output::Effect;
+use super::output::Output;
 use super::position::Times;
 use super::state::Core;
 use crate::model::entry::Entry;
@@ -86,7 +86,7 @@ impl Core {
         self.durable.as_ref().map_or(0, |durable| durable.unkept)
     }
 
-    /// Whether [`Core::next_batch`] would give one.
+    /// Whether something waits for the disk, and the disk for something.
     pub(crate) fn wants_disk(&self, mono: Duration) -> bool {
         self.durable
             .as_ref()
@@ -95,8 +95,14 @@ impl Core {
 
     /// The next batch for the disk, if none is under way. Its outcome is told by
     /// [`Core::stored`], [`Core::disk_full`] or [`Core::disk_broken`].
-    pub(crate) fn next_batch(&mut self, now: Now) -> Option<Batch> {
+    pub(super) fn next_batch(&mut self, now: Now) -> Option<Batch> {
         self.durable.as_mut()?.next_batch(now.mono)
+    }
+
+    /// Gives the disk what waits for it, if it is free.
+    pub(super) fn feed_disk(&mut self, now: Now) {
+        let batch = self.next_batch(now);
+        self.outputs.extend(batch.map(Output::Write));
     }
 
     /// Says something on a node with a disk: it is said once it is there.
@@ -138,12 +144,12 @@ impl Core {
     /// Tells a client that its message was not taken, if it was not.
     fn refused(&mut self, ticket: Ticket, taken: Result<(), NotTaken>) {
         let why = taken.err();
-        let told = why.map(|why| Effect::NotSaid { ticket, why });
-        self.effects.extend(told);
+        let told = why.map(|why| Output::NotSaid { ticket, why });
+        self.outputs.extend(told);
     }
 
     /// The batch is on the disk: its own entries are said now.
-    pub(crate) fn stored(&mut self, now: Now) {
+    pub(super) fn stored(&mut self, now: Now) {
         let Some(durable) = &mut self.durable else {
             return;
         };
@@ -151,11 +157,7 @@ impl Core {
         let entries = stored.iter().map(|staged| Arc::clone(&staged.entry));
         let entries: Vec<Arc<Entry>> = entries.collect();
         for staged in &stored {
-            self.effects.push(Effect::Append {
-                entry: Arc::clone(&staged.entry),
-                ack_wanted: staged.ack_wanted,
-                source: staged.source,
-            });
+            self.publish(&staged.entry, staged.ack_wanted, staged.source);
         }
         self.arrive(self.me.origin, entries, now);
         for staged in stored {
@@ -176,28 +178,28 @@ impl Core {
     }
 
     /// The disk is full. What waited to be said is refused; what others said waits on.
-    pub(crate) fn disk_full(&mut self, now: Now) {
+    pub(super) fn disk_full(&mut self, now: Now) {
         let given_up = match &mut self.durable {
             Some(durable) => durable.full(now.mono),
             None => return,
         };
         let asked = given_up.into_iter().flat_map(|staged| staged.asked);
         let why = NotTaken::Full;
-        self.effects.extend(asked.map(|asked| Effect::NotSaid {
+        self.outputs.extend(asked.map(|asked| Output::NotSaid {
             ticket: asked.ticket,
             why,
         }));
     }
 
     /// The disk failed, and the outcome of its batch is not known: nothing is acknowledged any more.
-    pub(crate) fn disk_broken(&mut self) {
+    pub(super) fn disk_broken(&mut self) {
         if let Some(durable) = &mut self.durable {
             durable.broken();
         }
     }
 
     /// The disk's retention has trimmed these logs through these numbers.
-    pub(crate) fn disk_trimmed(&mut self, now: Now, floors: Vec<(Origin, u64)>) {
+    pub(super) fn disk_trimmed(&mut self, now: Now, floors: Vec<(Origin, u64)>) {
         let at = self.trim_time(now);
         for (origin, through) in floors {
             if let Some(log) = self.logs.get_mut(&origin) {

@@ -1,7 +1,7 @@
-//! Scripts: inputs, and the effects that they must have.
+//! Scripts: inputs, and the outputs that they must have.
 //!
-//! The node under test is `a`; the others are `b`, `c`, `d`. Effects are compared as short texts,
-//! one for each effect, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
+//! The node under test is `a`; the others are `b`, `c`, `d`. Outputs are compared as short texts,
+//! one for each output, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
 mod durable;
@@ -70,46 +70,39 @@ fn ids(text: &str) -> Vec<EntryId> {
     text.split_whitespace().map(id).collect()
 }
 
-fn tell(effect: &Effect) -> Option<String> {
+fn tell(output: &Output) -> Option<String> {
     let of = |id: &EntryId| format!("{}.{}", short(id.origin), id.seq);
-    Some(match effect {
-        Effect::Append {
-            entry,
-            ack_wanted,
-            source,
-        } => {
+    Some(match output {
+        Output::Append { entry, ack_wanted } => {
             let ack = if *ack_wanted { " ack" } else { "" };
-            let from = match source {
-                Source::Client => "",
-                Source::Foreign => " foreign",
-            };
-            format!("append {}{ack}{from}", of(&entry.id()))
+            format!("append {}{ack}", of(&entry.id()))
         }
-        Effect::Publish(News::Beat(_)) => return None,
-        Effect::Publish(News::Ack(ack)) => {
+        Output::PublishPlain(text) => format!("plain {text}"),
+        Output::Publish(News::Beat(_)) => return None,
+        Output::Publish(News::Ack(ack)) => {
             format!("ack {} to {}", ack.through, short(ack.to))
         }
-        Effect::Publish(News::Live(live)) => format!("live {}", live.events.len()),
-        Effect::Publish(..) => panic!("{effect:?}"),
-        Effect::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
-        Effect::Said {
+        Output::Publish(News::Live(live)) => format!("live {}", live.events.len()),
+        Output::Publish(..) => panic!("{output:?}"),
+        Output::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
+        Output::Said {
             ticket, id, copies, ..
         } => {
             format!("said {} {} copies {copies}", ticket.0, of(id))
         }
-        Effect::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
-        Effect::Fetch(fetch) => format!(
+        Output::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
+        Output::Fetch { fetch, .. } => format!(
             "fetch {}.{}-{} of {}",
             short(fetch.origin),
             fetch.span.after + 1,
             fetch.span.through,
             short(fetch.from)
         ),
-        Effect::FetchMembers(of) => format!("members of {}", short(*of)),
-        Effect::Gap(origin, span) => {
+        Output::FetchMembers { from, .. } => format!("members of {}", short(*from)),
+        Output::Gap(origin, span) => {
             format!("gap {}.{}-{}", short(*origin), span.after + 1, span.through)
         }
-        Effect::Members(change, count) => {
+        Output::Members(change, count) => {
             let names = |sign: char, names: &[UserName]| {
                 let names = names.iter().map(|name| format!("{sign}{name} "));
                 names.collect::<String>()
@@ -117,24 +110,31 @@ fn tell(effect: &Effect) -> Option<String> {
             let (joined, left) = (names('+', &change.joined), names('-', &change.left));
             format!("{} {joined}{left}= {count}", change.room)
         }
-        Effect::Typing(room, name) => format!("{name} types in {room}"),
-        Effect::AskPosition(of) => format!("position of {}", short(*of)),
-        Effect::RollOver(number) => format!("roll {number} over"),
-        Effect::CaughtUp => "caught up".to_owned(),
-        Effect::Answer(ticket, _) => format!("answer {}", ticket.0),
-        Effect::Read(ticket, _) => format!("read {}", ticket.0),
-        Effect::Ready { unlinked, lacking } if lacking.is_empty() => {
+        Output::Typing(room, name) => format!("{name} types in {room}"),
+        Output::AskPosition { from, .. } => format!("position of {}", short(*from)),
+        Output::RollOver(number) => format!("roll {number} over"),
+        Output::CaughtUp => "caught up".to_owned(),
+        Output::Answer(ticket, _) => format!("answer {}", ticket.0),
+        Output::Read(ticket, _) => format!("read {}", ticket.0),
+        Output::Ready { unlinked, lacking } if lacking.is_empty() => {
             let unlinked: String = unlinked.iter().map(|o| short(*o)).collect();
             format!("ready [{unlinked}]")
         }
-        Effect::Ready { unlinked, lacking } => {
+        Output::Ready { unlinked, lacking } => {
             format!(
                 "ready without {} nor {} logs",
                 unlinked.len(),
                 lacking.len()
             )
         }
-        Effect::Whole => "whole".to_owned(),
+        Output::Whole => "whole".to_owned(),
+        Output::CatchingUp => "catching up".to_owned(),
+        Output::NodesChanged => return None,
+        Output::Dial { .. }
+        | Output::HangUp(_)
+        | Output::Hello { .. }
+        | Output::Write(_)
+        | Output::Notice(_) => format!("{output:?}"),
     })
 }
 
@@ -159,7 +159,7 @@ impl Rig {
             wall_us: WALL_US,
         };
         Self {
-            core: Core::new(me, store, StdRng::seed_from_u64(1), now),
+            core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), now),
             ms: 0,
             fetches: Vec::new(),
         }
@@ -193,14 +193,16 @@ impl Rig {
     /// What an input does.
     fn does(&mut self, input: impl FnOnce(&mut Core, Now)) -> Vec<String> {
         let now = self.now();
+        self.core.look(now);
         input(&mut self.core, now);
-        let effects = self.core.take_effects(Vec::new());
-        for effect in &effects {
-            if let Effect::Fetch(fetch) = effect {
+        self.core.send_requests(now);
+        let outputs = self.core.take_outputs(Vec::new());
+        for output in &outputs {
+            if let Output::Fetch { fetch, .. } = output {
                 self.fetches.push(fetch.id);
             }
         }
-        effects.iter().filter_map(tell).collect()
+        outputs.iter().filter_map(tell).collect()
     }
 
     /// What happens while only time passes.

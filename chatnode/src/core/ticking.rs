@@ -1,19 +1,26 @@
 //! What time alone brings: beats, acknowledgements, and the end of what was waited for.
 
 use super::bounds::{BEAT_EVERY, ORIGINS_MAX, SILENCE_MAX, TICK_EVERY};
-use super::clock::{Now, STALL_MIN};
+use super::clock::Now;
 use super::log::Log;
 use super::members::Change;
 use super::news::{Ack, Entries, News};
-use super::output::Effect;
+use super::output::Output;
 use super::state::Core;
 use crate::model::names::Origin;
 
 impl Core {
-    /// Time has passed. Must be called by [`Core::deadline`].
-    pub(crate) fn tick(&mut self, now: Now) {
+    /// Time has passed: for the links and the hellos too.
+    pub(super) fn tick_all(&mut self, now: Now) {
+        self.tick(now);
+        let effects = self.links.tick(now.mono);
+        self.link_effects(effects, now);
+        self.greet(now);
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Now) {
         self.look_at_clock(now);
-        self.look(now);
         self.send_acks(now);
         self.send_beat(now);
         if now.mono < self.tick_due {
@@ -22,10 +29,8 @@ impl Core {
         if self.has_fresh() {
             self.settle_positions(now);
         }
-        // After a suspension what has arrived meanwhile is still to be read: nobody is judged yet.
-        let suspended = now.mono > self.tick_due + STALL_MIN;
         self.tick_due = now.mono + TICK_EVERY;
-        if !suspended {
+        if !self.stops.take_unread() {
             self.forget_silent(now);
         }
         let open: Vec<Origin> = self.repairs.open().collect();
@@ -45,18 +50,18 @@ impl Core {
     }
 
     /// Asks all that hear this node to say what they hold of it, by a frame without entries.
-    pub(crate) fn ask_acks(&mut self, now: Now) {
+    pub(super) fn ask_acks(&mut self, now: Now) {
         let log = Entries {
             origin: self.me.origin,
             ack_wanted: true,
             entries: Vec::new(),
         };
-        self.effects.push(Effect::Publish(News::Entries(log)));
+        self.outputs.push(Output::Publish(News::Entries(log)));
         self.ask_beat(now);
     }
 
     /// Somebody asks for a beat now.
-    pub(crate) fn ask_beat(&mut self, now: Now) {
+    pub(super) fn ask_beat(&mut self, now: Now) {
         self.beat_due = now.mono;
         self.send_beat(now);
     }
@@ -84,7 +89,7 @@ impl Core {
         }
         self.beat_due = now.mono + BEAT_EVERY;
         let beat = self.beat(now);
-        self.effects.push(Effect::Publish(News::Beat(beat)));
+        self.outputs.push(Output::Publish(News::Beat(beat)));
         for room in std::mem::take(&mut self.crowds) {
             let count = self.members.count(&room);
             let change = Change {
@@ -92,16 +97,18 @@ impl Core {
                 joined: Vec::new(),
                 left: Vec::new(),
             };
-            self.effects.push(Effect::Members(change, count));
+            self.outputs.push(Output::Members(change, count));
         }
         self.forget_origins(now);
+        let full = self.notices.full_of_logs(self.is_full_of_logs());
+        self.outputs.extend(full.map(Output::Notice));
     }
 
     pub(super) fn send_acks(&mut self, now: Now) {
         let Self {
             acks,
             logs,
-            effects,
+            outputs,
             me,
             ..
         } = self;
@@ -116,7 +123,7 @@ impl Core {
                     from: me.origin,
                     through,
                 };
-                effects.push(Effect::Publish(News::Ack(ack)));
+                outputs.push(Output::Publish(News::Ack(ack)));
             }
         }
     }

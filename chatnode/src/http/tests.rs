@@ -6,7 +6,6 @@ mod events;
 mod refusals;
 mod sockets;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,9 +19,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
-use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::input::Listed;
+use crate::core::links::Target;
+use crate::core::links::fault::{Fault, Why};
 use crate::core::memory::{MemoryStore, Retention};
-use crate::core::{Core, Identity, Now};
+use crate::core::{Core, CoreOptions, Identity, Input, Now};
 use crate::model::names::Origin;
 use crate::shell::{Handle, Parts, Post, Settings};
 use crate::wire::frame::decode_entries;
@@ -76,23 +77,20 @@ impl Fixture {
             mono: Duration::ZERO,
             wall_us: 0,
         };
-        let links = LinksOptions {
-            me: origin,
-            own: Vec::new(),
-            fixed: Vec::new(),
-        };
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let parts = Parts {
             disk: None,
             settings: Settings {
                 rate_limit: options.rate_limit,
-                publish_plain: false,
                 mesh: crate::model::mesh_name::MeshName::default(),
-                peers: Vec::new(),
                 clients_max: options.clients_max,
             },
-            core: Core::new(me.clone(), store, StdRng::seed_from_u64(8), start),
-            links: Links::new(links, rng),
+            core: Core::new(
+                CoreOptions::of(me.clone()),
+                store,
+                StdRng::seed_from_u64(8),
+                start,
+            ),
             http: http.clone(),
         };
         // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.
@@ -100,7 +98,7 @@ impl Fixture {
         tasks.spawn_critical("clients", node.clone().run_clients(sockets));
         tasks.spawn_critical("turns", node.clone().run_turns());
         if options.ready {
-            node.with_core(|core, now| core.expect(now, BTreeSet::new()));
+            node.send(Input::Listed(settled()));
         }
         let doors = Doors {
             advertised: format!("http://chat.example:{port}"),
@@ -191,6 +189,14 @@ async fn assert_problem(what: &str, response: reqwest::Response, status: u16, co
     body
 }
 
+/// Registries that have answered, and list nobody.
+fn settled() -> Listed {
+    Listed {
+        is_settled: true,
+        ..Listed::default()
+    }
+}
+
 #[tokio::test]
 async fn readyz_names_the_peers_that_are_not_linked() {
     let f = Fixture::new(&Options {
@@ -204,8 +210,11 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         http: String::new(),
         speech: crate::core::links::Speech::Mesh,
     };
-    f.node
-        .with_links(|links, now| links.want(now.mono, vec![target]));
+    let listed = Listed {
+        members: vec![target],
+        ..settled()
+    };
+    f.node.send(Input::Listed(listed));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.headers()["retry-after"], "1");
     let body = assert_problem("joining", answer, 503, "not_ready").await;
@@ -213,13 +222,14 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         body["detail"].as_str().unwrap().contains("abcdefghij"),
         "{body}"
     );
-    f.node
-        .with_core(|core, now| core.expect(now, BTreeSet::new()));
+    // Whom no way leads to is not waited for.
+    let no_way = Fault::new(Why::Unreachable, "no way there");
+    f.node.send(Input::Greeted(peer, Some(no_way)));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(
         answer.text().await.unwrap(),
-        "ready; not linked: abcdefghij at tcp://127.0.0.1:9 (not heard yet)\n"
+        "ready; not linked: abcdefghij at tcp://127.0.0.1:9 (no way there)\n"
     );
 }
 

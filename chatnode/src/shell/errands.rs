@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Handle;
+use crate::core::Input;
 use crate::core::copies::Ticket;
 use crate::core::question::{Got, Read, ReadError};
-use crate::core::repair::Fetch;
+use crate::core::repair::FetchId;
 use crate::disk::Disk;
 use crate::model::entry::Entry;
 use crate::model::page::{PAGE_BYTES_MAX, Page};
@@ -22,7 +23,7 @@ pub(super) const SCANS_MAX: usize = 2;
 #[derive(Debug)]
 pub(super) enum Errand {
     /// Ask a peer for entries.
-    Fetch(Fetch, At, Part),
+    Fetch(FetchId, At, Part),
     /// Ask a peer for its members.
     FetchMembers(At),
     /// Ask a peer how far it is.
@@ -40,35 +41,34 @@ impl Handle {
     pub(super) async fn run(self, errand: Errand) {
         let asker = self.asker();
         match errand {
-            Errand::Fetch(fetch, at, part) => {
+            Errand::Fetch(id, at, part) => {
                 let asked = Instant::now();
                 let page = asker.log(&at, part).await;
                 let took = asked.elapsed();
                 self.with(|shell, now| {
                     shell.totals.fetches_failed += u64::from(page.is_none());
-                    shell.pace(at.origin, part.bytes, page.is_some(), took);
-                    shell.core.fetched(now, fetch.id, page);
+                    shell.core.handle(Input::Fetched(id, page, took), now);
                 });
             }
             Errand::FetchMembers(at) => {
                 let members = asker.members(&at).await;
-                self.with(|shell, _| shell.core.members_fetched(at.origin, members));
+                self.send(Input::MembersFetched(at.origin, members));
             }
             Errand::AskPosition(at) => {
                 let told = asker.position(&at).await;
-                self.with(|shell, now| shell.core.position_told(now, at.origin, told.as_ref()));
+                self.send(Input::PositionTold(at.origin, told.as_ref()));
             }
             Errand::Hello(at) => {
                 let fault = asker.hello(&at, self.identity()).await;
-                self.with(|shell, now| shell.greeted(at.origin, fault.as_ref(), now));
+                self.send(Input::Greeted(at.origin, fault));
             }
             Errand::Disk(disk, ticket, read) => {
                 let got = disk.read(read).await;
-                self.with(|shell, now| shell.core.was_read(now, ticket, got));
+                self.send(Input::Read(ticket, got));
             }
             Errand::Scan(ticket, entries, query, limit) => {
                 let got = self.scan(entries, query, limit).await;
-                self.with(|shell, now| shell.core.was_read(now, ticket, got));
+                self.send(Input::Read(ticket, got));
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::core::log::Log;
 use crate::core::members::Snapshot;
 use crate::core::news::Beat;
 use crate::core::question::{Found, Question, ReadError};
-use crate::core::{Identity, Now, Say, Source};
+use crate::core::{Identity, Input, Now, Say, Source};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::{Mid, Origin, RoomName, UserName};
 use crate::peers::Asker;
@@ -122,6 +122,11 @@ impl Handle {
         result
     }
 
+    /// Tells the core that something has happened.
+    pub(crate) fn send(&self, input: Input<'_>) {
+        self.with(|shell, now| shell.core.handle(input, now));
+    }
+
     /// Looks at the node.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Shell) -> T) -> T {
         look(&self.lock())
@@ -203,7 +208,7 @@ impl Handle {
 
     /// Whether a node was ever seen alive whose HTTP is there.
     pub(crate) fn has_seen_node(&self, is_there: impl Fn(&str) -> bool) -> bool {
-        self.look(|shell| shell.nodes_seen.iter().any(|url| is_there(url)))
+        self.look(|shell| shell.core.nodes_seen().any(&is_there))
     }
 
     /// Who is in which room here.
@@ -411,7 +416,7 @@ impl Handle {
 impl Shell {
     /// Where clients may go: nodes that take clients, or, if none is known to, any that is heard.
     fn refuges(&self) -> Vec<String> {
-        let ready = &self.clients.nodes()[1..];
+        let ready = &self.core.nodes()[1..];
         if !ready.is_empty() {
             return ready.to_vec();
         }
@@ -433,7 +438,7 @@ impl Shell {
         }
         // The beat's head lets a peer notice what it lacks; its answer is its next beat or an
         // acknowledgement, which this asks for.
-        self.core.ask_acks(now);
+        self.core.handle(Input::AskAcks, now);
         false
     }
 }
@@ -443,18 +448,5 @@ impl Handle {
     /// Hands something to the core.
     pub(crate) fn with_core<T>(&self, act: impl FnOnce(&mut crate::core::Core, Now) -> T) -> T {
         self.with(|shell, now| act(&mut shell.core, now))
-    }
-
-    /// Hands something to the links.
-    pub(crate) fn with_links<T>(
-        &self,
-        act: impl FnOnce(&mut crate::core::links::Links, Now) -> T,
-    ) -> T {
-        self.with(|shell, now| act(&mut shell.links, now))
-    }
-
-    /// A node was seen alive there.
-    pub(crate) fn remember(&self, url: &str) {
-        self.with(|shell, _| shell.remember([url.to_owned()]));
     }
 }

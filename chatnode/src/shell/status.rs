@@ -112,7 +112,7 @@ impl Handle {
 impl Shell {
     fn status(&self, now: Now) -> Status {
         let core = &self.core;
-        let links = self.links.status(now.mono).into_iter();
+        let links = core.links().status(now.mono).into_iter();
         let (own, others) = core.disk_waiting();
         let kept = core.kept();
         let clients = self.clients.count();
@@ -130,7 +130,7 @@ impl Shell {
             lost: core.holes().collect(),
             position: core.position(),
             links: links.map(|link| self.link(link)).collect(),
-            link_counts: self.links.counters(),
+            link_counts: core.links().counters(),
             registries: self.view.registries.clone(),
             rooms: core.members().rooms().count(),
             kept,
@@ -156,7 +156,7 @@ impl Shell {
         Link {
             counts: log.map(|log| log.counts).unwrap_or_default(),
             lag_us: peer.map(|peer| peer.lag_us),
-            hears_us: self.hears_us(&link),
+            hears_us: self.core.hears_us(&link),
             link,
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Handle;
 use crate::carriers::{Carrier, Command};
+use crate::core::Input;
 use crate::core::durable::Health;
 use crate::discovery::View;
 use crate::disk::Outcome;
@@ -55,7 +56,7 @@ impl Handle {
         }
         // What was queued at last, close frames say, goes out too.
         self.turn();
-        self.with(|shell, _| shell.clients.end_turns(&mut shell.core));
+        self.with(|shell, now| shell.clients.end_turns(&mut shell.core, now));
         Ok(())
     }
 
@@ -183,14 +184,14 @@ impl Handle {
                 let before = shell.core.disk_health();
                 match outcome {
                     Outcome::Stored => {
-                        shell.core.stored(now);
+                        shell.core.handle(Input::Stored, now);
                         if matches!(before, Some(Health::Full(_))) {
                             tracing::info!("the disk has room again: messages are taken");
                         }
                         Ok(())
                     }
                     Outcome::Full(why) => {
-                        shell.core.disk_full(now);
+                        shell.core.handle(Input::DiskFull, now);
                         if before == Some(Health::Fine) {
                             tracing::error!(
                                 "the disk is full ({why}): messages are refused until there is \
@@ -200,11 +201,11 @@ impl Handle {
                         Ok(())
                     }
                     Outcome::Trimmed(floors) => {
-                        shell.core.disk_trimmed(now, floors);
+                        shell.core.handle(Input::DiskTrimmed(floors), now);
                         Ok(())
                     }
                     Outcome::Broken(why) => {
-                        shell.core.disk_broken();
+                        shell.core.handle(Input::DiskBroken, now);
                         shell.ready.send_replace(false);
                         Err(why)
                     }

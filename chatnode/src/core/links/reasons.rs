@@ -18,7 +18,12 @@ type Holders = BTreeMap<String, Origin>;
 
 impl Links {
     /// A beat of another mesh came over this link: that node is none of ours.
-    pub(crate) fn stranger(&mut self, now: Duration, link: LinkId, mesh: &MeshName) -> Vec<Effect> {
+    pub(in crate::core) fn stranger(
+        &mut self,
+        now: Duration,
+        link: LinkId,
+        mesh: &MeshName,
+    ) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -36,7 +41,7 @@ impl Links {
     }
 
     /// A peer was said hello to, and took it, or why not.
-    pub(crate) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
+    pub(in crate::core) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
         let greeted = |peer: &&mut Peer| peer.origin == Some(origin);
         for peer in self.peers.values_mut().filter(greeted) {
             peer.hello = outcome.cloned();

@@ -17,7 +17,7 @@ use crate::core::durable::Batch;
 use crate::core::log::Span;
 use crate::core::memory::MemoryStore;
 use crate::core::news::News;
-use crate::core::{Core, Identity};
+use crate::core::{Core, CoreOptions, Identity};
 use crate::model::entry::Entry;
 use crate::model::names::{Origin, RoomName, UserName};
 
@@ -241,7 +241,7 @@ impl World {
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             wire_until: Duration::ZERO,
-            core: Core::new(me, store, rng, now),
+            core: Core::new(CoreOptions::of(me), store, rng, now),
             time_wrong_us: (wall, wall),
             started: self.now,
             crashed: None,

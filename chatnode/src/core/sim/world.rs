@@ -245,7 +245,8 @@ impl World {
         let clocks = self.clocks_of(id);
         let right = self.wall_us(self.now, 0);
         let node = &mut self.nodes[id];
-        let now = node.core.time(clocks);
+        let now = node.core.time(clocks, Duration::ZERO);
+        node.core.look(now);
         let wrong = now.wall_us.cast_signed() - right.cast_signed();
         let (least, most) = node.time_wrong_us;
         node.time_wrong_us = (least.min(wrong), most.max(wrong));

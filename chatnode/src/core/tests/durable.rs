@@ -438,11 +438,12 @@ fn memory_keeps_what_the_disk_has_not_got_yet() {
 #[test]
 fn where_a_say_comes_from_outlives_the_wait_for_the_disk() {
     let mut rig = rig(Loaded::default());
+    rig.core.publish_plain = true;
     assert!(rig.says_from(Source::Foreign, 1, None, 0).is_empty());
     assert!(rig.says(2, None, 1).is_empty());
     rig.batch();
-    let appended: Vec<_> = rig.stored().into_iter().take(2).collect();
-    assert_eq!(appended, ["append a.1 foreign", "append a.2 ack"]);
+    let appended: Vec<_> = rig.stored().into_iter().take(3).collect();
+    assert_eq!(appended, ["append a.1", "plain hello", "append a.2 ack"]);
 }
 
 /// What a node finds on its disk when it starts is history: it is appended to no log again.

@@ -44,10 +44,11 @@ fn comes_late(rig: &mut Rig, n: usize, said_ms: u64) {
         ack_wanted: false,
         entries: vec![said_by(n, said_ms)],
     };
+    rig.core.look(rig.now());
     rig.core.linked(rig.now(), origin);
     rig.core.news(rig.now(), origin, News::Entries(log));
     rig.core.unlinked(rig.now(), origin);
-    rig.core.take_effects(Vec::new());
+    rig.core.take_outputs(Vec::new());
 }
 
 fn resume(rig: &Rig, since: &[EntryId]) -> Resumed {

@@ -284,7 +284,7 @@ async fn ids_stay_short_however_many_nodes_have_come_and_gone() {
 fn beats_later(f: &Fixture) {
     f.node.with_core(|core, now| {
         let mono = now.mono + Duration::from_secs(3);
-        core.ask_beat(Now { mono, ..now });
+        core.beat_now(Now { mono, ..now });
     });
 }
 
@@ -299,9 +299,7 @@ fn speaks_and_goes(core: &mut Core, now: Now, origin: Origin) {
         ack_wanted: false,
         entries: vec![Arc::new(entry)],
     });
-    core.linked(now, origin);
-    core.news(now, origin, frame);
-    core.unlinked(now, origin);
+    core.speaks_and_goes(now, origin, frame);
 }
 
 #[tokio::test]
@@ -314,7 +312,7 @@ async fn a_gap_is_told_to_the_streams_of_all_rooms() {
         after: 7,
         through: 9,
     };
-    f.node.with_core(|core, _| core.tell_gap(origin, span));
+    f.node.with_core(|core, _| core.give_up(origin, span));
     let gap = source.next().await;
     assert_eq!(gap.kind, "gap");
     assert_eq!(

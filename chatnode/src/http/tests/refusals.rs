@@ -229,7 +229,8 @@ fn shared(answer: &reqwest::Response) -> (Option<&str>, Option<&str>) {
 #[tokio::test]
 async fn what_the_mesh_is_like_is_read_by_pages_that_may_come_in_and_by_no_other() {
     let f = Fixture::new(&PLAIN);
-    f.node.remember("http://127.0.0.1:9");
+    f.node
+        .with_core(|core, _| core.remember("http://127.0.0.1:9"));
     let own = format!("http://{}", f.addr);
     for (origin, may) in [
         (&*own, true),

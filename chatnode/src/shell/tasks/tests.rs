@@ -11,9 +11,9 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::carriers::CarrierEvent;
-use crate::core::links::{LinkId, Links, LinksOptions, Speech};
+use crate::core::links::{LinkId, Speech};
 use crate::core::memory::{MemoryStore, Retention};
-use crate::core::{Core, Identity, Now};
+use crate::core::{Core, CoreOptions, Identity, Now};
 use crate::shell::{Parts, Settings};
 use crate::wire::frame::Topic;
 
@@ -44,9 +44,8 @@ impl Carrier for Flood {
 }
 
 fn handle() -> (Handle, mpsc::Receiver<Command>) {
-    let origin = "aaaaaaaaaa".parse().unwrap();
     let me = Identity {
-        origin,
+        origin: "aaaaaaaaaa".parse().unwrap(),
         name: String::new(),
         http: String::new(),
         publisher: String::new(),
@@ -56,21 +55,13 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
         wall_us: 0,
     };
     let store = MemoryStore::new(Retention::default());
-    let links = LinksOptions {
-        me: origin,
-        own: Vec::new(),
-        fixed: Vec::new(),
-    };
     let parts = Parts {
         settings: Settings {
             rate_limit: 0,
-            publish_plain: false,
             mesh: crate::model::mesh_name::MeshName::default(),
-            peers: Vec::new(),
             clients_max: 1,
         },
-        core: Core::new(me, store, StdRng::seed_from_u64(1), start),
-        links: Links::new(links, StdRng::seed_from_u64(2)),
+        core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), start),
         http: reqwest::Client::new(),
         disk: None,
     };
