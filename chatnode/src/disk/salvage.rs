@@ -17,8 +17,10 @@ use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Log};
 use super::shared::Shared;
 use super::state::{Blocks, Changes, KeptLog, State};
+use super::terms::OpenError;
 use super::time::Stopwatch;
-use super::{Batch, OpenError, check, pages, write};
+use super::{check, pages, write};
+use crate::core::durable::Batch;
 use crate::model::names::{Origin, RoomName};
 
 /// Rows that are copied in one transaction.
