@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
-//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
+//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`leaves`, without
 //!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
 //! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
 //!   `whereabouts` knows whether the files are still where they were.
@@ -21,8 +21,8 @@
 mod check;
 mod folder;
 mod index;
+mod leaves;
 mod load;
-mod pages;
 mod reader;
 mod row;
 mod salvage;
