@@ -11,18 +11,18 @@
 //! ```
 //!
 //! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
-//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
+//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`leaves`, without
 //!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
 //! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
-//!   `place` knows whether the files are still where they were.
+//!   `whereabouts` knows whether the files are still where they were.
 //! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
+//! - `terms` is what all of these and their callers name: options, outcomes, errors.
 
 mod check;
 mod folder;
 mod index;
+mod leaves;
 mod load;
-mod pages;
-mod place;
 mod reader;
 mod row;
 mod salvage;
@@ -31,16 +31,17 @@ mod search;
 mod shared;
 mod state;
 mod sums;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod time;
 mod trim;
 mod upgrade;
+mod whereabouts;
 mod write;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,9 +54,11 @@ use self::folder::Folder;
 use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
+pub(crate) use self::terms::OpenError;
+pub use self::terms::{DiskOptions, DiskRetention, Outcome};
 use self::writer::Writer;
 use crate::core::LogPage;
-use crate::core::durable::{Batch, Loaded, LoadedLog};
+use crate::core::durable::{Batch, Loaded};
 use crate::core::log::Span;
 use crate::core::memory;
 use crate::core::question::{Got, Read, ReadError, Search};
@@ -64,88 +67,6 @@ use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
 use crate::model::query::Query;
-
-/// How much is kept on disk. 0 and `None` are no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskRetention {
-    /// Entries at the most.
-    pub messages: u64,
-    /// Bytes of the database in use at the most.
-    pub bytes: u64,
-    /// Entries that were said longer ago are trimmed.
-    pub age: Option<Duration>,
-}
-
-/// Where and how much.
-#[derive(Debug, Clone)]
-pub struct DiskOptions {
-    /// The folder of `--data`; created if it is not there (its parent must exist).
-    pub dir: PathBuf,
-    /// How much is kept.
-    pub retention: DiskRetention,
-    /// How much of the newest is loaded into memory.
-    pub window: memory::Retention,
-    /// Microseconds since 1970 now.
-    pub wall_us: u64,
-}
-
-/// What became of the batch under way; and what retention did.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The batch is on the disk, synced.
-    Stored,
-    /// No room: nothing of the batch was written (rolled back).
-    Full(String),
-    /// The disk or file is broken; whether the batch was written is not known. The writer has
-    /// ended: nothing is written any more.
-    Broken(String),
-    /// Retention has trimmed these logs through these numbers.
-    Trimmed(Vec<(Origin, u64)>),
-}
-
-/// Why a folder cannot be used: one line each, that says what, where, and how to mend it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process holds the folder's lock.
-    #[error("--data {0}: another process uses this folder; end it, or choose another folder")]
-    InUse(PathBuf),
-    /// There is a file of that name.
-    #[error("--data {0}: this is not a folder; choose another name")]
-    NotAFolder(PathBuf),
-    /// The folder in which it would be is not there.
-    #[error(
-        "--data {0}: the folder in which this is to be does not exist; make it, or choose another name"
-    )]
-    NoParent(PathBuf),
-    /// The folder, or a file in it, cannot be made or written.
-    #[error("--data {path}: {source}; make it writable for this user, or choose another folder")]
-    Unwritable {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A later program has written it.
-    #[error(
-        "--data {path}: written by a later version (schema {found}, this is {known}); use that version, or choose another folder"
-    )]
-    Newer {
-        /// The folder.
-        path: PathBuf,
-        /// The schema version of the file.
-        found: i64,
-        /// The last one that this program knows.
-        known: i64,
-    },
-    /// The disk does not do what it is asked.
-    #[error("--data {path}: {message}; check the disk, or choose another folder")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What failed.
-        message: String,
-    },
-}
 
 /// Opens the store, or makes it. Blocking; reads the whole file once, and says how far it is.
 ///

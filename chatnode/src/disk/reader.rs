@@ -111,7 +111,7 @@ impl Reader {
             .optional()
     }
 
-    /// See [`super::Disk::page`].
+    /// See [`crate::disk::Disk::page`].
     pub(super) fn page(
         &mut self,
         room: &RoomName,
@@ -141,7 +141,7 @@ impl Reader {
         Ok(page)
     }
 
-    /// See [`super::Disk::place`].
+    /// See [`crate::disk::Disk::place`].
     pub(super) fn place(&mut self, id: EntryId) -> rusqlite::Result<Option<Place>> {
         let sql = format!("SELECT {COLUMNS} FROM entries e WHERE origin = ?1 AND seq = ?2");
         let mut place = None;
@@ -163,7 +163,7 @@ impl Reader {
             .optional()
     }
 
-    /// See [`super::Disk::range`].
+    /// See [`crate::disk::Disk::range`].
     pub(super) fn range(
         &mut self,
         origin: Origin,
@@ -190,7 +190,7 @@ impl Reader {
         Ok((floor, entries))
     }
 
-    /// See [`super::Disk::rooms`].
+    /// See [`crate::disk::Disk::rooms`].
     pub(super) fn rooms(&self) -> rusqlite::Result<Vec<RoomSummary>> {
         let mut all = self
             .db

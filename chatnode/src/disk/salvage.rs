@@ -17,8 +17,10 @@ use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Log};
 use super::shared::Shared;
 use super::state::{Blocks, Changes, KeptLog, State};
+use super::terms::OpenError;
 use super::time::Stopwatch;
-use super::{Batch, OpenError, check, pages, write};
+use super::{check, leaves, write};
+use crate::core::durable::Batch;
 use crate::model::names::{Origin, RoomName};
 
 /// Rows that are copied in one transaction.
@@ -106,7 +108,7 @@ impl Copy {
         // Logs first, since nothing below a floor is kept.
         if !damaged.as_ref().is_ok_and(|damaged| self.logs(damaged)) {
             self.pages(file, |copy, found| {
-                if let pages::Found::Log(origin, log) = found {
+                if let leaves::Found::Log(origin, log) = found {
                     copy.log(origin, log);
                 }
             });
@@ -114,7 +116,7 @@ impl Copy {
         if !damaged.as_ref().is_ok_and(|damaged| self.rows(damaged)) {
             self.flush();
             self.pages(file, |copy, found| {
-                if let pages::Found::Entry(kept) = found {
+                if let leaves::Found::Entry(kept) = found {
                     copy.take(kept);
                 }
             });
@@ -202,7 +204,7 @@ impl Copy {
             *after = id.max(*after);
             let json = row.get_ref(6)?.as_blob().unwrap_or_default();
             let room = rooms.get(&room).cloned();
-            match room.or_else(|| pages::room_of(json)) {
+            match room.or_else(|| leaves::room_of(json)) {
                 Some(room) => match row::read(row, &room)? {
                     Ok(kept) => self.take(kept),
                     Err(row::Rotten) => *is_all = false,
@@ -214,8 +216,8 @@ impl Copy {
     }
 
     /// Looks through the pages of the file.
-    fn pages(&mut self, file: &Path, mut take: impl FnMut(&mut Self, pages::Found)) {
-        let scanned = pages::scan(file, |found| {
+    fn pages(&mut self, file: &Path, mut take: impl FnMut(&mut Self, leaves::Found)) {
+        let scanned = leaves::scan(file, |found| {
             take(self, found);
             !self.is_full
         });

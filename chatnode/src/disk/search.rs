@@ -87,7 +87,7 @@ impl Reader {
         done
     }
 
-    /// See [`super::Disk::search`].
+    /// See [`crate::disk::Disk::search`].
     pub(super) fn search(
         &mut self,
         room: &RoomName,
@@ -210,7 +210,7 @@ impl Reader {
         Ok(page)
     }
 
-    /// See [`super::Disk::beyond`].
+    /// See [`crate::disk::Disk::beyond`].
     pub(super) fn beyond(
         &mut self,
         room: &RoomName,

@@ -18,13 +18,15 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use tokio::sync::mpsc;
 
-use super::place::{Moved, Place};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use super::state::State;
+use super::terms::{DiskRetention, Outcome};
 use super::time::Stopwatch;
 use super::trim::{self, Floors};
-use super::{Batch, DiskRetention, Outcome, index, write};
+use super::whereabouts::{Moved, Whereabouts};
+use super::{index, write};
+use crate::core::durable::Batch;
 
 /// Without a batch for so long, the writer has time for the rest.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
@@ -33,7 +35,7 @@ const TRIM_EVERY: Duration = Duration::from_millis(100);
 /// Retention is looked at so often at least: entries get old though none come.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// That the files are where they were is looked at so often at least, and after each batch.
-const PLACE_EVERY: Duration = Duration::from_secs(1);
+const LOOK_FOR_FILES_EVERY: Duration = Duration::from_secs(1);
 /// Pages in the write-ahead log that make it worth while to copy them into the file.
 const WAL_PAGES: u32 = 4000;
 /// Pages in the write-ahead log from which on readers are waited for, so that it can begin anew.
@@ -143,20 +145,20 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Broken> {
         self.mark_open(true)?;
-        let place = Place::of(&self.shared.folder);
-        let mut place = place.map_err(|why| Broken(format!("its files cannot be found: {why}")))?;
+        let files = Whereabouts::of(&self.shared.folder);
+        let mut files = files.map_err(|why| Broken(format!("its files cannot be found: {why}")))?;
         let mut wait = Duration::ZERO;
         loop {
-            let look = wait.min(PLACE_EVERY);
+            let look = wait.min(LOOK_FOR_FILES_EVERY);
             let received = self.inbox.recv_timeout(look);
             // Before a write as well: it would make a log that was overwritten as long as it was.
-            self.in_place(&mut place)?;
+            self.in_place(&mut files)?;
             let idle = match received {
                 Ok(batch) => {
                     let outcome = self.store(&batch)?;
                     drop(batch);
                     self.untidy = true;
-                    self.in_place(&mut place)?;
+                    self.in_place(&mut files)?;
                     self.shared
                         .set_size(self.state.entries, self.state.unindexed());
                     drop(self.outcomes.blocking_send(outcome));
@@ -176,12 +178,12 @@ impl Writer {
     }
 
     /// What is written must be where the next start finds it.
-    fn in_place(&self, place: &mut Place) -> Result<(), Broken> {
+    fn in_place(&self, files: &mut Whereabouts) -> Result<(), Broken> {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         let folder = &self.shared.folder;
-        let looked = match place.look(folder, pages) {
+        let looked = match files.look(folder, pages) {
             // Another program may have copied the log into the file, as SQLite lets it.
-            Err(Moved::Cut(_)) => place.look(folder, self.pages_in_log()?),
+            Err(Moved::Cut(_)) => files.look(folder, self.pages_in_log()?),
             looked => looked,
         };
         looked.map_err(|moved| Broken(moved.text()))

@@ -17,7 +17,7 @@ const WAL_PAGE: u64 = 24 + super::schema::PAGE_BYTES as u64;
 
 /// The files in use, as they were when they were opened.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Whereabouts {
     files: Vec<(PathBuf, Id)>,
     /// The least that the database may have: it only grows, since no page of it is given back.
     bytes: u64,
@@ -49,7 +49,7 @@ impl Moved {
     }
 }
 
-impl Place {
+impl Whereabouts {
     /// Of a folder whose files are open.
     pub(super) fn of(folder: &Folder) -> io::Result<Self> {
         let mut files = vec![(folder.lock_file(), id(&folder.lock().metadata()?))];

@@ -1,4 +1,4 @@
-//! Pages of a file, read without SQLite: what is left of a file whose header, tables or inner pages
+//! Leaves of a file, read without SQLite: what is left of a file whose header, tables or inner pages
 //! are gone. <https://www.sqlite.org/fileformat2.html>
 //!
 //! Each page that is a leaf is taken for what it says it is. That is often wrong, and does no harm:
