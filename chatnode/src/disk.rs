@@ -54,7 +54,7 @@ use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
 use self::writer::Writer;
-use crate::core::durable::{Batch, Loaded, LoadedLog};
+use crate::core::journal::{Batch, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory;
 use crate::model::entry::{Entry, Place};

@@ -4,9 +4,9 @@
 //! one for each output, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
-mod durable;
 mod gone;
 mod joining;
+mod journal;
 mod linking;
 mod positions;
 mod repairing;

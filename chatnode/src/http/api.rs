@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::{LinkState, LinkStatus};
 use crate::model::names::{EntryId, Mid, RoomName, UserName};
 use crate::shell::events::{Asked, Since};

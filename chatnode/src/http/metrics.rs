@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 use crate::core::Now;
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::LinkState;
 use crate::disk::Disk;
 use crate::shell::{Hub, Node};

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Errand, Hub, Node};
 use crate::clients::ConnId;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::durable::{Batch, Health, NotTaken};
+use crate::core::journal::{Batch, NotTaken};
 use crate::core::{Input, Now};
 use crate::disk::{Outcome, ReadError};
 use crate::model::entry::{Entry, Place};
@@ -320,23 +320,9 @@ impl Node {
     }
 
     fn disk_outcome(&mut self, outcome: Outcome, now: Now) {
-        let before = self.core.disk_health();
         match outcome {
-            Outcome::Stored => {
-                self.core.handle(Input::Stored, now);
-                if matches!(before, Some(Health::Full(_))) {
-                    tracing::info!("the disk has room again: messages are taken");
-                }
-            }
-            Outcome::Full(why) => {
-                self.core.handle(Input::DiskFull, now);
-                if before == Some(Health::Fine) {
-                    tracing::error!(
-                        "the disk is full ({why}): messages are refused until there is room; \
-                         reading goes on"
-                    );
-                }
-            }
+            Outcome::Stored => self.core.handle(Input::Stored, now),
+            Outcome::Full(why) => self.core.handle(Input::DiskFull(why), now),
             Outcome::Trimmed(floors) => self.core.handle(Input::DiskTrimmed(floors), now),
             Outcome::Broken(_) => self.disk_broken(now),
         }
