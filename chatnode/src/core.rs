@@ -28,8 +28,8 @@ mod awaited;
 mod bounds;
 pub(crate) mod clock;
 pub(crate) mod copies;
-pub(crate) mod durable;
 mod greetings;
+pub(crate) mod journal;
 pub(crate) mod links;
 pub(crate) mod log;
 pub(crate) mod members;
@@ -62,6 +62,7 @@ mod by_hand;
 mod clocks;
 mod hearing;
 mod joining;
+mod journaling;
 mod linking;
 mod mending;
 mod naming;
@@ -70,7 +71,6 @@ mod paging;
 pub(crate) mod resume;
 mod roll_call;
 pub(crate) mod saying;
-mod stored;
 mod ticking;
 mod views;
 
@@ -111,8 +111,8 @@ impl Core {
             Input::MembersFetched(peer, members) => self.members_fetched(peer, members),
             Input::PositionTold(peer, told) => self.position_told(now, peer, told),
 
-            Input::Stored => self.stored(now),
-            Input::DiskFull => self.disk_full(now),
+            Input::Stored => self.batch_stored(now),
+            Input::DiskFull(why) => self.batch_refused(why, now),
             Input::DiskBroken => self.disk_broken(),
             Input::DiskTrimmed(floors) => self.disk_trimmed(now, floors),
 

@@ -58,7 +58,7 @@ pub(crate) use self::terms::OpenError;
 pub use self::terms::{DiskOptions, DiskRetention, Outcome};
 use self::writer::Writer;
 use crate::core::LogPage;
-use crate::core::durable::{Batch, Loaded};
+use crate::core::journal::{Batch, Loaded};
 use crate::core::log::Span;
 use crate::core::memory;
 use crate::core::question::{Got, Read, ReadError, Search};

@@ -27,7 +27,7 @@ mod wire;
 
 /// What `examples/disk_speed.rs` measures: nothing else is used from outside but [`main`].
 pub mod measured {
-    pub use crate::core::durable::{Batch, Loaded};
+    pub use crate::core::journal::{Batch, Loaded};
     pub use crate::core::memory::Retention;
     pub use crate::disk::{Disk, DiskOptions, DiskRetention, Outcome, open};
     pub use crate::model::entry::Entry;
@@ -50,7 +50,7 @@ use tokio::time::Instant;
 
 use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Config};
-use crate::core::durable::Loaded;
+use crate::core::journal::Loaded;
 use crate::core::links::{Speech, Target};
 use crate::core::memory::MemoryStore;
 use crate::core::{Core, CoreOptions, Identity, Now};

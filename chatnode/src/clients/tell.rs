@@ -8,7 +8,7 @@ use super::session::RequestId;
 use super::slot::{ConnId, Style};
 use super::waiting::{Said, Waiting};
 use crate::core::copies::Ticket;
-use crate::core::durable::NotTaken;
+use crate::core::journal::NotTaken;
 use crate::core::log::Span;
 use crate::core::members::Change;
 use crate::core::named::Named;

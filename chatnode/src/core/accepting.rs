@@ -89,12 +89,12 @@ impl Core {
         let mut at = None;
         loop {
             // What the disk has not got yet is only here.
-            let durable = self.durable.as_ref();
-            let may = |entry: &Entry| durable.is_none_or(|it| it.has_written(entry.id()));
+            let journal = self.journal.as_ref();
+            let may = |entry: &Entry| journal.is_none_or(|it| it.has_written(entry.id()));
             let Some(entry) = self.store.trim(may) else {
                 break;
             };
-            if self.durable.is_some() {
+            if self.is_durable() {
                 self.log_mut(entry.origin).evicted(entry.seq);
             } else {
                 let at = *at.get_or_insert_with(|| self.trim_time(now));

@@ -53,8 +53,8 @@ pub(crate) enum Input<'a> {
 
     /// The batch is on the disk: its own entries are said now.
     Stored,
-    /// The disk is full: what waited to be said is refused, what others said waits on.
-    DiskFull,
+    /// The disk is full, as it says: what waited to be said is refused, what others said waits on.
+    DiskFull(String),
     /// The disk failed, and what became of its batch is not known: nothing is acknowledged any more.
     DiskBroken,
     /// The disk's retention has trimmed these logs through these numbers.

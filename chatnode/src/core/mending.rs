@@ -42,7 +42,7 @@ impl Core {
                 }
                 Step::Pass(through) => {
                     let mut accepted = Vec::new();
-                    let joining = !self.ready && self.durable.is_none();
+                    let joining = !self.ready && self.journal.is_none();
                     if joining && log.is_trimmed_elsewhere(through) {
                         log.skip(through, &mut accepted);
                         let at = self.trim_time(now);

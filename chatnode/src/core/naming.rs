@@ -193,7 +193,7 @@ impl Core {
     }
 
     /// Whether logs of dead origins that this node has not are not fetched, since it has too many.
-    pub(crate) fn is_full_of_logs(&self) -> bool {
+    pub(super) fn is_full_of_logs(&self) -> bool {
         self.logs.len() >= ORIGINS_MAX && self.first_spent().is_none()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::copies::Ticket;
-use super::durable::{Batch, NotTaken};
+use super::journal::{Batch, NotTaken};
 use super::links::fault::Fault;
 use super::links::{LinkId, Speech};
 use super::log::Span;
@@ -174,6 +174,10 @@ pub(crate) enum Notice {
         /// Whether it is the peer that is ahead.
         is_ahead: bool,
     },
+    /// The disk is full, as it says: messages are refused until there is room.
+    DiskFull(String),
+    /// The disk was full, and has room again.
+    DiskHasRoom,
     /// There are as many logs as can be: what dead nodes said is not fetched any more.
     FullOfLogs,
 }

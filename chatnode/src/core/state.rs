@@ -10,8 +10,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::awaited::Awaited;
 use super::clock::{Clock, Now};
 use super::copies::Waits;
-use super::durable::Durable;
 use super::greetings::Greetings;
+use super::journal::Journal;
 use super::links::{Links, LinksOptions, Speech, Target};
 use super::log::Log;
 use super::members::Members;
@@ -80,7 +80,7 @@ pub(crate) struct Core {
     pub(super) rng: StdRng,
     pub(super) store: MemoryStore,
     /// Of a node with a disk.
-    pub(super) durable: Option<Durable>,
+    pub(super) journal: Option<Journal>,
     pub(super) logs: BTreeMap<Origin, Log>,
     pub(super) positions: Positions,
     pub(super) mids: Mids,
@@ -155,7 +155,7 @@ impl Core {
             time: Time::default(),
             rng,
             store,
-            durable: None,
+            journal: None,
             positions: Positions::new(now.wall_us),
             mids: Mids::default(),
             peers: Peers::new(now.mono),

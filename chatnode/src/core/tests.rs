@@ -4,9 +4,10 @@
 //! one for each output, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
-mod durable;
 mod gone;
 mod joining;
+mod journal;
+mod linking;
 mod positions;
 mod repairing;
 mod resuming;
@@ -27,6 +28,7 @@ use super::members::Snapshot;
 use super::memory::{MemoryStore, Retention};
 use super::named::Named;
 use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
+use super::output::Notice;
 use super::repair::FetchId;
 use super::*;
 use crate::model::entry::Entry;
@@ -130,11 +132,16 @@ fn tell(output: &Output) -> Option<String> {
         Output::Whole => "whole".to_owned(),
         Output::CatchingUp => "catching up".to_owned(),
         Output::NodesChanged => return None,
-        Output::Dial { .. }
-        | Output::HangUp(_)
-        | Output::Hello { .. }
-        | Output::Write(_)
-        | Output::Notice(_) => format!("{output:?}"),
+        Output::Dial { link, endpoint, .. } => format!("dial {} {endpoint}", link.0),
+        Output::HangUp(link) => format!("hang up {}", link.0),
+        Output::Hello { to, .. } => format!("hello {}", short(*to)),
+        Output::Write(batch) => format!("write {}", batch.entries.len()),
+        Output::Notice(notice) => match notice {
+            Notice::LinkUp(peer) => format!("{} is heard", short(*peer)),
+            Notice::LinkDown(peer) => format!("{} is not heard", short(*peer)),
+            Notice::PeerSkewed { peer, .. } => format!("{} has a wrong clock", short(*peer)),
+            other => format!("{other:?}"),
+        },
     })
 }
 

@@ -17,7 +17,7 @@ use super::schema::{
 use super::state::{Blocks, KeptLog};
 use super::terms::OpenError;
 use super::time::Stopwatch;
-use crate::core::durable::LoadedLog;
+use crate::core::journal::LoadedLog;
 use crate::core::log::{HOLES_MAX, Span};
 use crate::model::names::{Origin, RoomName};
 

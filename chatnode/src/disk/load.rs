@@ -7,7 +7,7 @@ use super::row::{COLUMNS, Kept};
 use super::shared::Shared;
 use super::state::State;
 use super::{reader, schema, upgrade};
-use crate::core::durable::Loaded;
+use crate::core::journal::Loaded;
 use crate::core::memory::{Retention, cost};
 use crate::core::mids::MIDS_TRIMMED_MAX;
 

@@ -20,7 +20,7 @@ use super::state::{Blocks, Changes, KeptLog, State};
 use super::terms::OpenError;
 use super::time::Stopwatch;
 use super::{check, leaves, write};
-use crate::core::durable::Batch;
+use crate::core::journal::Batch;
 use crate::model::names::{Origin, RoomName};
 
 /// Rows that are copied in one transaction.

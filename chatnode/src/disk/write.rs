@@ -8,7 +8,7 @@ use super::row::{self, COLUMNS};
 use super::schema::Log;
 use super::shared::Shared;
 use super::state::{Changes, KeptLog, State};
-use crate::core::durable::Batch;
+use crate::core::journal::Batch;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, RoomName};
 

@@ -26,7 +26,7 @@ use super::time::Stopwatch;
 use super::trim::{self, Floors};
 use super::whereabouts::{Moved, Whereabouts};
 use super::{index, write};
-use crate::core::durable::Batch;
+use crate::core::journal::Batch;
 
 /// Without a batch for so long, the writer has time for the rest.
 const IDLE_AFTER: Duration = Duration::from_millis(20);

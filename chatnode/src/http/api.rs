@@ -19,7 +19,7 @@ use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
 use crate::clients::request::{limit, parse_since, search_of};
 use crate::clients::streams::{Asked, Since};
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::LinkState;
 use crate::core::log::Span;
 use crate::core::question::{Found, Question, Room};

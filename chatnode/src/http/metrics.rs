@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use base::metrics::MetricsText;
 
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::LinkState;
 use crate::shell::Handle;
 use crate::shell::status::Status;

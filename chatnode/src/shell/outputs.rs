@@ -155,6 +155,10 @@ fn tell(notice: Notice) {
                 "the peer's clock is {way} by more than a minute"
             );
         }
+        Notice::DiskFull(why) => tracing::error!(
+            "the disk is full ({why}): messages are refused until there is room; reading goes on"
+        ),
+        Notice::DiskHasRoom => tracing::info!("the disk has room again: messages are taken"),
         Notice::FullOfLogs => tracing::warn!(
             "history of {ORIGINS_MAX} starts of nodes is kept here, as many as can be: what \
              others hold of dead ones is not fetched until retention lets some go"

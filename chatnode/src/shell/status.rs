@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Handle, Shell};
 use crate::clients::Count;
 use crate::core::Now;
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::{self, LinkStatus};
 use crate::core::log::{Counts, Span};
 use crate::discovery::RegistryStatus;

@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, watch};
 use super::Handle;
 use crate::carriers::{Carrier, Command};
 use crate::core::Input;
-use crate::core::durable::Health;
 use crate::discovery::View;
 use crate::disk::Outcome;
 
@@ -180,43 +179,21 @@ impl Handle {
             let Some(outcome) = outcome else {
                 anyhow::bail!("the thread that writes to the disk has ended");
             };
-            self.with(|shell, now| {
-                let before = shell.core.disk_health();
-                match outcome {
-                    Outcome::Stored => {
-                        shell.core.handle(Input::Stored, now);
-                        if matches!(before, Some(Health::Full(_))) {
-                            tracing::info!("the disk has room again: messages are taken");
-                        }
-                        Ok(())
-                    }
-                    Outcome::Full(why) => {
-                        shell.core.handle(Input::DiskFull, now);
-                        if before == Some(Health::Fine) {
-                            tracing::error!(
-                                "the disk is full ({why}): messages are refused until there is \
-                                 room; reading goes on"
-                            );
-                        }
-                        Ok(())
-                    }
-                    Outcome::Trimmed(floors) => {
-                        shell.core.handle(Input::DiskTrimmed(floors), now);
-                        Ok(())
-                    }
-                    Outcome::Broken(why) => {
+            match outcome {
+                Outcome::Stored => self.send(Input::Stored),
+                Outcome::Full(why) => self.send(Input::DiskFull(why)),
+                Outcome::Trimmed(floors) => self.send(Input::DiskTrimmed(floors)),
+                Outcome::Broken(why) => {
+                    self.with(|shell, now| {
                         shell.core.handle(Input::DiskBroken, now);
                         shell.ready.send_replace(false);
-                        Err(why)
-                    }
+                    });
+                    anyhow::bail!(
+                        "the disk failed: {why}; nothing is acknowledged any more. The next start \
+                         checks what is there"
+                    );
                 }
-            })
-            .map_err(|why| {
-                anyhow::anyhow!(
-                    "the disk failed: {why}; nothing is acknowledged any more. The next start \
-                     checks what is there"
-                )
-            })?;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why the core, or the disk behind it, has no answer, as clients are told.
 
 use super::protocol::Refusal;
-use crate::core::durable::NotTaken;
+use crate::core::journal::NotTaken;
 use crate::core::question::ReadError;
 use crate::model::names::EntryId;
 

@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use super::nodes::Input;
 use super::world::{Event, NodeId, World};
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::durable::{Batch, Loaded, LoadedLog};
+use crate::core::journal::{Batch, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::model::entry::Entry;

@@ -13,7 +13,7 @@ use super::fetches::{Answer, Ask, Told};
 use super::ledger::Arrivals;
 use super::net::Link;
 use super::world::{Event, NodeId, World};
-use crate::core::durable::Batch;
+use crate::core::journal::Batch;
 use crate::core::log::Span;
 use crate::core::memory::MemoryStore;
 use crate::core::news::News;

@@ -7,7 +7,7 @@ use super::fetches::Ask;
 use super::world::{NodeId, World};
 use crate::core::bounds::{JOIN_MAX, TICK_EVERY};
 use crate::core::copies::{COPIES_WAIT_MAX, COPIES_WAITING_MAX};
-use crate::core::durable::BATCH_ENTRIES_MAX;
+use crate::core::journal::BATCH_ENTRIES_MAX;
 use crate::core::log::{AHEAD_BYTES_MAX, AHEAD_ENTRIES_MAX, HOLES_MAX, Span};
 use crate::core::repair::{
     FETCHES_JOINING_MAX, FETCHES_MAX, FETCHES_OF_PEER_JOINING_MAX, FETCHES_OF_PEER_MAX, Fetch,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::rig::{
     PATIENCE, Rig, entry, id, lobby, options, origin, room, said, seqs, shown, with_mid,
 };
-use crate::core::durable::LoadedLog;
+use crate::core::journal::LoadedLog;
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::disk::time::wall_us;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::durable::{Loaded, LoadedLog, RETRIES_MAX};
+use crate::core::journal::{Loaded, LoadedLog, RETRIES_MAX};
 use crate::model::page::PAGE_BYTES_MAX;
 
 /// A ready node with a disk that had this, linked both ways with `b`.

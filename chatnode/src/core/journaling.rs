@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::clock::Now;
 use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
-use super::durable::{Asked, Batch, Durable, Health, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
 use super::input::Say;
+use super::journal::{Asked, Batch, Health, Journal, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
 use super::log::{Log, Span};
 use super::mids::Verdict;
-use super::output::Output;
+use super::output::{Notice, Output};
 use super::position::Times;
 use super::state::Core;
 use crate::model::entry::Entry;
@@ -23,7 +23,7 @@ impl Core {
     /// Takes what the node's disk has. From now on nothing is acknowledged that is not there. Only
     /// for a core that has had no other input.
     pub(crate) fn restore(&mut self, now: Now, loaded: Loaded) {
-        let mut durable = Durable::new();
+        let mut journal = Journal::new();
         self.mids.archived = true;
         for (room, mid, place, id) in loaded.mids {
             self.mids.recall(now, &room, &mid, place, id);
@@ -39,7 +39,7 @@ impl Core {
             if (*shown && !repeats) || mutated!(RestoredShowsAll) {
                 self.store.show(entry);
             } else if *shown {
-                durable.show(entry.id(), false);
+                journal.show(entry.id(), false);
             }
         }
         let mut whole = true;
@@ -62,41 +62,41 @@ impl Core {
             self.store
                 .begins_behind(loaded.entries.first().map(|(entry, _)| entry.place()));
         }
-        self.durable = Some(durable);
+        self.journal = Some(journal);
         self.trim(now);
     }
 
     /// Whether this node keeps its log on a disk.
     pub(crate) fn is_durable(&self) -> bool {
-        self.durable.is_some()
+        self.journal.is_some()
     }
 
     /// How the disk is; `None` without one.
     pub(crate) fn disk_health(&self) -> Option<Health> {
-        self.durable.as_ref().map(Durable::health)
+        self.journal.as_ref().map(Journal::health)
     }
 
     /// How many entries wait for the disk, own and others'.
     pub(crate) fn disk_waiting(&self) -> (usize, usize) {
-        self.durable.as_ref().map_or((0, 0), Durable::waiting)
+        self.journal.as_ref().map_or((0, 0), Journal::waiting)
     }
 
     /// Entries of others that left memory before the disk had room for them.
     pub(crate) fn disk_skipped(&self) -> u64 {
-        self.durable.as_ref().map_or(0, |durable| durable.unkept)
+        self.journal.as_ref().map_or(0, |journal| journal.unkept)
     }
 
     /// Whether something waits for the disk, and the disk for something.
     pub(crate) fn wants_disk(&self, mono: Duration) -> bool {
-        self.durable
+        self.journal
             .as_ref()
-            .is_some_and(|durable| durable.wants_disk(mono))
+            .is_some_and(|journal| journal.wants_disk(mono))
     }
 
     /// The next batch for the disk, if none is under way. Its outcome is told by
     /// [`Core::stored`], [`Core::disk_full`] or [`Core::disk_broken`].
     pub(super) fn next_batch(&mut self, now: Now) -> Option<Batch> {
-        self.durable.as_mut()?.next_batch(now.mono)
+        self.journal.as_mut()?.next_batch(now.mono)
     }
 
     /// Gives the disk what waits for it, if it is free.
@@ -109,7 +109,7 @@ impl Core {
     pub(super) fn stage(&mut self, now: Now, say: Say<'_>) {
         let me = self.me.origin;
         let held = self.logs[&me].held();
-        let Some(durable) = &mut self.durable else {
+        let Some(journal) = &mut self.journal else {
             return;
         };
         let asked = Asked {
@@ -118,21 +118,21 @@ impl Core {
         };
         if let Some(mid) = say.mid
             && !mutated!(StagedMidForgotten)
-            && let Some(waits) = durable.retry(now.mono, (say.room, mid), asked)
+            && let Some(waits) = journal.retry(now.mono, (say.room, mid), asked)
         {
             return self.refused(say.ticket, waits);
         }
-        let takes = durable.takes(now.mono);
+        let takes = journal.takes(now.mono);
         if takes.is_err() {
             return self.refused(say.ticket, takes);
         }
         let id = EntryId {
             origin: me,
-            seq: durable.last().unwrap_or(held) + 1,
+            seq: journal.last().unwrap_or(held) + 1,
         };
         let ts = self.clock.stamp(now.wall_us);
         let (room, mid) = (say.room.clone(), say.mid.cloned());
-        durable.stage(Staged {
+        journal.stage(Staged {
             entry: Arc::new(Entry::new(id, ts, room, mid, say.from, say.text)),
             ack_wanted: say.copies > 0,
             source: say.source,
@@ -148,12 +148,28 @@ impl Core {
         self.outputs.extend(told);
     }
 
+    /// The batch is on the disk; if that was full, there is room again.
+    pub(super) fn batch_stored(&mut self, now: Now) {
+        let was_full = matches!(self.disk_health(), Some(Health::Full(_)));
+        self.stored(now);
+        let has_room = was_full.then_some(Notice::DiskHasRoom);
+        self.outputs.extend(has_room.map(Output::Notice));
+    }
+
+    /// The disk is full, and says why.
+    pub(super) fn batch_refused(&mut self, why: String, now: Now) {
+        let was_fine = self.disk_health() == Some(Health::Fine);
+        let full = was_fine.then_some(Notice::DiskFull(why));
+        self.outputs.extend(full.map(Output::Notice));
+        self.disk_full(now);
+    }
+
     /// The batch is on the disk: its own entries are said now.
     pub(super) fn stored(&mut self, now: Now) {
-        let Some(durable) = &mut self.durable else {
+        let Some(journal) = &mut self.journal else {
             return;
         };
-        let stored = durable.stored();
+        let stored = journal.stored();
         let entries = stored.iter().map(|staged| Arc::clone(&staged.entry));
         let entries: Vec<Arc<Entry>> = entries.collect();
         for staged in &stored {
@@ -179,8 +195,8 @@ impl Core {
 
     /// The disk is full. What waited to be said is refused; what others said waits on.
     pub(super) fn disk_full(&mut self, now: Now) {
-        let given_up = match &mut self.durable {
-            Some(durable) => durable.full(now.mono),
+        let given_up = match &mut self.journal {
+            Some(journal) => journal.full(now.mono),
             None => return,
         };
         let asked = given_up.into_iter().flat_map(|staged| staged.asked);
@@ -193,8 +209,8 @@ impl Core {
 
     /// The disk failed, and the outcome of its batch is not known: nothing is acknowledged any more.
     pub(super) fn disk_broken(&mut self) {
-        if let Some(durable) = &mut self.durable {
-            durable.broken();
+        if let Some(journal) = &mut self.journal {
+            journal.broken();
         }
     }
 
@@ -221,56 +237,56 @@ impl Core {
 
     /// Hands an accepted entry to the disk.
     pub(super) fn hand_to_disk(&mut self, entry: &Arc<Entry>, verdict: &Verdict) {
-        let Some(durable) = &mut self.durable else {
+        let Some(journal) = &mut self.journal else {
             return;
         };
         let shown = *verdict != Verdict::Repeats;
         if entry.origin != self.me.origin {
-            durable.keep(entry, shown);
+            journal.keep(entry, shown);
         } else if !shown {
             // It was written as shown, and another with its mid came meanwhile.
-            durable.show(entry.id(), false);
+            journal.show(entry.id(), false);
         }
         if let Verdict::Replaces(_, replaced) = verdict {
-            durable.show(*replaced, false);
+            journal.show(*replaced, false);
         }
     }
 
     /// Whether repair waits for the disk.
     pub(super) fn pauses_repair(&mut self) -> bool {
-        let Some(durable) = &mut self.durable else {
+        let Some(journal) = &mut self.journal else {
             return false;
         };
-        let pauses = durable.waiting().1 > PENDING_REPAIR_MAX;
-        durable.repair_paused |= pauses;
+        let pauses = journal.waiting().1 > PENDING_REPAIR_MAX;
+        journal.repair_paused |= pauses;
         pauses
     }
 
     /// Goes on with what waited for the disk.
     pub(super) fn refill(&mut self, now: Now) {
-        while let Some((origin, span)) = self.durable.as_mut().and_then(Durable::take_skipped) {
+        while let Some((origin, span)) = self.journal.as_mut().and_then(Journal::take_skipped) {
             let entries = self
                 .store
                 .range(origin, span.after, span.through, REFILL_BYTES);
             let in_memory = self.logs.get(&origin).map_or(0, Log::window);
-            let Some(durable) = &mut self.durable else {
+            let Some(journal) = &mut self.journal else {
                 return;
             };
             let gone = in_memory.min(span.through).saturating_sub(span.after);
-            durable.unkept += gone;
+            journal.unkept += gone;
             let last = entries.last().map_or(span.through, |entry| entry.seq);
             for entry in &entries {
-                durable.keep(entry, self.store.is_shown(entry));
+                journal.keep(entry, self.store.is_shown(entry));
             }
             if last < span.through {
                 let after = last;
-                durable.skip_again(origin, Span { after, ..span });
+                journal.skip_again(origin, Span { after, ..span });
             }
         }
         let pauses = self.pauses_repair();
         if !pauses
-            && let Some(durable) = &mut self.durable
-            && std::mem::take(&mut durable.repair_paused)
+            && let Some(journal) = &mut self.journal
+            && std::mem::take(&mut journal.repair_paused)
         {
             let lack = |(_, log): &(&Origin, &Log)| log.missing().is_some();
             let lacking: Vec<Origin> = self.logs.iter().filter(lack).map(|(o, _)| *o).collect();

@@ -121,11 +121,18 @@ enum Waiting {
     Show(EntryId, bool),
 }
 
-/// The batch under way.
+/// The batch under way: first what was staged, then what others said.
 #[derive(Debug, Default)]
 struct Flight {
     own: usize,
-    others: Vec<Waiting>,
+    batch: Batch,
+}
+
+impl Flight {
+    /// Entries that others said.
+    fn others(&self) -> &[(Arc<Entry>, bool)] {
+        &self.batch.entries[self.own..]
+    }
 }
 
 /// How the disk is.
@@ -141,7 +148,7 @@ pub(crate) enum Health {
 
 /// What is on its way to the disk.
 #[derive(Debug)]
-pub(super) struct Durable {
+pub(super) struct Journal {
     staged: VecDeque<Staged>,
     staged_bytes: usize,
     retries: usize,
@@ -158,7 +165,7 @@ pub(super) struct Durable {
     pub(super) unkept: u64,
 }
 
-impl Durable {
+impl Journal {
     pub(super) fn new() -> Self {
         Self {
             staged: VecDeque::new(),
@@ -182,7 +189,8 @@ impl Durable {
     /// How many entries wait, own and others', those of the batch under way included.
     pub(super) fn waiting(&self) -> (usize, usize) {
         // Own entries stay staged until they are written.
-        let under_way = self.flight.as_ref().map_or(0, |flight| flight.others.len());
+        let of = |flight: &Flight| flight.others().len() + flight.batch.shows.len();
+        let under_way = self.flight.as_ref().map_or(0, of);
         (self.staged.len(), self.pending.len() + under_way)
     }
 
@@ -329,7 +337,7 @@ impl Durable {
             return None;
         }
         let mut batch = Batch::default();
-        let mut flight = Flight::default();
+        let mut own = 0;
         let mut bytes = 0;
         for staged in &self.staged {
             if batch.entries.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_MAX {
@@ -337,7 +345,7 @@ impl Durable {
             }
             bytes += staged.entry.json.len();
             batch.entries.push((Arc::clone(&staged.entry), true));
-            flight.own += 1;
+            own += 1;
         }
         while batch.entries.len() < BATCH_ENTRIES_MAX && bytes < BATCH_BYTES_MAX {
             // The disk takes the entries of a batch before what it shows of them.
@@ -350,16 +358,18 @@ impl Durable {
             let Some(waiting) = self.pending.pop_front() else {
                 break;
             };
-            match &waiting {
+            match waiting {
                 Waiting::Keep(entry, shown) => {
                     bytes += entry.json.len();
-                    batch.entries.push((Arc::clone(entry), *shown));
+                    batch.entries.push((entry, shown));
                 }
-                Waiting::Show(id, shown) => batch.shows.push((*id, *shown)),
+                Waiting::Show(id, shown) => batch.shows.push((id, shown)),
             }
-            flight.others.push(waiting);
         }
-        self.flight = Some(flight);
+        self.flight = Some(Flight {
+            own,
+            batch: batch.clone(),
+        });
         Some(batch)
     }
 
@@ -367,10 +377,8 @@ impl Durable {
     pub(super) fn stored(&mut self) -> Vec<Staged> {
         self.health = Health::Fine;
         let flight = self.flight.take().unwrap_or_default();
-        for waiting in &flight.others {
-            if let Waiting::Keep(entry, _) = waiting {
-                self.unwritten.remove(&entry.id());
-            }
+        for (entry, _) in flight.others() {
+            self.unwritten.remove(&entry.id());
         }
         (0..flight.own).filter_map(|_| self.unstage()).collect()
     }
@@ -382,7 +390,12 @@ impl Durable {
         if let Some(flight) = self.flight.take()
             && !mutated!(FullForgets)
         {
-            for waiting in flight.others.into_iter().rev() {
+            let Flight { own, mut batch } = flight;
+            let entries = batch.entries.drain(own..);
+            let entries = entries.map(|(entry, shown)| Waiting::Keep(entry, shown));
+            let shows = batch.shows.into_iter();
+            let shows = shows.map(|(id, shown)| Waiting::Show(id, shown));
+            for waiting in entries.chain(shows).rev() {
                 self.pending.push_front(waiting);
             }
         }
