@@ -93,35 +93,24 @@ pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     text.labelled(puts, "result", "created", get(&metrics.created));
     text.labelled(puts, "result", "changed", get(&metrics.changed));
     text.labelled(puts, "result", "renewed", get(&metrics.renewed));
-    for (name, help, value) in [
-        (
-            "registry_leaves_total",
-            "Nodes that left.",
-            get(&metrics.left),
-        ),
-        (
-            "registry_expirations_total",
-            "Leases that passed.",
-            get(&metrics.expired),
-        ),
-        (
-            "registry_replacements_total",
-            "Nodes replaced by a newer holder of their endpoint.",
-            get(&metrics.replaced),
-        ),
-        (
-            "registry_late_ticks_total",
-            "Times that this process stood still and extended all leases.",
-            get(&metrics.late_ticks),
-        ),
-        (
-            "registry_log_dropped_total",
-            "Lines of the log that nothing took.",
-            base::process::log_dropped(),
-        ),
-    ] {
-        text.counter(name, help, value);
-    }
+    let left = "Nodes that left.";
+    text.counter("registry_leaves_total", left, get(&metrics.left));
+    let expired = "Leases that passed.";
+    text.counter("registry_expirations_total", expired, get(&metrics.expired));
+    let replaced = "Nodes replaced by a newer holder of their endpoint.";
+    text.counter(
+        "registry_replacements_total",
+        replaced,
+        get(&metrics.replaced),
+    );
+    let late = "Times that this process stood still and extended all leases.";
+    text.counter("registry_late_ticks_total", late, get(&metrics.late_ticks));
+    let dropped = "Lines of the log that nothing took.";
+    text.counter(
+        "registry_log_dropped_total",
+        dropped,
+        base::process::log_dropped(),
+    );
     let rejected = "registry_rejected_total";
     text.family(rejected, "counter", "Requests answered by a problem.");
     if let Ok(counts) = metrics.rejected.lock() {
