@@ -161,7 +161,11 @@ const BATCHES_MAX: usize = 1;
 /// once.
 const OUTCOMES_MAX: usize = 4;
 /// How long a search may take.
+#[cfg(not(test))]
 const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
+/// In tests a reader may wait so long for a processor.
+#[cfg(test)]
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long reading what lies beyond a position may take. More than a search: it is bounded by what
 /// it brings, and who is refused it does not come back to where it was.
 const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);

@@ -6,11 +6,12 @@
 //! The rooms, from the ground up; each uses only those that lie below it:
 //!
 //! - `model`: names, entries and their order.
-//! - `core` decides: input and time in, effects out.
+//! - `core` decides: input and time in, outputs out.
 //! - `wire`: bytes, and what they mean.
 //! - `carriers` carry frames between nodes, `discovery` tells whom to hear, `disk` keeps entries,
-//!   `clients` reads and writes sockets, each client once per turn.
-//! - `shell` owns all state, lends it to tasks, and ends each turn: publish, then write.
+//!   `peers` asks other nodes by HTTP, `clients` reads and writes sockets, each client once per turn.
+//! - `shell` owns core and clients, carries out what the core wants, and ends each turn: publish, then
+//!   write.
 //! - `http` is the door: who may come in, the API, the page, upgrades to WebSocket.
 
 mod carriers;
