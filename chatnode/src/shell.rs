@@ -10,7 +10,7 @@
 mod clock;
 mod errands;
 mod handle;
-mod mesh;
+mod inputs;
 mod outbox;
 mod outputs;
 pub(crate) mod status;
