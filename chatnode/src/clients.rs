@@ -77,7 +77,7 @@ pub(crate) struct Totals {
     /// Messages that the disk had no room or no time for.
     pub(crate) not_taken: u64,
     /// Spans of entries that nobody had.
-    pub(crate) gaps: u64,
+    pub(crate) holes: u64,
     /// Messages written or queued, times clients.
     pub(crate) deliveries: u64,
     /// Connections closed as slow.

@@ -97,7 +97,7 @@ impl Shell {
         Self {
             totals: Totals {
                 // Those that the disk remembers.
-                gaps: parts.core.holes().count() as u64,
+                holes: parts.core.holes().count() as u64,
                 ..Totals::default()
             },
             core: parts.core,

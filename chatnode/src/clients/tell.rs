@@ -247,7 +247,7 @@ impl Clients {
     }
 
     fn gap(&mut self, origin: Origin, span: Span) {
-        self.totals.gaps += 1;
+        self.totals.holes += 1;
         tracing::warn!(
             %origin, after = span.after, through = span.through,
             "entries are lost: no node that is heard has them"

@@ -3,9 +3,9 @@
 //!
 //! Memory holds the newest entries of all, the disk holds everything, and the core waits for nothing.
 //! So a question that memory alone cannot answer is kept here, and [`Output::Read`] says what of it
-//! has to be read ([`super::archive`]). With what was read it is tried again. The answer is
+//! has to be read ([`super::archive`]). A page or a resume is tried again with what was read. The answer is
 //! made in that last try, from both and in one cut, so nothing that came meanwhile is missing or
-//! there twice.
+//! there twice. A search, or a part of a log, is answered with what was read.
 
 use std::collections::BTreeMap;
 
@@ -246,6 +246,7 @@ fn need_of(question: &Question, need: &Need) -> Read {
         (Need::Place(id), _) => Read::Place(*id),
         (Need::Page { before, limit, .. }, Some(room)) => Read::Page(room.clone(), *before, *limit),
         (Need::Beyond(spans), Some(room)) => Read::Beyond(room.clone(), spans.clone()),
+        // Cannot be, as these need nothing; it would be answered as closed.
         (Need::Others | Need::Page { .. } | Need::Beyond(_), _) => Read::Rooms,
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Asked {
 /// What a question waits for.
 #[derive(Debug)]
 pub(super) enum Waits {
-    /// Something of the disk.
+    /// Something of the disk, or a search through memory.
     Read(Option<Need>),
     /// The end of this roll call.
     Roll(u64),

@@ -30,7 +30,7 @@ pub(crate) struct Totals {
     /// What a foreign publisher said and is no message.
     pub(crate) refused: u64,
     /// Spans of entries that nobody had.
-    pub(crate) gaps: u64,
+    pub(crate) holes: u64,
     /// Batches handed to the disk.
     pub(crate) batches: u64,
 }
@@ -144,7 +144,7 @@ impl Shell {
             counts: core.counts(),
             clients,
             totals: Totals {
-                gaps: self.totals.gaps + clients.totals.gaps,
+                holes: self.totals.holes + clients.totals.holes,
                 ..self.totals
             },
         }
