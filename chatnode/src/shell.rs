@@ -146,6 +146,7 @@ impl Shell {
     /// Publishes and writes what the turn brought; when the next is due at the latest.
     fn turn(&mut self, now: Now) -> Duration {
         self.clients.begin_turn(&mut self.core, now);
+        self.settle(now);
         if now.mono >= self.core.deadline() {
             self.core.handle(Input::Tick, now);
             self.clients.ticked();
