@@ -308,7 +308,8 @@ impl Core {
                 return Unnamed::Missed;
             }
         }
-        Unnamed::Beyond(log.floor())
+        // The disk may have trimmed what is in memory still.
+        Unnamed::Beyond(if trimmed { log.floor() } else { 0 })
     }
 
     /// Whether a client may have missed something of which not even the origin is known any more.
