@@ -7,7 +7,7 @@
 //! peers is collected. The turn task (`turn.rs`), which stands in the run queue behind all that were ready
 //! before it, then publishes and writes it, once per client.
 
-mod catching_up;
+pub(crate) mod catching_up;
 pub(crate) mod chat;
 mod clock;
 pub(crate) mod disk;

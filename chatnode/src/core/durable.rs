@@ -32,7 +32,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A full disk is tried again after this.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// When the oldest send has waited so long for the disk, new ones are refused: it hangs.
-const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Retries of sends that wait for the disk, that wait too at the most; beyond, they are refused as busy.
 pub(super) const RETRIES_MAX: usize = 1024;
 /// Spans of skipped entries that are remembered at the most, over all origins.

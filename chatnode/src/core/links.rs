@@ -38,9 +38,9 @@ const DIALS_AT_ONCE_MAX: usize = 32;
 /// A link without a beat for so long is torn down.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The pause after the first failure; it doubles with each further one.
-const REDIAL_MIN: Duration = Duration::from_millis(100);
+pub(super) const REDIAL_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between dials.
-const REDIAL_MAX: Duration = Duration::from_secs(2);
+pub(super) const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
 const DIAL_MAX: Duration = Duration::from_secs(4);
 /// A peer that introduced itself is wanted for so long, within which a registry should list it.

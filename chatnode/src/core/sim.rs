@@ -28,6 +28,7 @@ mod net;
 mod nodes;
 mod phases;
 mod plan;
+mod program;
 mod registries;
 mod stopped;
 mod watch;
@@ -79,6 +80,18 @@ const SOMETIMES: &[&str] = &[
     "fault: fetch answered too late",
     "fault: foreign page",
     "fault: client lost its node",
+    "fault: full disk",
+    "fault: slow disk",
+    "fault: disk broken",
+    "disk full",
+    "disk trimmed",
+    "lost with the disk",
+    "died with a batch written",
+    "group commit",
+    "read for a client",
+    "restarted with its history",
+    "restarted with holes",
+    "restarted with trimmed logs",
     "gap found",
     "repaired from the origin",
     "repaired from another node",

@@ -11,7 +11,7 @@ use crate::wire::protocol::Refusal;
 
 /// A node catches up after so long a stop. One that hardly gets the processor stands still for a second
 /// again and again; to ask all for their positions each time would take what it has.
-const CATCH_UP_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const CATCH_UP_AFTER: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Says something for a client of the HTTP API.

@@ -20,7 +20,7 @@ use crate::shell::pages::{HistoryPage, id_unknown};
 use crate::wire::protocol::{self, Refusal};
 
 /// A request is answered with what there is when it was made so often.
-const READS_OF_REQUEST_MAX: usize = 5;
+pub(crate) const READS_OF_REQUEST_MAX: usize = 5;
 /// Searches through memory at the same time at the most.
 pub(super) const SEARCHES_MAX: usize = 2;
 /// When to try again what the disk had no room or no time for.

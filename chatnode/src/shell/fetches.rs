@@ -20,13 +20,13 @@ use crate::wire::protocol::Refusal;
 /// Bytes of entries in one answer to a repair request.
 pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
 /// A repair request takes so long at the most.
-const FETCH_MAX: Duration = Duration::from_secs(5);
+pub(crate) const FETCH_MAX: Duration = Duration::from_secs(5);
 /// A peer that is asked how far it is answers within this time.
-const POSITION_MAX: Duration = Duration::from_secs(1);
+pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A page that came within this time may be twice as large the next time.
 const FETCH_QUICK: Duration = Duration::from_secs(1);
 /// However slow a peer is, a page that is asked of it is no smaller.
-const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
+pub(crate) const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
 
 impl Hub {
     pub(super) async fn fetch(self, fetch: Fetch, url: String) {

@@ -32,11 +32,11 @@ const EVENTS_TOGETHER: usize = 8;
 /// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
 const HELLO_MAX: Duration = Duration::from_secs(2);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
-const GREET_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const GREET_FIRST: Duration = Duration::from_millis(50);
 /// up to this,
-const GREET_MAX: Duration = Duration::from_secs(2);
+pub(crate) const GREET_MAX: Duration = Duration::from_secs(2);
 /// and for so long after a dial, or the end of the link.
-const GREETED_FOR: Duration = AWAITED_MAX;
+pub(crate) const GREETED_FOR: Duration = AWAITED_MAX;
 
 /// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]

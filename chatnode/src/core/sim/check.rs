@@ -8,9 +8,10 @@ use super::world::{NodeId, World};
 use crate::core::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
+use crate::wire::protocol::PAGE_DEFAULT;
 
 /// Messages of a page when a transcript is read.
-const PAGE: usize = 50;
+const PAGE: usize = PAGE_DEFAULT;
 
 /// What each node shows of each room.
 type Transcripts = BTreeMap<(NodeId, RoomName), Vec<Arc<Entry>>>;
@@ -24,6 +25,7 @@ pub(super) fn all(world: &mut World) {
     what_the_living_said_is_everywhere(world, &live);
     logs_agree(world, &live);
     nothing_was_skipped_in_silence(world, &live);
+    what_is_held_is_on_the_disk(world, &live);
     counts_are_true(world, &live);
     let transcripts = transcripts(world, &live);
     transcripts_show_what_is_held(world, &transcripts);
@@ -113,6 +115,22 @@ fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
     }
 }
 
+/// When a disk has nothing to do, it has all that its node holds, but for what retention has removed.
+fn what_is_held_is_on_the_disk(world: &World, live: &[NodeId]) {
+    for &id in live {
+        let Some(disk) = world.disk_of(id) else {
+            continue;
+        };
+        for origin in world.nodes.iter().map(|node| node.origin) {
+            let written =
+                |entry: &&Arc<Entry>| disk.has(entry.id()) || entry.seq <= disk.floor(entry.origin);
+            if let Some(entry) = log(world, id, origin).iter().find(|e| !written(e)) {
+                world.broken(format!("the disk of n{id} lacks {:?}", entry.id()));
+            }
+        }
+    }
+}
+
 /// What is counted for people is so.
 fn counts_are_true(world: &World, live: &[NodeId]) {
     if world.plan.trims {
@@ -177,6 +195,7 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
         held.sort_by_key(|entry| entry.place());
         let mut mids = BTreeSet::new();
         held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
+        held.retain(|entry| !is_hidden_by_what_is_trimmed(world, *id, entry, shown));
         // A mid that memory let go is known by its age, if the clocks can be trusted.
         let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
         if held != *shown && !ageless {
@@ -190,6 +209,24 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
             ));
         }
     }
+}
+
+/// Whether a disk does not show an entry because of one with its mid that it has trimmed since.
+fn is_hidden_by_what_is_trimmed(
+    world: &World,
+    id: NodeId,
+    entry: &Arc<Entry>,
+    shown: &[Arc<Entry>],
+) -> bool {
+    let Some(disk) = world.disk_of(id).filter(|_| !shown.contains(entry)) else {
+        return false;
+    };
+    let mut before = world.ledger.alike(entry).iter();
+    before.any(|other| {
+        let said = world.ledger.get(*other);
+        let earlier = said.is_some_and(|said| said.entry.place() < entry.place());
+        earlier && other.seq <= disk.floor(other.origin)
+    })
 }
 
 /// One transcript: the same bytes from every node.
@@ -217,7 +254,9 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
         // A machine that was started again gives back what its disk has.
         let slot = world.nodes[reply.node].slot;
         let own = world.nodes[reply.node].origin == reply.id.origin;
-        let kept = own && world.machines[slot].disk.is_some();
+        // What is lost with a disk is lost.
+        let disk = world.machines[slot].disk.as_ref();
+        let kept = own && disk.is_some_and(|disk| !disk.has_lost);
         let back = kept && live.iter().any(|id| world.nodes[*id].slot == slot);
         if !back && !holders.any(|id| world.nodes[*id].alive) {
             continue;

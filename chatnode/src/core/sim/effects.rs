@@ -13,7 +13,7 @@ impl World {
     /// Carries out a node's effects, then sees to its next tick.
     pub(super) fn settle(&mut self, id: NodeId) {
         while self.nodes[id].core.has_effects() {
-            let effects = self.nodes[id].core.take_effects(Vec::new());
+            let effects = self.nodes[id].core.take_effects();
             let mut batch: Option<Entries> = None;
             for effect in effects {
                 if let Effect::Append {
@@ -44,7 +44,8 @@ impl World {
         self.feed_disk(id);
         let node = &mut self.nodes[id];
         let offset = self.machines[node.slot].mono_offset;
-        let due = node.core.deadline().saturating_sub(offset).max(self.now);
+        let due = node.core.deadline() + node.stood_still;
+        let due = due.saturating_sub(offset).max(self.now);
         if node.tick_at.is_none_or(|at| due < at) {
             node.tick_at = Some(due);
             let after = due - self.now;

@@ -10,6 +10,7 @@ use super::phases::Phase;
 use super::plan::Kind;
 use super::stopped::STOPPED_AT;
 use super::world::{Event, NodeId, World};
+use crate::core::links::SILENCE_MAX;
 
 /// A fault that ends by itself.
 #[derive(Debug)]
@@ -283,7 +284,7 @@ impl World {
         let node = &mut self.nodes[id];
         node.frozen = true;
         node.frozen_at = self.now;
-        node.deaf_after = deaf.then_some(self.now + Duration::from_secs(3));
+        node.deaf_after = deaf.then_some(self.now + SILENCE_MAX);
         let lasts = lasts.min(self.plan.faults_end.saturating_sub(self.now));
         self.at(lasts, Event::Thaw(id));
     }

@@ -30,6 +30,8 @@ const LIVE_MAX: Duration = Duration::from_millis(100);
 pub(super) struct Asked {
     pub(super) node: NodeId,
     pub(super) at: Duration,
+    /// How long the node's clock had stood still by then.
+    pub(super) stood_still: Duration,
     pub(super) client: usize,
     pub(super) conn: Option<u64>,
     pub(super) mid: Option<Mid>,
@@ -67,6 +69,7 @@ impl World {
         self.not_said_while_stopped(id, entry);
         if let Some(disk) = self.disk_of(id)
             && !disk.has(entry.id())
+            && entry.seq > disk.floor(entry.origin)
         {
             self.broken(format!("n{id} says {:?}, not on its disk", entry.id()));
         }

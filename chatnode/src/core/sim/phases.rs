@@ -5,21 +5,23 @@ use std::time::Duration;
 
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
+use crate::core::copies::COPIES_WAIT_MAX;
 use crate::core::links::SILENCE_MAX;
-use crate::core::presence::UNHEARD_MAX;
+use crate::core::presence::{SETTLED_AFTER, UNHEARD_MAX};
 use crate::model::names::{Origin, RoomName, UserName};
+use crate::shell::fetches::FETCH_MAX;
 
 /// How often the world looks at what holds at all times, and whether it has converged.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After the last fault everything has converged within this,
-pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(6);
+pub(super) const CONVERGE_MAX: Duration = FETCH_MAX.saturating_add(Duration::from_secs(4));
 /// or, as long as numbers that were passed still come, within this after the last of them: the core
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
 /// What only a dead node had is given up within this after all know that it is gone.
 const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
 /// A link on which no beat came for so long does not count as one.
-const SILENT_MAX: Duration = Duration::from_millis(1_500);
+const SILENT_MAX: Duration = SETTLED_AFTER;
 /// What was under way when the last fault ended arrives within this.
 const UNDER_WAY_MAX: Duration = Duration::from_millis(300);
 /// After a long partition what the other half said is here within this, while clients talk on.
@@ -27,7 +29,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// Then clients talk for so long, on a mesh that has nothing to mend.
 const TALK: Duration = Duration::from_secs(2);
 /// Then everything comes to rest: longer than a send may wait for copies that there cannot be.
-const REST: Duration = Duration::from_millis(2500);
+const REST: Duration = COPIES_WAIT_MAX.saturating_add(Duration::from_millis(500));
 
 /// What a run is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::world::{NodeId, World};
 use crate::core::copies::{COPIES_WAIT_MAX, COPIES_WAITING_MAX};
 use crate::core::durable::BATCH_ENTRIES_MAX;
 use crate::core::log::{AHEAD_BYTES_MAX, AHEAD_ENTRIES_MAX, HOLES_MAX, Span};
+use crate::core::peers::SILENCE_MAX;
 use crate::core::repair::{
     FETCHES_JOINING_MAX, FETCHES_MAX, FETCHES_OF_PEER_JOINING_MAX, FETCHES_OF_PEER_MAX, Fetch,
 };
@@ -15,7 +16,7 @@ use crate::core::{JOIN_MAX, TICK_EVERY};
 use crate::model::names::{EntryId, Origin};
 
 /// Members of a node whose beats have ended leave within this.
-const MEMBERS_LEAVE_MAX: Duration = Duration::from_secs(4);
+const MEMBERS_LEAVE_MAX: Duration = SILENCE_MAX.saturating_add(Duration::from_secs(1));
 /// What is due is done so late at the most: a tick, and what a busy thread does before.
 const LATE_MAX: Duration = TICK_EVERY.saturating_add(Duration::from_millis(100));
 
@@ -101,7 +102,9 @@ impl World {
     fn ready_in_time(&self, id: NodeId) {
         let node = &self.nodes[id];
         let late = node.started.max(node.thawed) + LATE_MAX;
-        if !node.core.is_ready() && self.now > late.max(node.started + JOIN_MAX + LATE_MAX) {
+        if !node.core.is_ready()
+            && self.now > late.max(node.started + node.stood_still + JOIN_MAX + LATE_MAX)
+        {
             self.broken(format!("n{id} takes no clients since {:?}", node.started));
         }
     }
@@ -124,7 +127,8 @@ impl World {
                 let in_hole = |hole: &Span| hole.after < seq && seq <= hole.through;
                 let lost = log.holes().iter().any(in_hole);
                 let came = self.nodes[id].arrivals.at(of, seq).is_some();
-                if came && !lost && !disk.has(name) && !self.holds(id, name) {
+                let kept = disk.has(name) || seq <= disk.floor(origin);
+                if came && !lost && !kept && !self.holds(id, name) {
                     self.broken(format!("n{id} has {name:?} neither in memory nor on disk"));
                 }
             }
@@ -137,7 +141,8 @@ impl World {
             waiting += 1;
             // What is said waits for the batch that is under way, then for its own.
             let disk = self.disk_of(id).map_or(Duration::ZERO, |_| 2 * SLOW_MAX);
-            let due = (asked.at + COPIES_WAIT_MAX + disk).max(awake + disk);
+            let stood = self.nodes[id].stood_still - asked.stood_still;
+            let due = (asked.at + stood + COPIES_WAIT_MAX + disk).max(awake + disk);
             if self.now > due + LATE_MAX {
                 self.broken(format!("n{id} owes a reply to {ticket:?}, {asked:?}"));
             }

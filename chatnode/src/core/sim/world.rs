@@ -17,7 +17,9 @@ use super::net::Net;
 use super::nodes::{Input, Machine, Node};
 use super::phases::{LOOK_EVERY, Phase};
 use super::plan::Plan;
+use super::program::Entering;
 use crate::core::Now;
+use crate::core::archive::Need;
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
 use crate::model::names::{EntryId, Origin};
@@ -37,6 +39,8 @@ pub(super) enum Event {
     Start(usize),
     Thaw(NodeId),
     Crash(NodeId),
+    /// A disk reads what a client's request needs; the request is made again after so long.
+    Read(NodeId, usize, u64, Need, Box<Entering>, Duration),
     Fault,
     Mend(Fault),
     Heal,
@@ -191,6 +195,9 @@ impl World {
             Event::Start(slot) => self.start(slot),
             Event::Thaw(id) => self.thaw(id),
             Event::Crash(id) => self.crash_node(id, true, false),
+            Event::Read(id, client, conn, need, entering, after) => {
+                self.read(id, (client, conn), need, entering, after);
+            }
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(&fault),
             Event::Heal => self.heal(),
@@ -256,7 +263,7 @@ impl World {
     pub(super) fn clocks_of(&self, id: NodeId) -> Now {
         let machine = &self.machines[self.nodes[id].slot];
         Now {
-            mono: self.now + machine.mono_offset,
+            mono: self.now + machine.mono_offset - self.nodes[id].stood_still,
             wall_us: self.wall_us(self.now, machine.wall_offset_us),
         }
     }
