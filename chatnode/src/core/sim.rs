@@ -15,6 +15,7 @@
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
 
+mod aged;
 mod bugs;
 mod check;
 mod clients;
@@ -47,6 +48,8 @@ const SEEDS: u64 = 2000;
 const PARTS: u64 = 4;
 /// Seeds of worlds that are in two for a minute.
 const SEEDS_DIVIDED: u64 = 3;
+/// Seeds of worlds that last longer than a mid is remembered.
+const SEEDS_AGED: u64 = 24;
 /// Seeds of worlds in which a node is stopped in a burst.
 const SEEDS_STOPPED: u64 = 40;
 
@@ -271,6 +274,27 @@ fn a_node_that_was_stopped_in_a_burst_shows_nothing_twice() {
     let name = "a_node_that_was_stopped_in_a_burst_shows_nothing_twice";
     let total = campaign(name, first..first + SEEDS_STOPPED, World::stopped);
     assert!(total.0.contains_key("fault: stopped in a burst"));
+}
+
+/// Goal: a retry is the same message for as long as the README says, and no longer. Method: worlds that
+/// last for more than five minutes, nearly all of that idle, with retries shortly before the limit and
+/// shortly after it, of what is kept and of what was trimmed.
+#[test]
+fn a_mid_is_remembered_as_long_as_is_promised() {
+    bugs::choose_named(variable("MUTANT").as_deref());
+    if replayed(World::aged) {
+        return;
+    }
+    let first = number("FIRST").unwrap_or(0);
+    let name = "a_mid_is_remembered_as_long_as_is_promised";
+    let total = campaign(name, first..first + SEEDS_AGED, World::aged);
+    for what in [
+        "mid repeated shortly before it is forgotten",
+        "mid repeated that is kept for longer",
+        "mid said again as another message",
+    ] {
+        assert!(total.0.contains_key(what), "never happened: {what}");
+    }
 }
 
 /// As the first part.

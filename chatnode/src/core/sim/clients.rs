@@ -83,6 +83,7 @@ pub(super) struct Client {
     pub(super) names_mids: bool,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
+    index: usize,
 }
 
 impl Client {
@@ -100,10 +101,16 @@ impl Client {
             mids: BTreeMap::new(),
             gaps: Vec::new(),
             ahead: BTreeMap::new(),
+            index,
             names_mids: index % 2 == 1,
             pending: BTreeMap::new(),
             said: 0,
         }
+    }
+
+    /// How all that it says begins.
+    pub(super) fn says(&self) -> String {
+        format!("{} says ", self.index)
     }
 
     pub(super) fn was_told_of(&self, id: EntryId) -> bool {
@@ -177,7 +184,7 @@ impl World {
         let with_mid = self.chance(0.8);
         let client = &mut self.clients[index];
         client.said += 1;
-        let text = format!("{index} says {}", client.said);
+        let text = format!("{}{}", client.says(), client.said);
         let mid: Option<Mid> =
             with_mid.then(|| format!("m{index}-{}", client.said).parse().unwrap());
         if let Some(mid) = &mid {

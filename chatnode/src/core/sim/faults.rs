@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::aged::TALKED;
 use super::net::Way;
 use super::nodes::{Input, Node};
 use super::phases::Phase;
@@ -24,6 +25,7 @@ impl World {
         let first = match self.plan.long_partition {
             Some(lasts) => self.plan.faults_end.saturating_sub(lasts),
             None if self.plan.stopped => STOPPED_AT,
+            None if self.plan.aged => TALKED,
             None => Duration::from_secs(1),
         };
         self.at(first, Event::Fault);
@@ -36,6 +38,9 @@ impl World {
         }
         if self.plan.long_partition.is_some() {
             return self.divide();
+        }
+        if self.plan.aged {
+            return self.plan_old_retries();
         }
         if self.plan.stopped {
             return self.stop_one();

@@ -52,14 +52,17 @@ impl World {
     pub(super) fn appended(&mut self, id: NodeId, entry: &Arc<Entry>) {
         self.tell(|_| format!("n{id} appends {:?} {:?}", entry.id(), entry.mid));
         let staged = self.asked_at(id, entry);
-        let known = |other: &&EntryId| self.accepted_before(id, **other, staged);
+        let known = |other: &&EntryId| {
+            self.accepted_before(id, **other, staged) && !self.is_said_long_ago(id, **other)
+        };
         let ages_count = !self.plan.trims || !self.clocks_are_wild;
         if let Some(other) = self.ledger.alike(entry).iter().find(known)
             && ages_count
         {
             self.broken(format!("n{id} makes {:?} of {other:?} again", entry.id()));
         }
-        let own = |other: &&EntryId| other.origin == entry.origin;
+        let own =
+            |other: &&EntryId| other.origin == entry.origin && !self.is_said_long_ago(id, **other);
         if let Some(other) = self.ledger.alike(entry).iter().find(own)
             && ages_count
         {
@@ -81,6 +84,10 @@ impl World {
             self.broken(why);
         }
         self.nodes[id].arrivals.note(id, entry.seq, now);
+        let mut alike = self.ledger.alike(entry).iter();
+        if alike.any(|other| self.is_said_long_ago(id, *other)) {
+            self.note("mid said again as another message");
+        }
     }
 
     /// Since when a node may have had an entry of its own: what waits for a disk has its place
@@ -192,7 +199,8 @@ impl World {
         }
         let before = |other: &&EntryId| {
             let of = self.ledger.node(other.origin).unwrap_or(id);
-            **other != name && node.delivered.at(of, other.seq).is_some()
+            let before = **other != name && node.delivered.at(of, other.seq).is_some();
+            before && !self.is_said_long_ago(id, **other)
         };
         if let Some(other) = self.ledger.alike(entry).iter().find(before)
             && !(self.plan.trims && self.clocks_are_wild)
@@ -237,6 +245,7 @@ impl World {
             self.broken(format!("n{id} replies {entry:?} of {ts} to {asked:?}"));
         }
         self.copies_are_honest(id, entry, copies);
+        self.is_not_of_old(id, entry, asked.at);
         let waited = self.now - asked.at;
         if copies < asked.copies {
             self.note("copies timed out");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::aged::{self, TALKED};
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
 use crate::core::copies::COPIES_WAIT_MAX;
@@ -50,7 +51,8 @@ pub(super) enum Phase {
 
 impl World {
     pub(super) fn clients_talk(&self) -> bool {
-        matches!(self.phase, Phase::Faults | Phase::CatchUp | Phase::Talk)
+        let quiet = self.plan.aged && self.phase == Phase::Faults && self.now >= TALKED;
+        !quiet && matches!(self.phase, Phase::Faults | Phase::CatchUp | Phase::Talk)
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -122,7 +124,9 @@ impl World {
             Phase::Rest if passed >= REST => self.enter(Phase::Over),
             Phase::Talk | Phase::Rest => {}
         }
-        self.at(LOOK_EVERY, Event::Look);
+        let quiet = self.plan.aged && self.phase == Phase::Faults && self.now >= TALKED;
+        let next = if quiet { aged::LOOK_EVERY } else { LOOK_EVERY };
+        self.at(next, Event::Look);
     }
 
     /// Whether faults still have their effects: frames are under way, nodes start later, or the

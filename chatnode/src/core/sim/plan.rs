@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::world::World;
 use crate::core::memory::Retention;
 use crate::disk::DiskRetention;
 use crate::shell::fetches::{LOG_PAGE_BYTES, SLOW_PAGE_BYTES_MIN};
@@ -106,6 +107,8 @@ pub(super) struct Plan {
     pub(super) long_partition: Option<Duration>,
     /// One node is stopped in a burst, in place of all other faults.
     pub(super) stopped: bool,
+    /// Nobody says anything for longer than a mid is remembered, in place of all faults.
+    pub(super) aged: bool,
     /// Time between two doings of one client, on average.
     pub(super) act_every: Duration,
     /// Whether frames of one link may overtake each other. TCP would not; the core must not care.
@@ -171,6 +174,7 @@ impl Plan {
             fault_every: Duration::from_millis(rng.random_range(100..1_500)),
             long_partition: None,
             stopped: false,
+            aged: false,
             act_every: Duration::from_millis(rng.random_range(40..400)),
             reorder: rng.random_bool(0.2),
             loss: share(0.3, rng),
@@ -217,6 +221,31 @@ impl Plan {
             page_bytes: LOG_PAGE_BYTES,
             retention: Retention::default(),
             trims: false,
+            disk_keeps: DiskRetention::default(),
+            clock_skew_max_us: 50_000,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// All is well, and lasts longer than a mid is remembered.
+    pub(super) fn aged(rng: &mut StdRng) -> Self {
+        let mut retention = Retention::default();
+        let trims = rng.random_bool(0.7);
+        if trims {
+            retention.messages = rng.random_range(20..100);
+        }
+        Self {
+            slots: rng.random_range(2..=3),
+            clients: 4,
+            rooms: 1,
+            faults_end: World::aged_for(),
+            aged: true,
+            refuses: false,
+            act_every: Duration::from_millis(100),
+            registry_silence: 0.0,
+            retention,
+            trims,
+            disks: if rng.random_bool(0.3) { 0.5 } else { 0.0 },
             disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
             ..Self::draw(rng)
