@@ -264,9 +264,9 @@ impl Mids {
         {
             let was_shown = known.id == id;
             let mut instead = None;
-            if !was_shown {
+            if !was_shown && !self.archived {
                 hidden.retain(|(_, other)| *other != id);
-            } else if !self.archived && !hidden.is_empty() {
+            } else if was_shown && !self.archived && !hidden.is_empty() {
                 let (place, id) = hidden.remove(0);
                 *known = Shown { ts: place.ts, id };
                 instead = Some(id);
