@@ -134,7 +134,7 @@ impl Core {
         let older = read
             .entries
             .iter()
-            .filter(|entry| self.store.get(entry.id()).is_none());
+            .filter(|entry| self.store.get(entry.id()).is_none() && self.is_shown_on_disk(entry));
         entries.extend(older.cloned());
         entries.sort_unstable_by_key(|entry| entry.place());
         entries.dedup_by_key(|entry| entry.place());
@@ -150,6 +150,14 @@ impl Core {
             entries,
             more: page.more || read.more || surplus > 0,
         }
+    }
+
+    /// Whether an entry that was read from the disk as one that is shown is so still: the disk may be
+    /// about to learn that another with its mid stands earlier.
+    pub(super) fn is_shown_on_disk(&self, entry: &Entry) -> bool {
+        let mid = entry.mid.as_ref();
+        let shown = mid.and_then(|mid| self.mids.get(&entry.room, mid));
+        shown.is_none_or(|(id, _)| id == entry.id())
     }
 
     /// What of a room's part beyond a number of a log is on the disk only, or may be.

@@ -243,7 +243,8 @@ impl Core {
             }
             let of_log = |entry: &&Arc<Entry>| {
                 let id = entry.id();
-                id.origin == origin && id.seq > seq && self.store.get(id).is_none()
+                let of_log = id.origin == origin && id.seq > seq;
+                of_log && self.store.get(id).is_none() && self.is_shown_on_disk(entry)
             };
             let read = read.iter().filter(of_log);
             for entry in self.store.shown_beyond(room, after).chain(read) {
