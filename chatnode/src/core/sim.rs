@@ -21,8 +21,10 @@ mod check;
 mod clients;
 mod disk;
 mod effects;
+mod exempt;
 mod faults;
 mod fetches;
+mod giving_up;
 mod judge;
 mod ledger;
 mod net;
@@ -31,6 +33,7 @@ mod phases;
 mod plan;
 mod program;
 mod registries;
+mod retention;
 mod stopped;
 mod watch;
 mod witness;
@@ -166,6 +169,7 @@ fn number(name: &str) -> Option<u64> {
 fn run(mut world: World) -> Outcome {
     world.run();
     check::all(&mut world);
+    world.count_passed();
     world.outcome
 }
 

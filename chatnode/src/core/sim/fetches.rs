@@ -268,15 +268,17 @@ impl World {
         }
         let log = |world: &Self| {
             let log = world.nodes[id].core.log(fetch.origin);
-            log.map_or((0, 0, 0), |log| (log.counts.lost, log.floor(), log.held()))
+            log.map_or((0, 0, 0), |log| {
+                (log.counts.lost, log.started_behind(), log.held())
+            })
         };
         let (lost, _, held) = log(self);
         let now = self.now_of(id);
         self.nodes[id].core.fetched(now, fetch.id, Some(page));
-        let (lost_now, floor_now, _) = log(self);
-        if held == 0 && floor_now > 0 {
+        let (lost_now, behind_now, _) = log(self);
+        if held == 0 && behind_now > 0 {
             self.note("joined behind a trimmed front");
-            self.nodes[id].began_behind.insert(fetch.origin, floor_now);
+            self.nodes[id].began_behind.insert(fetch.origin, behind_now);
         }
         if lost_now < lost {
             self.note("hole filled");

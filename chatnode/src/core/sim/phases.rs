@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::aged::{self, TALKED};
+use super::exempt::Exempt;
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
 use crate::core::copies::COPIES_WAIT_MAX;
 use crate::core::links::SILENCE_MAX;
 use crate::core::presence::{SETTLED_AFTER, UNHEARD_MAX};
-use crate::model::names::{Origin, RoomName, UserName};
+use crate::model::names::{EntryId, Origin, RoomName, UserName};
 use crate::shell::fetches::FETCH_MAX;
 
 /// How often the world looks at what holds at all times, and whether it has converged.
@@ -227,21 +228,27 @@ impl World {
     fn extent(&self, id: NodeId, origin: Origin) -> (u64, Vec<u64>) {
         let log = self.nodes[id].core.log(origin);
         log.map_or((0, Vec::new()), |log| {
-            // Where others have trimmed it, a hole stays.
-            let holes = log.holes().iter().filter(|_| !self.plan.trims);
+            let holes = log.holes().iter();
             let lost = holes.flat_map(|hole| hole.after + 1..=hole.through);
-            (log.held(), lost.collect())
+            // Where all have trimmed it, or do not have it either, a hole stays.
+            let fills = |seq: &u64| {
+                !self.plan.trims || !self.is_kept_nowhere(EntryId { origin, seq: *seq })
+            };
+            (log.held(), lost.filter(fills).collect())
         })
     }
 
     fn logs_differ(&self, live: &[NodeId]) -> Option<String> {
         for node in &self.nodes {
-            // What was forgotten whole is no part of the comparison where retention is small.
-            if self.plan.trims && !node.alive {
-                continue;
-            }
             let origin = node.origin;
             let extents: Vec<_> = live.iter().map(|id| self.extent(*id, origin)).collect();
+            // Of a dead node of which nobody keeps anything nobody speaks any more.
+            let seq = extents.iter().map(|(held, _)| *held).max().unwrap_or(0);
+            let spent = self.plan.trims && !node.alive && seq > 0;
+            if spent && self.is_kept_nowhere(EntryId { origin, seq }) && self.passes(Exempt::LetGo)
+            {
+                continue;
+            }
             let differs = (1..live.len()).find(|&index| extents[index] != extents[0]);
             if let Some(index) = differs {
                 let (first, other) = (&extents[0], &extents[index]);

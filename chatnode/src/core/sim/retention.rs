@@ -37,6 +37,15 @@ impl World {
         (0..self.nodes.len()).any(|id| self.has_let_go(id, entry))
     }
 
+    /// Whether a node began with a log behind an entry, since who had more of it had trimmed it by then.
+    pub(super) fn some_began_behind(&self, entry: EntryId) -> bool {
+        let behind = |node: &super::nodes::Node| {
+            let log = node.core.log(entry.origin);
+            log.is_some_and(|log| log.started_behind() >= entry.seq)
+        };
+        self.nodes.iter().any(behind) && self.passes(Exempt::LetGo)
+    }
+
     /// What a node has let go of was too much: its memory is full, and has nothing older; or its disk
     /// removed it; or it was trimmed before the node came.
     pub(super) fn only_too_much_is_let_go(&self, id: NodeId) {

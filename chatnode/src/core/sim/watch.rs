@@ -40,6 +40,9 @@ impl World {
             }
             self.ready_in_time(id);
             self.nothing_is_let_go(id);
+            if self.plan.trims {
+                self.only_too_much_is_let_go(id);
+            }
             self.replies_in_time(id, awake);
         }
     }

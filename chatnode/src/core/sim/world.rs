@@ -1,5 +1,6 @@
 //! The world: nodes, time, and the queue of what is to happen.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
@@ -84,6 +85,8 @@ pub(super) struct World {
     /// Who waits for which reply.
     pub(super) tickets: BTreeMap<Ticket, Asked>,
     pub(super) outcome: Outcome,
+    /// What judges have let pass, a bit each.
+    pub(super) passed: Cell<u32>,
     pub(super) serial: u64,
     queue: BinaryHeap<Queued>,
 }
@@ -137,6 +140,7 @@ impl World {
             replies: Vec::new(),
             tickets: BTreeMap::new(),
             outcome: Outcome::default(),
+            passed: Cell::new(0),
             serial: 0,
             queue: BinaryHeap::new(),
             rng,
