@@ -50,6 +50,19 @@ impl CarrierEvent {
     }
 }
 
+/// What a carrier is told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Publish a frame.
+    Publish(Topic, Bytes),
+    /// Publish the plain form.
+    PublishPlain(String),
+    /// Dial.
+    Dial(LinkId, String, Speech),
+    /// Hang up.
+    HangUp(LinkId),
+}
+
 /// Carries frames between nodes.
 pub(crate) trait Carrier: fmt::Debug {
     /// Publishes a frame to all that hear this node. Never waits; may lose.
@@ -63,6 +76,16 @@ pub(crate) trait Carrier: fmt::Debug {
 
     /// Stops hearing. No event of this link comes after this call, queued ones included.
     fn hang_up(&mut self, link: LinkId);
+
+    /// Does what it is told.
+    fn carry(&mut self, command: Command) {
+        match command {
+            Command::Publish(topic, body) => self.publish(topic, body),
+            Command::PublishPlain(text) => self.publish_plain(&text),
+            Command::Dial(link, endpoint, speech) => self.dial(link, &endpoint, speech),
+            Command::HangUp(link) => self.hang_up(link),
+        }
+    }
 
     /// The next event. Cancel safe.
     fn event(&mut self) -> impl Future<Output = CarrierEvent>;

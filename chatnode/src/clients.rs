@@ -1,468 +1,287 @@
-//! Fan-out: what one turn of the loop brought is framed once and written once per client.
+//! The clients of this node: their connections, what they ask for and what they are told.
 //!
-//! Everything for clients is collected here first. A message for a room is framed into the room's
-//! batch, once for all that want that form of it; what is for one client alone is framed into its
-//! private output. At the end of the turn [`Clients::flush`] writes to each client, with one system
-//! call, its private output and the batches of its rooms. An idle connection owns no buffer. One
-//! whose socket did not take all is behind: it holds where it is in what was said, which is kept once
-//! for all that are (`spool`). If it stays too far behind it is closed as slow, and resumes from its
-//! position. Nothing is ever skipped.
+//! A connection is a slot in a [`Table`], with a [`Session`] that turns its bytes into commands. What a
+//! client asks for becomes an input of the core ([`serve`]); what the core then tells clients is
+//! framed for all who hear it ([`tell`]), and written when the turn ends ([`Table::flush`]). What the
+//! core wants of others than clients is left to the caller ([`Clients::take_beyond`]).
 
 mod backlog;
 mod conn;
 mod flush;
+mod pace;
+pub(crate) mod request;
 mod rooms;
 pub(crate) mod seats;
+mod serve;
 pub(crate) mod session;
+pub(crate) mod slot;
+mod sockets;
 mod spool;
+pub(crate) mod streams;
+mod sweep;
+mod table;
+mod tell;
 #[cfg(test)]
 mod tests;
+mod waiting;
 pub(crate) mod websocket;
 
+use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
 use base::serve::Admission;
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use slab::Slab;
 
-pub(crate) use self::backlog::Replay;
-pub(crate) use self::conn::Conn;
-use self::rooms::Rooms;
-use self::seats::Seat;
-use self::spool::Spool;
-use crate::clients::websocket::{Close, append_close, append_text};
-use crate::core::resume::Ahead;
-use crate::model::entry::Entry;
-use crate::model::names::RoomName;
-use crate::wire::sse;
+use self::pace::GOING_AWAY;
+use self::seats::{Seat, Seats};
+use self::session::{Form, Session};
+use self::slot::{ConnId, Style};
+use self::sockets::Sockets;
+use self::streams::Streams;
+use self::sweep::Sweep;
+use self::table::Table;
+use self::waiting::Waiting;
+use self::websocket::Close;
+use crate::core::copies::Ticket;
+use crate::core::named::{Mids, NamedBudget};
+use crate::core::{Core, Input, Now, Output};
+use crate::model::names::{RoomName, UserName};
 
-/// Bytes that the kernel keeps for a client beyond what is on its way to it: a socket takes no more
-/// before those have gone. Without this bound it takes megabytes for each client that reads nothing,
-/// and the node spends its time on copying them there.
-pub(crate) const UNSENT_BYTES_MAX: u32 = 64 << 10;
+pub(crate) use self::waiting::Said;
 
-/// Its queue was too long for too long.
-pub(crate) const SLOW: Close = Close::new(
-    4000,
-    "slow: too much waits to be read; come back and resume",
-);
-
-/// A connection; never the same again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ConnId {
-    key: u32,
-    serial: u32,
-}
-
-/// How a connection ended while it was written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Its socket failed: drop it.
-    Broken,
-    /// It was slow: it takes no part any more, and is told so when it reads.
-    Slow,
-}
-
-/// In which form a connection gets messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// Bare text.
-    Plain,
-    /// `chat.v1` objects.
-    Chat,
-    /// Server-sent events: no WebSocket.
-    Events,
-}
-
-/// A part of what one client is written.
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    Private,
-    Batch {
-        room: u32,
-        style: Style,
-        skip: usize,
-    },
-}
-
-/// All connections, and what the turn has for them.
+/// What a connection is to the node.
 #[derive(Debug)]
-pub(crate) struct Clients<S> {
-    /// Tells of sockets that can be read, or written to again.
-    readiness: Registry,
-    conns: Slab<Conn<S>>,
-    serial: u32,
-    rooms: Rooms,
-    /// What was said and is not taken by all.
-    spool: Spool,
-    touched: Vec<u32>,
-    parts: Vec<(u32, Part)>,
-    ended: Vec<(ConnId, Ended)>,
-    /// Those of whose backlog a turn has written as much as it does, and whose sockets took all.
-    unfinished: Vec<ConnId>,
-    /// Those that did not take all that this turn had for them.
-    behind: Vec<ConnId>,
-    /// Event streams among the connections.
-    streams: usize,
+struct Client {
+    /// Lent out while it is fed. An event stream has none: it says nothing.
+    session: Option<Session>,
+    /// The name that messages of it carry; `None` before hello, and of an event stream.
+    name: Option<UserName>,
+    /// What it has named of a room, for the join that follows.
+    seen: Option<Box<(RoomName, Mids)>>,
+    /// A request of it waits for the disk or for other nodes; those behind it wait.
+    waits: bool,
+    /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
+    awaits: u32,
+    /// When something was said on an event stream last.
+    told: Duration,
+}
+
+/// Totals since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    /// WebSocket connections accepted.
+    pub(crate) accepted: u64,
+    /// Requests refused.
+    pub(crate) refused: u64,
+    /// Messages that the disk had no room or no time for.
+    pub(crate) not_taken: u64,
+    /// Spans of entries that nobody had.
+    pub(crate) gaps: u64,
     /// Messages written or queued, times clients.
     pub(crate) deliveries: u64,
     /// Connections closed as slow.
     pub(crate) slow: u64,
 }
 
-fn narrow(key: usize) -> u32 {
-    u32::try_from(key).expect("fewer connections and rooms than 2^32: descriptors run out first")
+/// How many clients there are, and what waits for them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count {
+    /// Connections, streams among them.
+    pub(crate) all: usize,
+    /// Event streams.
+    pub(crate) streams: usize,
+    /// Seats that event streams have taken, those that are about to begin among them.
+    pub(crate) stream_seats: usize,
+    /// Bytes that are kept because some have not read them yet.
+    pub(crate) spooled: usize,
+    /// Totals since the start.
+    pub(crate) totals: Totals,
 }
 
-impl<S> Clients<S> {
-    /// Nobody yet. Sockets will be registered here, each with its slot as the token.
-    pub(crate) fn new(readiness: Registry) -> Self {
+/// All clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    table: Table<Client>,
+    sockets: Sockets,
+    streams: Streams,
+    /// Who waits for an answer of the core.
+    waiting: HashMap<Ticket, Waiting>,
+    seats: Seats,
+    /// Messages a second that one client may send; 0 is no limit.
+    rate_limit: u32,
+    /// What clients may name of what they were shown elsewhere.
+    named: NamedBudget,
+    tickets: u64,
+    guests: u64,
+    sweep: Sweep,
+    /// All were closed; who comes still is closed at once.
+    closed: bool,
+    totals: Totals,
+    spare: Vec<Output>,
+    /// What the core wants of others than clients.
+    beyond: Vec<Output>,
+}
+
+impl Clients {
+    /// Nobody yet. Sockets will be registered here, each with its slot as the token; so many clients
+    /// may stay at once.
+    pub(crate) fn new(readiness: mio::Registry, clients_max: usize, rate_limit: u32) -> Self {
         Self {
-            readiness,
-            conns: Slab::new(),
-            serial: 0,
-            rooms: Rooms::default(),
-            spool: Spool::default(),
-            unfinished: Vec::new(),
-            behind: Vec::new(),
-            touched: Vec::new(),
-            parts: Vec::new(),
-            ended: Vec::new(),
-            streams: 0,
-            deliveries: 0,
-            slow: 0,
+            table: Table::new(readiness),
+            sockets: Sockets::default(),
+            streams: Streams::default(),
+            waiting: HashMap::new(),
+            seats: Seats::new(clients_max),
+            rate_limit,
+            named: NamedBudget::default(),
+            tickets: 0,
+            guests: 0,
+            sweep: Sweep::default(),
+            closed: false,
+            totals: Totals::default(),
+            spare: Vec::new(),
+            beyond: Vec::new(),
         }
     }
 
-    /// Takes a connection, which must not block, and what it holds until it ends.
+    /// Takes a WebSocket whose handshake is done. `begun` is what came with the handshake; `plain` is
+    /// the room of a client of the plain form.
     ///
     /// # Errors
     /// The kernel has no memory for watching one more.
     pub(crate) fn adopt(
         &mut self,
-        mut socket: TcpStream,
-        held: (Admission, Seat),
-        style: Style,
-        session: S,
-    ) -> io::Result<ConnId> {
-        // Where the system has no such bound, sockets have their own.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-        let slot = self.conns.vacant_entry();
-        let key = narrow(slot.key());
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.readiness
-            .register(&mut socket, Token(slot.key()), both)?;
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        self.streams += usize::from(style == Style::Events);
-        slot.insert(Conn::new(socket, held, style, serial, session));
-        Ok(ConnId { key, serial })
+        core: &mut Core,
+        (socket, held): (TcpStream, (Admission, Seat)),
+        begun: &[u8],
+        plain: Option<RoomName>,
+        now: Now,
+    ) -> io::Result<()> {
+        let (style, form) = match plain {
+            Some(_) => (Style::Plain, Form::Plain),
+            None => (Style::Chat, Form::Chat),
+        };
+        let client = Client {
+            session: Some(Session::new(form, now.mono)),
+            name: plain.is_some().then(|| self.guest_name(core)),
+            seen: None,
+            waits: false,
+            awaits: 0,
+            told: now.mono,
+        };
+        let id = self.table.adopt(socket, held, style, client)?;
+        self.totals.accepted += 1;
+        if self.closed {
+            self.close(core, id, &GOING_AWAY, now);
+            return Ok(());
+        }
+        if let Some(room) = plain {
+            self.enter_plain(core, id, &room, now);
+        }
+        if !begun.is_empty() {
+            self.feed(core, id, &mut begun.to_vec(), now);
+        }
+        Ok(())
     }
 
-    /// The connection that an event is about. It may be about one that has ended since, and then
-    /// concerns nobody or whoever has its slot now, who is read in vain.
-    pub(crate) fn at(&self, token: Token) -> Option<ConnId> {
-        let serial = self.conns.get(token.0)?.serial;
-        let key = narrow(token.0);
-        Some(ConnId { key, serial })
-    }
-
-    /// A connection, if it has not ended.
-    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
-        self.conns
-            .get_mut(id.key as usize)
-            .filter(|conn| conn.serial == id.serial)
-    }
-
-    fn get(&self, id: ConnId) -> Option<&Conn<S>> {
-        self.conns
-            .get(id.key as usize)
-            .filter(|conn| conn.serial == id.serial)
-    }
-
-    /// Whether a connection takes part: neither ended nor closing.
-    pub(crate) fn is_open(&self, id: ConnId) -> bool {
-        self.get(id).is_some_and(|conn| conn.closing.is_none())
-    }
-
-    /// Whether a connection speaks `chat.v1`.
-    pub(crate) fn is_chat(&self, id: ConnId) -> bool {
-        self.get(id).is_some_and(|conn| conn.style == Style::Chat)
-    }
-
-    /// Whether a connection is an event stream: it says nothing.
-    pub(crate) fn is_stream(&self, id: ConnId) -> bool {
-        self.get(id).is_some_and(|conn| conn.style == Style::Events)
-    }
-
-    /// How many of the connections are event streams.
-    pub(crate) fn streams(&self) -> usize {
-        self.streams
-    }
-
-    /// Queues what is made for one client as it takes it, before all that comes from now on.
-    pub(crate) fn replay(&mut self, id: ConnId, replay: Replay) {
-        if let Some(conn) = self.get_mut(id) {
-            conn.backlog().queue_replay(replay);
+    /// Closes all, and whoever comes still.
+    pub(crate) fn close_all(&mut self, core: &mut Core, now: Now) {
+        self.closed = true;
+        for id in self.table.share(0, 1) {
+            self.close(core, id, &GOING_AWAY, now);
         }
     }
 
-    /// Bytes that wait for a client alone.
-    pub(crate) fn pending(&self, id: ConnId) -> usize {
-        self.get(id).map_or(0, Conn::pending)
+    /// Closes a connection: it leaves its rooms at once and is told why.
+    fn close(&mut self, core: &mut Core, id: ConnId, close: &Close, now: Now) {
+        self.leave_all(core, id, now);
+        self.table.close(id, close, now.mono);
     }
 
-    /// How many connections there are.
-    pub(crate) fn len(&self) -> usize {
-        self.conns.len()
+    /// Drops a connection.
+    fn end(&mut self, core: &mut Core, id: ConnId, now: Now) {
+        self.leave_all(core, id, now);
+        self.table.remove(id);
+    }
+
+    fn leave_all(&mut self, core: &mut Core, id: ConnId, now: Now) {
+        let Some(name) = self.client(id).map(|client| client.name.clone()) else {
+            return;
+        };
+        let rooms: Vec<RoomName> = self.table.rooms_of(id).cloned().collect();
+        for room in rooms {
+            self.table.unsubscribe(id, &room);
+            // An event stream is no member.
+            if let Some(name) = &name {
+                core.handle(Input::Leave(&room, name), now);
+            }
+        }
+    }
+
+    fn client(&mut self, id: ConnId) -> Option<&mut Client> {
+        self.table.get_mut(id).map(|conn| &mut conn.client)
+    }
+
+    /// A name for somebody who gave none.
+    fn guest_name(&mut self, core: &Core) -> UserName {
+        self.guests += 1;
+        let origin = core.identity().origin;
+        format!("guest-{}-{}", &origin.as_str()[..4], self.guests)
+            .parse()
+            .expect("letters, digits and hyphens, 31 characters at the most")
+    }
+
+    /// A ticket for who waits for an answer of the core.
+    fn wait(&mut self, waiting: Waiting) -> Ticket {
+        let ticket = self.ticket();
+        self.waiting.insert(ticket, waiting);
+        ticket
+    }
+
+    /// A ticket for whose answer nobody waits.
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// What the core wanted of others than clients, in order, leaving `spare` to be filled.
+    pub(crate) fn take_beyond(&mut self, spare: Vec<Output>) -> Vec<Output> {
+        std::mem::replace(&mut self.beyond, spare)
+    }
+
+    /// One seat for each who may stay.
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// How many there are, and what waits for them.
+    pub(crate) fn count(&self) -> Count {
+        Count {
+            all: self.table.len(),
+            streams: self.table.streams(),
+            stream_seats: self.seats.streams(),
+            spooled: self.table.spooled(),
+            totals: Totals {
+                deliveries: self.table.deliveries,
+                slow: self.table.slow,
+                ..self.totals
+            },
+        }
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.conns.is_empty()
+        self.table.is_empty()
     }
 
-    /// Connections whose slot lies in one of `of` equal shares of the table, for work that is
-    /// spread over time.
-    pub(crate) fn share(&self, which: usize, of: usize) -> Vec<ConnId> {
-        let id = |key| {
-            let conn = self.conns.get(key)?;
-            Some(ConnId {
-                key: narrow(key),
-                serial: conn.serial,
-            })
-        };
-        (which..self.conns.capacity())
-            .step_by(of)
-            .filter_map(id)
-            .collect()
-    }
-
-    /// Queues a text frame for one client alone.
-    pub(crate) fn send(&mut self, id: ConnId, text: &str) {
-        self.append(id, |output| append_text(output, &[text.as_bytes()]));
-    }
-
-    /// Queues a reply whose length the client chose: it does not make it slow.
-    pub(crate) fn send_asked(&mut self, id: ConnId, text: &str) {
-        self.send(id, text);
-        if let Some(conn) = self.get_mut(id) {
-            conn.grant(text.len());
-        }
-    }
-
-    /// Queues what `append` frames for one client alone.
-    pub(crate) fn append(&mut self, id: ConnId, append: impl FnOnce(&mut Vec<u8>)) {
-        if !self.is_open(id) {
-            return;
-        }
-        let conn = &mut self.conns[id.key as usize];
-        append(&mut conn.private);
-        conn.private_messages += 1;
-        if !std::mem::replace(&mut conn.touched, true) {
-            self.touched.push(id.key);
-        }
-    }
-
-    /// Lets a client hear a room from now on, except what it has seen ahead of this node.
-    pub(crate) fn subscribe(&mut self, id: ConnId, room: &RoomName, ahead: Ahead) {
-        let Some(style) = self.get(id).map(|conn| conn.style) else {
-            return;
-        };
-        let place = self.rooms.enter(id.key, style, room, ahead);
-        self.conns[id.key as usize].places.push(place);
-    }
-
-    /// Forgets what clients have named whose time is over.
-    pub(crate) fn expire_named(&mut self, now: Duration) {
-        self.rooms.expire_named(now);
-    }
-
-    /// Stops a client's hearing a room.
-    pub(crate) fn unsubscribe(&mut self, id: ConnId, room: &RoomName) {
-        let Some(index) = self.rooms.index(room) else {
-            return;
-        };
-        let Some(conn) = self.get_mut(id) else { return };
-        let Some(which) = conn.places.iter().position(|place| place.room == index) else {
-            return;
-        };
-        let place = conn.places.swap_remove(which);
-        let style = conn.style;
-        if let Some((moved, place)) = self.rooms.leave(style, place)
-            && let Some(conn) = self.conns.get_mut(moved as usize)
-            && let Some(old) = conn.places.iter_mut().find(|old| old.room == place.room)
-        {
-            *old = place;
-        }
-    }
-
-    /// Whether a client hears a room.
-    pub(crate) fn hears(&self, id: ConnId, room: &RoomName) -> bool {
-        let index = self.rooms.index(room);
-        self.get(id)
-            .is_some_and(|conn| conn.places.iter().any(|place| Some(place.room) == index))
-    }
-
-    /// The rooms that a client hears.
-    pub(crate) fn rooms_of(&self, id: ConnId) -> impl ExactSizeIterator<Item = &RoomName> {
-        let places = self.get(id).map_or(&[][..], |conn| &conn.places);
-        places.iter().map(|place| self.rooms.name(place.room))
-    }
-
-    /// Rooms that clients of this node hear.
-    pub(crate) fn rooms(&self) -> Vec<RoomName> {
-        self.rooms.names().cloned().collect()
-    }
-
-    /// Brings an entry to all that hear its room. `id`: its event's id for who has seen so much ahead
-    /// of this node.
-    pub(crate) fn deliver(&mut self, entry: &Entry, whole: u64, id: impl Fn(&Ahead) -> String) {
-        let Some(index) = self.rooms.index(&entry.room) else {
-            return;
-        };
-        let has_seen = |ahead: &mut Ahead| ahead.has_seen(entry, whole);
-        if self.has_audience(index, Style::Chat) {
-            let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
-            self.add(index, Style::Chat, &json, has_seen, |_| None);
-        }
-        if self.has_audience(index, Style::Plain)
-            && let Some(text) = entry.text()
-        {
-            let text = [text.as_bytes()];
-            self.add(index, Style::Plain, &text, has_seen, |_| None);
-        }
-        if self.has_audience(index, Style::Events) {
-            let event = |ahead: &Ahead| sse::event(entry, Some(&id(ahead)));
-            let all = event(&Ahead::default());
-            let own = |ahead: &Ahead| Some(event(ahead).into_bytes());
-            self.add(index, Style::Events, &[all.as_bytes()], has_seen, own);
-        }
-    }
-
-    /// Whether a room has `chat.v1` clients.
-    pub(crate) fn is_pushed_to(&self, room: &RoomName) -> bool {
-        let index = self.rooms.index(room);
-        index.is_some_and(|index| self.has_audience(index, Style::Chat))
-    }
-
-    /// Brings a push to all `chat.v1` clients of a room.
-    pub(crate) fn push(&mut self, room: &RoomName, text: &str) {
-        if let Some(index) = self.rooms.index(room)
-            && self.has_audience(index, Style::Chat)
-        {
-            self.add(index, Style::Chat, &[text.as_bytes()], |_| false, |_| None);
-        }
-    }
-
-    /// Brings an event to all event streams of a room.
-    pub(crate) fn push_event(&mut self, room: &RoomName, event: &str) {
-        if let Some(index) = self.rooms.index(room)
-            && self.has_audience(index, Style::Events)
-        {
-            let event = [event.as_bytes()];
-            self.add(index, Style::Events, &event, |_| false, |_| None);
-        }
-    }
-
-    fn has_audience(&self, room: u32, style: Style) -> bool {
-        !self.rooms.room(room).audience(style).subscribers.is_empty()
-    }
-
-    /// Adds to a room's batch, but not for those who `have_seen` it; some get one of their `own`.
-    fn add(
-        &mut self,
-        room: u32,
-        style: Style,
-        parts: &[&[u8]],
-        have_seen: impl FnMut(&mut Ahead) -> bool,
-        own: impl Fn(&Ahead) -> Option<Vec<u8>>,
-    ) {
-        let Self {
-            rooms,
-            conns,
-            touched,
-            ..
-        } = self;
-        let alone = |key: u32, ahead: &Ahead, frame: &[u8]| {
-            let Some(conn) = conns.get_mut(key as usize) else {
-                return;
-            };
-            match own(ahead) {
-                Some(own) => conn.private.extend_from_slice(&own),
-                None => conn.private.extend_from_slice(frame),
-            }
-            conn.private_messages += 1;
-            if !std::mem::replace(&mut conn.touched, true) {
-                touched.push(key);
-            }
-        };
-        rooms.append(
-            room,
-            style,
-            |batch| match style {
-                Style::Events => parts.iter().for_each(|part| batch.extend_from_slice(part)),
-                Style::Chat | Style::Plain => append_text(batch, parts),
-            },
-            have_seen,
-            alone,
-        );
-    }
-
-    /// Closes a connection: what is queued goes out, then the close frame, then the end of the
-    /// stream. It takes no part any more; its slot is freed when the client has ended it too, or
-    /// after two seconds.
-    pub(crate) fn close(&mut self, id: ConnId, close: &Close, now: Duration) {
-        let is_stream = self.is_stream(id);
-        self.append(id, |output| {
-            if !is_stream {
-                append_close(output, close);
-            }
-        });
-        if let Some(conn) = self.get_mut(id) {
-            conn.begin_closing(now);
-        }
-    }
-
-    /// When a closing connection is dropped, whatever its client does.
-    pub(crate) fn closing(&self, id: ConnId) -> Option<Duration> {
-        self.get(id)?.closing
-    }
-
-    /// Drops a connection and gives back its session. The caller has unsubscribed it.
-    pub(crate) fn remove(&mut self, id: ConnId) -> Option<S> {
-        self.get(id)?;
-        let mut conn = self.conns.remove(id.key as usize);
-        conn.release(&mut self.spool);
-        self.streams -= usize::from(conn.style == Style::Events);
-        if conn.touched {
-            self.touched.retain(|key| *key != id.key);
-        }
-        Some(conn.session)
-    }
-
-    /// Whether the turn has anything to write.
+    /// Whether something waits to be written.
     pub(crate) fn has_output(&self) -> bool {
-        !self.touched.is_empty() || self.rooms.has_output() || !self.unfinished.is_empty()
+        self.table.has_output()
     }
 
-    /// Connections that ended while they were written to, since the last call: to be cleaned up
-    /// after.
-    pub(crate) fn take_ended(&mut self) -> Vec<(ConnId, Ended)> {
-        std::mem::take(&mut self.ended)
-    }
-
-    /// Those of whose backlog [`Clients::drain`] has written as much as it does at once, and whose sockets
-    /// may take more: nobody tells of them.
-    pub(crate) fn take_unfinished(&mut self) -> Vec<ConnId> {
-        std::mem::take(&mut self.unfinished)
-    }
-
-    /// Bytes that are kept because some have not read them yet.
-    pub(crate) fn spooled(&self) -> usize {
-        self.spool.size()
+    /// When a turn is needed for reading.
+    pub(crate) fn reads_due(&self, core: &Core) -> Duration {
+        self.sockets.due(core.is_catching_up())
     }
 }

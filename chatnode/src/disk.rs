@@ -11,19 +11,18 @@
 //! ```
 //!
 //! - `folder` has the lock and the names of files; `schema` the tables and what errors mean.
-//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`pages`, without
+//! - `check` verifies a file, `salvage` saves what is left of a damaged one (`leaves`, without
 //!   SQLite), `load` reads what is to be in memory, `upgrade` an older file.
 //! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
-//!   `place` knows whether the files are still where they were.
+//!   `whereabouts` knows whether the files are still where they were.
 //! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
+//! - `terms` is what all of these and their callers name: options, outcomes, errors.
 
 mod check;
 mod folder;
 mod index;
+mod leaves;
 mod load;
-mod pages;
-mod place;
-mod queue;
 mod reader;
 mod row;
 mod salvage;
@@ -32,117 +31,42 @@ mod search;
 mod shared;
 mod state;
 mod sums;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod time;
 mod trim;
 mod upgrade;
+mod whereabouts;
 mod write;
 mod writer;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::folder::Folder;
-use self::queue::{Queue, Refused};
 use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
+pub(crate) use self::terms::OpenError;
+pub use self::terms::{DiskOptions, DiskRetention, Outcome};
 use self::writer::Writer;
-use crate::core::durable::{Batch, Loaded, LoadedLog};
+use crate::core::LogPage;
+use crate::core::journal::{Batch, Loaded};
 use crate::core::log::Span;
 use crate::core::memory;
+use crate::core::question::{Got, Read, ReadError, Search};
+use crate::core::resume::{RESUME_BYTES_MAX, RESUME_MESSAGES_MAX};
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
 use crate::model::query::Query;
-
-/// How much is kept on disk. 0 and `None` are no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskRetention {
-    /// Entries at the most.
-    pub messages: u64,
-    /// Bytes of the database in use at the most.
-    pub bytes: u64,
-    /// Entries that were said longer ago are trimmed.
-    pub age: Option<Duration>,
-}
-
-/// Where and how much.
-#[derive(Debug, Clone)]
-pub struct DiskOptions {
-    /// The folder of `--data`; created if it is not there (its parent must exist).
-    pub dir: PathBuf,
-    /// How much is kept.
-    pub retention: DiskRetention,
-    /// How much of the newest is loaded into memory.
-    pub window: memory::Retention,
-    /// Microseconds since 1970 now.
-    pub wall_us: u64,
-}
-
-/// What became of the batch under way; and what retention did.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The batch is on the disk, synced.
-    Stored,
-    /// No room: nothing of the batch was written (rolled back).
-    Full(String),
-    /// The disk or file is broken; whether the batch was written is not known. The writer has
-    /// ended: nothing is written any more.
-    Broken(String),
-    /// Retention has trimmed these logs through these numbers.
-    Trimmed(Vec<(Origin, u64)>),
-}
-
-/// Why a folder cannot be used: one line each, that says what, where, and how to mend it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process holds the folder's lock.
-    #[error("--data {0}: another process uses this folder; end it, or choose another folder")]
-    InUse(PathBuf),
-    /// There is a file of that name.
-    #[error("--data {0}: this is not a folder; choose another name")]
-    NotAFolder(PathBuf),
-    /// The folder in which it would be is not there.
-    #[error(
-        "--data {0}: the folder in which this is to be does not exist; make it, or choose another name"
-    )]
-    NoParent(PathBuf),
-    /// The folder, or a file in it, cannot be made or written.
-    #[error("--data {path}: {source}; make it writable for this user, or choose another folder")]
-    Unwritable {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A later program has written it.
-    #[error(
-        "--data {path}: written by a later version (schema {found}, this is {known}); use that version, or choose another folder"
-    )]
-    Newer {
-        /// The folder.
-        path: PathBuf,
-        /// The schema version of the file.
-        found: i64,
-        /// The last one that this program knows.
-        known: i64,
-    },
-    /// The disk does not do what it is asked.
-    #[error("--data {path}: {message}; check the disk, or choose another folder")]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What failed.
-        message: String,
-    },
-}
 
 /// Opens the store, or makes it. Blocking; reads the whole file once, and says how far it is.
 ///
@@ -194,13 +118,15 @@ fn start(
     let shared = Arc::new(shared);
     let folder = shared.folder.clone();
     let sql_fault = |error: rusqlite::Error| check::sql_fault(&folder, &error);
-    let inbox = Arc::new(Queue::new(BATCHES_MAX));
-    let jobs = Arc::new(Queue::new(READS_MAX));
+    let (batches, inbox) = sync_channel(BATCHES_MAX);
+    let (reads, jobs) = sync_channel(READS_MAX);
+    let jobs = Arc::new(Mutex::new(jobs));
     let (outcomes, told) = mpsc::channel(OUTCOMES_MAX);
     let (ends, end) = watch::channel(());
     // From here on the threads end when the handle is dropped, also on an error.
     let disk = Disk(Arc::new(Handle {
-        inbox: Arc::clone(&inbox),
+        batches: Inlet::new(batches),
+        reads: Inlet::new(reads),
         jobs: Arc::clone(&jobs),
         shared: Arc::clone(&shared),
         ends,
@@ -235,7 +161,11 @@ const BATCHES_MAX: usize = 1;
 /// once.
 const OUTCOMES_MAX: usize = 4;
 /// How long a search may take.
+#[cfg(not(test))]
 const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
+/// In tests a reader may wait so long for a processor.
+#[cfg(test)]
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long reading what lies beyond a position may take. More than a search: it is bounded by what
 /// it brings, and who is refused it does not come back to where it was.
 pub(crate) const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
@@ -246,17 +176,60 @@ pub struct Disk(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
-    inbox: Arc<Queue<Batch>>,
-    jobs: Arc<Queue<Job>>,
+    batches: Inlet<Batch>,
+    reads: Inlet<Job>,
+    /// The other end of `reads`, which the readers share.
+    jobs: Arc<Mutex<Receiver<Job>>>,
     shared: Arc<Shared>,
     /// Each thread has a receiver: when there is none, all have ended.
     ends: watch::Sender<()>,
 }
 
+impl Handle {
+    /// Ends the threads: a batch that was handed over is still written, reads that wait are dropped.
+    fn close(&self) {
+        self.reads.close();
+        // The readers may hang; if one holds the lock, it waits for a read, and there is no more.
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.try_iter().for_each(drop);
+        drop(jobs);
+        self.batches.close();
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.jobs.abandon();
-        self.inbox.close();
+        self.close();
+    }
+}
+
+/// The way into a channel of a thread, until it is closed. Whoever puts something in never waits.
+struct Inlet<T>(Mutex<Option<SyncSender<T>>>);
+
+impl<T> Inlet<T> {
+    fn new(sender: SyncSender<T>) -> Self {
+        Self(Mutex::new(Some(sender)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SyncSender<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, item: T) -> Result<(), TrySendError<T>> {
+        match &*self.lock() {
+            Some(sender) => sender.try_send(item),
+            None => Err(TrySendError::Disconnected(item)),
+        }
+    }
+
+    fn close(&self) {
+        *self.lock() = None;
+    }
+}
+
+impl<T> fmt::Debug for Inlet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inlet")
     }
 }
 
@@ -268,9 +241,9 @@ impl Disk {
     /// # Panics
     /// If a batch is handed over while another still waits to be taken.
     pub fn write(&self, batch: Batch) {
-        match self.0.inbox.push(batch) {
-            Ok(()) | Err(Refused::Closed) => {}
-            Err(Refused::Full) => unreachable!("batches are handed over one at a time"),
+        match self.0.batches.push(batch) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => unreachable!("batches are handed over one at a time"),
         }
     }
 
@@ -370,6 +343,34 @@ impl Disk {
             .await
     }
 
+    /// Reads what the core asks for.
+    ///
+    /// # Errors
+    /// As each of the reads; `Busy` if it asks for what is none of the disk's.
+    pub(crate) async fn read(&self, read: Read) -> Result<Got, ReadError> {
+        let (messages, bytes) = (RESUME_MESSAGES_MAX, RESUME_BYTES_MAX);
+        Ok(match read {
+            Read::Place(id) => Got::Place(self.place(id).await?),
+            Read::Page(room, before, limit) => Got::Page(self.page(&room, before, limit).await?),
+            Read::Beyond(room, spans) => {
+                Got::Beyond(self.beyond(&room, spans, messages, bytes).await?)
+            }
+            Read::Search(
+                Search {
+                    room, query, limit, ..
+                },
+                before,
+            ) => Got::Page(self.search(&room, &query, before, limit).await?),
+            Read::Log(origin, span, bytes) => {
+                let range = self.range(origin, span.after, span.through, bytes);
+                let (floor, entries) = range.await?;
+                Got::Log(LogPage { floor, entries })
+            }
+            Read::Rooms => Got::Rooms(self.rooms().await?),
+            Read::Scan(..) => return Err(ReadError::Busy),
+        })
+    }
+
     /// Has a reader do something. Cancel safe: if nobody waits for the answer any more when its turn
     /// comes, it is skipped.
     async fn ask<T: Send + 'static>(
@@ -383,9 +384,9 @@ impl Disk {
                 drop(answer.send(work(reader)));
             }
         });
-        self.0.jobs.push(job).map_err(|refused| match refused {
-            Refused::Full => ReadError::Busy,
-            Refused::Closed => ReadError::Closed,
+        self.0.reads.push(job).map_err(|refused| match refused {
+            TrySendError::Full(_) => ReadError::Busy,
+            TrySendError::Disconnected(_) => ReadError::Closed,
         })?;
         answered.await.unwrap_or(Err(ReadError::Closed))
     }
@@ -411,8 +412,7 @@ impl Disk {
     /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
     /// any more; reads that wait are answered with `ReadError::Closed`.
     pub async fn close(self, grace: Duration) -> bool {
-        self.0.jobs.abandon();
-        self.0.inbox.close();
+        self.0.close();
         let ended = tokio::time::timeout(grace, self.0.ends.closed());
         let ended = ended.await;
         if ended.is_err() {
@@ -424,21 +424,4 @@ impl Disk {
         }
         ended.is_ok()
     }
-}
-
-/// Why a read failed. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// As many reads wait as may.
-    #[error("too many reads of the disk wait; ask again later")]
-    Busy,
-    /// It took too long and was given up.
-    #[error("this would take too long; look for something rarer")]
-    Slow,
-    /// The file is damaged, or the disk does not read.
-    #[error("the disk cannot be read: {0}")]
-    Broken(String),
-    /// The store was closed.
-    #[error("the disk was closed")]
-    Closed,
 }

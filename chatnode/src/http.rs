@@ -1,7 +1,7 @@
 //! The node's door for HTTP: who may come in, WebSocket upgrades, and the routes.
 //!
 //! Upgrades are taken before the router: the handshake's checks are here, and the connection then
-//! leaves HTTP for good, its socket handed to the hub.
+//! leaves HTTP for good, its socket handed to the node.
 
 pub(crate) mod api;
 pub(crate) mod assets;
@@ -32,9 +32,9 @@ use tower::{Service, ServiceExt as _};
 
 use self::names::WebOrigin;
 use crate::clients::seats::Seat;
+use crate::clients::streams::{Asked, Line};
 use crate::model::names::RoomName;
-use crate::shell::Hub;
-use crate::shell::events::{Asked, Line};
+use crate::shell::Handle;
 use crate::wire::protocol::Refusal;
 
 /// What is spoken at `/ws`.
@@ -69,22 +69,26 @@ pub(crate) struct Doors {
 /// Serves all requests of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Front {
-    hub: Hub,
+    node: Handle,
     doors: Arc<Doors>,
     router: Router,
 }
 
 impl Front {
     /// With the routes of the API, the mesh, the metrics and the page.
-    pub(crate) fn new(hub: Hub, doors: Doors, page: Router) -> Self {
+    pub(crate) fn new(node: Handle, doors: Doors, page: Router) -> Self {
         let doors = Arc::new(doors);
-        let router = api::routes(hub.clone())
-            .merge(mesh::routes(hub.clone(), Arc::clone(&doors)))
-            .merge(metrics::routes(hub.clone()))
+        let router = api::routes(node.clone())
+            .merge(mesh::routes(node.clone(), Arc::clone(&doors)))
+            .merge(metrics::routes(node.clone()))
             .layer(axum::middleware::map_response(finish))
             .merge(page)
             .method_not_allowed_fallback(|| async { Problem::method_not_allowed() });
-        Self { hub, doors, router }
+        Self {
+            node,
+            doors,
+            router,
+        }
     }
 
     async fn answer(self, request: axum::http::Request<Incoming>) -> Response {
@@ -101,8 +105,8 @@ impl Front {
             return match self.handshake(&request, connection.local, upgrade) {
                 Ok((response, plain, seat)) => {
                     connection.take_over(|stream, begun, admission| async move {
-                        let hub = self.hub;
-                        hub.serve_websocket(stream, &begun, plain, seat, admission)
+                        let node = self.node;
+                        node.serve_websocket(stream, &begun, plain, seat, admission)
                             .await;
                     });
                     response
@@ -126,7 +130,7 @@ impl Front {
         match asked.filter(|_| method == Method::GET) {
             Some(asked) => {
                 let head = base::serve::head_of(&response);
-                match tell(self.hub, &connection, asked, head).await {}
+                match tell(self.node, &connection, asked, head).await {}
             }
             None => response,
         }
@@ -217,10 +221,10 @@ impl Front {
             "/" => Some(room_of(request.uri()).map_err(|why| refuse(problem_of(why)))?),
             _ => None,
         };
-        if self.hub.look(|node| node.stopping) {
+        if self.node.is_stopping() {
             return Err(refuse(stopping()));
         }
-        let Some(seat) = self.hub.seat() else {
+        let Some(seat) = self.node.seat() else {
             return Err(refuse(full()));
         };
         let accept = tungstenite::handshake::derive_accept_key(key);
@@ -274,9 +278,7 @@ impl Front {
         let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
         told.any(|url| origin.is(url))
             || names::own_origins(local).iter().any(|url| origin.is(url))
-            || self
-                .hub
-                .look(|node| node.nodes_seen.iter().any(|url| origin.is(url)))
+            || self.node.has_seen_node(|url| origin.is(url))
     }
 }
 
@@ -296,14 +298,14 @@ impl Service<axum::http::Request<Incoming>> for Front {
 }
 
 /// An event stream leaves HTTP: its head, and all that follows, is written by the node.
-async fn tell(hub: Hub, line: &Connection, asked: Asked, head: Vec<u8>) -> Infallible {
+async fn tell(node: Handle, line: &Connection, asked: Asked, head: Vec<u8>) -> Infallible {
     line.leave(|stream, _, admission| async move {
         let line = Line {
             stream,
             admission,
             head,
         };
-        if let Err((refusal, mut stream)) = hub.serve_stream(asked, line).await {
+        if let Err((refusal, mut stream)) = node.serve_stream(asked, line).await {
             let response = finish(problem_of(refusal).into_response()).await;
             let (head, body) = response.into_parts();
             let head = Response::from_parts(head, ());

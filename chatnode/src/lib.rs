@@ -6,11 +6,12 @@
 //! The rooms, from the ground up; each uses only those that lie below it:
 //!
 //! - `model`: names, entries and their order.
-//! - `core` decides: input and time in, effects out.
+//! - `core` decides: input and time in, outputs out.
 //! - `wire`: bytes, and what they mean.
 //! - `carriers` carry frames between nodes, `discovery` tells whom to hear, `disk` keeps entries,
-//!   `clients` reads and writes sockets, each client once per turn.
-//! - `shell` owns all state, lends it to tasks, and ends each turn: publish, then write.
+//!   `peers` asks other nodes by HTTP, `clients` reads and writes sockets, each client once per turn.
+//! - `shell` owns core and clients, carries out what the core wants, and ends each turn: publish, then
+//!   write.
 //! - `http` is the door: who may come in, the API, the page, upgrades to WebSocket.
 
 mod carriers;
@@ -21,12 +22,13 @@ mod discovery;
 mod disk;
 mod http;
 mod model;
+mod peers;
 mod shell;
 mod wire;
 
 /// What `examples/disk_speed.rs` measures: nothing else is used from outside but [`main`].
 pub mod measured {
-    pub use crate::core::durable::{Batch, Loaded};
+    pub use crate::core::journal::{Batch, Loaded};
     pub use crate::core::memory::Retention;
     pub use crate::disk::{Disk, DiskOptions, DiskRetention, Outcome, open};
     pub use crate::model::entry::Entry;
@@ -49,16 +51,15 @@ use tokio::time::Instant;
 
 use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Config};
-use crate::core::durable::Loaded;
-use crate::core::links::Speech;
-use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::journal::Loaded;
+use crate::core::links::{Speech, Target};
 use crate::core::memory::MemoryStore;
-use crate::core::{Core, Identity, Now};
+use crate::core::{Core, CoreOptions, Identity, Now};
 use crate::discovery::Discovery;
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
-use crate::shell::{Hub, Parts, Settings};
+use crate::shell::{Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -119,7 +120,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
 /// A node that serves.
 struct Started {
     tasks: Tasks,
-    hub: Hub,
+    node: Handle,
     discovery: Discovery,
     disk: Option<Disk>,
 }
@@ -165,28 +166,28 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let places = Places::of(descriptors);
     let clients = places.clients;
     let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
-    let (hub, sockets, commands) =
-        Hub::new(parts, tasks.clone()).context("cannot watch clients")?;
+    let (node, sockets, commands) =
+        Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
     let discovery = Discovery::start(&registries, &me, &config.mesh, &tasks)?;
     let asked_at = match &checked.advertise {
         Some(host) => format!("http://{host}:{}", local.port()),
         None => me.http.clone(),
     };
-    let front = front(config, &checked, &hub, asked_at);
+    let front = front(config, &checked, &node, asked_at);
     let limits = serve::Limits {
         connections_max: places.clients + places.calls,
         ..serve::Limits::default()
     };
     if let Some(outcomes) = outcomes {
-        tasks.spawn_critical("disk", hub.clone().run_disk(outcomes));
+        tasks.spawn_critical("disk", node.clone().run_disk(outcomes));
     }
-    tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
-    tasks.spawn_critical("turns", hub.clone().run_turns());
+    tasks.spawn_critical("clients", node.clone().run_clients(sockets));
+    tasks.spawn_critical("turns", node.clone().run_turns());
     tasks.spawn_critical(
         "carrier",
-        hub.clone().run_carrier(carrier, commands, CARRIER_GRACE),
+        node.clone().run_carrier(carrier, commands, CARRIER_GRACE),
     );
-    tasks.spawn_critical("views", hub.clone().run_views(discovery.views()));
+    tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
     let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
@@ -198,7 +199,7 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
 
     Ok(Started {
         tasks,
-        hub,
+        node,
         discovery,
         disk,
     })
@@ -214,7 +215,7 @@ impl Started {
         };
         let end = Instant::now() + STOP_ORDERLY;
         if asked {
-            drain(&self.hub, self.discovery, end - DRAIN - DISK_GRACE).await;
+            drain(&self.node, self.discovery, end - DRAIN - DISK_GRACE).await;
         }
         let drained = self.tasks.drain(left(end - DISK_GRACE)).await;
         match drained {
@@ -237,7 +238,7 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// What the hub owns.
+/// What the node owns.
 fn parts(
     config: &Config,
     checked: &Checked,
@@ -253,11 +254,6 @@ fn parts(
     };
     let store = MemoryStore::new(checked.retention);
     let rng_of_core = StdRng::seed_from_u64(rng.random());
-    let mut core = Core::new(me.clone(), store, rng_of_core, now);
-    let disk = kept.map(|(disk, loaded)| {
-        core.restore(now, loaded);
-        disk
-    });
     let fixed = |endpoint: &Endpoint, speech| Target {
         origin: None,
         endpoint: endpoint.to_string(),
@@ -272,21 +268,24 @@ fn parts(
         .subs
         .iter()
         .map(|endpoint| fixed(endpoint, Speech::Plain));
-    let options = LinksOptions {
-        me: me.origin,
+    let options = CoreOptions {
+        me: me.clone(),
         own: vec![me.publisher.clone(), format!("tcp://{published}")],
         fixed: peers.chain(subs).collect(),
+        publish_plain: !checked.subs.is_empty(),
     };
+    let mut core = Core::new(options, store, rng_of_core, now);
+    let disk = kept.map(|(disk, loaded)| {
+        core.restore(now, loaded);
+        disk
+    });
     Ok(Parts {
         settings: Settings {
             rate_limit: config.rate_limit,
-            publish_plain: !checked.subs.is_empty(),
             mesh: config.mesh.clone(),
-            peers: checked.peers.iter().map(ToString::to_string).collect(),
             clients_max,
         },
         core,
-        links: Links::new(options, StdRng::seed_from_u64(rng.random())),
         http: http_client()?,
         disk,
     })
@@ -339,7 +338,7 @@ impl Places {
 }
 
 /// The door for HTTP.
-fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> Front {
+fn front(config: &Config, checked: &Checked, node: &Handle, advertised: String) -> Front {
     let doors = Doors {
         advertised,
         allow_origins: checked.allow_origins.clone(),
@@ -349,18 +348,18 @@ fn front(config: &Config, checked: &Checked, hub: &Hub, advertised: String) -> F
         Some(dir) => assets::folder(dir),
         None => assets::embedded(),
     };
-    Front::new(hub.clone(), doors, page)
+    Front::new(node.clone(), doors, page)
 }
 
 /// Leaves without losing anything, if that can be done until then: clients are told, others hold
 /// what was said here.
-async fn drain(hub: &Hub, discovery: Discovery, until: Instant) {
-    hub.go_away(GOAWAY_AFTER);
+async fn drain(node: &Handle, discovery: Discovery, until: Instant) {
+    node.go_away(GOAWAY_AFTER);
     tokio::join!(discovery.leave(), async {
         tokio::time::sleep(GOAWAY_AFTER).await;
-        hub.close_clients();
-        hub.written(left(until)).await;
-        hub.handed_over(left(until)).await;
+        node.close_clients();
+        node.written(left(until)).await;
+        node.handed_over(left(until)).await;
     });
 }
 

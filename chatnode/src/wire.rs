@@ -2,4 +2,5 @@
 
 pub(crate) mod frame;
 pub(crate) mod protocol;
+pub(crate) mod refusals;
 pub(crate) mod sse;

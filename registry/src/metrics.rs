@@ -1,9 +1,10 @@
 //! What the registry counts, in the Prometheus text format.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use base::metrics::MetricsText;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -57,6 +58,10 @@ fn add(counter: &AtomicU64, count: usize) {
     counter.fetch_add(count as u64, Ordering::Relaxed);
 }
 
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 /// What is so now, beside what was counted.
 #[derive(Debug)]
 pub(crate) struct Gauges<'a> {
@@ -74,83 +79,44 @@ pub(crate) struct Gauges<'a> {
 
 /// The text for `/metrics`.
 pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
-    let mut text = Text::default();
-    text.family("info", "gauge", "Which start this is.");
-    text.labelled("info", "epoch", now.epoch, 1);
-    text.gauge("nodes", "Nodes listed.", now.nodes as u64);
-    text.gauge(
-        "watchers",
-        "Long polls and event streams held.",
-        now.watchers as u64,
-    );
-    text.gauge("version", "Version of the list.", now.version);
-    text.gauge(
-        "listing_bytes",
-        "Size of the list as JSON.",
-        now.listing_bytes as u64,
-    );
-    text.family("puts_total", "counter", "Registrations accepted.");
-    for (result, counter) in [
-        ("created", &metrics.created),
-        ("changed", &metrics.changed),
-        ("renewed", &metrics.renewed),
-    ] {
-        text.labelled(
-            "puts_total",
-            "result",
-            result,
-            counter.load(Ordering::Relaxed),
-        );
-    }
-    text.counter("leaves_total", "Nodes that left.", &metrics.left);
-    text.counter("expirations_total", "Leases that passed.", &metrics.expired);
+    let mut text = MetricsText::default();
+    text.family("registry_info", "gauge", "Which start this is.");
+    text.labelled("registry_info", "epoch", now.epoch, 1);
+    text.gauge("registry_nodes", "Nodes listed.", now.nodes);
+    let watchers = "Long polls and event streams held.";
+    text.gauge("registry_watchers", watchers, now.watchers);
+    text.gauge("registry_version", "Version of the list.", now.version);
+    let bytes = "Size of the list as JSON.";
+    text.gauge("registry_listing_bytes", bytes, now.listing_bytes);
+    let puts = "registry_puts_total";
+    text.family(puts, "counter", "Registrations accepted.");
+    text.labelled(puts, "result", "created", get(&metrics.created));
+    text.labelled(puts, "result", "changed", get(&metrics.changed));
+    text.labelled(puts, "result", "renewed", get(&metrics.renewed));
+    let left = "Nodes that left.";
+    text.counter("registry_leaves_total", left, get(&metrics.left));
+    let expired = "Leases that passed.";
+    text.counter("registry_expirations_total", expired, get(&metrics.expired));
     let replaced = "Nodes replaced by a newer holder of their endpoint.";
-    text.counter("replacements_total", replaced, &metrics.replaced);
-    let late = "Times that this process stood still and extended all leases.";
-    text.counter("late_ticks_total", late, &metrics.late_ticks);
-    let dropped = AtomicU64::new(base::process::log_dropped());
-    let help = "Lines of the log that nothing took.";
-    text.counter("log_dropped_total", help, &dropped);
-    text.family(
-        "rejected_total",
-        "counter",
-        "Requests answered by a problem.",
+    text.counter(
+        "registry_replacements_total",
+        replaced,
+        get(&metrics.replaced),
     );
-    if let Ok(rejected) = metrics.rejected.lock() {
-        for (code, count) in rejected.iter() {
-            text.labelled("rejected_total", "code", code, *count);
+    let late = "Times that this process stood still and extended all leases.";
+    text.counter("registry_late_ticks_total", late, get(&metrics.late_ticks));
+    let dropped = "Lines of the log that nothing took.";
+    text.counter(
+        "registry_log_dropped_total",
+        dropped,
+        base::process::log_dropped(),
+    );
+    let rejected = "registry_rejected_total";
+    text.family(rejected, "counter", "Requests answered by a problem.");
+    if let Ok(counts) = metrics.rejected.lock() {
+        for (code, count) in counts.iter() {
+            text.labelled(rejected, "code", code, *count);
         }
     }
-    text.0
-}
-
-/// Lines of the text format. Writing to a `String` cannot fail.
-#[derive(Debug, Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(
-            self.0,
-            "# HELP registry_{name} {help}\n# TYPE registry_{name} {kind}"
-        );
-    }
-
-    fn labelled(&mut self, name: &str, label: &str, value: &str, count: u64) {
-        let _ = writeln!(self.0, "registry_{name}{{{label}=\"{value}\"}} {count}");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "gauge", help);
-        let _ = writeln!(self.0, "registry_{name} {value}");
-    }
-
-    fn counter(&mut self, name: &str, help: &str, counter: &AtomicU64) {
-        self.family(name, "counter", help);
-        let _ = writeln!(
-            self.0,
-            "registry_{name} {}",
-            counter.load(Ordering::Relaxed)
-        );
-    }
+    text.end()
 }

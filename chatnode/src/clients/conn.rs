@@ -10,9 +10,9 @@ use mio::net::TcpStream;
 use super::backlog::{Backlog, QUEUE_BYTES_MAX};
 use super::rooms::Place;
 use super::seats::Seat;
+use super::slot::{SLOW, Style};
 use super::spool::Spool;
-use super::{SLOW, Style};
-use crate::clients::websocket::{Decoder, append_close};
+use super::websocket::append_close;
 
 /// How long a closed connection may take to say goodbye.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
@@ -22,11 +22,11 @@ const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
 /// Bytes of a backlog that are written before others have their turn.
 const DRAINED_MAX: usize = 256 << 10;
 
-/// One client's connection: where its output goes, and the session `S` behind it.
+/// One client's connection: where its output goes, and the client `S` behind it.
 #[derive(Debug)]
 pub(crate) struct Conn<S> {
-    /// What the protocol keeps of it.
-    pub(crate) session: S,
+    /// Whose it is.
+    pub(crate) client: S,
     pub(super) serial: u32,
     pub(super) style: Style,
     pub(super) touched: bool,
@@ -38,8 +38,6 @@ pub(crate) struct Conn<S> {
     pub(super) closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
     pub(super) socket: TcpStream,
-    /// What has come of a frame that is not whole yet.
-    pub(crate) decoder: Decoder,
     pub(super) private: Vec<u8>,
     pub(super) private_messages: u32,
     backlog: Option<Box<Backlog>>,
@@ -53,10 +51,10 @@ impl<S> Conn<S> {
         held: (Admission, Seat),
         style: Style,
         serial: u32,
-        session: S,
+        client: S,
     ) -> Self {
         Self {
-            session,
+            client,
             serial,
             style,
             touched: false,
@@ -65,7 +63,6 @@ impl<S> Conn<S> {
             closed_as_slow: false,
             closing: None,
             socket,
-            decoder: Decoder::default(),
             private: Vec::new(),
             private_messages: 0,
             backlog: None,

@@ -4,7 +4,8 @@
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use super::{Clients, ConnId, Ended, Part, Style, narrow};
+use super::slot::{ConnId, Ended, Part, Style, narrow};
+use super::table::Table;
 
 /// Slices that one client is written at once: its own, and one for each room it may be in.
 const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
@@ -13,7 +14,7 @@ const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
 /// as that is much, and many are slow at the same time. The others are closed by the next turns.
 const SLOW_A_TURN: u64 = 32;
 
-impl<S> Clients<S> {
+impl<S> Table<S> {
     /// Writes to each client, once, all that the turn brought.
     pub(crate) fn flush(&mut self, now: Duration) {
         let mut parts = std::mem::take(&mut self.parts);

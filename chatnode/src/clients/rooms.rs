@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::slot::{Part, Style, narrow};
 use super::spool::{ChunkId, Spool};
-use super::{Part, Style, narrow};
-use crate::core::resume::Ahead;
+use crate::core::resumed::Ahead;
 use crate::model::names::RoomName;
 
 /// Bytes of empty batch buffers that are kept for the next turn, over all rooms: a room without

@@ -1,301 +1,279 @@
-//! One client's session: what it may say, how fast, and when its silence is death.
+//! One client's session, pure: bytes and time in, commands or a close out.
 //!
-//! A session is a few words beside its connection.
+//! A client says lines of `chat.v1`, or bare texts in the plain form. What it says is decoded, counted
+//! and checked here; who serves it ([`Desk`]) gets commands whose values are good.
+//!
+//! In the plain form there is no way to say no. So a client that is too fast is not read for a
+//! while, and TCP tells it; a text that is too long ends the connection with 1009; an empty one is
+//! nothing.
 
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use base::bucket::{Bucket, Rate};
+use super::pace::Pace;
+use super::request::{self, Request, Say};
+use super::websocket::{Close, Decoder, Message};
+use crate::model::names::RoomName;
+use crate::wire::protocol::{self, Refusal, TEXT_BYTES_MAX, check_text};
 
-use crate::clients::websocket::Close;
-use crate::core::named::Mids;
-use crate::model::names::{RoomName, UserName};
+/// A client whose requests have to wait is looked at again after this.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// A text longer than a message may be.
+const TOO_LONG: Close = Close::new(1009, "text_too_long: a message is at most 4096 bytes");
 
-/// A client says hello within this time.
-pub(crate) const HELLO_MAX: Duration = Duration::from_secs(10);
-/// A connection on which nothing came for so long is pinged.
-pub(crate) const QUIET_MAX: Duration = Duration::from_secs(25);
-/// Nothing came for so long: the client is dead.
-pub(crate) const SILENT_MAX: Duration = Duration::from_secs(35);
-/// How often something is said on an event stream at the least.
-const STREAM_QUIET: Duration = Duration::from_secs(15);
-/// Frames and lines that any client may send; more where more messages are allowed.
-const FRAMES: Rate = Rate::new(200.0, 1000.0);
-/// Joins, leaves, names changed (once a room), pages and lists.
-const ASKS: Rate = Rate::new(50.0, 200.0);
-/// An empty object that comes so soon after this node's ping is the answer to it.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
-/// An empty object is answered by one so often at the most: two ends that answer answers stop.
-const PONG_EVERY: Duration = Duration::from_millis(100);
-/// Others are told so often at the most that a client types; more is ignored.
-const TYPING_EVERY: Duration = Duration::from_millis(300);
+/// The id of a request, if it has one: it comes back with the reply.
+pub(crate) type RequestId = Option<serde_json::Number>;
 
-/// It did not say hello.
-pub(crate) const NO_HELLO: Close = Close::new(4001, "hello_timeout: the first request is hello");
-/// It was silent.
-pub(crate) const SILENT: Close = Close::new(4002, "silent: nothing came for 35 s");
-/// It sent too much.
-pub(crate) const FLOODING: Close = Close::new(4004, "flooding: too many requests");
-/// It has ended its side of the connection, and was answered all.
-pub(crate) const ENDED: Close = Close::new(1000, "ended: the client has said all");
-/// This node is stopping.
-pub(crate) const GOING_AWAY: Close = Close::new(1012, "restart: this node is going away");
-
-/// What the protocol keeps of a connection.
+/// What a session does with what came, in order.
 #[derive(Debug)]
-pub(crate) struct Session {
-    /// The name that messages of this connection carry; `None` before hello.
-    pub(crate) name: Option<UserName>,
-    /// Lines of its last frame that wait until it has read what it was answered.
-    pub(crate) rest: Option<Box<str>>,
-    /// A request of it waits for the disk or for other nodes; those behind it wait.
-    pub(crate) waits: bool,
-    /// What it has named of a room, for the join that follows.
-    pub(crate) seen: Option<Box<(RoomName, Mids)>>,
-    /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
-    pub(crate) awaits: u32,
-    opened: Duration,
-    heard: Duration,
-    pinged: Option<Duration>,
-    ponged: Option<Duration>,
-    typed: Option<Duration>,
-    says: Bucket,
-    asks: Bucket,
-    frames: Bucket,
+pub(crate) enum Command<'a> {
+    /// Carry out a request.
+    Serve(RequestId, Request<'a>),
+    /// Tell the client that a request is refused.
+    Refuse(RequestId, Refusal),
+    /// Answer its empty object by one.
+    Echo,
+    /// Answer its ping.
+    Pong(&'a [u8]),
 }
 
-/// What silence asks for.
+/// Who serves a session.
+pub(crate) trait Desk {
+    /// How many rooms the client is in.
+    fn rooms(&self) -> usize;
+    /// Whether it is in this one.
+    fn is_in(&self, room: &RoomName) -> bool;
+    /// Whether its next request has to wait: it asks faster than it reads, or than the disk or other
+    /// nodes answer.
+    fn is_busy(&self) -> bool;
+    /// Carries out a command, before the next one comes.
+    fn take(&mut self, command: Command<'_>);
+}
+
+/// How it goes on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// Nothing.
-    Fine,
-    /// Ask whether it is there.
-    Ping,
-    /// Close it.
+pub(crate) enum Next {
+    /// The client may say more.
+    Read,
+    /// It is not to be read for so long.
+    Pause(Duration),
+    /// It is closed.
     Close(Close),
+    /// It has broken the protocol: it is closed, and that counts as a refusal.
+    Broken(Close),
+}
+
+/// Which form a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Bare texts.
+    Plain,
+    /// `chat.v1`.
+    Chat,
+}
+
+/// A client's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    form: Form,
+    /// It has said hello, or need not.
+    greeted: bool,
+    /// What has come of a frame that is not whole yet.
+    decoder: Decoder,
+    /// Lines of its last frame that wait.
+    rest: Option<Box<str>>,
+    /// How fast it may say what.
+    pub(super) pace: Pace,
+}
+
+/// What a client says is judged by these.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    /// Messages a second; 0 is no limit.
+    pub(crate) rate_limit: u32,
+    /// When it is.
+    pub(crate) now: Duration,
 }
 
 impl Session {
     /// A session that begins now.
-    pub(crate) fn new(name: Option<UserName>, now: Duration) -> Self {
+    pub(crate) fn new(form: Form, now: Duration) -> Self {
         Self {
-            name,
+            form,
+            greeted: form == Form::Plain,
+            decoder: Decoder::default(),
             rest: None,
-            waits: false,
-            seen: None,
-            awaits: 0,
-            opened: now,
-            heard: now,
-            pinged: None,
-            ponged: None,
-            typed: None,
-            says: Bucket::default(),
-            asks: Bucket::default(),
-            frames: Bucket::default(),
+            pace: Pace::new(now),
         }
     }
 
-    /// Whether something that it asked for has no answer yet.
-    pub(crate) fn is_owed(&self) -> bool {
-        self.waits || self.awaits > 0
+    /// Whether it has said hello, or need not.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted
     }
 
-    /// Of an event stream: whether something has to be said, so that nobody between takes it for
-    /// dead. It says nothing itself.
-    pub(crate) fn is_quiet(&mut self, now: Duration) -> bool {
-        let quiet = now >= self.heard + STREAM_QUIET;
-        if quiet {
-            self.heard = now;
+    /// Takes bytes, in place. What must wait is kept for the next call, which may bring none.
+    pub(crate) fn feed(&mut self, bytes: &mut [u8], rules: Rules, desk: &mut impl Desk) -> Next {
+        if let Some(rest) = self.rest.take() {
+            let next = self.lines(&rest, rules, desk);
+            if next != Next::Read {
+                return next;
+            }
         }
-        quiet
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let mut next = Next::Read;
+        let fed = decoder.feed(bytes, |message| {
+            next = self.message(message, rules, desk);
+            match next {
+                Next::Read => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        });
+        match fed {
+            Ok(()) => self.decoder = decoder,
+            Err(close) => next = Next::Broken(close),
+        }
+        next
     }
 
-    /// Something came.
-    pub(crate) fn heard(&mut self, now: Duration) {
-        self.heard = now;
+    fn message(&mut self, message: Message<'_>, rules: Rules, desk: &mut impl Desk) -> Next {
+        // A message that trickles is no sign of life until it is whole.
+        if message != Message::Fragment {
+            self.pace.heard(rules.now);
+        }
+        // Whatever comes is counted here, and nowhere else. An empty text is a line as well.
+        let count = match (&message, self.form) {
+            (Message::Text(text), Form::Chat) => text.lines().count().max(1),
+            // It has a pace of its own.
+            (Message::Text(_), Form::Plain) => 0,
+            _ => 1,
+        };
+        let counted = self.pace.count_frames(count, rules.rate_limit, rules.now);
+        if let Err(flooding) = counted {
+            return Next::Close(flooding);
+        }
+        match message {
+            Message::Text(text) if self.form == Form::Chat => return self.lines(text, rules, desk),
+            Message::Text(text) => return self.plain(text, rules, desk),
+            Message::Ping(payload) => desk.take(Command::Pong(payload)),
+            Message::Pong | Message::Fragment => {}
+            Message::Close(code) => {
+                // RFC 6455 section 5.5.1: the answer carries the same code; 1005 stands for none.
+                let code = if code == 1005 { 1000 } else { code };
+                return Next::Close(Close::new(code, ""));
+            }
+        }
+        Next::Read
     }
 
-    /// Counts frames or lines. With a rate limit of 0 nothing is.
-    ///
-    /// # Errors
-    /// The close for a client that floods.
-    pub(crate) fn count_frames(
+    fn plain(&mut self, text: &str, rules: Rules, desk: &mut impl Desk) -> Next {
+        let wait = self.pace.pace_say(rules.rate_limit, rules.now);
+        if text.len() > TEXT_BYTES_MAX {
+            return Next::Close(TOO_LONG);
+        }
+        if check_text(text).is_ok() {
+            let say = Say {
+                room: None,
+                mid: None,
+                text: text.into(),
+                copies: 0,
+            };
+            desk.take(Command::Serve(None, Request::Say(say)));
+        }
+        match wait {
+            Duration::ZERO => Next::Read,
+            wait => Next::Pause(wait),
+        }
+    }
+
+    fn lines(&mut self, text: &str, rules: Rules, desk: &mut impl Desk) -> Next {
+        let mut rest = text;
+        while !rest.is_empty() {
+            if desk.is_busy() {
+                self.rest = Some(rest.into());
+                return Next::Pause(BUSY_PAUSE);
+            }
+            let line;
+            (line, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+            self.line(line.trim(), rules, desk);
+        }
+        Next::Read
+    }
+
+    fn line(&mut self, line: &str, rules: Rules, desk: &mut impl Desk) {
+        if line.is_empty() {
+            return;
+        }
+        if line == "{}" {
+            if self.pace.answer_ping(rules.now) {
+                desk.take(Command::Echo);
+            }
+            return;
+        }
+        let (id, checked) = match protocol::parse(line) {
+            Ok(mut request) => (request.id.take(), self.check(request, line, rules, desk)),
+            Err((id, refusal)) => (id, Err(refusal)),
+        };
+        desk.take(match checked {
+            Ok(request) => Command::Serve(id, request),
+            Err(refusal) => Command::Refuse(id, refusal),
+        });
+    }
+
+    /// Checks a request, and takes from the budgets what it costs.
+    fn check<'a>(
         &mut self,
-        count: usize,
-        rate_limit: u32,
-        now: Duration,
-    ) -> Result<(), Close> {
-        if rate_limit == 0 {
-            return Ok(());
+        request: protocol::Request<'a>,
+        line: &str,
+        rules: Rules,
+        desk: &impl Desk,
+    ) -> Result<Request<'a>, Refusal> {
+        if let Some(hello) = request.hello {
+            let name = hello.name.map(|name| name.parse()).transpose()?;
+            // A change of name is one of members in each room.
+            self.count_asks(desk.rooms() + 1, rules)?;
+            self.greeted = true;
+            return Ok(Request::Hello(name));
         }
-        // Whoever says as much as it may is not closed for it.
-        let rate = FRAMES.or_faster(Rate::messages(rate_limit).twice());
-        self.frames.take(count, rate, now).map_err(|_| FLOODING)
+        if !self.greeted {
+            return Err(Refusal::new("hello_required", "the first request is hello"));
+        }
+        if request::is_ask(&request) {
+            self.count_asks(1, rules)?;
+        }
+        if let Some(send) = request.send {
+            let say = request::say(send)?;
+            let counted = self.pace.count_say(rules.rate_limit, rules.now);
+            let limit = rules.rate_limit;
+            counted
+                .map_err(|wait| rate_limited(format!("at most {limit} messages a second"), wait))?;
+            return Ok(Request::Say(say));
+        }
+        let mut request = request::ask(request, line)?;
+        if let Request::Leave(room) | Request::Typing(room, _) = &request
+            && !desk.is_in(room)
+        {
+            return Err(Refusal::new("not_joined", "join the room first"));
+        }
+        if let Request::Typing(_, tell) = &mut request {
+            *tell = self.pace.may_type(rules.now);
+        }
+        Ok(request)
     }
 
-    /// Counts a message.
-    ///
-    /// # Errors
-    /// The time until the next is allowed.
-    pub(crate) fn count_say(&mut self, rate_limit: u32, now: Duration) -> Result<(), Duration> {
-        if rate_limit == 0 {
-            return Ok(());
-        }
-        self.says.take(1, Rate::messages(rate_limit), now)
-    }
-
-    /// Counts requests that cost more than a message: pages of history, and changes of members,
-    /// which all in a room see. All of them or none.
-    ///
-    /// # Errors
-    /// The time until the next is allowed.
-    pub(crate) fn count_asks(
-        &mut self,
-        count: usize,
-        rate_limit: u32,
-        now: Duration,
-    ) -> Result<(), Duration> {
-        if rate_limit == 0 {
-            return Ok(());
-        }
-        self.asks.take(count, ASKS, now)
-    }
-
-    /// Counts a message of a client that cannot be told no; how long not to read from it.
-    pub(crate) fn pace_say(&mut self, rate_limit: u32, now: Duration) -> Duration {
-        if rate_limit == 0 {
-            return Duration::ZERO;
-        }
-        self.says.borrow(Rate::messages(rate_limit), now)
-    }
-
-    /// Whether to tell others that it types now.
-    pub(crate) fn may_type(&mut self, now: Duration) -> bool {
-        let may = self.typed.is_none_or(|at| now >= at + TYPING_EVERY);
-        if may {
-            self.typed = Some(now);
-        }
-        may
-    }
-
-    /// An empty object came; whether to answer it. One that answers this node's own is not.
-    pub(crate) fn answer_ping(&mut self, now: Duration) -> bool {
-        if self.pinged.take().is_some_and(|at| now < at + PONG_WITHIN) {
-            return false;
-        }
-        let answer = self.ponged.is_none_or(|at| now >= at + PONG_EVERY);
-        if answer {
-            self.ponged = Some(now);
-        }
-        answer
-    }
-
-    /// Looks at the time.
-    pub(crate) fn watch(&mut self, now: Duration) -> Watch {
-        if self.name.is_none() && now >= self.opened + HELLO_MAX {
-            return Watch::Close(NO_HELLO);
-        }
-        if now >= self.heard + SILENT_MAX {
-            return Watch::Close(SILENT);
-        }
-        if now >= self.heard + QUIET_MAX && self.pinged.is_none_or(|at| at <= self.heard) {
-            self.pinged = Some(now);
-            return Watch::Ping;
-        }
-        Watch::Fine
+    fn count_asks(&mut self, count: usize, rules: Rules) -> Result<(), Refusal> {
+        let counted = self.pace.count_asks(count, rules.rate_limit, rules.now);
+        counted.map_err(|wait| rate_limited("too many requests".to_owned(), wait))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_may_say_twice_the_rate_at_once_and_then_the_rate() {
-        let mut session = Session::new(None, Duration::ZERO);
-        let said = (0..100)
-            .filter(|_| session.count_say(20, Duration::ZERO).is_ok())
-            .count();
-        assert_eq!(said, 40);
-        let wait = session.count_say(20, Duration::ZERO).unwrap_err();
-        assert!(wait.as_millis() <= 50, "{wait:?}");
-        let second = Duration::from_secs(1);
-        let said = (0..100)
-            .filter(|_| session.count_say(20, second).is_ok())
-            .count();
-        assert_eq!(said, 20);
-    }
-
-    #[test]
-    fn a_budget_is_taken_whole_or_not_at_all() {
-        let mut session = Session::new(None, Duration::ZERO);
-        let asks = |session: &mut Session, count, now| session.count_asks(count, 20, now);
-        assert!(asks(&mut session, 180, Duration::ZERO).is_ok());
-        let wait = asks(&mut session, 51, Duration::ZERO).unwrap_err();
-        assert_eq!(wait, Duration::from_millis(620), "for 31 more");
-        assert!(
-            asks(&mut session, 20, Duration::ZERO).is_ok(),
-            "what was there is there still"
-        );
-        let more_than_it_holds = asks(&mut session, 300, wait).unwrap_err();
-        let full = wait + more_than_it_holds;
-        assert!(asks(&mut session, 300, full).is_ok(), "when it is full");
-        let debt = asks(&mut session, 1, full).unwrap_err();
-        assert_eq!(debt, Duration::from_millis(2020));
-    }
-
-    #[test]
-    fn who_says_as_much_as_it_may_is_not_closed_for_it() {
-        for rate_limit in [1, 20, 500, 100_000] {
-            let mut session = Session::new(None, Duration::ZERO);
-            let mut now = Duration::ZERO;
-            for _ in 0..3 * rate_limit {
-                while let Err(wait) = session.count_say(rate_limit, now) {
-                    assert!(session.count_frames(1, rate_limit, now).is_ok());
-                    now += wait;
-                }
-                let counted = session.count_frames(1, rate_limit, now);
-                assert!(counted.is_ok(), "{rate_limit} a second, after {now:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn two_ends_that_answer_answers_stop() {
-        let mut session = Session::new(None, Duration::ZERO);
-        assert!(session.answer_ping(Duration::from_secs(1)));
-        assert!(!session.answer_ping(Duration::from_millis(1001)));
-        assert!(session.answer_ping(Duration::from_millis(1200)));
-    }
-
-    #[test]
-    fn a_client_that_answers_pings_lives_whatever_it_answers_with() {
-        let seconds = Duration::from_secs;
-        let mut session = Session::new(Some("ada".parse().unwrap()), Duration::ZERO);
-        for period in 1..5 {
-            let quiet = 26 * period;
-            assert_eq!(session.watch(seconds(quiet - 1)), Watch::Ping, "{period}");
-            // A WebSocket pong, or a request: not an empty object.
-            session.heard(seconds(quiet));
-        }
-        assert!(
-            session.answer_ping(seconds(200)),
-            "its own ping is answered"
-        );
-    }
-
-    #[test]
-    fn silence_is_asked_about_once_and_then_is_death() {
-        let name = Some("ada".parse().unwrap());
-        let mut session = Session::new(name, Duration::ZERO);
-        assert_eq!(session.watch(Duration::from_secs(24)), Watch::Fine);
-        assert_eq!(session.watch(Duration::from_secs(25)), Watch::Ping);
-        assert_eq!(session.watch(Duration::from_secs(26)), Watch::Fine);
-        assert!(
-            !session.answer_ping(Duration::from_secs(26)),
-            "it answers ours"
-        );
-        assert_eq!(session.watch(Duration::from_secs(35)), Watch::Close(SILENT));
-        let mut mute = Session::new(None, Duration::ZERO);
-        assert_eq!(mute.watch(HELLO_MAX), Watch::Close(NO_HELLO));
+fn rate_limited(message: String, wait: Duration) -> Refusal {
+    let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1;
+    Refusal {
+        retry_ms: Some(retry_ms),
+        ..Refusal::new("rate_limited", message)
     }
 }

@@ -5,9 +5,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
+use base::serve::Admission;
+
 use super::seats::Seats;
+use super::slot::{ConnId, SLOW, Style};
 use super::spool::SPOOL_BYTES_MAX;
-use super::*;
+use super::table::Table;
+use super::websocket::{Close, append_close, append_text};
+use crate::core::resumed::Ahead;
+use crate::model::entry::Entry;
 use crate::model::names::{EntryId, RoomName};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -32,13 +40,13 @@ fn entry(origin: &str, seq: u64) -> Entry {
 }
 
 /// A fan-out, and the poll that tells of its sockets.
-fn clients() -> (Clients<()>, mio::Poll) {
+fn clients() -> (Table<()>, mio::Poll) {
     let poll = mio::Poll::new().unwrap();
-    (Clients::new(poll.registry().try_clone().unwrap()), poll)
+    (Table::new(poll.registry().try_clone().unwrap()), poll)
 }
 
 /// A connection of the fan-out, and the client's end of it.
-async fn client(clients: &mut Clients<()>, style: Style) -> (ConnId, TcpStream) {
+async fn client(clients: &mut Table<()>, style: Style) -> (ConnId, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -222,12 +230,7 @@ async fn a_client_that_does_not_read_is_closed_as_slow_and_told_so_when_it_reads
 }
 
 /// Rooms' deliveries until so many clients were closed as slow.
-fn deliver_until_slow(
-    clients: &mut Clients<()>,
-    text: &str,
-    count: u64,
-    kept_most: usize,
-) -> usize {
+fn deliver_until_slow(clients: &mut Table<()>, text: &str, count: u64, kept_most: usize) -> usize {
     let id = EntryId {
         origin: "aaaaaaaaaa".parse().unwrap(),
         seq: 1,

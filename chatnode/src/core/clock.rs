@@ -5,10 +5,6 @@
 
 use std::time::Duration;
 
-/// Nothing was looked at for so long: the process was suspended, and not its peers. What arrived
-/// meanwhile is still to be read, so nobody is judged at once.
-pub(crate) const STALL_MIN: Duration = Duration::from_secs(1);
-
 /// How far a stamp that was seen may pull this clock ahead of the node's time, in microseconds. One
 /// node with a wild clock must not drag the mesh along. A wall clock further from those of the others
 /// is not followed, see [`time`](super::time).
@@ -17,6 +13,15 @@ pub(crate) const AHEAD_MAX_US: u64 = 60_000_000;
 /// The last microsecond of the year 9999. A wall clock that is beyond is taken to stand still there,
 /// so that what comes after an entry has room to be later.
 pub(crate) const WALL_MAX_US: u64 = 253_402_300_799_999_999;
+
+/// The time: what [`Core::time`](super::Core::time) makes of what the caller's clocks show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// Monotonic, from any fixed point. Decides all waiting.
+    pub(crate) mono: Duration,
+    /// Microseconds since 1970. Only for timestamps.
+    pub(crate) wall_us: u64,
+}
 
 /// Gives timestamps that increase.
 #[derive(Debug, Default)]

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::bounds::{JOIN_MAX, ORIGINS_MAX};
+use super::clock::Now;
 use super::log::{Log, SEQ_MAX, Span};
-use super::{Core, Effect, JOIN_MAX, Now, ORIGINS_MAX};
+use super::output::Output;
+use super::state::Core;
 use crate::model::names::Origin;
 
 impl Core {
@@ -41,10 +44,11 @@ impl Core {
         self.beat_due = now.mono;
         let behind = self.join_position.iter().flatten();
         let behind = behind.map(|(origin, _)| *origin).collect();
-        self.effects.push(Effect::Ready {
+        self.outputs.push(Output::Ready {
             unlinked: lacking,
             lacking: behind,
         });
+        self.update_nodes();
     }
 
     /// Whether something is not here of what others held when this was asked first.
@@ -72,7 +76,7 @@ impl Core {
     pub(super) fn check_whole(&mut self) {
         let behind = self.join_position.as_ref().is_some_and(|it| !it.is_empty());
         if self.ready && behind && !self.lacks() {
-            self.effects.push(Effect::Whole);
+            self.outputs.push(Output::Whole);
         }
     }
 

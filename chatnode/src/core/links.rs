@@ -1,5 +1,5 @@
-//! Decides which peers this node hears, and when it dials them. Pure: input and time in, effects
-//! out; the caller carries the effects to the carrier and the carrier's news back.
+//! Decides which peers this node hears, and when it dials them. What it decides is carried out by the core
+//! ([`linking`](super::linking)), which also tells it the carrier's news.
 //!
 //! A peer is wanted because a registry lists it, because it introduced itself a moment ago, or
 //! because someone gave its endpoint by hand. Each has at most one link, and so has each origin,
@@ -12,7 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 pub(crate) mod fault;
-mod peer;
+pub(super) mod peer;
 mod reasons;
 mod types;
 
@@ -25,26 +25,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use self::fault::{Fault, Why};
-use crate::core::news::Beat;
+use super::news::Beat;
 use crate::model::names::Origin;
 pub(crate) use types::{
     Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target,
 };
 
-use peer::{Key, Pace, Peer, State, is_loopback, place};
+use peer::{INTRODUCED_MAX, Key, Pace, Peer, State, is_loopback, place};
 
 /// Dials under way; further ones wait their turn.
 const DIALS_AT_ONCE_MAX: usize = 32;
-/// A link without a beat for so long is torn down.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// The pause after the first failure; it doubles with each further one.
-pub(super) const REDIAL_MIN: Duration = Duration::from_millis(100);
-/// The longest pause between dials.
-pub(super) const REDIAL_MAX: Duration = Duration::from_secs(2);
-/// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
-const DIAL_MAX: Duration = Duration::from_secs(4);
-/// A peer that introduced itself is wanted for so long, within which a registry should list it.
-const INTRODUCED_MAX: Duration = Duration::from_secs(10);
 /// Peers in the table, by whatever way they are known; further ones are refused and counted.
 const PEERS_MAX: usize = 4096;
 /// Peers in the table only because they said hello; further ones are refused and counted.
@@ -55,10 +45,6 @@ const ENDPOINT_LEN_MAX: usize = 255;
 /// than the other publishes, which would make the other's queue grow without bound. What is missed
 /// is repaired, in pages.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
-/// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
-const UNLINKED_AFTER: Duration = Duration::from_secs(10);
-/// A tick later than this means that this node was itself stopped: its peers are not to blame.
-const STALL_MIN: Duration = crate::core::clock::STALL_MIN;
 
 /// The links of one node.
 #[derive(Debug)]
@@ -71,14 +57,13 @@ pub(crate) struct Links {
     links: BTreeMap<LinkId, Key>,
     up: BTreeMap<Origin, LinkId>,
     link_next: u64,
-    ticked: Option<Duration>,
     counters: Counters,
     rng: StdRng,
 }
 
 impl Links {
     /// Nothing is dialled before the first input.
-    pub(crate) fn new(options: LinksOptions, rng: StdRng) -> Self {
+    pub(super) fn new(options: LinksOptions, rng: StdRng) -> Self {
         let mut links = Self {
             me: options.me,
             own: options.own.iter().map(|endpoint| place(endpoint)).collect(),
@@ -87,7 +72,6 @@ impl Links {
             links: BTreeMap::new(),
             up: BTreeMap::new(),
             link_next: 1,
-            ticked: None,
             counters: Counters::default(),
             rng,
         };
@@ -104,7 +88,7 @@ impl Links {
     }
 
     /// What the registries list now, in place of what they listed before.
-    pub(crate) fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
+    pub(super) fn want(&mut self, now: Duration, targets: Vec<Target>) -> Vec<Effect> {
         let mut out = Vec::new();
         let targets: BTreeMap<Key, Target> = targets
             .into_iter()
@@ -164,7 +148,7 @@ impl Links {
     }
 
     /// A peer said hello: hear it too, without waiting for the registry.
-    pub(crate) fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
+    pub(super) fn introduced(&mut self, now: Duration, target: Target) -> Vec<Effect> {
         let mut out = Vec::new();
         if target.origin.is_none() || !self.admits(&target) {
             return out;
@@ -203,7 +187,7 @@ impl Links {
 
     /// Somebody else answers where this origin should be: a link to it that no beat has proven ends, for
     /// it would only keep whoever is there now from being dialled.
-    pub(crate) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
+    pub(super) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
         let mut out = Vec::new();
         let key = Key::Origin(origin);
         if self.peers.get(&key).is_some_and(|peer| !peer.is_up()) {
@@ -214,7 +198,7 @@ impl Links {
     }
 
     /// The carrier has connected this link.
-    pub(crate) fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
+    pub(super) fn connected(&mut self, now: Duration, link: LinkId) -> Vec<Effect> {
         let mut out = Vec::new();
         if let Some(peer) = self
             .links
@@ -229,7 +213,7 @@ impl Links {
     }
 
     /// The carrier has lost this link, or could not connect it.
-    pub(crate) fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
+    pub(super) fn closed(&mut self, now: Duration, link: LinkId, fault: Fault) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -244,7 +228,7 @@ impl Links {
     }
 
     /// A beat came over this link.
-    pub(crate) fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
+    pub(super) fn beat(&mut self, now: Duration, link: LinkId, beat: &Beat) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -314,15 +298,15 @@ impl Links {
         out
     }
 
+    /// This node was itself stopped until now for so long: its peers are not to blame.
+    pub(super) fn excuse(&mut self, now: Duration, stopped: Duration) {
+        let peers = self.peers.values_mut();
+        peers.for_each(|peer| peer.excuse(now, stopped));
+    }
+
     /// Time has passed. Call it at each tick of the core.
-    pub(crate) fn tick(&mut self, now: Duration) -> Vec<Effect> {
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Effect> {
         let mut out = Vec::new();
-        let stall = now.saturating_sub(self.ticked.replace(now).unwrap_or(now));
-        if stall >= STALL_MIN {
-            self.peers
-                .values_mut()
-                .for_each(|peer| peer.excuse(now, stall));
-        }
         let late: Vec<Key> = self
             .peers
             .iter()
@@ -354,18 +338,18 @@ impl Links {
     }
 
     /// Who is on this link, once a beat has proven it.
-    pub(crate) fn origin_of(&self, link: LinkId) -> Option<Origin> {
+    pub(super) fn origin_of(&self, link: LinkId) -> Option<Origin> {
         let origin = self.peers.get(self.links.get(&link)?)?.origin?;
         (self.up.get(&origin) == Some(&link)).then_some(origin)
     }
 
     /// Who should be on this link, proven or not.
-    pub(crate) fn expected_on(&self, link: LinkId) -> Option<Origin> {
+    pub(super) fn expected_on(&self, link: LinkId) -> Option<Origin> {
         self.peers.get(self.links.get(&link)?)?.origin
     }
 
     /// Where the HTTP of this link's peer is, as far as known.
-    pub(crate) fn http_of(&self, link: LinkId) -> Option<&str> {
+    pub(super) fn http_of(&self, link: LinkId) -> Option<&str> {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
     }
 

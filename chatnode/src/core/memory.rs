@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use self::shelf::{ByPlace, BySeq, Shelf};
-use crate::core::ORIGINS_MAX;
+use super::bounds::ORIGINS_MAX;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page, RoomSummary};

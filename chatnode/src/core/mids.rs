@@ -15,7 +15,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Now;
+use super::clock::Now;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Mid, RoomName};
 
@@ -33,7 +33,7 @@ const FORGOTTEN_TOGETHER: usize = 64;
 /// Entries that are noted together at the most, for the same reason.
 pub(super) const NOTED_TOGETHER: usize = 16;
 /// Tables. With so many, one of a full number of mids is not much larger than it must be.
-const TABLES: usize = 48;
+const TABLES: usize = 192;
 
 /// Stands for a mid and its room, where alone it means something: 128 bits of a hash whose keys are
 /// random and secret. So nobody can choose two names that are the same here, and that by chance two

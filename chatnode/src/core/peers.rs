@@ -6,13 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::log::Span;
+use super::news::Beat;
 use super::presence::{AWAITED_MAX, Presence};
 use super::time::Told;
-use crate::core::news::Beat;
 use crate::model::names::Origin;
-
-/// A node that said nothing for so long is dead: its link is torn down, its members leave.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// What is known of another node.
 #[derive(Debug, Default)]

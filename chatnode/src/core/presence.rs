@@ -16,8 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::clock::STALL_MIN;
-use super::{Core, Now, ORIGINS_MAX};
+use super::bounds::ORIGINS_MAX;
 use crate::model::names::Origin;
 
 /// A node that nobody hears is waited for so long after it was last heard.
@@ -71,7 +70,7 @@ impl Presence {
     }
 
     /// Registries that answer list these and no others; `None` if none answers.
-    fn list(&mut self, origins: Option<&BTreeSet<Origin>>, now: Duration) {
+    pub(super) fn list(&mut self, origins: Option<&BTreeSet<Origin>>, now: Duration) {
         let Some(origins) = origins else {
             self.answered = None;
             self.dropped.clear();
@@ -162,31 +161,6 @@ impl Presence {
         self.heard.remove(&origin);
         if !self.listed.contains_key(&origin) {
             self.absent.remove(&origin);
-        }
-    }
-}
-
-impl Core {
-    /// Registries that answer list these nodes, and no others; `None` if none answers.
-    pub(crate) fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
-        self.look(now);
-        self.peers.presence.list(origins, now.mono);
-    }
-
-    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
-    /// there was no answer tells nothing, and is not said here.
-    pub(crate) fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
-        self.look(now);
-        self.peers.presence.greeted(origin, there);
-        self.check_ready(now);
-    }
-
-    /// If nothing was looked at for long this node was stopped: nobody is to blame that was not heard.
-    pub(super) fn look(&mut self, now: Now) {
-        let stall = now.mono.saturating_sub(self.looked.max(self.tick_due));
-        self.looked = now.mono;
-        if stall > STALL_MIN {
-            self.peers.excuse(stall);
         }
     }
 }

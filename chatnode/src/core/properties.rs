@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::Now;
 use super::clock::Clock;
+use super::clock::Now;
 use super::log::{Log, Span};
 use super::members::{Change, Members};
 use super::mids::{Mids, Verdict};

@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::archive::{Archive, Need};
-use super::log::Span;
+use super::log::{Log, Span};
 use super::named::{Mids, Named};
 use super::position::{Marks, Unnamed};
-use super::{Core, Log};
+use super::resumed::{Ahead, Resumed};
+use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 
@@ -30,53 +31,6 @@ pub(crate) const RESUME_BYTES_MAX: usize = 4 << 20;
 /// Origins of which a client may have seen more than this node at the most. One that claims more
 /// has no position that means anything, and starts anew.
 pub(super) const AHEAD_ORIGINS_MAX: usize = 256;
-
-/// What a client has seen of a room before this node: not to be delivered to it.
-#[derive(Debug, Default)]
-pub(crate) struct Ahead {
-    /// By origin, the highest number.
-    pub(crate) origins: BTreeMap<Origin, u64>,
-    /// Mids of messages that this node does not know: what it may get is a retry of one.
-    pub(crate) mids: Mids,
-}
-
-impl Ahead {
-    /// Whether all has passed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.origins.is_empty() && self.mids.is_empty()
-    }
-
-    /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
-    /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
-    pub(crate) fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
-        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
-        let Some(through) = self.origins.get(&entry.origin).copied() else {
-            return by_mid;
-        };
-        if whole >= through && entry.seq >= through {
-            self.origins.remove(&entry.origin);
-        }
-        by_mid || entry.seq <= through
-    }
-}
-
-/// What a client gets when it enters a room.
-#[derive(Debug, Default)]
-pub(crate) struct Resumed {
-    /// Whether `entries` is all that the client has not seen.
-    pub(crate) recovered: bool,
-    /// The position from which the live stream goes on, for this client.
-    pub(crate) at: Vec<EntryId>,
-    /// In the one order.
-    pub(crate) entries: Vec<Arc<Entry>>,
-    /// What the client has seen before this node.
-    pub(crate) ahead: Ahead,
-    /// Numbers beyond the client's position that nobody has.
-    pub(crate) gaps: Vec<(Origin, Span)>,
-    /// If there are any, this is no answer yet: the client has to name the mids of all that it was
-    /// shown behind these, for nobody has it.
-    pub(crate) unnamed: Vec<EntryId>,
-}
 
 impl Core {
     /// What a client gets that enters a room: all that lies beyond `since`, but for messages that it
@@ -157,7 +111,7 @@ impl Core {
                 .mids
                 .retain(|mid| self.mids.get(room, mid).is_none());
             for (origin, log) in &self.logs {
-                if !seen.contains_key(origin) && through.stands_for(log) {
+                if !seen.contains_key(origin) && through.stands_for(log.times) {
                     // It was told when it was there.
                     continue;
                 }

@@ -13,182 +13,34 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::log::Log;
-use super::{Core, Effect, JOIN_MAX, Now, ORIGINS_MAX};
-use crate::core::news::Beat;
 use crate::model::names::Origin;
-
-/// A roll call takes so long at the most; then it is over, whatever is still lacking.
-const ROLL_MAX: Duration = Duration::from_secs(2);
-/// Roll calls begin so far apart at the least: whoever joins with a position that is ahead, a forged one
-/// too, asks for one, and it costs a request to each peer.
-const ROLL_EVERY: Duration = Duration::from_millis(50);
-/// A node catches up for so long at the most, then it takes clients again.
-const CATCH_UP_MAX: Duration = JOIN_MAX;
-/// A peer that did not answer and is linked still is asked again after this.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The roll calls of a node.
 #[derive(Debug, Default)]
 pub(super) struct Rolls {
     /// The number of the one that was begun last.
-    last: u64,
-    running: Option<Roll>,
+    pub(super) last: u64,
+    pub(super) running: Option<Roll>,
     /// When the last was begun.
-    begun: Option<Duration>,
+    pub(super) begun: Option<Duration>,
     /// Another is wanted when this one is over: what is running was asked too early for somebody.
-    again: bool,
+    pub(super) again: bool,
     /// The node takes no clients' requests before this roll call is complete, or this time has come.
-    catching_up: Option<(u64, Duration)>,
+    pub(super) catching_up: Option<(u64, Duration)>,
 }
 
 #[derive(Debug)]
-struct Roll {
-    until: Duration,
-    asked: BTreeMap<Origin, Asked>,
+pub(super) struct Roll {
+    pub(super) until: Duration,
+    pub(super) asked: BTreeMap<Origin, Asked>,
     /// What those who answered hold and this node lacks.
-    lacking: BTreeMap<Origin, u64>,
+    pub(super) lacking: BTreeMap<Origin, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     UnderWay,
     /// It did not answer; it is asked again then, if it is linked.
     Failed(Duration),
     Answered,
-}
-
-impl Core {
-    /// Asks all who are heard how far they are. The number of the roll call that tells what they hold
-    /// now: [`Effect::RollOver`] comes with it, or a higher one, within twice [`ROLL_MAX`] and a moment.
-    pub(crate) fn call_roll(&mut self, now: Now) -> u64 {
-        let number = self.rolls.last + 1;
-        self.rolls.again = true;
-        if self.rolls.running.is_none() {
-            self.check_roll(now);
-        }
-        number
-    }
-
-    /// This node was stopped: it takes no send and no join before it holds what its peers
-    /// hold now. [`Effect::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
-    pub(crate) fn catch_up(&mut self, now: Now) {
-        if mutated!(StopNotNoticed) {
-            return self.effects.push(Effect::CaughtUp);
-        }
-        // A roll call that runs was asked before the stop.
-        let number = self.rolls.last + 1;
-        self.rolls.catching_up = Some((number, now.mono + CATCH_UP_MAX));
-        self.call_roll(now);
-    }
-
-    /// Whether sends and joins have to wait.
-    pub(crate) fn is_catching_up(&self) -> bool {
-        self.rolls.catching_up.is_some()
-    }
-
-    /// A peer was asked for its position, and answered or did not.
-    pub(crate) fn position_told(&mut self, now: Now, from: Origin, told: Option<&Beat>) {
-        let told = told.filter(|beat| beat.origin == from);
-        if let Some(beat) = told {
-            self.peers.told(beat, now.mono);
-            self.claim_position(beat, now);
-        }
-        let Some(roll) = &mut self.rolls.running else {
-            return;
-        };
-        if let Some(asked) = roll.asked.get_mut(&from)
-            && *asked == Asked::UnderWay
-        {
-            match told {
-                None => *asked = Asked::Failed(now.mono + ASK_AGAIN_AFTER),
-                Some(beat) => {
-                    *asked = Asked::Answered;
-                    for (origin, seq) in beat.reaches() {
-                        let most = roll.lacking.entry(origin).or_default();
-                        *most = (*most).max(seq);
-                    }
-                }
-            }
-        }
-        self.check_roll(now);
-    }
-
-    fn begin_roll(&mut self, now: Now) {
-        self.rolls.last += 1;
-        self.rolls.begun = Some(now.mono);
-        self.rolls.again = false;
-        let linked = self.peers.iter().filter(|(_, peer)| peer.linked);
-        let asked: BTreeMap<Origin, Asked> = linked
-            .map(|(origin, _)| (origin, Asked::UnderWay))
-            .collect();
-        let asks = asked.keys().map(|origin| Effect::AskPosition(*origin));
-        self.effects.extend(asks);
-        let most = self.rolls.catching_up.map(|(_, until)| until);
-        let until = now.mono + ROLL_MAX;
-        self.rolls.running = Some(Roll {
-            until: most.map_or(until, |most| until.min(most.max(now.mono))),
-            asked,
-            lacking: BTreeMap::new(),
-        });
-    }
-
-    /// Looks whether the roll call is over.
-    pub(super) fn check_roll(&mut self, now: Now) {
-        // One that follows may be over at once, if nobody is heard.
-        loop {
-            let Some(roll) = &mut self.rolls.running else {
-                if !self.rolls.again {
-                    return;
-                }
-                let due = self.rolls.begun.map_or(now.mono, |at| at + ROLL_EVERY);
-                if now.mono < due {
-                    self.tick_due = self.tick_due.min(due);
-                    return;
-                }
-                self.begin_roll(now);
-                continue;
-            };
-            let (logs, peers, me) = (&self.logs, &self.peers, self.me.origin);
-            let full = logs.len() >= ORIGINS_MAX;
-            roll.lacking.retain(|origin, seq| {
-                let log = logs.get(origin);
-                let ignored = *origin == me || (log.is_none() && full);
-                !ignored && log.map_or(0, Log::held) < *seq
-            });
-            let mut open = false;
-            for (origin, asked) in &mut roll.asked {
-                let linked = peers.hears(*origin);
-                match *asked {
-                    Asked::Answered => {}
-                    Asked::UnderWay => open = true,
-                    Asked::Failed(_) if !linked => {}
-                    Asked::Failed(at) if at <= now.mono => {
-                        *asked = Asked::UnderWay;
-                        self.effects.push(Effect::AskPosition(*origin));
-                        open = true;
-                    }
-                    Asked::Failed(at) => {
-                        self.tick_due = self.tick_due.min(at);
-                        open = true;
-                    }
-                }
-            }
-            let complete = !open && roll.lacking.is_empty();
-            if !complete && now.mono < roll.until {
-                self.tick_due = self.tick_due.min(roll.until);
-                return;
-            }
-            self.rolls.running = None;
-            self.effects.push(Effect::RollOver(self.rolls.last));
-            if let Some((number, until)) = self.rolls.catching_up {
-                if now.mono >= until || (complete && self.rolls.last >= number) {
-                    self.rolls.catching_up = None;
-                    self.effects.push(Effect::CaughtUp);
-                } else {
-                    self.rolls.again = true;
-                }
-            }
-        }
-    }
 }

@@ -1,12 +1,13 @@
-//! Scripts: inputs, and the effects that they must have.
+//! Scripts: inputs, and the outputs that they must have.
 //!
-//! The node under test is `a`; the others are `b`, `c`, `d`. Effects are compared as short texts,
-//! one for each effect, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
+//! The node under test is `a`; the others are `b`, `c`, `d`. Outputs are compared as short texts,
+//! one for each output, such as `deliver b.2` or `fetch b.1-2 of b`; beats are left out.
 
 mod copies;
-mod durable;
 mod gone;
 mod joining;
+mod journal;
+mod linking;
 mod positions;
 mod repairing;
 mod resuming;
@@ -18,18 +19,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use super::archive::Archive;
-use super::log::Span;
+use super::copies::Ticket;
+use super::log::{AHEAD_ALL_BYTES_MAX, Log, Span};
 use super::members::Snapshot;
+use super::memory::{MemoryStore, Retention};
 use super::named::Named;
+use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
+use super::output::Notice;
 use super::repair::FetchId;
 use super::*;
-use crate::core::memory::{MemoryStore, Retention};
-use crate::core::news::Beat;
-use crate::core::news::{Ack, Entries, Live, LiveEvent};
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 const WALL_US: u64 = 1_760_000_000_000_000;
 
@@ -69,46 +72,39 @@ fn ids(text: &str) -> Vec<EntryId> {
     text.split_whitespace().map(id).collect()
 }
 
-fn tell(effect: &Effect) -> Option<String> {
+fn tell(output: &Output) -> Option<String> {
     let of = |id: &EntryId| format!("{}.{}", short(id.origin), id.seq);
-    Some(match effect {
-        Effect::Append {
-            entry,
-            ack_wanted,
-            source,
-        } => {
+    Some(match output {
+        Output::Append { entry, ack_wanted } => {
             let ack = if *ack_wanted { " ack" } else { "" };
-            let from = match source {
-                Source::Client => "",
-                Source::Foreign => " foreign",
-            };
-            format!("append {}{ack}{from}", of(&entry.id()))
+            format!("append {}{ack}", of(&entry.id()))
         }
-        Effect::Publish(News::Beat(_)) => return None,
-        Effect::Publish(News::Ack(ack)) => {
+        Output::PublishPlain(text) => format!("plain {text}"),
+        Output::Publish(News::Beat(_)) => return None,
+        Output::Publish(News::Ack(ack)) => {
             format!("ack {} to {}", ack.through, short(ack.to))
         }
-        Effect::Publish(News::Live(live)) => format!("live {}", live.events.len()),
-        Effect::Publish(..) => panic!("{effect:?}"),
-        Effect::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
-        Effect::Said {
+        Output::Publish(News::Live(live)) => format!("live {}", live.events.len()),
+        Output::Publish(..) => panic!("{output:?}"),
+        Output::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
+        Output::Said {
             ticket, id, copies, ..
         } => {
             format!("said {} {} copies {copies}", ticket.0, of(id))
         }
-        Effect::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
-        Effect::Fetch(fetch) => format!(
+        Output::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
+        Output::Fetch { fetch, .. } => format!(
             "fetch {}.{}-{} of {}",
             short(fetch.origin),
             fetch.span.after + 1,
             fetch.span.through,
             short(fetch.from)
         ),
-        Effect::FetchMembers(of) => format!("members of {}", short(*of)),
-        Effect::Gap(origin, span) => {
+        Output::FetchMembers { from, .. } => format!("members of {}", short(*from)),
+        Output::Gap(origin, span) => {
             format!("gap {}.{}-{}", short(*origin), span.after + 1, span.through)
         }
-        Effect::Members(change, count) => {
+        Output::Members(change, count) => {
             let names = |sign: char, names: &[UserName]| {
                 let names = names.iter().map(|name| format!("{sign}{name} "));
                 names.collect::<String>()
@@ -116,22 +112,36 @@ fn tell(effect: &Effect) -> Option<String> {
             let (joined, left) = (names('+', &change.joined), names('-', &change.left));
             format!("{} {joined}{left}= {count}", change.room)
         }
-        Effect::Typing(room, name) => format!("{name} types in {room}"),
-        Effect::AskPosition(of) => format!("position of {}", short(*of)),
-        Effect::RollOver(number) => format!("roll {number} over"),
-        Effect::CaughtUp => "caught up".to_owned(),
-        Effect::Ready { unlinked, lacking } if lacking.is_empty() => {
+        Output::Typing(room, name) => format!("{name} types in {room}"),
+        Output::AskPosition { from, .. } => format!("position of {}", short(*from)),
+        Output::RollOver(number) => format!("roll {number} over"),
+        Output::CaughtUp => "caught up".to_owned(),
+        Output::Answer(ticket, _) => format!("answer {}", ticket.0),
+        Output::Read(ticket, _) => format!("read {}", ticket.0),
+        Output::Ready { unlinked, lacking } if lacking.is_empty() => {
             let unlinked: String = unlinked.iter().map(|o| short(*o)).collect();
             format!("ready [{unlinked}]")
         }
-        Effect::Ready { unlinked, lacking } => {
+        Output::Ready { unlinked, lacking } => {
             format!(
                 "ready without {} nor {} logs",
                 unlinked.len(),
                 lacking.len()
             )
         }
-        Effect::Whole => "whole".to_owned(),
+        Output::Whole => "whole".to_owned(),
+        Output::CatchingUp => "catching up".to_owned(),
+        Output::NodesChanged => return None,
+        Output::Dial { link, endpoint, .. } => format!("dial {} {endpoint}", link.0),
+        Output::HangUp(link) => format!("hang up {}", link.0),
+        Output::Hello { to, .. } => format!("hello {}", short(*to)),
+        Output::Write(batch) => format!("write {}", batch.entries.len()),
+        Output::Notice(notice) => match notice {
+            Notice::LinkUp(peer) => format!("{} is heard", short(*peer)),
+            Notice::LinkDown(peer) => format!("{} is not heard", short(*peer)),
+            Notice::PeerSkewed { peer, .. } => format!("{} has a wrong clock", short(*peer)),
+            other => format!("{other:?}"),
+        },
     })
 }
 
@@ -156,7 +166,7 @@ impl Rig {
             wall_us: WALL_US,
         };
         Self {
-            core: Core::new(me, store, StdRng::seed_from_u64(1), now),
+            core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), now),
             ms: 0,
             fetches: Vec::new(),
         }
@@ -190,14 +200,16 @@ impl Rig {
     /// What an input does.
     fn does(&mut self, input: impl FnOnce(&mut Core, Now)) -> Vec<String> {
         let now = self.now();
+        self.core.look(now);
         input(&mut self.core, now);
-        let effects = self.core.take_effects(Vec::new());
-        for effect in &effects {
-            if let Effect::Fetch(fetch) = effect {
+        self.core.send_requests(now);
+        let outputs = self.core.take_outputs(Vec::new());
+        for output in &outputs {
+            if let Output::Fetch { fetch, .. } = output {
                 self.fetches.push(fetch.id);
             }
         }
-        effects.iter().filter_map(tell).collect()
+        outputs.iter().filter_map(tell).collect()
     }
 
     /// What happens while only time passes.
@@ -350,7 +362,7 @@ impl Rig {
         tell_ids(page.entries.iter().map(|entry| entry.id()))
     }
 
-    fn resumes(&self, since: Option<&str>) -> resume::Resumed {
+    fn resumes(&self, since: Option<&str>) -> resumed::Resumed {
         let since = since.map(ids);
         let archive = Archive {
             others_asked: true,

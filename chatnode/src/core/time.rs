@@ -13,9 +13,7 @@
 
 use std::time::Duration;
 
-use super::clock::AHEAD_MAX_US;
-use super::{Core, Now};
-use crate::core::news::Beat;
+use super::clock::{AHEAD_MAX_US, Now};
 
 /// What a node goes by instead of its wall clock alone.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ pub(super) struct Time {
 /// What time it is at a peer, and when it told so, by a clock that never stands still.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    ts: u64,
+    pub(super) ts: u64,
     clock: u64,
     at: Duration,
 }
@@ -55,7 +53,7 @@ fn is_near(apart: i64) -> bool {
 }
 
 /// The year 2025 begins. Whose clock shows less has none that was ever set, and is not asked.
-const EARLIEST_US: u64 = 1_735_689_600_000_000;
+pub(super) const EARLIEST_US: u64 = 1_735_689_600_000_000;
 
 /// A mesh goes back to its clocks by so small a part of the time that passes.
 const SLEW: u64 = 10;
@@ -66,13 +64,13 @@ fn micros(time: Duration) -> u64 {
 
 impl Time {
     /// How far this node's time is from its wall clock.
-    fn off_us(&self) -> i64 {
+    pub(super) fn off_us(&self) -> i64 {
         self.correction_us.saturating_sub(self.set_us)
     }
 
     /// The time, when the clocks show `now`. That the wall clock was set is not believed while others
     /// are `heard` and have not told theirs since; alone, a node goes by its clock.
-    fn read(&mut self, now: Now, heard: impl Fn() -> bool) -> Now {
+    pub(super) fn read(&mut self, now: Now, heard: impl Fn() -> bool) -> Now {
         let before = self.looked.replace(now).unwrap_or(now);
         let passed = micros(now.mono.saturating_sub(before.mono));
         let set = apart(now.wall_us, before.wall_us.saturating_add(passed));
@@ -98,7 +96,7 @@ impl Time {
     }
 
     /// The monotonic clock stood still for so long, and the wall clock did not.
-    fn slept(&mut self, stopped: Duration) {
+    pub(super) fn slept(&mut self, stopped: Duration) {
         self.slept += stopped;
         if let Some(looked) = &mut self.looked {
             looked.wall_us = looked.wall_us.saturating_add(micros(stopped));
@@ -111,13 +109,18 @@ impl Time {
             .saturating_add_signed(self.off_us().saturating_neg())
     }
 
-    fn told(&self, ts: u64, clock: u64, now: Now) -> Told {
+    pub(super) fn told(&self, ts: u64, clock: u64, now: Now) -> Told {
         let at = now.mono + self.slept;
         Told { ts, clock, at }
     }
 
     /// Compares this node's time, which is `now`, with what others have told; its time from now on.
-    fn compare(&mut self, now: Now, others: impl Iterator<Item = Told>, joining: bool) -> Now {
+    pub(super) fn compare(
+        &mut self,
+        now: Now,
+        others: impl Iterator<Item = Told>,
+        joining: bool,
+    ) -> Now {
         let real = now.mono + self.slept;
         let clock = self.clock(now);
         let (mut all, mut agree) = (1, 1);
@@ -153,48 +156,6 @@ impl Time {
             wall_us: now.wall_us.saturating_add_signed(by),
             ..now
         }
-    }
-}
-
-impl Core {
-    /// The time by which this node goes, when its clocks show `now`. What it gives is the `now` of all
-    /// other inputs.
-    pub(crate) fn time(&mut self, now: Now) -> Now {
-        let peers = &self.peers;
-        self.time.read(now, || peers.heard().next().is_some())
-    }
-
-    /// The monotonic clock stood still for so long, since the process was stopped.
-    pub(crate) fn slept(&mut self, stopped: Duration) {
-        self.time.slept(stopped);
-    }
-
-    /// How far this node's time is from its wall clock, in microseconds: zero as long as that can be
-    /// followed.
-    pub(crate) fn correction_us(&self) -> i64 {
-        self.time.off_us()
-    }
-
-    /// A beat tells what time it is there; what time that makes it here. Those that join go by the time of
-    /// those that take clients already, and nobody by theirs.
-    pub(super) fn compare_times(&mut self, now: Now, beat: &Beat) -> Now {
-        let told = self.time.told(beat.ts, beat.clock, now);
-        self.peers.told_time(beat.origin, told);
-        let settled = self.ready || self.peers.heard().any(|(_, peer)| peer.ready);
-        let joining = !self.ready && settled;
-        let others = self.peers.heard();
-        let others = others.filter(|(_, peer)| peer.ready || !settled);
-        let others = others.map(|(_, peer)| peer.time);
-        let others = others.filter(|told| told.ts >= EARLIEST_US);
-        let then = self.time.compare(now, others, joining);
-        if then.wall_us < now.wall_us {
-            // What was seen of the wrong time pulls no further than the right one lets it.
-            self.clock.limit(then.wall_us);
-            if !self.ready {
-                self.limit_positions(then.wall_us);
-            }
-        }
-        then
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a [`Core`] shows of itself, to clients, peers and operators.
 
+use super::clock::Now;
+use super::links::{LinkStatus, Links};
 use super::log::{Counts, Log, Span};
 use super::members::Members;
+use super::news::Beat;
 use super::peers::{Peer, Peers};
-use super::{Core, Identity, LogPage, Now};
-use crate::core::news::Beat;
+use super::question::LogPage;
+use super::state::{Core, Identity};
 use crate::model::names::{EntryId, Origin};
 use crate::model::page::RoomSummary;
 
@@ -58,6 +61,27 @@ impl Core {
     /// The other nodes.
     pub(crate) fn peers(&self) -> &Peers {
         &self.peers
+    }
+
+    /// Whom this node hears, and how its links are.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Whether the peer of this link says that it hears this node.
+    pub(crate) fn hears_us(&self, link: &LinkStatus) -> bool {
+        let peer = link.origin.and_then(|origin| self.peers.get(origin));
+        peer.is_some_and(|peer| peer.hears.contains(&self.me.origin))
+    }
+
+    /// The HTTP endpoints of the nodes that take clients, this one's first.
+    pub(crate) fn nodes(&self) -> &[String] {
+        self.nodes.live()
+    }
+
+    /// The HTTP endpoints of all nodes that were ever seen alive.
+    pub(crate) fn nodes_seen(&self) -> impl Iterator<Item = &str> {
+        self.nodes.seen()
     }
 
     /// Members of all rooms.

@@ -15,8 +15,9 @@ use super::schema::{
     self, APPLICATION_ID, Log, SCHEMA, SCHEMA_FIRST, SEARCH_TABLE_FIRST, TABLES, Trouble,
 };
 use super::state::{Blocks, KeptLog};
+use super::terms::OpenError;
 use super::time::Stopwatch;
-use super::{LoadedLog, OpenError};
+use crate::core::journal::LoadedLog;
 use crate::core::log::{HOLES_MAX, Span};
 use crate::model::names::{Origin, RoomName};
 

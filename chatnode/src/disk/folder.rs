@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::OpenError;
+use super::terms::OpenError;
 
 /// A folder that this process alone uses. Cheap to clone; unlocked when the last clone is dropped.
 #[derive(Debug, Clone)]

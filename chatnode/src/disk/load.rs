@@ -6,7 +6,8 @@ use super::check::Sound;
 use super::row::{COLUMNS, Kept};
 use super::shared::Shared;
 use super::state::State;
-use super::{Loaded, reader, schema, upgrade};
+use super::{reader, schema, upgrade};
+use crate::core::journal::Loaded;
 use crate::core::memory::{Retention, cost};
 use crate::core::mids::MIDS_TRIMMED_MAX;
 

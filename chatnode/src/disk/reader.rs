@@ -5,16 +5,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension as _, Params};
 
-use super::ReadError;
-use super::queue::{Popped, Queue};
 use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use crate::core::log::SEQ_MAX;
+use crate::core::question::ReadError;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page, RoomSummary};
@@ -52,13 +52,14 @@ impl Reader {
         Ok(Self { db, shared })
     }
 
-    /// The thread's work, until the queue is closed.
-    pub(super) fn run(mut self, jobs: &Queue<Job>) {
+    /// The thread's work, until nothing more can come.
+    pub(super) fn run(mut self, jobs: &Mutex<Receiver<Job>>) {
         loop {
-            match jobs.pop(None) {
-                Popped::Item(Job(work)) => work(&mut self),
-                Popped::Nothing => {}
-                Popped::Closed => return,
+            // Locked while it waits for the next, not while it works.
+            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            match job {
+                Ok(Job(work)) => work(&mut self),
+                Err(_) => return,
             }
         }
     }
@@ -110,7 +111,7 @@ impl Reader {
             .optional()
     }
 
-    /// See [`super::Disk::page`].
+    /// See [`crate::disk::Disk::page`].
     pub(super) fn page(
         &mut self,
         room: &RoomName,
@@ -140,7 +141,7 @@ impl Reader {
         Ok(page)
     }
 
-    /// See [`super::Disk::place`].
+    /// See [`crate::disk::Disk::place`].
     pub(super) fn place(&mut self, id: EntryId) -> rusqlite::Result<Option<Place>> {
         let sql = format!("SELECT {COLUMNS} FROM entries e WHERE origin = ?1 AND seq = ?2");
         let mut place = None;
@@ -162,7 +163,7 @@ impl Reader {
             .optional()
     }
 
-    /// See [`super::Disk::range`].
+    /// See [`crate::disk::Disk::range`].
     pub(super) fn range(
         &mut self,
         origin: Origin,
@@ -189,7 +190,7 @@ impl Reader {
         Ok((floor, entries))
     }
 
-    /// See [`super::Disk::rooms`].
+    /// See [`crate::disk::Disk::rooms`].
     pub(super) fn rooms(&self) -> rusqlite::Result<Vec<RoomSummary>> {
         let mut all = self
             .db

@@ -17,8 +17,10 @@ use super::row::{self, COLUMNS, Kept};
 use super::schema::{self, Log};
 use super::shared::Shared;
 use super::state::{Blocks, Changes, KeptLog, State};
+use super::terms::OpenError;
 use super::time::Stopwatch;
-use super::{Batch, OpenError, check, pages, write};
+use super::{check, leaves, write};
+use crate::core::journal::Batch;
 use crate::model::names::{Origin, RoomName};
 
 /// Rows that are copied in one transaction.
@@ -106,7 +108,7 @@ impl Copy {
         // Logs first, since nothing below a floor is kept.
         if !damaged.as_ref().is_ok_and(|damaged| self.logs(damaged)) {
             self.pages(file, |copy, found| {
-                if let pages::Found::Log(origin, log) = found {
+                if let leaves::Found::Log(origin, log) = found {
                     copy.log(origin, log);
                 }
             });
@@ -114,7 +116,7 @@ impl Copy {
         if !damaged.as_ref().is_ok_and(|damaged| self.rows(damaged)) {
             self.flush();
             self.pages(file, |copy, found| {
-                if let pages::Found::Entry(kept) = found {
+                if let leaves::Found::Entry(kept) = found {
                     copy.take(kept);
                 }
             });
@@ -165,16 +167,16 @@ impl Copy {
     fn rows(&mut self, damaged: &Connection) -> bool {
         let rooms = rooms(damaged);
         let mut is_all = true;
-        let mut after = 0;
+        let mut from = 1;
         while !self.is_full {
-            let read = self.rows_after(damaged, &rooms, &mut after, &mut is_all);
+            let read = self.rows_from(damaged, &rooms, &mut from, &mut is_all);
             match read {
                 Ok(true) => {}
                 Ok(false) => return is_all,
                 Err(_) => {
                     is_all = false;
-                    match next_readable(damaged, after) {
-                        Some(next) => after = next,
+                    match next_readable(damaged, from) {
+                        Some(next) => from = next,
                         None => return false,
                     }
                 }
@@ -183,26 +185,27 @@ impl Copy {
         is_all
     }
 
-    /// Copies some rows; `after` goes along. Whether there may be more.
-    fn rows_after(
+    /// Copies some rows; `from` goes along. Whether there may be more.
+    fn rows_from(
         &mut self,
         damaged: &Connection,
         rooms: &HashMap<i64, RoomName>,
-        after: &mut i64,
+        from: &mut i64,
         is_all: &mut bool,
     ) -> rusqlite::Result<bool> {
-        let sql = format!("SELECT {COLUMNS} FROM entries e WHERE e.id > ?1 ORDER BY e.id LIMIT ?2");
+        let sql =
+            format!("SELECT {COLUMNS} FROM entries e WHERE e.id >= ?1 ORDER BY e.id LIMIT ?2");
         let mut rows = damaged.prepare_cached(&sql)?;
         let limit = i64::try_from(SALVAGE_ROWS).unwrap_or(i64::MAX);
-        let mut rows = rows.query((*after, limit))?;
+        let mut rows = rows.query((*from, limit))?;
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;
             let (id, room) = row::numbers(row)?;
-            *after = id.max(*after);
+            *from = id.saturating_add(1).max(*from);
             let json = row.get_ref(6)?.as_blob().unwrap_or_default();
             let room = rooms.get(&room).cloned();
-            match room.or_else(|| pages::room_of(json)) {
+            match room.or_else(|| leaves::room_of(json)) {
                 Some(room) => match row::read(row, &room)? {
                     Ok(kept) => self.take(kept),
                     Err(row::Rotten) => *is_all = false,
@@ -214,8 +217,8 @@ impl Copy {
     }
 
     /// Looks through the pages of the file.
-    fn pages(&mut self, file: &Path, mut take: impl FnMut(&mut Self, pages::Found)) {
-        let scanned = pages::scan(file, |found| {
+    fn pages(&mut self, file: &Path, mut take: impl FnMut(&mut Self, leaves::Found)) {
+        let scanned = leaves::scan(file, |found| {
             take(self, found);
             !self.is_full
         });
@@ -291,25 +294,25 @@ fn read_rooms(damaged: &Connection, names: &mut HashMap<i64, RoomName>) -> rusql
     Ok(())
 }
 
-/// The number before the next row that reads, behind one that does not. `None` if there is none.
+/// The number from which on rows read again, behind one that does not. `None` if there is none.
 fn next_readable(damaged: &Connection, bad: i64) -> Option<i64> {
     // The sum is the last column: whoever reads it has read the row.
-    let sql = "SELECT e.sum FROM entries e WHERE e.id > ?1 ORDER BY e.id LIMIT 1";
-    let reads = |after: i64| {
+    let sql = "SELECT e.sum FROM entries e WHERE e.id >= ?1 ORDER BY e.id LIMIT 1";
+    let reads = |from: i64| {
         let mut next = damaged.prepare_cached(sql)?;
-        next.query_row([after], |row| row.get_ref(0).map(drop))
+        next.query_row([from], |row| row.get_ref(0).map(drop))
             .optional()
     };
-    let reads = |after: i64| reads(after).is_ok();
+    let reads = |from: i64| reads(from).is_ok();
     // Strides double until a row reads, then the way back is halved.
     let mut stride = 1;
     let mut low = bad;
     let mut high = loop {
-        let after = bad.checked_add(stride).filter(|n| *n < check::ID_MAX)?;
-        if reads(after) {
-            break after;
+        let from = bad.checked_add(stride).filter(|n| *n < check::ID_MAX)?;
+        if reads(from) {
+            break from;
         }
-        low = after;
+        low = from;
         stride = stride.checked_mul(2)?;
     };
     while high - low > 1 {

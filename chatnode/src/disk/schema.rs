@@ -18,7 +18,7 @@ pub(super) const APPLICATION_ID: i64 = 0x434D_4844;
 pub(super) const SCHEMA: i64 = 2;
 /// The first version, which `upgrade` takes; in that, another tokenizer made the index of words.
 pub(super) const SCHEMA_FIRST: i64 = 1;
-/// Of the file; SQLite's default, said because [`super::pages`] reads pages itself.
+/// Of the file; SQLite's default, said because [`super::leaves`] reads pages itself.
 pub(super) const PAGE_BYTES: usize = 4096;
 
 /// Rows of pages are found by `transcripts`, logs by `logs`, the oldest and the newest by `ages`.

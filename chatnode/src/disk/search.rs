@@ -10,8 +10,9 @@ use std::vec::IntoIter;
 use super::reader::Reader;
 use super::row::COLUMNS;
 use super::time::Stopwatch;
-use super::{ReadError, index, schema};
+use super::{index, schema};
 use crate::core::log::{SEQ_MAX, Span};
+use crate::core::question::ReadError;
 use crate::model::entry::{Entry, EntryJson, Place};
 use crate::model::names::{Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
@@ -86,7 +87,7 @@ impl Reader {
         done
     }
 
-    /// See [`super::Disk::search`].
+    /// See [`crate::disk::Disk::search`].
     pub(super) fn search(
         &mut self,
         room: &RoomName,
@@ -209,7 +210,7 @@ impl Reader {
         Ok(page)
     }
 
-    /// See [`super::Disk::beyond`].
+    /// See [`crate::disk::Disk::beyond`].
     pub(super) fn beyond(
         &mut self,
         room: &RoomName,

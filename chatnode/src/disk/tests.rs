@@ -3,9 +3,9 @@
 mod damage;
 mod keep;
 mod open;
-mod place;
 mod read;
 mod rig;
 mod search;
 mod trim;
 mod upgrade;
+mod whereabouts;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::state::{Changes, State};
+use super::terms::DiskRetention;
 use super::time::Stopwatch;
-use super::{DiskRetention, index, schema};
+use super::{index, schema};
 use crate::model::names::Origin;
 
 /// Entries that are removed in one transaction at the most.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::Batch;
 use super::row::{self, COLUMNS};
 use super::schema::Log;
 use super::shared::Shared;
 use super::state::{Changes, KeptLog, State};
+use crate::core::journal::Batch;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, RoomName};
 

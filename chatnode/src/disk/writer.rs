@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -17,14 +18,15 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use tokio::sync::mpsc;
 
-use super::place::{Moved, Place};
-use super::queue::{Popped, Queue};
 use super::schema::{self, Trouble};
 use super::shared::Shared;
 use super::state::State;
+use super::terms::{DiskRetention, Outcome};
 use super::time::Stopwatch;
 use super::trim::{self, Floors};
-use super::{Batch, DiskRetention, Outcome, index, write};
+use super::whereabouts::{Moved, Whereabouts};
+use super::{index, write};
+use crate::core::journal::Batch;
 
 /// Without a batch for so long, the writer has time for the rest.
 const IDLE_AFTER: Duration = Duration::from_millis(20);
@@ -33,7 +35,7 @@ const TRIM_EVERY: Duration = Duration::from_millis(100);
 /// Retention is looked at so often at least: entries get old though none come.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// That the files are where they were is looked at so often at least, and after each batch.
-const PLACE_EVERY: Duration = Duration::from_secs(1);
+const LOOK_FOR_FILES_EVERY: Duration = Duration::from_secs(1);
 /// Pages in the write-ahead log that make it worth while to copy them into the file.
 const WAL_PAGES: u32 = 4000;
 /// Pages in the write-ahead log from which on readers are waited for, so that it can begin anew.
@@ -57,7 +59,7 @@ struct Broken(String);
 #[derive(Debug)]
 pub(super) struct Writer {
     db: Connection,
-    inbox: Arc<Queue<Batch>>,
+    inbox: Receiver<Batch>,
     outcomes: mpsc::Sender<Outcome>,
     shared: Arc<Shared>,
     state: State,
@@ -92,7 +94,7 @@ impl Writer {
         mut db: Connection,
         state: State,
         shared: Arc<Shared>,
-        inbox: Arc<Queue<Batch>>,
+        inbox: Receiver<Batch>,
         outcomes: mpsc::Sender<Outcome>,
         retention: DiskRetention,
     ) -> rusqlite::Result<Self> {
@@ -135,7 +137,7 @@ impl Writer {
             if let Err(error) = self.db.set_db_config(keep, true) {
                 tracing::warn!(%error, "the history is closed as it is");
             }
-            self.inbox.abandon();
+            drop(self.inbox);
             // Nobody may listen any more.
             drop(self.outcomes.blocking_send(Outcome::Broken(why)));
         }
@@ -143,45 +145,45 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), Broken> {
         self.mark_open(true)?;
-        let place = Place::of(&self.shared.folder);
-        let mut place = place.map_err(|why| Broken(format!("its files cannot be found: {why}")))?;
+        let files = Whereabouts::of(&self.shared.folder);
+        let mut files = files.map_err(|why| Broken(format!("its files cannot be found: {why}")))?;
         let mut wait = Duration::ZERO;
         loop {
-            let look = wait.min(PLACE_EVERY);
-            let popped = self.inbox.pop(Some(look));
+            let look = wait.min(LOOK_FOR_FILES_EVERY);
+            let received = self.inbox.recv_timeout(look);
             // Before a write as well: it would make a log that was overwritten as long as it was.
-            self.in_place(&mut place)?;
-            let idle = match popped {
-                Popped::Item(batch) => {
+            self.in_place(&mut files)?;
+            let idle = match received {
+                Ok(batch) => {
                     let outcome = self.store(&batch)?;
                     drop(batch);
                     self.untidy = true;
-                    self.in_place(&mut place)?;
+                    self.in_place(&mut files)?;
                     self.shared
                         .set_size(self.state.entries, self.state.unindexed());
                     drop(self.outcomes.blocking_send(outcome));
                     false
                 }
-                Popped::Nothing => {
+                Err(RecvTimeoutError::Timeout) => {
                     wait -= look;
                     if !wait.is_zero() {
                         continue;
                     }
                     true
                 }
-                Popped::Closed => return self.finish(),
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
             };
             wait = self.tidy(idle)?;
         }
     }
 
     /// What is written must be where the next start finds it.
-    fn in_place(&self, place: &mut Place) -> Result<(), Broken> {
+    fn in_place(&self, files: &mut Whereabouts) -> Result<(), Broken> {
         let pages = self.wal_pages.load(Ordering::Relaxed);
         let folder = &self.shared.folder;
-        let looked = match place.look(folder, pages) {
+        let looked = match files.look(folder, pages) {
             // Another program may have copied the log into the file, as SQLite lets it.
-            Err(Moved::Cut(_)) => place.look(folder, self.pages_in_log()?),
+            Err(Moved::Cut(_)) => files.look(folder, self.pages_in_log()?),
             looked => looked,
         };
         looked.map_err(|moved| Broken(moved.text()))
@@ -231,8 +233,12 @@ impl Writer {
     /// Another program, such as `sqlite3`, holds the file: nothing was done, so it can be tried
     /// again as long as anybody waits for it.
     fn wait_for_lock(&self, waiting: &mut Option<Stopwatch>) -> Result<(), Broken> {
-        if self.inbox.is_closed() {
-            return Err(Broken("another program holds a lock on the file".into()));
+        match self.inbox.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                return Err(Broken("another program holds a lock on the file".into()));
+            }
+            Ok(_) => unreachable!("batches are handed over one at a time"),
         }
         if waiting.is_none_or(|since| since.elapsed() > BUSY_TOLD_EVERY) {
             *waiting = Some(Stopwatch::start());

@@ -17,18 +17,19 @@ use serde_json::json;
 
 use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
-use crate::core::durable::Health;
-use crate::core::links::{LinkState, LinkStatus};
-use crate::model::names::{EntryId, Mid, RoomName, UserName};
-use crate::shell::events::{Asked, Since};
-use crate::shell::pages::{HistoryPage, id_unknown, limit, parse_since, search_of};
-use crate::shell::{Hub, Node};
-use crate::wire::protocol::{FRAME_BYTES_MAX, Refusal, check_text};
+use crate::clients::request::{limit, parse_since, search_of};
+use crate::clients::streams::{Asked, Since};
+use crate::core::journal::Health;
+use crate::core::links::LinkState;
+use crate::core::log::Span;
+use crate::core::question::{Found, Question, Room};
+use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
+use crate::shell::status::{Link, Status, Storage};
+use crate::shell::{Handle, Post};
+use crate::wire::protocol::{FRAME_BYTES_MAX, HistoryPage, Refusal, check_text};
+use crate::wire::refusals::id_unknown;
 
-/// Logs of which not all is here yet that `/api/mesh` names at the most.
-const LACKING_MAX: usize = 256;
-
-pub(super) fn routes(hub: Hub) -> Router {
+pub(super) fn routes(node: Handle) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -38,25 +39,24 @@ pub(super) fn routes(hub: Hub) -> Router {
         .route("/api/rooms/{room}/search", get(search))
         .route("/api/mesh", get(mesh))
         .layer(Extension(Arc::<Mutex<Rates>>::default()))
-        .with_state(hub)
+        .with_state(node)
 }
 
-async fn readyz(State(hub): State<Hub>) -> Response {
-    let (ready, going, lacking) =
-        hub.with(|node, now| (node.core.is_ready(), node.stopping, node.lacking(now)));
-    if going {
+async fn readyz(State(node): State<Handle>) -> Response {
+    let status = node.status();
+    if status.stopping {
         return stopping().into_response();
     }
-    if let Some(Health::Broken) = hub.look(|node| node.core.disk_health()) {
+    if let Some(Health::Broken) = status.storage.health {
         let detail = "this node's disk failed, and the node stops";
         return Problem::unavailable("storage_broken", detail).into_response();
     }
-    let lacking = match &lacking[..] {
+    let lacking = match &status.not_linked[..] {
         [] => String::new(),
         lacking => format!("; not linked: {}", lacking.join("; ")),
     };
-    if ready {
-        let behind = match hub.look(|node| node.lacking_messages()) {
+    if status.ready {
+        let behind = match status.lacking_messages {
             0 => String::new(),
             count => format!("; still fetches {count} messages of before"),
         };
@@ -68,26 +68,13 @@ async fn readyz(State(hub): State<Hub>) -> Response {
         .into_response()
 }
 
-async fn rooms(State(hub): State<Hub>) -> Result<Json<serde_json::Value>, Problem> {
-    hub.ready().await;
-    let archived = hub.rooms_on_disk().await.map_err(problem_of)?;
-    let rooms = hub.look(|node| {
-        let members = node.core.members();
-        let mut rooms = std::collections::BTreeMap::new();
-        // The disk has all but what is on its way there, memory the newest of all.
-        for room in node.core.rooms().into_iter().chain(archived) {
-            let messages = rooms.entry(room.room).or_default();
-            *messages = room.messages.max(*messages);
-        }
-        for room in members.rooms() {
-            rooms.entry(room.clone()).or_default();
-        }
-        let row = |(room, messages): (RoomName, usize)| {
-            let count = members.count(&room);
-            json!({ "room": room, "messages": messages, "members": count })
-        };
-        rooms.into_iter().map(row).collect::<Vec<_>>()
-    });
+async fn rooms(State(node): State<Handle>) -> Result<Json<serde_json::Value>, Problem> {
+    let found = node.ask(Question::Rooms).await.map_err(problem_of)?;
+    let Found::Rooms(rooms) = found else {
+        return Err(Problem::internal());
+    };
+    let row = |room: Room| json!({ "room": room.room, "messages": room.messages, "members": room.members });
+    let rooms: Vec<_> = rooms.into_iter().map(row).collect();
     Ok(Json(json!({ "rooms": rooms })))
 }
 
@@ -100,7 +87,7 @@ struct PageQuery {
 }
 
 async fn messages(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     room: Result<Path<String>, PathRejection>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -111,14 +98,12 @@ async fn messages(
         .map(|id| id.parse())
         .transpose()
         .map_err(refused)?;
-    hub.ready().await;
-    let limit = limit(query.limit);
-    let page = hub.with_archive(&room, |node, _, archive| {
-        node.core.page_with(&room, before, limit, archive)
-    });
-    let page = page.await.map_err(problem_of)?;
-    let page = page.ok_or_else(|| problem_of(id_unknown()))?;
-    Ok(json_response(StatusCode::OK, &HistoryPage::of(&page)))
+    let page = Question::Page {
+        room,
+        before,
+        limit: limit(query.limit),
+    };
+    page_of(node.ask(page).await)
 }
 
 #[derive(serde::Deserialize)]
@@ -131,7 +116,7 @@ struct SearchQuery {
 }
 
 async fn search(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     room: Result<Path<String>, PathRejection>,
     query: Result<Query<SearchQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -139,9 +124,15 @@ async fn search(
     let Query(query) = query.map_err(|why| Problem::bad_request(why.body_text()))?;
     let before = query.before.as_deref();
     let search = search_of(room.as_str(), &query.q, before, query.limit).map_err(problem_of)?;
-    hub.ready().await;
-    let found = hub.search(&search).await.map_err(problem_of)?;
-    Ok(json_response(StatusCode::OK, &found))
+    page_of(node.ask(Question::Search(search)).await)
+}
+
+/// A page that was found.
+fn page_of(found: Result<Found, Refusal>) -> Result<Response, Problem> {
+    match found.map_err(problem_of)? {
+        Found::Page(page) => Ok(json_response(StatusCode::OK, &HistoryPage::of(&page))),
+        _ => Err(problem_of(id_unknown())),
+    }
 }
 
 /// A message from a back end or a bot.
@@ -156,7 +147,7 @@ struct Message {
 }
 
 async fn publish(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     Extension(connection): Extension<Connection>,
     Extension(rates): Extension<Arc<Mutex<Rates>>>,
     room: Result<Path<String>, PathRejection>,
@@ -172,22 +163,24 @@ async fn publish(
         .transpose()
         .map_err(refused)?;
     check_text(&message.text).map_err(problem_of)?;
-    hub.ready().await;
-    let (going, rate_limit, now) =
-        hub.with(|node, now| (node.stopping, node.settings.rate_limit, now.mono));
-    if going {
+    node.ready().await;
+    if node.is_stopping() {
         return Err(stopping());
     }
+    let (rate_limit, now) = (node.rate_limit(), node.now());
     rates
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .count(connection.remote.ip(), rate_limit, now)
         .map_err(|wait| too_fast(rate_limit, wait))?;
-    let copies = message.copies as usize;
-    let said = hub
-        .publish(&room, &from, mid.as_ref(), &message.text, copies)
-        .await;
-    let said = said.map_err(problem_of)?;
+    let post = Post {
+        room: &room,
+        from: &from,
+        mid: mid.as_ref(),
+        text: &message.text,
+        copies: message.copies as usize,
+    };
+    let said = node.post(post).await.map_err(problem_of)?;
     let body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": said.copies });
     Ok(json_response(StatusCode::CREATED, &body))
 }
@@ -216,14 +209,14 @@ impl Stream {
 
 /// The head of a stream. What follows it is not HTTP's: see [`super::Front`].
 async fn events(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     room: Result<Path<String>, PathRejection>,
     query: Fields,
     headers: HeaderMap,
 ) -> Response {
     let since = since_of(&headers, &query);
     let asked = room_name(room).and_then(|room| {
-        let seat = hub.look(|node| node.seats.take_stream());
+        let seat = node.stream_seat();
         let detail = "this node has no room for more streams";
         let full = || Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY);
         let seat = seat.ok_or_else(full)?;
@@ -268,105 +261,73 @@ fn since_of(headers: &HeaderMap, query: &Fields) -> Since {
     }
 }
 
-async fn mesh(State(hub): State<Hub>) -> Json<serde_json::Value> {
-    Json(hub.with(|node, now| {
-        let me = node.core.identity();
-        let links: Vec<_> = node
-            .links
-            .status(now.mono)
-            .iter()
-            .map(|link| link_row(node, link))
-            .collect();
-        let registries: Vec<_> = node
-            .view
-            .registries
-            .iter()
-            .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
-            .collect();
-        let position: Vec<String> = node
-            .core
-            .position()
-            .iter()
-            .map(EntryId::to_string)
-            .collect();
-        let lost: Vec<_> = node
-            .core
-            .holes()
-            .map(|(origin, hole)| {
-                json!({ "origin": origin.as_str(), "after": hole.after, "through": hole.through })
-            })
-            .collect();
-        let lacking: Vec<_> = node
-            .core
-            .lacking()
-            .take(LACKING_MAX)
-            .map(|(origin, span)| {
-                json!({ "origin": origin.as_str(), "after": span.after, "through": span.through })
-            })
-            .collect();
-        json!({
-            "origin": me.origin.as_str(),
-            "name": me.name,
-            "mesh": node.settings.mesh.as_str(),
-            "http": me.http,
-            "pub": me.publisher,
-            "ready": node.core.is_ready(),
-            "registries": registries,
-            "links": links,
-            "position": position,
-            "lost": lost,
-            "lacking": lacking,
-            "storage": storage_row(node),
-            "clients": node.clients.len(),
-            "rooms": node.core.members().rooms().count(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_ms": u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX),
-            "counts": counts_row(node),
-        })
+async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
+    let status = node.status();
+    let me = node.identity();
+    let links: Vec<_> = status.links.iter().map(link_row).collect();
+    let registries: Vec<_> = status
+        .registries
+        .iter()
+        .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
+        .collect();
+    let position: Vec<String> = status.position.iter().map(EntryId::to_string).collect();
+    Json(json!({
+        "origin": me.origin.as_str(),
+        "name": me.name,
+        "mesh": node.mesh().as_str(),
+        "http": me.http,
+        "pub": me.publisher,
+        "ready": status.ready,
+        "registries": registries,
+        "links": links,
+        "position": position,
+        "lost": spans(&status.lost),
+        "lacking": spans(&status.lacking),
+        "storage": storage_row(&status.storage),
+        "clients": status.clients.all,
+        "rooms": status.rooms,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
+        "counts": counts_row(&status),
     }))
 }
 
+/// Parts of logs.
+fn spans(spans: &[(Origin, Span)]) -> Vec<serde_json::Value> {
+    let row = |(origin, span): &(Origin, Span)| json!({ "origin": origin.as_str(), "after": span.after, "through": span.through });
+    spans.iter().map(row).collect()
+}
+
 /// What happened since the start, so that two reads make a rate.
-fn counts_row(node: &Node) -> serde_json::Value {
-    let counts = node.core.counts();
+fn counts_row(status: &Status) -> serde_json::Value {
     json!({
-        "said": node.counters.said,
-        "deliveries": node.clients.deliveries,
-        "gaps": counts.gaps,
-        "repaired": counts.repaired,
-        "lost": counts.lost,
+        "said": status.totals.said,
+        "deliveries": status.clients.totals.deliveries,
+        "gaps": status.counts.gaps,
+        "repaired": status.counts.repaired,
+        "lost": status.counts.lost,
     })
 }
 
 /// Where history is kept, and how that is.
-fn storage_row(node: &Node) -> serde_json::Value {
-    let state = match node.core.disk_health() {
+fn storage_row(storage: &Storage) -> serde_json::Value {
+    let state = match storage.health {
         None => "memory",
         Some(Health::Fine) => "ok",
         Some(Health::Full(_)) => "full",
         Some(Health::Broken) => "broken",
     };
-    let (messages, bytes) = match &node.disk {
-        Some(disk) => disk.size(),
-        None => {
-            let (messages, bytes) = node.core.kept();
-            (messages as u64, bytes as u64)
-        }
-    };
-    json!({ "state": state, "messages": messages, "bytes": bytes })
+    json!({ "state": state, "messages": storage.messages, "bytes": storage.bytes })
 }
 
-fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
+fn link_row(row: &Link) -> serde_json::Value {
+    let (link, counts) = (&row.link, row.counts);
     let state = match link.state {
         LinkState::Dialing => "dialing",
         LinkState::Up => "up",
         LinkState::Silent => "silent",
     };
-    let log = link.origin.and_then(|origin| node.core.log(origin));
-    let counts = log.map(|log| log.counts).unwrap_or_default();
-    let peer = link.origin.and_then(|origin| node.core.peers().get(origin));
-    let hears_us = node.hears_us(link);
-    let well = link.state == LinkState::Up && hears_us;
+    let well = link.state == LinkState::Up && row.hears_us;
     let fault = link.fault.as_ref().filter(|_| !well);
     json!({
         "origin": link.origin.map(|origin| origin.to_string()),
@@ -375,8 +336,8 @@ fn link_row(node: &Node, link: &LinkStatus) -> serde_json::Value {
         "http": link.http,
         "state": state,
         "beat_age_ms": link.beat_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        "lag_ms": peer.map(|peer| peer.lag_us / 1000),
-        "hears_us": hears_us,
+        "lag_ms": row.lag_us.map(|lag| lag / 1000),
+        "hears_us": row.hears_us,
         "received": counts.received,
         "gaps": counts.gaps,
         "repaired": counts.repaired,

@@ -17,16 +17,16 @@ use base::serve::Connection;
 use super::Doors;
 use crate::core::log::Span;
 use crate::core::news::News;
+use crate::core::question::{Found, LogPart, Question};
 use crate::model::names::Origin;
-use crate::shell::Hub;
-use crate::shell::fetches::LOG_PAGE_BYTES;
-use crate::shell::mesh::Introduction;
+use crate::peers::{Introduction, LOG_PAGE_BYTES};
+use crate::shell::Handle;
 use crate::wire::frame::{self, EntriesPage, MembersPage};
 
 /// A body of this door is at most so long.
 const BODY_BYTES_MAX: usize = 8 << 10;
 
-pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
+pub(super) fn routes(node: Handle, doors: Arc<Doors>) -> Router {
     Router::new()
         .route("/mesh/hello", post(hello))
         .route("/mesh/log/{origin}", get(log))
@@ -37,7 +37,7 @@ pub(super) fn routes(hub: Hub, doors: Arc<Doors>) -> Router {
             only_nodes,
         ))
         .layer(Extension(doors))
-        .with_state(hub)
+        .with_state(node)
 }
 
 /// Only nodes may ask. Without a secret that means: programs on this machine, and neither a
@@ -67,8 +67,8 @@ async fn only_nodes(
 
 /// Whoever asks may mean somebody else: an address that changed hands leads here too. What it then
 /// says or wants is for the other.
-fn check_meant(hub: &Hub, to: Option<&str>, mesh: Option<&str>) -> Result<(), Problem> {
-    let (me, mine) = hub.look(|node| (node.core.identity().origin, node.settings.mesh.clone()));
+fn check_meant(node: &Handle, to: Option<&str>, mesh: Option<&str>) -> Result<(), Problem> {
+    let (me, mine) = (node.identity().origin, node.mesh());
     let (code, text) = if mesh.is_some_and(|mesh| mesh != mine.as_str()) {
         (
             "other_mesh",
@@ -86,9 +86,9 @@ fn check_meant(hub: &Hub, to: Option<&str>, mesh: Option<&str>) -> Result<(), Pr
 }
 
 /// The same for a request that says in its query whom it means.
-fn check_query(hub: &Hub, meant: Result<Query<Meant>, QueryRejection>) -> Result<(), Problem> {
+fn check_query(node: &Handle, meant: Result<Query<Meant>, QueryRejection>) -> Result<(), Problem> {
     let Query(meant) = meant.map_err(|why| Problem::bad_request(why.body_text()))?;
-    check_meant(hub, meant.to.as_deref(), meant.mesh.as_deref())
+    check_meant(node, meant.to.as_deref(), meant.mesh.as_deref())
 }
 
 fn is_here(connection: &Connection) -> bool {
@@ -97,7 +97,7 @@ fn is_here(connection: &Connection) -> bool {
 }
 
 async fn hello(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     Extension(doors): Extension<Arc<Doors>>,
     Extension(connection): Extension<Connection>,
     headers: HeaderMap,
@@ -139,8 +139,8 @@ async fn hello(
             "a hello names whom it means, `to`, and its `mesh`",
         ));
     }
-    check_meant(&hub, to.as_deref(), mesh.as_deref())?;
-    hub.with(|node, now| node.introduced(origin, who.publisher, who.http, now));
+    check_meant(&node, to.as_deref(), mesh.as_deref())?;
+    node.introduced(origin, who.publisher, who.http);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -170,7 +170,7 @@ fn whole_page() -> usize {
 }
 
 async fn log(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     origin: Result<Path<String>, PathRejection>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     meant: Result<Query<Meant>, QueryRejection>,
@@ -180,7 +180,7 @@ async fn log(
     let origin: Origin = origin
         .parse()
         .map_err(|why| super::problem_of(crate::wire::protocol::Refusal::from(why)))?;
-    check_query(&hub, meant)?;
+    check_query(&node, meant)?;
     if wanted.after >= wanted.through {
         return Err(Problem::bad_request("after is less than through"));
     }
@@ -189,8 +189,16 @@ async fn log(
         through: wanted.through,
     };
     let bytes = wanted.bytes.min(LOG_PAGE_BYTES);
-    let page = hub.log_page(origin, span, wanted.whole, bytes);
-    let page = page.await.map_err(super::problem_of)?;
+    let part = LogPart {
+        origin,
+        span,
+        whole: wanted.whole,
+        bytes,
+    };
+    let found = node.ask(Question::Log(part)).await;
+    let Found::Log(page) = found.map_err(super::problem_of)? else {
+        return Err(Problem::internal());
+    };
     let page = EntriesPage {
         origin,
         floor: page.floor,
@@ -200,29 +208,26 @@ async fn log(
 }
 
 async fn members(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    check_query(&hub, meant)?;
-    let page = hub.look(|node| {
-        let snapshot = node.core.members().snapshot();
-        MembersPage {
-            origin: node.core.identity().origin,
-            version: snapshot.version,
-            rooms: snapshot.rooms,
-        }
-    });
+    check_query(&node, meant)?;
+    let members = node.members();
+    let page = MembersPage {
+        origin: node.identity().origin,
+        version: members.version,
+        rooms: members.rooms,
+    };
     Ok(binary(frame::encode_members(&page)))
 }
 
 /// How far this node is: its beat, made now.
 async fn position(
-    State(hub): State<Hub>,
+    State(node): State<Handle>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    check_query(&hub, meant)?;
-    let beat = hub.with(|node, now| node.core.beat(now));
-    Ok(binary(frame::encode(&News::Beat(beat))))
+    check_query(&node, meant)?;
+    Ok(binary(frame::encode(&News::Beat(node.position()))))
 }
 
 fn binary(body: bytes::Bytes) -> Response {

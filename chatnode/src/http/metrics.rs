@@ -1,81 +1,65 @@
 //! `/metrics`: Prometheus text format 0.0.4.
 
-use std::fmt::Write as _;
-
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use base::metrics::MetricsText;
 
-use crate::core::Now;
-use crate::core::durable::Health;
+use crate::core::journal::Health;
 use crate::core::links::LinkState;
-use crate::disk::Disk;
-use crate::shell::{Hub, Node};
+use crate::shell::Handle;
+use crate::shell::status::Status;
 
-pub(super) fn routes(hub: Hub) -> Router {
+pub(super) fn routes(node: Handle) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .with_state(hub)
+        .with_state(node)
 }
 
-async fn metrics(State(hub): State<Hub>) -> impl IntoResponse {
-    let text = hub.with(|node, now| {
-        let mut text = String::new();
-        gauges(node, now, &mut text);
-        counters(node, &mut text);
-        log(&mut text);
-        if let Some(disk) = &node.disk {
-            storage(node, disk, &mut text);
-        }
-        text
-    });
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-}
-
-type Rows<'a> = &'a [(&'static str, &'static str, u64)];
-
-fn write(text: &mut String, kind: &str, rows: Rows<'_>) {
-    for (name, help, value) in rows {
-        writeln!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-        )
-        .expect("a string takes all");
+async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
+    let status = node.status();
+    let mut text = MetricsText::default();
+    gauges(&status, &mut text);
+    counters(&status, &mut text);
+    links(&status, &mut text);
+    log(&mut text);
+    if status.storage.health.is_some() {
+        storage(&status, &mut text);
     }
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, text.end())
 }
 
-fn gauges(node: &Node, now: Now, text: &mut String) {
-    let (messages, bytes) = node.core.kept();
-    let status = node.links.status(now.mono);
-    let up = status
-        .iter()
-        .filter(|link| link.state == LinkState::Up)
-        .count();
-    let rooms = node.core.members().rooms().count();
+fn gauges(status: &Status, text: &mut MetricsText) {
+    let (messages, bytes) = status.kept;
+    let links = &status.links;
+    let up = links.iter().filter(|row| row.link.state == LinkState::Up);
+    let up = up.count();
+    let clients = &status.clients;
     let rows = [
         (
             "chatnode_ready",
             "1 when clients are taken",
-            u64::from(node.core.is_ready()),
+            u64::from(status.ready),
         ),
         (
             "chatnode_clients",
             "WebSocket connections",
-            (node.clients.len() - node.clients.streams()) as u64,
+            (clients.all - clients.streams) as u64,
         ),
         (
             "chatnode_spool_bytes",
             "Bytes kept for clients that have not read them yet",
-            node.clients.spooled() as u64,
+            clients.spooled as u64,
         ),
         (
             "chatnode_streams",
             "Server-sent event streams",
-            node.seats.streams() as u64,
+            clients.stream_seats as u64,
         ),
-        ("chatnode_rooms", "Rooms with members", rooms as u64),
+        ("chatnode_rooms", "Rooms with members", status.rooms as u64),
         (
             "chatnode_history_messages",
             "Messages of history held",
@@ -90,26 +74,26 @@ fn gauges(node: &Node, now: Now, text: &mut String) {
         (
             "chatnode_links_down",
             "Peers wanted and not heard",
-            (status.len() - up) as u64,
+            (links.len() - up) as u64,
         ),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
 }
 
-fn log(text: &mut String) {
-    let rows = [(
+fn log(text: &mut MetricsText) {
+    text.counter(
         "chatnode_log_dropped_total",
         "Lines of the log that nothing took",
         base::process::log_dropped(),
-    )];
-    write(text, "counter", &rows);
+    );
 }
 
 /// How the disk of `--data` is.
-fn storage(node: &Node, disk: &Disk, text: &mut String) {
-    let (own, others) = node.core.disk_waiting();
-    let fine = node.core.disk_health() == Some(Health::Fine);
-    let (messages, bytes) = disk.size();
+fn storage(status: &Status, text: &mut MetricsText) {
+    let storage = &status.storage;
+    let fine = storage.health == Some(Health::Fine);
     let rows = [
         (
             "chatnode_storage_ok",
@@ -119,47 +103,53 @@ fn storage(node: &Node, disk: &Disk, text: &mut String) {
         (
             "chatnode_storage_waiting",
             "Messages that wait for the disk",
-            (own + others) as u64,
+            storage.waiting as u64,
         ),
         (
             "chatnode_storage_messages",
             "Messages of history on disk",
-            messages,
+            storage.messages,
         ),
-        ("chatnode_storage_bytes", "Bytes of history on disk", bytes),
+        (
+            "chatnode_storage_bytes",
+            "Bytes of history on disk",
+            storage.bytes,
+        ),
     ];
-    write(text, "gauge", &rows);
+    for (name, help, value) in rows {
+        text.gauge(name, help, value);
+    }
     let rows = [
         (
             "chatnode_storage_batches_total",
             "Transactions on disk",
-            node.counters.batches,
+            status.totals.batches,
         ),
         (
             "chatnode_storage_refused_total",
             "Messages that the disk did not take",
-            node.counters.not_taken,
+            status.clients.totals.not_taken,
         ),
         (
             "chatnode_storage_skipped_total",
             "Messages of others that left memory before the disk had room for them",
-            node.core.disk_skipped(),
+            storage.skipped,
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }
 
-fn counters(node: &Node, text: &mut String) {
-    let counts = node.core.counts();
+fn counters(status: &Status, text: &mut MetricsText) {
+    let counts = status.counts;
     let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
-    let links = node.links.counters();
-    let totals = &node.counters;
-    let deliveries = node.clients.deliveries;
+    let (totals, clients) = (&status.totals, &status.clients.totals);
     let rows = [
         (
             "chatnode_accepted_total",
             "WebSocket connections accepted",
-            totals.accepted,
+            clients.accepted,
         ),
         (
             "chatnode_said_total",
@@ -169,13 +159,17 @@ fn counters(node: &Node, text: &mut String) {
         (
             "chatnode_deliveries_total",
             "Messages written, times clients",
-            deliveries,
+            clients.deliveries,
         ),
-        ("chatnode_refused_total", "Requests refused", totals.refused),
+        (
+            "chatnode_refused_total",
+            "Requests refused",
+            clients.refused + totals.refused,
+        ),
         (
             "chatnode_slow_total",
             "Clients and streams closed as slow",
-            node.clients.slow,
+            clients.slow,
         ),
         (
             "chatnode_gaps_total",
@@ -209,6 +203,15 @@ fn counters(node: &Node, text: &mut String) {
             "Frames without room to go out",
             totals.frames_dropped,
         ),
+    ];
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
+}
+
+fn links(status: &Status, text: &mut MetricsText) {
+    let links = status.link_counts;
+    let rows = [
         ("chatnode_dials_total", "Dials", links.dials),
         (
             "chatnode_misdirected_total",
@@ -226,5 +229,7 @@ fn counters(node: &Node, text: &mut String) {
             links.silent,
         ),
     ];
-    write(text, "counter", &rows);
+    for (name, help, value) in rows {
+        text.counter(name, help, value);
+    }
 }

@@ -1,4 +1,4 @@
-//! The door over real HTTP on a free port, with a hub behind it and no carrier: errors in `refusals`,
+//! The door over real HTTP on a free port, with a node behind it and no carrier: errors in `refusals`,
 //! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`.
 
 mod admission;
@@ -6,7 +6,6 @@ mod events;
 mod refusals;
 mod sockets;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,11 +19,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
-use crate::core::links::{Links, LinksOptions, Target};
+use crate::core::input::Listed;
+use crate::core::links::Target;
+use crate::core::links::fault::{Fault, Why};
 use crate::core::memory::{MemoryStore, Retention};
-use crate::core::{Core, Identity, Now};
+use crate::core::{Core, CoreOptions, Identity, Input, Now};
 use crate::model::names::Origin;
-use crate::shell::{Hub, Parts, Settings};
+use crate::shell::{Handle, Parts, Post, Settings};
 use crate::wire::frame::decode_entries;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ const PLAIN: Options = Options {
 };
 
 struct Fixture {
-    hub: Hub,
+    node: Handle,
     origin: Origin,
     addr: SocketAddr,
     http: reqwest::Client,
@@ -76,31 +77,28 @@ impl Fixture {
             mono: Duration::ZERO,
             wall_us: 0,
         };
-        let links = LinksOptions {
-            me: origin,
-            own: Vec::new(),
-            fixed: Vec::new(),
-        };
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let parts = Parts {
             disk: None,
             settings: Settings {
                 rate_limit: options.rate_limit,
-                publish_plain: false,
                 mesh: crate::model::mesh_name::MeshName::default(),
-                peers: Vec::new(),
                 clients_max: options.clients_max,
             },
-            core: Core::new(me.clone(), store, StdRng::seed_from_u64(8), start),
-            links: Links::new(links, rng),
+            core: Core::new(
+                CoreOptions::of(me.clone()),
+                store,
+                StdRng::seed_from_u64(8),
+                start,
+            ),
             http: http.clone(),
         };
         // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.
-        let (hub, sockets, _) = Hub::new(parts, tasks.clone()).unwrap();
-        tasks.spawn_critical("clients", hub.clone().run_clients(sockets));
-        tasks.spawn_critical("turns", hub.clone().run_turns());
+        let (node, sockets, _) = Handle::new(parts, tasks.clone()).unwrap();
+        tasks.spawn_critical("clients", node.clone().run_clients(sockets));
+        tasks.spawn_critical("turns", node.clone().run_turns());
         if options.ready {
-            hub.with(|node, now| node.core.expect(now, BTreeSet::new()));
+            node.send(Input::Listed(settled()));
         }
         let doors = Doors {
             advertised: format!("http://chat.example:{port}"),
@@ -111,11 +109,11 @@ impl Fixture {
             Some(dir) => assets::folder(dir.as_ref()),
             None => assets::embedded(),
         };
-        let front = Front::new(hub.clone(), doors, page);
+        let front = Front::new(node.clone(), doors, page);
         let serving = serve::serve(listener, front, tasks.clone(), Limits::default());
         tasks.spawn_critical("http", serving);
         Self {
-            hub,
+            node,
             origin,
             addr: SocketAddr::from(([127, 0, 0, 1], port)),
             http,
@@ -144,8 +142,14 @@ impl Fixture {
     async fn say(&self, room: &str, texts: impl IntoIterator<Item = String>) {
         let (room, from) = (room.parse().unwrap(), "ada".parse().unwrap());
         for text in texts {
-            let said = self.hub.publish(&room, &from, None, &text, 0).await;
-            said.unwrap();
+            let post = Post {
+                room: &room,
+                from: &from,
+                mid: None,
+                text: &text,
+                copies: 0,
+            };
+            self.node.post(post).await.unwrap();
         }
     }
 
@@ -185,6 +189,14 @@ async fn assert_problem(what: &str, response: reqwest::Response, status: u16, co
     body
 }
 
+/// Registries that have answered, and list nobody.
+fn settled() -> Listed {
+    Listed {
+        is_settled: true,
+        ..Listed::default()
+    }
+}
+
 #[tokio::test]
 async fn readyz_names_the_peers_that_are_not_linked() {
     let f = Fixture::new(&Options {
@@ -198,8 +210,11 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         http: String::new(),
         speech: crate::core::links::Speech::Mesh,
     };
-    f.hub
-        .with(|node, now| node.links.want(now.mono, vec![target]));
+    let listed = Listed {
+        members: vec![target],
+        ..settled()
+    };
+    f.node.send(Input::Listed(listed));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.headers()["retry-after"], "1");
     let body = assert_problem("joining", answer, 503, "not_ready").await;
@@ -207,13 +222,14 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         body["detail"].as_str().unwrap().contains("abcdefghij"),
         "{body}"
     );
-    f.hub
-        .with(|node, now| node.core.expect(now, BTreeSet::new()));
+    // Whom no way leads to is not waited for.
+    let no_way = Fault::new(Why::Unreachable, "no way there");
+    f.node.send(Input::Greeted(peer, Some(no_way)));
     let answer = f.get("/readyz").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(
         answer.text().await.unwrap(),
-        "ready; not linked: abcdefghij at tcp://127.0.0.1:9 (not heard yet)\n"
+        "ready; not linked: abcdefghij at tcp://127.0.0.1:9 (no way there)\n"
     );
 }
 
@@ -221,7 +237,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
 async fn a_node_that_goes_refuses_who_wants_to_stay_and_lets_others_read() {
     let f = Fixture::new(&PLAIN);
     assert_eq!(f.post("tea", "before").await.status(), 201);
-    f.hub.go_away(Duration::from_millis(300));
+    f.node.go_away(Duration::from_millis(300));
     let answer = f.post("tea", "after").await;
     assert_eq!(answer.headers()["retry-after"], "2");
     assert_problem("POST", answer, 503, "stopping").await;

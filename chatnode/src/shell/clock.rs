@@ -8,7 +8,7 @@ use crate::core::Now;
 use crate::core::clock::WALL_MAX_US;
 
 /// A clock that stood still for so long was stopped with its process, and not its peers.
-const STALL_MIN: Duration = crate::core::clock::STALL_MIN;
+const STALL_MIN: Duration = crate::core::stops::STALL_MIN;
 
 /// The two clocks. The monotonic one stands still while the process is stopped (SIGSTOP), so that a node
 /// that wakes does not believe everybody else dead, as it does of itself while the machine sleeps.

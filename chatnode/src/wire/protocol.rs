@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, InvalidName, RoomName};
+use crate::model::page::Page;
 
 /// Longest text of a message, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
@@ -201,6 +202,25 @@ pub(crate) struct Gap<'a> {
     pub(crate) origin: &'a str,
     pub(crate) after: u64,
     pub(crate) through: u64,
+}
+
+/// A page of history, as `history` and the HTTP API answer it.
+#[derive(Debug, Serialize)]
+pub(crate) struct HistoryPage {
+    /// Oldest first.
+    pub(crate) messages: Box<serde_json::value::RawValue>,
+    /// Whether there are older ones.
+    pub(crate) more: bool,
+}
+
+impl HistoryPage {
+    /// A page of a transcript as clients get it.
+    pub(crate) fn of(page: &Page) -> Self {
+        Self {
+            messages: entries(page.entries.iter().map(|entry| &**entry)),
+            more: page.more,
+        }
+    }
 }
 
 /// The limits that a client is told in `hello`.

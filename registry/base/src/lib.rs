@@ -5,11 +5,12 @@
 //! - [`serve`] accepts connections within bounds; [`body`] and [`problem`] read what is asked and say
 //!   what is wrong with it.
 //! - [`endpoint`] is where something is; [`resolver`] finds the addresses of a name.
-//! - [`bucket`] is how fast something may come.
+//! - [`bucket`] is how fast something may come; [`metrics`] writes what is counted.
 
 pub mod body;
 pub mod bucket;
 pub mod endpoint;
+pub mod metrics;
 pub mod problem;
 pub mod process;
 pub mod resolver;

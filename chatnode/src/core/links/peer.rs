@@ -6,13 +6,19 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::{
-    DIAL_MAX, INTRODUCED_MAX, LinkState, LinkStatus, REDIAL_MAX, REDIAL_MIN, SILENCE_MAX, Target,
-};
-use crate::core::links::fault::{Fault, Why};
-use crate::core::links::{LinkId, Speech};
+use super::fault::{Fault, Why};
+use super::types::{LinkId, LinkState, LinkStatus, Speech, Target};
+use crate::core::bounds::SILENCE_MAX;
 use crate::model::names::Origin;
 
+/// The pause after the first failure; it doubles with each further one.
+pub(in crate::core) const REDIAL_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between dials.
+pub(in crate::core) const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
+pub(super) const DIAL_MAX: Duration = Duration::from_secs(4);
+/// A peer that introduced itself is wanted for so long, within which a registry should list it.
+pub(super) const INTRODUCED_MAX: Duration = Duration::from_secs(10);
 /// A beat comes each second; half a second later it is overdue.
 const OVERDUE: Duration = Duration::from_millis(1500);
 

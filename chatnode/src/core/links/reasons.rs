@@ -3,19 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Links;
+use super::fault::{Fault, Why};
 use super::peer::{Peer, State, is_loopback, place};
-use super::{Effect, LinkStatus, Links, UNLINKED_AFTER};
-use crate::core::links::fault::{Fault, Why};
-use crate::core::links::{LinkId, Speech};
+use super::types::{Effect, LinkId, LinkStatus, Speech};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
+
+/// Someone who is wanted and not heard for so long is told to the log: longer than the dead stay listed.
+pub(super) const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 
 /// Who is heard where.
 type Holders = BTreeMap<String, Origin>;
 
 impl Links {
     /// A beat of another mesh came over this link: that node is none of ours.
-    pub(crate) fn stranger(&mut self, now: Duration, link: LinkId, mesh: &MeshName) -> Vec<Effect> {
+    pub(in crate::core) fn stranger(
+        &mut self,
+        now: Duration,
+        link: LinkId,
+        mesh: &MeshName,
+    ) -> Vec<Effect> {
         let mut out = Vec::new();
         let Some(key) = self.links.get(&link).cloned() else {
             return out;
@@ -33,7 +41,7 @@ impl Links {
     }
 
     /// A peer was said hello to, and took it, or why not.
-    pub(crate) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
+    pub(in crate::core) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>) {
         let greeted = |peer: &&mut Peer| peer.origin == Some(origin);
         for peer in self.peers.values_mut().filter(greeted) {
             peer.hello = outcome.cloned();

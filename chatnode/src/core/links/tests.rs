@@ -5,7 +5,9 @@ mod world;
 
 use rand::SeedableRng as _;
 
+use super::peer::DIAL_MAX;
 use super::*;
+use crate::core::bounds::SILENCE_MAX;
 
 const ME: &str = "meeeeeeeee";
 const A: &str = "aaaaaaaaaa";
@@ -273,6 +275,7 @@ fn a_dial_that_the_bus_forgets_fails() {
 fn a_node_that_was_stopped_does_not_blame_its_peers() {
     let mut links = heard();
     assert_eq!(links.tick(ms(100)), []);
+    links.excuse(ms(20_000), ms(19_900));
     assert_eq!(links.tick(ms(20_000)), []);
     assert_eq!(
         wait(&mut links, ms(20_000)).0,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::core::links::fault::Fault;
+use super::fault::Fault;
 use crate::model::names::Origin;
 
 /// One attempt to hear one peer. A new dial is a new id, so that late news of an old link cannot
@@ -61,7 +61,7 @@ pub(crate) enum Effect {
         /// Who.
         origin: Origin,
     },
-    /// Someone wanted is not heard for [`super::UNLINKED_AFTER`], or now for another reason; for the
+    /// Someone wanted is not heard for ten seconds, or now for another reason; for the
     /// log.
     Unlinked {
         /// Who should be there.
@@ -71,7 +71,7 @@ pub(crate) enum Effect {
         /// Why not.
         fault: Fault,
     },
-    /// A link was silent for [`super::SILENCE_MAX`]; for the log. Hanging up is an effect of its own.
+    /// A link was silent for three seconds; for the log. Hanging up is an effect of its own.
     Silent {
         /// Which link.
         link: LinkId,

@@ -15,7 +15,7 @@ use super::world::{Event, NodeId, World};
 use crate::core::archive::{Archive, Need};
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
-use crate::core::resume::Ahead;
+use crate::core::resumed::Ahead;
 use crate::core::{Say, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};

@@ -15,8 +15,9 @@ use super::nodes::Input;
 use super::phases::Phase;
 use super::program::Entering;
 use super::world::{Event, NodeId, World};
+use crate::core::answering::TRIES_MAX;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::durable::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
+use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::core::mids::MIDS_TRIMMED_MAX;
@@ -24,7 +25,6 @@ use crate::disk::{BEYOND_TIME_MAX, DiskRetention};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::Page;
-use crate::shell::disk::READS_OF_REQUEST_MAX;
 
 /// How long a batch or a read takes usually, at the most.
 const USUAL_MAX: Duration = Duration::from_millis(3);
@@ -391,7 +391,7 @@ impl World {
         self.note("read for a client");
         let takes = self.disk_takes(id);
         entering.reads += 1;
-        entering.archive.is_last = entering.reads >= READS_OF_REQUEST_MAX;
+        entering.archive.is_last = entering.reads >= TRIES_MAX;
         if takes > BEYOND_TIME_MAX
             && let Need::Beyond(spans) = need
         {

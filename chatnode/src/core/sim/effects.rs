@@ -5,18 +5,21 @@ use std::time::Duration;
 use super::fetches::Ask;
 use super::witness::Push;
 use super::world::{Event, NodeId, World};
+use crate::core::Output;
+use crate::core::bounds::JOIN_MAX;
 use crate::core::members::Change;
 use crate::core::news::{Entries, News};
-use crate::core::{Effect, JOIN_MAX};
 
 impl World {
     /// Carries out a node's effects, then sees to its next tick.
     pub(super) fn settle(&mut self, id: NodeId) {
-        while self.nodes[id].core.has_effects() {
-            let effects = self.nodes[id].core.take_effects();
+        let now = self.now_of(id);
+        self.nodes[id].core.send_requests(now);
+        while self.nodes[id].core.has_outputs() {
+            let effects = self.nodes[id].core.take_outputs();
             let mut batch: Option<Entries> = None;
             for effect in effects {
-                if let Effect::Append {
+                if let Output::Append {
                     entry, ack_wanted, ..
                 } = effect
                 {
@@ -30,7 +33,7 @@ impl World {
                     frame.entries.push(entry);
                     continue;
                 }
-                if matches!(effect, Effect::Publish(..))
+                if matches!(effect, Output::Publish(..))
                     && let Some(frame) = batch.take()
                 {
                     self.publish(id, News::Entries(frame));
@@ -53,36 +56,36 @@ impl World {
         }
     }
 
-    fn effect(&mut self, id: NodeId, effect: Effect) {
+    fn effect(&mut self, id: NodeId, effect: Output) {
         match effect {
-            Effect::Append { .. } => unreachable!("batched by the caller"),
-            Effect::Publish(news) => {
+            Output::Append { .. } => unreachable!("batched by the caller"),
+            Output::Publish(news) => {
                 self.tells_the_truth(id, &news);
                 self.publish(id, news);
             }
-            Effect::Deliver(entry, whole) => {
+            Output::Deliver(entry, whole) => {
                 self.tell(|_| format!("n{id} delivers {:?}", entry.id()));
                 self.delivered(id, &entry);
                 self.deliver(id, &entry, whole);
             }
-            Effect::Said {
+            Output::Said {
                 ticket,
                 id: entry,
                 ts,
                 copies,
             } => self.said(id, ticket, (entry, ts), copies),
-            Effect::NotSaid { ticket, .. } => {
+            Output::NotSaid { ticket, .. } => {
                 self.note("refused for the disk");
                 if self.tickets.remove(&ticket).is_none() {
                     self.broken(format!("{ticket:?} was answered twice"));
                 }
             }
-            Effect::Fetch(fetch) => {
+            Output::Fetch { fetch, .. } => {
                 self.tell(|_| format!("n{id} asks {fetch:?}"));
                 self.ask(id, fetch.from, Ask::Log(fetch));
             }
-            Effect::AskPosition(from) => self.ask(id, from, Ask::Position(from)),
-            Effect::RollOver(number) => {
+            Output::AskPosition { from, .. } => self.ask(id, from, Ask::Position(from)),
+            Output::RollOver(number) => {
                 let waiting = std::mem::take(&mut self.nodes[id].wait_for_roll);
                 for (of, input) in waiting {
                     if of <= number {
@@ -92,14 +95,14 @@ impl World {
                     }
                 }
             }
-            Effect::CaughtUp => {
+            Output::CaughtUp => {
                 self.tell(|_| format!("n{id} has caught up"));
                 for input in std::mem::take(&mut self.nodes[id].held) {
                     self.at(Duration::ZERO, Event::Input(id, input));
                 }
             }
-            Effect::FetchMembers(from) => self.ask(id, from, Ask::Members(from)),
-            Effect::Gap(origin, span) => {
+            Output::FetchMembers { from, .. } => self.ask(id, from, Ask::Members(from)),
+            Output::Gap(origin, span) => {
                 self.tell(|_| format!("n{id} gives up {origin} {span:?}"));
                 self.note("hole passed");
                 self.gave_up(id, origin, span);
@@ -109,10 +112,16 @@ impl World {
                     self.push(id, conn, Push::Gap(origin, span));
                 }
             }
-            Effect::Members(change, count) => self.members_told(id, change, count),
-            Effect::Typing(..) => {}
-            Effect::Whole => {}
-            Effect::Ready { unlinked, lacking } => {
+            Output::Members(change, count) => self.members_told(id, change, count),
+            // Clients of this world ask what they need of the core themselves.
+            Output::Typing(..) | Output::Answer(..) | Output::Read(..) => {}
+            Output::Whole | Output::CatchingUp | Output::NodesChanged | Output::Notice(_) => {}
+            Output::PublishPlain(_)
+            | Output::Dial { .. }
+            | Output::HangUp(_)
+            | Output::Hello { .. }
+            | Output::Write(_) => unreachable!("the world plays this part"),
+            Output::Ready { unlinked, lacking } => {
                 self.tell(|_| format!("n{id} is ready, lacks {unlinked:?}, {lacking:?}"));
                 let late = self.now >= self.nodes[id].started + JOIN_MAX;
                 self.note(if late {

@@ -11,7 +11,7 @@ use super::phases::Phase;
 use super::plan::Kind;
 use super::stopped::STOPPED_AT;
 use super::world::{Event, NodeId, World};
-use crate::core::links::SILENCE_MAX;
+use crate::core::bounds::SILENCE_MAX;
 
 /// A fault that ends by itself.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use crate::core::LogPage;
 use crate::core::log::Span;
 use crate::core::members::Snapshot;
 use crate::core::news::Beat;
+use crate::core::pace::FETCH_MAX;
 use crate::core::repair::Fetch;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
-use crate::shell::fetches::{FETCH_MAX, POSITION_MAX};
+use crate::peers::POSITION_MAX;
 use crate::wire::frame::{self, EntriesPage};
 
 /// A slow answer takes so long at the most: it may come when nobody waits for it any more.

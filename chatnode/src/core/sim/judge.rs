@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::exempt::Exempt;
 use super::phases::Phase;
 use super::world::{NodeId, World};
-use crate::core::BEAT_EVERY;
+use crate::core::bounds::BEAT_EVERY;
 use crate::core::clock::AHEAD_MAX_US;
 use crate::core::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX, Ticket};
 use crate::core::log::Span;

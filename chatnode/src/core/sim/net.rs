@@ -12,10 +12,10 @@ use rand::RngExt as _;
 
 use super::nodes::{Input, LEASE};
 use super::world::{Event, NodeId, World};
-use crate::core::BEAT_SOON;
-use crate::core::links::{REDIAL_MAX, REDIAL_MIN, SILENCE_MAX};
+use crate::core::bounds::{BEAT_SOON, SILENCE_MAX};
+use crate::core::greetings::{GREET_FIRST, GREET_MAX, GREETED_FOR};
+use crate::core::links::peer::{REDIAL_MAX, REDIAL_MIN};
 use crate::core::news::News;
-use crate::shell::mesh::{GREET_FIRST, GREET_MAX, GREETED_FOR};
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
 

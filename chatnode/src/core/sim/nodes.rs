@@ -14,15 +14,15 @@ use super::ledger::Arrivals;
 use super::net::Link;
 use super::program::Program;
 use super::world::{Event, NodeId, World};
-use crate::core::clock::STALL_MIN;
-use crate::core::durable::Batch;
+use crate::core::Identity;
+use crate::core::bounds::TICK_EVERY;
+use crate::core::journal::Batch;
 use crate::core::log::Span;
 use crate::core::news::News;
 use crate::core::presence::UNHEARD_MAX;
-use crate::core::{Identity, TICK_EVERY};
+use crate::core::stops::{CATCH_UP_AFTER, STALL_MIN};
 use crate::model::entry::Entry;
 use crate::model::names::{Origin, RoomName, UserName};
-use crate::shell::catching_up::CATCH_UP_AFTER;
 
 /// How often a node looks at its links.
 const LINKS_EVERY: Duration = TICK_EVERY;
@@ -410,12 +410,10 @@ impl World {
             for link in node.links.values_mut() {
                 link.heard = self.now.min(link.heard + stopped);
             }
-            node.core.slept(stopped);
-            let now = self.now_of(id);
-            self.nodes[id].core.ask_beat(now);
+            let clocks = self.clocks_of(id);
+            self.nodes[id].core.woke(clocks, stopped);
             if stopped >= CATCH_UP_AFTER {
                 self.note("a stop noticed");
-                self.nodes[id].core.catch_up(now);
             }
             self.settle(id);
         }

@@ -7,11 +7,11 @@ use super::aged::{self, TALKED};
 use super::exempt::Exempt;
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
+use crate::core::bounds::SILENCE_MAX;
 use crate::core::copies::COPIES_WAIT_MAX;
-use crate::core::links::SILENCE_MAX;
+use crate::core::pace::FETCH_MAX;
 use crate::core::presence::{SETTLED_AFTER, UNHEARD_MAX};
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
-use crate::shell::fetches::FETCH_MAX;
 
 /// How often the world looks at what holds at all times, and whether it has converged.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);

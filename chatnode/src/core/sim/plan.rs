@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 
 use super::world::World;
 use crate::core::memory::Retention;
+use crate::core::pace::{LOG_PAGE_BYTES, SLOW_PAGE_BYTES_MIN};
 use crate::disk::DiskRetention;
-use crate::shell::fetches::{LOG_PAGE_BYTES, SLOW_PAGE_BYTES_MIN};
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,14 +8,14 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use crate::core::archive::{Archive, Need};
-use crate::core::durable::{Batch, Loaded};
+use crate::core::journal::{Batch, Loaded};
 use crate::core::members::Snapshot;
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::named::{Named, NamedBudget};
 use crate::core::news::{Beat, News};
 use crate::core::repair::FetchId;
-use crate::core::resume::Resumed;
-use crate::core::{Core, Effect, Identity, LogPage, Now, Say};
+use crate::core::resumed::Resumed;
+use crate::core::{Core, CoreOptions, Identity, LogPage, Now, Output, Say};
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 /// What one node runs.
@@ -46,12 +46,15 @@ pub(super) struct Entering {
 
 impl Program {
     pub(super) fn new(me: Identity, retention: Retention, rng: StdRng, now: Now) -> Self {
-        Self(Core::new(me, MemoryStore::new(retention), rng, now))
+        let store = MemoryStore::new(retention);
+        Self(Core::new(CoreOptions::of(me), store, rng, now))
     }
 
     /// The time that the node makes of what its clocks show.
     pub(super) fn time(&mut self, clocks: Now) -> Now {
-        self.0.time(clocks)
+        let now = self.0.time(clocks, Duration::ZERO);
+        self.0.look(now);
+        now
     }
 
     pub(super) fn tick(&mut self, now: Now) {
@@ -59,17 +62,18 @@ impl Program {
     }
 
     /// All that it wants done, in order.
-    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
-        self.0.take_effects(Vec::new())
+    pub(super) fn take_outputs(&mut self) -> Vec<Output> {
+        self.0.take_outputs(Vec::new())
     }
 
-    /// Its process was stopped for so long, and its clock with it.
-    pub(super) fn slept(&mut self, stopped: Duration) {
-        self.0.slept(stopped);
+    /// What it decided to ask of others by now is asked.
+    pub(super) fn send_requests(&mut self, now: Now) {
+        self.0.send_requests(now);
     }
 
-    pub(super) fn catch_up(&mut self, now: Now) {
-        self.0.catch_up(now);
+    /// Its process was stopped for so long, and its clock with it: it catches up if that was long.
+    pub(super) fn woke(&mut self, clocks: Now, stopped: Duration) {
+        self.0.time(clocks, stopped);
     }
 
     // Of the others.

@@ -10,8 +10,8 @@ use super::clients::Call;
 use super::nodes::Input;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
+use crate::core::stops::CATCH_UP_AFTER;
 use crate::model::entry::Entry;
-use crate::shell::catching_up::CATCH_UP_AFTER;
 
 /// When the node is stopped: all are ready then.
 pub(super) const STOPPED_AT: Duration = Duration::from_secs(8);

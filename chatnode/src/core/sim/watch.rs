@@ -5,14 +5,13 @@ use std::time::Duration;
 use super::disk::SLOW_MAX;
 use super::fetches::Ask;
 use super::world::{NodeId, World};
+use crate::core::bounds::{JOIN_MAX, SILENCE_MAX, TICK_EVERY};
 use crate::core::copies::{COPIES_WAIT_MAX, COPIES_WAITING_MAX};
-use crate::core::durable::BATCH_ENTRIES_MAX;
+use crate::core::journal::BATCH_ENTRIES_MAX;
 use crate::core::log::{AHEAD_BYTES_MAX, AHEAD_ENTRIES_MAX, HOLES_MAX, Span};
-use crate::core::peers::SILENCE_MAX;
 use crate::core::repair::{
     FETCHES_JOINING_MAX, FETCHES_MAX, FETCHES_OF_PEER_JOINING_MAX, FETCHES_OF_PEER_MAX, Fetch,
 };
-use crate::core::{JOIN_MAX, TICK_EVERY};
 use crate::model::names::{EntryId, Origin};
 
 /// Members of a node whose beats have ended leave within this.

@@ -9,7 +9,7 @@ use super::judge::Asked;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
 use crate::core::log::Span;
-use crate::core::resume::Resumed;
+use crate::core::resumed::Resumed;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin};
 

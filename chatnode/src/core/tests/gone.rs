@@ -214,7 +214,7 @@ fn what_waits_behind_all_holes_together_is_bounded() {
             rig.core.news(rig.now(), origin, News::Entries(log));
         }
     }
-    rig.core.take_effects(Vec::new());
+    rig.core.take_outputs(Vec::new());
     let logs = origins.iter().map(|origin| rig.core.log(*origin).unwrap());
     let bytes: usize = logs.clone().map(Log::held_back_bytes).sum();
     let most = AHEAD_ALL_BYTES_MAX;

@@ -149,10 +149,11 @@ fn each_answer_brings_the_next_request_of_whatever_origin() {
     let mut under_way = Vec::new();
     let mut ready = false;
     loop {
-        for effect in rig.core.take_effects(Vec::new()) {
-            match effect {
-                Effect::Fetch(fetch) => under_way.push(fetch),
-                Effect::Ready { unlinked, lacking } => {
+        rig.core.send_requests(now);
+        for output in rig.core.take_outputs(Vec::new()) {
+            match output {
+                Output::Fetch { fetch, .. } => under_way.push(fetch),
+                Output::Ready { unlinked, lacking } => {
                     assert!(unlinked.is_empty() && lacking.is_empty());
                     ready = true;
                 }

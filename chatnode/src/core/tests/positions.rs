@@ -1,7 +1,7 @@
 //! Positions stay short, however many nodes have come and gone, and still say what was missed.
 
 use super::position::{FRESH_MAX, NAMED_DEAD_MAX, NAMED_SPENT_MAX};
-use super::resume::Resumed;
+use super::resumed::Resumed;
 use super::*;
 use crate::wire::protocol::{FRAME_BYTES_MAX, SINCE_MAX};
 
@@ -44,10 +44,11 @@ fn comes_late(rig: &mut Rig, n: usize, said_ms: u64) {
         ack_wanted: false,
         entries: vec![said_by(n, said_ms)],
     };
+    rig.core.look(rig.now());
     rig.core.linked(rig.now(), origin);
     rig.core.news(rig.now(), origin, News::Entries(log));
     rig.core.unlinked(rig.now(), origin);
-    rig.core.take_effects(Vec::new());
+    rig.core.take_outputs(Vec::new());
 }
 
 fn resume(rig: &Rig, since: &[EntryId]) -> Resumed {
@@ -210,7 +211,7 @@ fn the_bounds_of_positions_fit_into_those_of_frames_and_heads() {
     let given = NAMED_DEAD_MAX + NAMED_SPENT_MAX + FRESH_MAX + resume::AHEAD_ORIGINS_MAX + marks;
     assert!(2 * given < SINCE_MAX);
     assert!(given * (id + 3) < FRAME_BYTES_MAX / 2, "as JSON");
-    let streamed = crate::shell::events::ORIGINS_NAMED_MAX + marks;
+    let streamed = crate::clients::streams::ORIGINS_NAMED_MAX + marks;
     let head = base::serve::Limits::default().head_bytes_max;
     assert!(streamed * (id + 1) < head * 3 / 4, "beside other headers");
     const { assert!(NAMED_DEAD_MAX + NAMED_SPENT_MAX + FRESH_MAX <= resume::AHEAD_ORIGINS_MAX) };

@@ -12,7 +12,7 @@ fn rig() -> Rig {
     rig
 }
 
-fn entries(resumed: &resume::Resumed) -> String {
+fn entries(resumed: &resumed::Resumed) -> String {
     tell_ids(resumed.entries.iter().map(|entry| entry.id()))
 }
 
@@ -241,7 +241,7 @@ fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
             .resume(&lobby(), Some(&since), &mut named, 2, &asked_others());
         resumed.unwrap()
     };
-    let ids_of = |resumed: &resume::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
+    let ids_of = |resumed: &resumed::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
     let silent = resume(Named::default());
     assert!(silent.recovered);
     assert_eq!(ids_of(&silent), "a.1", "it names nothing");

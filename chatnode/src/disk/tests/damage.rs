@@ -177,7 +177,8 @@ async fn a_flipped_bit_in_the_log_yields_no_wrong_entry() {
 /// Where entries are in a file: pages, counted from 1, and how many are in each.
 fn leaves(file: &Path) -> Vec<(usize, usize)> {
     let db = rusqlite::Connection::open(file).unwrap();
-    let sql = "SELECT pageno, ncell FROM dbstat WHERE name = 'entries' AND pagetype = 'leaf'";
+    let sql = "SELECT pageno, ncell FROM dbstat WHERE name = 'entries' AND pagetype = 'leaf' \
+               ORDER BY path";
     let mut leaves = db.prepare(sql).unwrap();
     let number = |number: i64| usize::try_from(number).unwrap();
     let leaves = leaves.query_map([], |row| Ok((number(row.get(0)?), number(row.get(1)?))));
@@ -211,6 +212,48 @@ async fn a_truncated_file_is_set_aside_and_the_rest_is_saved() {
         assert!(count <= there && count + long >= there);
         disk.close(PATIENCE).await;
     }
+}
+
+/// Goal: a leaf that does not read costs its own entries, and none of the next leaf, which may be
+/// nowhere but in the write-ahead log. Method: a file whose last leaf is full, what follows is in the
+/// log alone, and that leaf is overwritten.
+#[tokio::test]
+async fn what_follows_a_damaged_leaf_is_saved_from_the_log() {
+    let entries = |numbers: std::ops::RangeInclusive<u64>| {
+        shown(numbers.map(|seq| said('a', seq, seq, "lobby", &format!("number {seq:5}"))))
+    };
+    // With this many the last leaf is full: one more begins another.
+    let mut rig = Rig::new();
+    rig.store(entries(1..=100)).await;
+    let mut full = 100;
+    let begun = leaves(&rig.dir.path().join("history.db")).len();
+    while leaves(&rig.dir.path().join("history.db")).len() == begun {
+        full += 1;
+        rig.store(entries(full..=full)).await;
+    }
+    full -= 1;
+    let mut rig = Rig::new();
+    rig.store(entries(1..=full)).await;
+    let mut rig = rig.reopen().await;
+    let path = rig.dir.path().join("history.db");
+    let mut file = std::fs::read(&path).unwrap();
+    let (page, lost) = *leaves(&path).last().unwrap();
+    rig.store(entries(full + 1..=full + 5)).await;
+    assert_eq!(leaves(&path).len(), begun + 1);
+    file[(page - 1) * 4096..page * 4096].fill(0xAA);
+    let dir = put(&file);
+    std::fs::copy(
+        rig.dir.path().join("history.db-wal"),
+        dir.path().join("history.db-wal"),
+    )
+    .unwrap();
+    let (disk, loaded, _outcomes) = disk::open(options(dir.path())).unwrap();
+    assert!(loaded.set_aside.is_some());
+    let seqs: Vec<u64> = loaded.entries.iter().map(|(entry, _)| entry.seq).collect();
+    let before = full - lost as u64;
+    let left: Vec<u64> = (1..=before).chain(full + 1..=full + 5).collect();
+    assert_eq!(seqs, left);
+    disk.close(PATIENCE).await;
 }
 
 /// Goal: a file whose beginning is gone is still read, page by page. Method: overwrite the first

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use super::rig::{
     PATIENCE, Rig, entry, id, lobby, options, origin, room, said, seqs, shown, with_mid,
 };
+use crate::core::journal::LoadedLog;
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::disk::time::wall_us;
-use crate::disk::{Batch, DiskOptions, LoadedLog, Outcome};
+use crate::disk::{Batch, DiskOptions, Outcome};
 use crate::model::entry::Place;
 use crate::model::page::RoomSummary;
 

@@ -1,5 +1,7 @@
 //! Pages, ranges, and what lies beyond a position.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,8 @@ use rusqlite::Connection;
 use super::rig::{PATIENCE, Rig, damaged, entry, id, lobby, origin, room, said, seqs, shown};
 use crate::core::log::Span;
 use crate::core::memory::{MemoryStore, Retention};
-use crate::disk::{Batch, READS_MAX, ReadError};
+use crate::core::question::ReadError;
+use crate::disk::{Batch, READS_MAX};
 use crate::model::entry::{Entry, Place};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 
@@ -207,13 +210,18 @@ async fn reads_that_wait_are_bounded() {
             tokio::task::spawn_blocking(move || first.wait())
                 .await
                 .unwrap();
+            let asked = Rc::new(Cell::new(0));
             let mut reads: Vec<_> = (0..READS_MAX)
                 .map(|_| {
-                    let disk = disk.clone();
-                    tokio::task::spawn_local(async move { disk.place(id('a', 1)).await })
+                    let (disk, asked) = (disk.clone(), Rc::clone(&asked));
+                    tokio::task::spawn_local(async move {
+                        // Where it waits it has asked.
+                        asked.set(asked.get() + 1);
+                        disk.place(id('a', 1)).await
+                    })
                 })
                 .collect();
-            while disk.0.jobs.len() < READS_MAX {
+            while asked.get() < READS_MAX {
                 tokio::task::yield_now().await;
             }
             let busy = disk.place(id('a', 1)).await;

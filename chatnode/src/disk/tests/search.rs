@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::rig::{PATIENCE, Rig, entry, lobby, options, room, said, seqs, shown};
-use crate::disk::{Batch, Disk, DiskRetention, SEARCH_TIME_MAX};
+use crate::disk::{Batch, Disk, DiskRetention};
 use crate::model::entry::{Entry, Place};
 use crate::model::query::Query;
 use crate::model::words::tests::Table;
@@ -317,7 +317,7 @@ async fn a_search_that_takes_too_long_is_given_up() {
     let endless = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) \
                    SELECT count(*) FROM n";
     let given_up = rig.disk.ask(|reader| {
-        reader.read_in_time(SEARCH_TIME_MAX, |reader| {
+        reader.read_in_time(Duration::from_millis(250), |reader| {
             reader.db.query_row(endless, [], |row| row.get::<_, i64>(0))
         })
     });

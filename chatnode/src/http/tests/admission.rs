@@ -68,7 +68,7 @@ async fn who_waits_for_the_node_to_be_ready_has_a_place_already() {
     let stream = f.request(Method::GET, "/api/rooms/tea/events").send();
     let mut stream = std::pin::pin!(stream);
     let taken = async {
-        while f.hub.look(|node| node.seats.streams()) == 0 {
+        while f.node.status().clients.stream_seats == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -83,8 +83,7 @@ async fn who_waits_for_the_node_to_be_ready_has_a_place_already() {
     let next = f.get("/api/rooms/tea/events").await;
     assert_eq!(next.headers()["retry-after"], "2");
     assert_eq!(f.get("/healthz").await.status(), 200);
-    f.hub
-        .with(|node, now| node.core.expect(now, BTreeSet::new()));
+    f.node.send(Input::Listed(settled()));
     let stream = stream.await.unwrap();
     assert_eq!(stream.status(), 200);
     // What is given back can be taken again.

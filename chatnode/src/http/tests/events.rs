@@ -184,7 +184,7 @@ async fn a_client_that_does_not_read_is_let_go_and_resumes() {
     for (slow, bytes) in [(1, 4000), (2, 1)] {
         let mut source = Source::open(&f, None).await;
         source.block(true).await;
-        while f.hub.look(|node| node.clients.slow) < slow {
+        while f.node.status().clients.totals.slow < slow {
             let texts = (0..50).map(|_| "x".repeat(bytes));
             f.say("tea", texts).await;
             said += 50;
@@ -194,9 +194,9 @@ async fn a_client_that_does_not_read_is_let_go_and_resumes() {
         while let Some(event) = source.until_end().await {
             last = event.id;
         }
-        assert_eq!(f.hub.look(|node| node.clients.spooled()), 0);
+        assert_eq!(f.node.status().clients.spooled, 0);
         let gone = async {
-            while f.hub.look(|node| node.seats.streams()) > 0 {
+            while f.node.status().clients.stream_seats > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -216,7 +216,7 @@ async fn a_client_that_does_not_read_is_let_go_and_resumes() {
     let source = Source::open(&f, None).await;
     drop(source);
     f.say("tea", ["nobody listens".to_owned()]).await;
-    assert_eq!(f.hub.look(|node| node.clients.slow), 2);
+    assert_eq!(f.node.status().clients.totals.slow, 2);
 }
 
 #[tokio::test]
@@ -249,7 +249,8 @@ async fn ids_stay_short_however_many_nodes_have_come_and_gone() {
     let mut come_and_go = |count: usize| {
         for _ in 0..count {
             let origin = Origin::generate(&mut rng);
-            f.hub.with(|node, now| speaks_and_goes(node, now, origin));
+            f.node
+                .with_core(|core, now| speaks_and_goes(core, now, origin));
         }
     };
     come_and_go(EACH);
@@ -281,14 +282,14 @@ async fn ids_stay_short_however_many_nodes_have_come_and_gone() {
 
 /// A beat of a time when those who have gone are gone.
 fn beats_later(f: &Fixture) {
-    f.hub.with(|node, now| {
+    f.node.with_core(|core, now| {
         let mono = now.mono + Duration::from_secs(3);
-        node.core.ask_beat(Now { mono, ..now });
+        core.beat_now(Now { mono, ..now });
     });
 }
 
 /// A node that is linked, says one thing, and is gone.
-fn speaks_and_goes(node: &mut crate::shell::Node, now: Now, origin: Origin) {
+fn speaks_and_goes(core: &mut Core, now: Now, origin: Origin) {
     let id = EntryId { origin, seq: 1 };
     let name = "bob".parse().unwrap();
     let room = "tea".parse().unwrap();
@@ -298,9 +299,7 @@ fn speaks_and_goes(node: &mut crate::shell::Node, now: Now, origin: Origin) {
         ack_wanted: false,
         entries: vec![Arc::new(entry)],
     });
-    node.core.linked(now, origin);
-    node.core.news(now, origin, frame);
-    node.core.unlinked(now, origin);
+    core.speaks_and_goes(now, origin, frame);
 }
 
 #[tokio::test]
@@ -313,7 +312,7 @@ async fn a_gap_is_told_to_the_streams_of_all_rooms() {
         after: 7,
         through: 9,
     };
-    f.hub.with(|node, _| node.gap(origin, span));
+    f.node.with_core(|core, _| core.give_up(origin, span));
     let gap = source.next().await;
     assert_eq!(gap.kind, "gap");
     assert_eq!(
@@ -407,12 +406,12 @@ async fn no_stream_outlives_a_stop() {
     let f = Fixture::new(&PLAIN);
     let open = Source::open(&f, None).await;
     f.say("tea", (0..200).map(|_| "x".repeat(4000))).await;
-    f.hub.close_clients();
+    f.node.close_clients();
     let late = f.request(Method::GET, EVENTS).send().await;
     assert!(late.is_err(), "{late:?}");
-    f.hub.tasks().stop();
+    f.node.tasks().stop();
     let gone = async {
-        while f.hub.look(|node| node.seats.streams()) > 0 {
+        while f.node.status().clients.stream_seats > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

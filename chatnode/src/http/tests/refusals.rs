@@ -229,8 +229,8 @@ fn shared(answer: &reqwest::Response) -> (Option<&str>, Option<&str>) {
 #[tokio::test]
 async fn what_the_mesh_is_like_is_read_by_pages_that_may_come_in_and_by_no_other() {
     let f = Fixture::new(&PLAIN);
-    f.hub
-        .with(|node, _| node.remember(["http://127.0.0.1:9".to_owned()]));
+    f.node
+        .with_core(|core, _| core.remember("http://127.0.0.1:9"));
     let own = format!("http://{}", f.addr);
     for (origin, may) in [
         (&*own, true),
@@ -364,10 +364,7 @@ async fn whoever_means_another_node_or_mesh_is_refused() {
             "to": to, "mesh": mesh,
         });
         let hello = f.request(Method::POST, "/mesh/hello").json(&body);
-        let known = || {
-            f.hub
-                .with(|node, now| !node.links.status(now.mono).is_empty())
-        };
+        let known = || !f.node.status().links.is_empty();
         if let Some(code) = refusal {
             assert_problem(&query, hello.send().await.unwrap(), 421, code).await;
             continue;

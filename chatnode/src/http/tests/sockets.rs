@@ -142,7 +142,7 @@ impl Fixture {
     /// Waits until no client has a place any more.
     async fn empties(&self) {
         let empty = async {
-            while self.hub.look(|node| node.clients.len()) > 0 {
+            while self.node.status().clients.all > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

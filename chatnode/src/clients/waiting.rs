@@ -1,0 +1,41 @@
+//! Who waits for an answer of the core.
+
+use tokio::sync::oneshot;
+
+use super::session::RequestId;
+use super::slot::ConnId;
+use super::streams::Comes;
+use crate::core::question::{Found, ReadError};
+use crate::model::names::{EntryId, RoomName};
+use crate::wire::protocol::Refusal;
+
+/// Who waits, and for what.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// A client, for what became of its message: its request's id, without which only a refusal is
+    /// told.
+    Said(ConnId, RequestId),
+    /// A request over HTTP, for what became of its message.
+    Posted(oneshot::Sender<Result<Said, Refusal>>),
+    /// A client that enters a room.
+    Join(ConnId, RequestId, RoomName),
+    /// A client that pages back.
+    History(ConnId, RequestId),
+    /// A client that searches a room.
+    Search(ConnId, RequestId, RoomName),
+    /// An event stream that is about to begin.
+    Stream(Box<Comes>),
+    /// A task of this node.
+    Task(oneshot::Sender<Result<Found, ReadError>>),
+}
+
+/// What a message became.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said {
+    /// The entry.
+    pub(crate) id: EntryId,
+    /// Its timestamp.
+    pub(crate) ts: u64,
+    /// How many other nodes hold it.
+    pub(crate) copies: usize,
+}

@@ -1,0 +1,251 @@
+//! Reads of history: what clients, streams, HTTP and peers ask for that may lie on the disk, or with
+//! other nodes. A question is asked once, and answered once, by [`Output::Answer`].
+//!
+//! Memory holds the newest entries of all, the disk holds everything, and the core waits for nothing.
+//! So a question that memory alone cannot answer is kept here, and [`Output::Read`] says what of it
+//! has to be read ([`super::archive`]). With what was read it is tried again. The answer is
+//! made in that last try, from both and in one cut, so nothing that came meanwhile is missing or
+//! there twice.
+
+use std::collections::BTreeMap;
+
+use super::archive::{Archive, Beyond, Need};
+use super::clock::Now;
+use super::copies::Ticket;
+use super::log::Log;
+use super::output::Output;
+use super::question::{
+    Found, Got, LogPage, LogPart, Question, Read, ReadError, Resume, Room, Search,
+};
+use super::reads::{Asked, Waits};
+use super::state::Core;
+use crate::model::page::RoomSummary;
+
+/// A question is answered with what there is when it was tried so often.
+pub(super) const TRIES_MAX: usize = 5;
+
+/// How a try ended.
+enum Step {
+    Found(Found),
+    Needs(Need),
+    Read(Read),
+}
+
+impl From<Need> for Step {
+    fn from(need: Need) -> Self {
+        Self::Needs(need)
+    }
+}
+
+impl Core {
+    /// Somebody asks. Answered by [`Output::Answer`], now or when what it takes was read.
+    pub(super) fn ask(&mut self, now: Now, ticket: Ticket, question: Question) {
+        let asked = Asked {
+            question,
+            archive: Archive::default(),
+            tries: 0,
+            waits: Waits::Clients,
+        };
+        self.answer(now, ticket, asked);
+    }
+
+    /// What [`Output::Read`] asked for was read, or could not be.
+    pub(super) fn was_read(&mut self, now: Now, ticket: Ticket, got: Result<Got, ReadError>) {
+        let Some(mut asked) = self.reads.waiting.remove(&ticket) else {
+            return;
+        };
+        let Waits::Read(need) = &mut asked.waits else {
+            self.reads.waiting.insert(ticket, asked);
+            return;
+        };
+        let archive = &mut asked.archive;
+        let found = match (need.take(), got) {
+            // What cannot be replayed is said, and is no error: the client goes on.
+            (Some(Need::Beyond(spans)), Err(ReadError::Slow)) => {
+                archive.read_beyond(Beyond {
+                    spans,
+                    entries: None,
+                });
+                None
+            }
+            (_, Err(why)) => Some(Err(why)),
+            (Some(Need::Place(_)), Ok(Got::Place(place))) => {
+                archive.place = Some(place);
+                None
+            }
+            (Some(Need::Page { trims, .. }), Ok(Got::Page(page))) => {
+                archive.page = Some((page, trims));
+                None
+            }
+            (Some(Need::Beyond(spans)), Ok(Got::Beyond(entries))) => {
+                archive.read_beyond(Beyond { spans, entries });
+                None
+            }
+            (None, Ok(Got::Page(page))) => Some(Ok(Found::Page(page))),
+            (None, Ok(Got::Rooms(rooms))) => Some(Ok(Found::Rooms(self.all_rooms(rooms)))),
+            (None, Ok(Got::Log(page))) => Some(Ok(Found::Log(self.log_of(&asked.question, page)))),
+            // Something else than was asked for.
+            (_, Ok(_)) => Some(Err(ReadError::Closed)),
+        };
+        match found {
+            Some(found) => self.outputs.push(Output::Answer(ticket, found)),
+            None => self.answer(now, ticket, asked),
+        }
+    }
+
+    /// Goes on with questions whose roll call is over, or that waited until the node takes clients.
+    pub(super) fn go_on_answering(&mut self, now: Now) {
+        if self.reads.waiting.is_empty() {
+            return;
+        }
+        let (over, takes) = (self.rolls_over(), self.takes_clients());
+        let goes_on = |asked: &Asked| match asked.waits {
+            Waits::Read(_) => false,
+            Waits::Roll(number) => number <= over,
+            Waits::Clients => takes,
+        };
+        let waiting = std::mem::take(&mut self.reads.waiting);
+        let (ready, waiting) = waiting.into_iter().partition(|(_, asked)| goes_on(asked));
+        self.reads.waiting = waiting;
+        let ready: Vec<_> = BTreeMap::into_iter(ready).collect();
+        for (ticket, mut asked) in ready {
+            asked.archive.others_asked |= matches!(asked.waits, Waits::Roll(_));
+            self.answer(now, ticket, asked);
+        }
+    }
+
+    /// Whether what clients say and ask is taken now.
+    pub(crate) fn takes_clients(&self) -> bool {
+        self.ready && !self.is_catching_up()
+    }
+
+    fn answer(&mut self, now: Now, ticket: Ticket, mut asked: Asked) {
+        if asked.question.is_of_clients() && !self.takes_clients() {
+            asked.waits = Waits::Clients;
+            self.reads.waiting.insert(ticket, asked);
+            return;
+        }
+        asked.archive.is_last = asked.tries >= TRIES_MAX;
+        asked.tries += 1;
+        let step = self.try_to_answer(&mut asked);
+        match step.unwrap_or_else(Step::from) {
+            Step::Found(found) => self.outputs.push(Output::Answer(ticket, Ok(found))),
+            Step::Needs(Need::Others) => {
+                asked.waits = Waits::Roll(self.next_roll());
+                self.reads.waiting.insert(ticket, asked);
+                self.call_roll(now);
+            }
+            Step::Needs(need) => {
+                let read = need_of(&asked.question, &need);
+                asked.waits = Waits::Read(Some(need));
+                self.reads.waiting.insert(ticket, asked);
+                self.outputs.push(Output::Read(ticket, read));
+            }
+            Step::Read(read) => {
+                asked.waits = Waits::Read(None);
+                self.reads.waiting.insert(ticket, asked);
+                self.outputs.push(Output::Read(ticket, read));
+            }
+        }
+    }
+
+    fn try_to_answer(&self, asked: &mut Asked) -> Result<Step, Need> {
+        let archive = &asked.archive;
+        let found = match &mut asked.question {
+            Question::Resume(resume) => {
+                let (room, since) = (&resume.room, resume.since.as_deref());
+                let named = &mut resume.named;
+                let resumed = self.resume(room, since, named, resume.history, archive)?;
+                Found::Resumed(Box::new(resumed), std::mem::take(named))
+            }
+            Question::Page {
+                room,
+                before,
+                limit,
+            } => match self.page_with(room, *before, *limit, archive)? {
+                Some(page) => Found::Page(page),
+                None => Found::Unknown,
+            },
+            Question::Search(search) => {
+                let place = match search.before {
+                    None => None,
+                    Some(id) => match self.place_of(id, archive)? {
+                        Some(place) => Some(place),
+                        None => return Ok(Step::Found(Found::Unknown)),
+                    },
+                };
+                return Ok(Step::Read(if self.is_durable() {
+                    Read::Search(search.clone(), place)
+                } else {
+                    let entries = self.transcript(&search.room, place);
+                    Read::Scan(entries, search.query.clone(), search.limit)
+                }));
+            }
+            Question::Rooms if self.is_durable() => return Ok(Step::Read(Read::Rooms)),
+            Question::Rooms => Found::Rooms(self.all_rooms(Vec::new())),
+            Question::Log(part) => {
+                let archived = self.archived(part.origin, part.span);
+                let archived = archived.filter(|_| part.whole || part.span.after > 0);
+                match archived {
+                    Some(span) => {
+                        return Ok(Step::Read(Read::Log(part.origin, span, part.bytes)));
+                    }
+                    None => Found::Log(self.log_in_memory(part)),
+                }
+            }
+        };
+        Ok(Step::Found(found))
+    }
+
+    /// What the disk has of a log, or, if that is nothing, what memory has.
+    fn log_of(&self, question: &Question, read: LogPage) -> LogPage {
+        match question {
+            Question::Log(part) if read.entries.is_empty() => self.log_in_memory(part),
+            _ => read,
+        }
+    }
+
+    fn log_in_memory(&self, part: &LogPart) -> LogPage {
+        let mut page = self.log_page(part.origin, part.span, part.bytes);
+        if !part.whole && part.span.after == 0 {
+            let window = self.logs.get(&part.origin).map_or(0, Log::window);
+            page.floor = page.floor.max(window);
+        }
+        page
+    }
+
+    /// The rooms in memory and on the disk, and those where somebody is.
+    fn all_rooms(&self, archived: Vec<RoomSummary>) -> Vec<Room> {
+        let mut rooms = BTreeMap::new();
+        // The disk has all but what is on its way there, memory the newest of all.
+        for room in self.rooms().into_iter().chain(archived) {
+            let messages = rooms.entry(room.room).or_default();
+            *messages = room.messages.max(*messages);
+        }
+        for room in self.members.rooms() {
+            rooms.entry(room.clone()).or_default();
+        }
+        let row = |(room, messages)| Room {
+            members: self.members.count(&room),
+            room,
+            messages,
+        };
+        rooms.into_iter().map(row).collect()
+    }
+}
+
+/// What to read for a need of a question.
+fn need_of(question: &Question, need: &Need) -> Read {
+    let room = match question {
+        Question::Resume(Resume { room, .. })
+        | Question::Page { room, .. }
+        | Question::Search(Search { room, .. }) => Some(room),
+        Question::Rooms | Question::Log(_) => None,
+    };
+    match (need, room) {
+        (Need::Place(id), _) => Read::Place(*id),
+        (Need::Page { before, limit, .. }, Some(room)) => Read::Page(room.clone(), *before, *limit),
+        (Need::Beyond(spans), Some(room)) => Read::Beyond(room.clone(), spans.clone()),
+        (Need::Others | Need::Page { .. } | Need::Beyond(_), _) => Read::Rooms,
+    }
+}

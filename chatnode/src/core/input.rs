@@ -1,0 +1,114 @@
+//! All that can come to a node: see [`Input`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::copies::Ticket;
+use super::links::fault::Fault;
+use super::links::{LinkId, Target};
+use super::members::Snapshot;
+use super::news::{Beat, News};
+use super::question::{Got, LogPage, Question, ReadError};
+use super::repair::FetchId;
+use crate::model::mesh_name::MeshName;
+use crate::model::names::{Mid, Origin, RoomName, UserName};
+
+/// What comes to a node. Nothing else changes it, but for what its disk had when it started.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    /// A client says something: [`Said`](super::output::Output::Said) answers, with a disk once it is
+    /// there, or [`NotSaid`](super::output::Output::NotSaid). A mid that was seen before makes no second
+    /// entry, and the answer is the first one's.
+    Say(Say<'a>),
+    /// A connection of this node enters a room under a name.
+    Enter(&'a RoomName, &'a UserName),
+    /// A connection of this node leaves a room.
+    Leave(&'a RoomName, &'a UserName),
+    /// A client of this node types.
+    Typing(&'a RoomName, &'a UserName),
+    /// A foreign publisher of the plain form said this: it becomes this node's own message.
+    Foreign(&'a str),
+
+    /// The carrier has connected a link.
+    Connected(LinkId),
+    /// The carrier has lost a link, or could not connect it.
+    Closed(LinkId, Fault),
+    /// A beat of another mesh came on a link: who is there is none of ours.
+    Stranger(LinkId, MeshName),
+    /// News came on a link. Only one that has proved whose it is may bring them, and only of that node.
+    News(LinkId, News),
+
+    /// The registries list other nodes, or another state of theirs is known.
+    Listed(Listed),
+    /// A node said hello: it is heard from now on, and hears a beat at once.
+    Introduced(Target),
+    /// A node was said hello to, and took it, or why not.
+    Greeted(Origin, Option<Fault>),
+    /// A peer answered a request for entries within this time, or did not.
+    Fetched(FetchId, Option<LogPage>, Duration),
+    /// A peer answered a request for its members, or did not.
+    MembersFetched(Origin, Option<Snapshot>),
+    /// A peer answered a request for its position, or did not.
+    PositionTold(Origin, Option<&'a Beat>),
+
+    /// The batch is on the disk: its own entries are said now.
+    Stored,
+    /// The disk is full, as it says: what waited to be said is refused, what others said waits on.
+    DiskFull(String),
+    /// The disk failed, and what became of its batch is not known: nothing is acknowledged any more.
+    DiskBroken,
+    /// The disk's retention has trimmed these logs through these numbers.
+    DiskTrimmed(Vec<(Origin, u64)>),
+
+    /// Somebody asks for history: [`Answer`](super::output::Output::Answer) answers, when what that
+    /// takes was read.
+    Ask(Ticket, Question),
+    /// What a question needed was read, or could not be.
+    Read(Ticket, Result<Got, ReadError>),
+
+    /// This node is about to go: all that hear it are asked to say what they hold of it.
+    AskAcks,
+    /// What one turn brought is complete: if the disk is free it is given what waits for it.
+    TurnOver,
+    /// Time has passed. Must come by [`Core::deadline`](super::Core::deadline).
+    Tick,
+}
+
+/// Where what a node says comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// One of its own clients.
+    Client,
+    /// A foreign publisher of the plain form: it does not go out in that form again.
+    Foreign,
+}
+
+/// Something that is said here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Say<'a> {
+    /// Names the request; comes back in [`Output::Said`](super::output::Output::Said).
+    pub(crate) ticket: Ticket,
+    /// Where.
+    pub(crate) room: &'a RoomName,
+    /// Who.
+    pub(crate) from: &'a UserName,
+    /// The client's own id.
+    pub(crate) mid: Option<&'a Mid>,
+    /// What.
+    pub(crate) text: &'a str,
+    /// The reply waits for so many other nodes to hold it.
+    pub(crate) copies: usize,
+    /// Where it comes from.
+    pub(crate) source: Source,
+}
+
+/// What the registries say, all together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listed {
+    /// The nodes that they list, and that are to be heard.
+    pub(crate) members: Vec<Target>,
+    /// Those that registries list which answer; `None` if none answers.
+    pub(crate) answering: Option<BTreeSet<Origin>>,
+    /// Whether every registry has been heard of: it has listed its nodes, or it failed.
+    pub(crate) is_settled: bool,
+}

@@ -1,0 +1,170 @@
+//! Requests to peers, over HTTP: parts of logs, members, positions, and hellos.
+
+mod hello;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::core::links::fault::Fault;
+use crate::core::log::Span;
+use crate::core::members::Snapshot;
+use crate::core::news::{Beat, News};
+use crate::core::{Identity, LogPage};
+use crate::model::mesh_name::MeshName;
+use crate::model::names::Origin;
+use crate::wire::frame::{self, Topic};
+
+/// Bytes of entries in one answer to a repair request.
+pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
+/// A repair request takes so long at the most.
+pub(crate) const FETCH_MAX: Duration = Duration::from_secs(5);
+/// A peer that is asked how far it is answers within this time.
+pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
+/// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
+const HELLO_MAX: Duration = Duration::from_secs(2);
+
+/// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Introduction {
+    /// Who.
+    pub(crate) origin: String,
+    /// Its PUB endpoint.
+    #[serde(rename = "pub")]
+    pub(crate) publisher: String,
+    /// Its HTTP endpoint.
+    pub(crate) http: String,
+    /// Whom it means: the origin that it expects here. An address is not an identity.
+    pub(crate) to: Option<String>,
+    /// Of which mesh it is.
+    pub(crate) mesh: Option<String>,
+}
+
+/// Asks peers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    http: reqwest::Client,
+    mesh: MeshName,
+}
+
+/// A peer, and where its HTTP is.
+#[derive(Debug, Clone)]
+pub(crate) struct At {
+    /// Who is asked: whoever else is at that address by now has nothing to say.
+    pub(crate) origin: Origin,
+    /// Where.
+    pub(crate) url: String,
+}
+
+/// A part of a log that is asked of a peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Whose log.
+    pub(crate) origin: Origin,
+    /// Which part.
+    pub(crate) span: Span,
+    /// Whether all that is kept is wanted, and not only what is in memory.
+    pub(crate) whole: bool,
+    /// Bytes of entries at the most.
+    pub(crate) bytes: usize,
+}
+
+impl Asker {
+    /// Asks for nodes of this mesh.
+    pub(crate) fn new(http: reqwest::Client, mesh: MeshName) -> Self {
+        Self { http, mesh }
+    }
+
+    /// A part of a log; `None` if it did not come, within [`FETCH_MAX`].
+    pub(crate) async fn log(&self, at: &At, part: Part) -> Option<LogPage> {
+        let Part {
+            origin,
+            span,
+            whole,
+            bytes,
+        } = part;
+        let path = format!(
+            "log/{origin}?after={}&through={}&bytes={bytes}&whole={whole}",
+            span.after, span.through
+        );
+        let body = self.get(at, &path, frame::FRAME_LEN_MAX).await;
+        let page =
+            body.and_then(|body| frame::decode_entries(&body).map_err(|why| why.to_string()));
+        match page {
+            Ok(page) if page.origin == origin => Some(LogPage {
+                floor: page.floor,
+                entries: page.entries,
+            }),
+            Ok(_) => None,
+            Err(why) => {
+                tracing::debug!(peer = %at.origin, %origin, "repair failed: {why}");
+                None
+            }
+        }
+    }
+
+    /// How far a peer is, if it says so soon.
+    pub(crate) async fn position(&self, at: &At) -> Option<Beat> {
+        let body = self.get(at, "position?", frame::FRAME_LEN_MAX);
+        let body = tokio::time::timeout(POSITION_MAX, body).await.ok()?.ok()?;
+        match frame::decode(Topic::Beat, &body) {
+            Ok(News::Beat(beat)) => Some(beat),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Who is in which room at a peer.
+    pub(crate) async fn members(&self, at: &At) -> Option<Snapshot> {
+        let body = self
+            .get(at, "members?", frame::MEMBERS_LEN_MAX)
+            .await
+            .ok()?;
+        let page = frame::decode_members(&body).ok()?;
+        (page.origin == at.origin).then_some(Snapshot {
+            version: page.version,
+            rooms: page.rooms,
+        })
+    }
+
+    /// Says hello to a peer; why it was not taken, if it was not.
+    pub(crate) async fn hello(&self, at: &At, me: &Identity) -> Option<Fault> {
+        let introduction = Introduction {
+            origin: me.origin.as_str().to_owned(),
+            publisher: me.publisher.clone(),
+            http: me.http.clone(),
+            to: Some(at.origin.as_str().to_owned()),
+            mesh: Some(self.mesh.to_string()),
+        };
+        let url = format!("{}/mesh/hello", at.url);
+        let request = self.http.post(&url).timeout(HELLO_MAX);
+        let fault = hello::said(&url, request.json(&introduction)).await;
+        if let Some(fault) = &fault {
+            tracing::debug!(peer = %at.origin, "hello failed: {}", fault.text);
+        }
+        fault
+    }
+
+    /// The body of an answer, if it is a success and not too long.
+    async fn get(&self, at: &At, path: &str, bytes_max: usize) -> Result<Bytes, String> {
+        let joint = if path.ends_with('?') { "" } else { "&" };
+        let (url, to, mesh) = (&at.url, at.origin, &self.mesh);
+        let url = format!("{url}/mesh/{path}{joint}to={to}&mesh={mesh}");
+        let get = async {
+            let mut answer = self.http.get(url).send().await?.error_for_status()?;
+            let mut body = BytesMut::new();
+            while let Some(chunk) = answer.chunk().await? {
+                body.extend_from_slice(&chunk);
+                if body.len() > bytes_max {
+                    return Ok(None);
+                }
+            }
+            Ok::<_, reqwest::Error>(Some(body.freeze()))
+        };
+        match tokio::time::timeout(FETCH_MAX, get).await {
+            Ok(Ok(Some(body))) => Ok(body),
+            Ok(Ok(None)) => Err(format!("the answer is longer than {bytes_max} bytes")),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(_) => Err(format!("no answer within {FETCH_MAX:?}")),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Work that has to wait: each has a task of its own, and what comes of it is told to the core.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Handle;
+use crate::core::Input;
+use crate::core::copies::Ticket;
+use crate::core::question::{Got, Read, ReadError};
+use crate::core::repair::FetchId;
+use crate::disk::Disk;
+use crate::model::entry::Entry;
+use crate::model::page::{PAGE_BYTES_MAX, Page};
+use crate::model::query::Query;
+use crate::peers::{At, Part};
+
+/// Searches through memory at the same time at the most.
+pub(super) const SCANS_MAX: usize = 2;
+
+/// One errand.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// Ask a peer for entries.
+    Fetch(FetchId, At, Part),
+    /// Ask a peer for its members.
+    FetchMembers(At),
+    /// Ask a peer how far it is.
+    AskPosition(At),
+    /// Say hello to a peer: it is to dial back, or turns out not to be there.
+    Hello(At),
+    /// Read of the disk.
+    Disk(Disk, Ticket, Read),
+    /// Search through memory.
+    Scan(Ticket, Vec<Arc<Entry>>, Query, usize),
+}
+
+impl Handle {
+    /// Runs an errand.
+    pub(super) async fn run(self, errand: Errand) {
+        let asker = self.asker();
+        match errand {
+            Errand::Fetch(id, at, part) => {
+                let asked = Instant::now();
+                let page = asker.log(&at, part).await;
+                let took = asked.elapsed();
+                self.with(|shell, now| {
+                    shell.totals.fetches_failed += u64::from(page.is_none());
+                    shell.core.handle(Input::Fetched(id, page, took), now);
+                });
+            }
+            Errand::FetchMembers(at) => {
+                let members = asker.members(&at).await;
+                self.send(Input::MembersFetched(at.origin, members));
+            }
+            Errand::AskPosition(at) => {
+                let told = asker.position(&at).await;
+                self.send(Input::PositionTold(at.origin, told.as_ref()));
+            }
+            Errand::Hello(at) => {
+                let fault = asker.hello(&at, self.identity()).await;
+                self.send(Input::Greeted(at.origin, fault));
+            }
+            Errand::Disk(disk, ticket, read) => {
+                let got = disk.read(read).await;
+                self.send(Input::Read(ticket, got));
+            }
+            Errand::Scan(ticket, entries, query, limit) => {
+                let got = self.scan(entries, query, limit).await;
+                self.send(Input::Read(ticket, got));
+            }
+        }
+    }
+
+    async fn scan(
+        &self,
+        entries: Vec<Arc<Entry>>,
+        query: Query,
+        limit: usize,
+    ) -> Result<Got, ReadError> {
+        let turn = self.scan_turn().ok_or(ReadError::Busy)?;
+        let (tell, found) = oneshot::channel();
+        // A thread of its own: those of the runtime may all hang in files of `--www`.
+        let thread = std::thread::Builder::new().name("search".into());
+        let started = thread.spawn(move || {
+            let _turn = turn;
+            // Fails if who asked has gone.
+            let _ = tell.send(matching(&entries, &query, limit));
+        });
+        started.map_err(|_| ReadError::Busy)?;
+        found.await.map(Got::Page).map_err(|_| ReadError::Busy)
+    }
+}
+
+/// The newest entries whose text has what is looked for; `entries` is the newest first.
+fn matching(entries: &[Arc<Entry>], query: &Query, limit: usize) -> Page {
+    let mut page = Page::default();
+    let mut bytes = 0;
+    for entry in entries {
+        if !entry.text().is_some_and(|text| query.matches(&text)) {
+            continue;
+        }
+        if page.entries.len() >= limit || bytes >= PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        bytes += entry.json.len();
+        page.entries.push(Arc::clone(entry));
+    }
+    page.entries.reverse();
+    page
+}

@@ -1,0 +1,452 @@
+//! What tasks hold of the node: they send it things, ask it, and look at how it is.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use base::process::Tasks;
+use base::serve::Admission;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::errands::SCANS_MAX;
+use super::{CARRIER_COMMANDS_MAX, Parts, Shell};
+use crate::carriers::Command;
+use crate::clients::Said;
+use crate::clients::seats::Seat;
+use crate::clients::streams::{Asked, Comes, Line};
+use crate::core::copies::Ticket;
+use crate::core::log::Log;
+use crate::core::members::Snapshot;
+use crate::core::news::Beat;
+use crate::core::question::{Found, Question, ReadError};
+use crate::core::{Identity, Input, Now, Say, Source};
+use crate::model::mesh_name::MeshName;
+use crate::model::names::{Mid, Origin, RoomName, UserName};
+use crate::peers::Asker;
+use crate::wire::protocol::{self, Refusal};
+use crate::wire::refusals::unread;
+
+/// How often a stopping node looks whether it may go.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A handle on the node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    shell: Mutex<Shell>,
+    /// There is something for the turn task.
+    turn: Notify,
+    tasks: Tasks,
+    asker: Asker,
+    me: Identity,
+    mesh: MeshName,
+    rate_limit: u32,
+    /// Permits for searches through memory.
+    scans: Arc<Semaphore>,
+    ready: watch::Receiver<bool>,
+    /// All clients were closed; who comes still is closed at once.
+    closing: CancellationToken,
+}
+
+/// What is said over HTTP.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Post<'a> {
+    /// Where.
+    pub(crate) room: &'a RoomName,
+    /// Who.
+    pub(crate) from: &'a UserName,
+    /// The client's own id.
+    pub(crate) mid: Option<&'a Mid>,
+    /// What.
+    pub(crate) text: &'a str,
+    /// How many other nodes must hold it before the answer.
+    pub(crate) copies: usize,
+}
+
+impl Handle {
+    /// A node, the poll of its clients' sockets for [`Handle::run_clients`], and the commands for its
+    /// carrier.
+    ///
+    /// # Errors
+    /// The kernel gives no poll.
+    pub(crate) fn new(
+        parts: Parts,
+        tasks: Tasks,
+    ) -> io::Result<(Self, mio::Poll, mpsc::Receiver<Command>)> {
+        let sockets = mio::Poll::new()?;
+        let (carrier, commands) = mpsc::channel(CARRIER_COMMANDS_MAX);
+        let (ready_sender, ready) = watch::channel(false);
+        let mesh = parts.settings.mesh.clone();
+        let shared = Shared {
+            turn: Notify::new(),
+            tasks,
+            asker: Asker::new(parts.http.clone(), mesh.clone()),
+            me: parts.core.identity().clone(),
+            mesh,
+            rate_limit: parts.settings.rate_limit,
+            scans: Arc::new(Semaphore::new(SCANS_MAX)),
+            ready,
+            closing: CancellationToken::new(),
+            shell: Mutex::new(Shell::new(
+                parts,
+                sockets.registry().try_clone()?,
+                carrier,
+                ready_sender,
+            )),
+        };
+        let shared = Arc::new(shared);
+        Ok((Self { shared }, sockets, commands))
+    }
+
+    /// Hands something in, then carries out what that brought.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Shell, Now) -> T) -> T {
+        let mut shell = self.lock();
+        let now = shell.now();
+        let result = act(&mut shell, now);
+        shell.settle(now);
+        let errands = std::mem::take(&mut shell.errands);
+        let work = shell.has_work();
+        drop(shell);
+        for errand in errands {
+            self.tasks().spawn(self.clone().run(errand));
+        }
+        if work {
+            self.shared.turn.notify_one();
+        }
+        result
+    }
+
+    /// Tells the core that something has happened.
+    pub(crate) fn send(&self, input: Input<'_>) {
+        self.with(|shell, now| shell.core.handle(input, now));
+    }
+
+    /// Looks at the node.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Shell) -> T) -> T {
+        look(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shell> {
+        self.shared
+            .shell
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Does one turn; until when there is nothing more to do.
+    pub(super) fn turn(&self) -> tokio::time::Instant {
+        let (due, errands) = {
+            let mut shell = self.lock();
+            let now = shell.now();
+            let due = shell.turn(now);
+            (shell.clock.instant(due), std::mem::take(&mut shell.errands))
+        };
+        for errand in errands {
+            self.tasks().spawn(self.clone().run(errand));
+        }
+        due
+    }
+
+    /// There is something for the turn task. Cancel safe: what is not taken stays.
+    pub(super) async fn turn_wanted(&self) {
+        self.shared.turn.notified().await;
+    }
+
+    /// The process's tasks.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Who this node is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.shared.me
+    }
+
+    /// Of which mesh it is.
+    pub(crate) fn mesh(&self) -> &MeshName {
+        &self.shared.mesh
+    }
+
+    /// Messages a second that one client may send; 0 is no limit.
+    pub(crate) fn rate_limit(&self) -> u32 {
+        self.shared.rate_limit
+    }
+
+    pub(super) fn asker(&self) -> &Asker {
+        &self.shared.asker
+    }
+
+    pub(super) fn scan_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.scans).try_acquire_owned().ok()
+    }
+
+    /// A seat for one more client, if there is one.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        self.look(|shell| shell.clients.seats().take())
+    }
+
+    /// A seat for one more event stream, if there is one.
+    pub(crate) fn stream_seat(&self) -> Option<Seat> {
+        self.look(|shell| shell.clients.seats().take_stream())
+    }
+
+    /// Whether it is going away.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.look(|shell| shell.stopping)
+    }
+
+    /// The time by which the node goes.
+    pub(crate) fn now(&self) -> Duration {
+        self.with(|_, now| now.mono)
+    }
+
+    /// Whether a node was ever seen alive whose HTTP is there.
+    pub(crate) fn has_seen_node(&self, is_there: impl Fn(&str) -> bool) -> bool {
+        self.look(|shell| shell.core.nodes_seen().any(&is_there))
+    }
+
+    /// Who is in which room here.
+    pub(crate) fn members(&self) -> Snapshot {
+        self.look(|shell| shell.core.members().snapshot())
+    }
+
+    /// How far this node is: its beat, made now.
+    pub(crate) fn position(&self) -> Beat {
+        self.with(|shell, now| shell.core.beat(now))
+    }
+
+    /// A peer said hello.
+    pub(crate) fn introduced(&self, origin: Origin, publisher: String, http: String) {
+        self.with(|shell, now| shell.introduced(origin, publisher, http, now));
+    }
+
+    /// Waits until this node takes clients: it has joined, and holds what was said while it was
+    /// stopped. Cancel safe.
+    pub(crate) async fn ready(&self) {
+        // The sender lives in the node, so it outlives this.
+        if !*self.shared.ready.borrow() {
+            let _ = self.shared.ready.clone().wait_for(|ready| *ready).await;
+        }
+    }
+
+    /// Asks for history. Answered when the node takes clients, but a part of a log at any time.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait; the disk cannot be read, now or ever.
+    pub(crate) async fn ask(&self, question: Question) -> Result<Found, Refusal> {
+        let (answer, found) = oneshot::channel();
+        let mut asks = Some((question, answer));
+        while let Some((question, _)) = &asks {
+            let waits = question.is_of_clients();
+            if waits {
+                self.ready().await;
+            }
+            self.with(|shell, now| {
+                // It may have been stopped between the two.
+                match asks.take_if(|_| !waits || shell.core.takes_clients()) {
+                    Some(asks) => shell.clients.ask_for_task(&mut shell.core, asks, now),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        let found = found.await.unwrap_or(Err(ReadError::Closed));
+        found.map_err(|why| unread(&why))
+    }
+
+    /// Says something for a client of the HTTP API.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait, `storage_full` and others if the disk does not take it,
+    /// `stopping` if the node stops before the outcome is known.
+    pub(crate) async fn post(&self, post: Post<'_>) -> Result<Said, Refusal> {
+        let (answer, outcome) = oneshot::channel();
+        let mut answer = Some(answer);
+        let say = Say {
+            ticket: Ticket(0),
+            room: post.room,
+            from: post.from,
+            mid: post.mid,
+            text: post.text,
+            copies: post.copies,
+            source: Source::Client,
+        };
+        while answer.is_some() {
+            self.ready().await;
+            self.with(|shell, now| {
+                // It may have been stopped between the two.
+                match answer.take_if(|_| shell.core.takes_clients()) {
+                    Some(answer) => shell.clients.post(&mut shell.core, say, answer, now),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        let gone = |_| Refusal::new("stopping", "this node is going away");
+        outcome.await.map_err(gone)?
+    }
+
+    /// Serves a WebSocket whose handshake is done. `begun` is what came with the handshake.
+    /// `plain`: the room, for the plain form. `seat`: what it was given at the handshake.
+    pub(crate) async fn serve_websocket(
+        &self,
+        stream: TcpStream,
+        begun: &[u8],
+        plain: Option<RoomName>,
+        seat: Seat,
+        admission: Admission,
+    ) {
+        let socket = match stream.into_std() {
+            Ok(stream) => mio::net::TcpStream::from_std(stream),
+            Err(why) => return tracing::warn!("a client cannot be served: {why}"),
+        };
+        let mut comes = Some((socket, (admission, seat)));
+        let closing = &self.shared.closing;
+        while comes.is_some() {
+            // A client that comes early waits, so that its history and its stream are one cut.
+            tokio::select! {
+                biased;
+                () = self.ready() => {}
+                () = closing.cancelled() => {}
+            }
+            let adopted = self.with(|shell, now| {
+                let may = closing.is_cancelled() || shell.core.takes_clients();
+                match comes.take_if(|_| may) {
+                    Some(comes) => {
+                        let core = &mut shell.core;
+                        shell.clients.adopt(core, comes, begun, plain.clone(), now)
+                    }
+                    // It was stopped between the two.
+                    None => Ok(()),
+                }
+            });
+            if let Err(why) = adopted {
+                tracing::warn!("a client cannot be served: {why}");
+            }
+        }
+    }
+
+    /// Serves a stream whose connection has left HTTP; what is wrong if it cannot be opened, and the
+    /// connection to say it on.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) async fn serve_stream(
+        &self,
+        asked: Asked,
+        line: Line,
+    ) -> Result<(), (Refusal, TcpStream)> {
+        let (refused, outcome) = oneshot::channel();
+        let mut comes = Some(Comes {
+            asked,
+            line,
+            refused,
+        });
+        let opens = async {
+            while comes.is_some() {
+                self.ready().await;
+                self.with(|shell, now| {
+                    // It may have been stopped between the two.
+                    if let Some(comes) = comes.take_if(|_| shell.core.takes_clients()) {
+                        shell.clients.open_stream(&mut shell.core, comes, now);
+                    }
+                });
+            }
+            outcome.await.map_or(Ok(()), Err)
+        };
+        let stopping = self.tasks().stopping();
+        tokio::select! {
+            biased;
+            opened = opens => opened,
+            // The node is going away: who comes back is told so.
+            () = self.shared.closing.cancelled() => Ok(()),
+            () = stopping.cancelled() => Ok(()),
+        }
+    }
+
+    /// Tells clients that this node goes, and where else they may go. No longer ready.
+    pub(crate) fn go_away(&self, after: Duration) {
+        self.with(|shell, _| {
+            shell.stopping = true;
+            let others = shell.refuges();
+            let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            let goaway = serde_json::json!({ "nodes": others, "after_ms": after_ms });
+            shell
+                .clients
+                .push_to_all(&protocol::push("goaway", &goaway));
+        });
+    }
+
+    /// Closes all clients.
+    pub(crate) fn close_clients(&self) {
+        self.shared.closing.cancel();
+        self.with(|shell, now| shell.clients.close_all(&mut shell.core, now));
+    }
+
+    /// Waits until what clients have said is on the disk, `most` at the most.
+    pub(crate) async fn written(&self, most: Duration) {
+        let done = async {
+            while self.look(|shell| shell.core.disk_waiting()) != (0, 0) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(most, done).await.is_err() {
+            tracing::warn!("the disk did not take all that was said here");
+        }
+    }
+
+    /// Waits until every peer that is heard holds all that was said here, `most` at the most.
+    pub(crate) async fn handed_over(&self, most: Duration) {
+        let done = async {
+            // Polling is for the few milliseconds between an entry and its acknowledgement.
+            while !self.with(Shell::is_handed_over) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(most, done).await.is_err() {
+            tracing::warn!("some peers do not hold all that was said here");
+        }
+    }
+}
+
+impl Shell {
+    /// Where clients may go: nodes that take clients, or, if none is known to, any that is heard.
+    fn refuges(&self) -> Vec<String> {
+        let ready = &self.core.nodes()[1..];
+        if !ready.is_empty() {
+            return ready.to_vec();
+        }
+        let heard = self.core.peers().heard().map(|(_, peer)| peer.http.clone());
+        heard.filter(|http| !http.is_empty()).collect()
+    }
+
+    fn is_handed_over(&mut self, now: Now) -> bool {
+        let me = self.core.identity().origin;
+        let head = self.core.log(me).map_or(0, Log::held);
+        let holds = |held: Option<&u64>| held.is_some_and(|held| *held >= head);
+        let behind = self
+            .core
+            .peers()
+            .heard()
+            .any(|(_, peer)| !holds(peer.position.get(&me)));
+        if head == 0 || !behind {
+            return true;
+        }
+        // The beat's head lets a peer notice what it lacks; its answer is its next beat or an
+        // acknowledgement, which this asks for.
+        self.core.handle(Input::AskAcks, now);
+        false
+    }
+}
+
+#[cfg(test)]
+impl Handle {
+    /// Hands something to the core.
+    pub(crate) fn with_core<T>(&self, act: impl FnOnce(&mut crate::core::Core, Now) -> T) -> T {
+        self.with(|shell, now| act(&mut shell.core, now))
+    }
+}

@@ -1,0 +1,163 @@
+//! How the node is: a snapshot, for operators and programs that watch.
+
+use std::time::Duration;
+
+use super::{Handle, Shell};
+use crate::clients::Count;
+use crate::core::Now;
+use crate::core::journal::Health;
+use crate::core::links::{self, LinkStatus};
+use crate::core::log::{Counts, Span};
+use crate::discovery::RegistryStatus;
+use crate::model::names::{EntryId, Origin};
+
+/// Logs of which not all is here yet that are named at the most.
+const LACKING_MAX: usize = 256;
+
+/// Totals since the start of what goes out of the node and comes in.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    /// Messages that this node's clients said.
+    pub(crate) said: u64,
+    /// Frames from peers that could not be decoded.
+    pub(crate) frames_bad: u64,
+    /// Frames that the carrier had no room for.
+    pub(crate) frames_dropped: u64,
+    /// Repair requests sent.
+    pub(crate) fetches: u64,
+    /// Repair requests that failed.
+    pub(crate) fetches_failed: u64,
+    /// What a foreign publisher said and is no message.
+    pub(crate) refused: u64,
+    /// Spans of entries that nobody had.
+    pub(crate) gaps: u64,
+    /// Batches handed to the disk.
+    pub(crate) batches: u64,
+}
+
+/// How history is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Storage {
+    /// How the disk is; `None` if history is kept in memory only.
+    pub(crate) health: Option<Health>,
+    /// Messages that are kept there.
+    pub(crate) messages: u64,
+    /// Bytes that they take.
+    pub(crate) bytes: u64,
+    /// Messages that wait for the disk.
+    pub(crate) waiting: usize,
+    /// Messages of others that left memory before the disk had room for them.
+    pub(crate) skipped: u64,
+}
+
+/// A link, and what is known of its peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The link.
+    pub(crate) link: LinkStatus,
+    /// What is counted of the peer's log.
+    pub(crate) counts: Counts,
+    /// How late its last beat came, by both clocks.
+    pub(crate) lag_us: Option<u64>,
+    /// Whether it says that it hears this node.
+    pub(crate) hears_us: bool,
+}
+
+/// How the node is now.
+#[derive(Debug)]
+pub(crate) struct Status {
+    /// Since when it runs.
+    pub(crate) uptime: Duration,
+    /// Whether it has joined.
+    pub(crate) ready: bool,
+    /// Whether it is going away.
+    pub(crate) stopping: bool,
+    /// Peers that should be heard and are not, each with where and why.
+    pub(crate) not_linked: Vec<String>,
+    /// Messages that others held when this node joined, and that are not here yet.
+    pub(crate) lacking_messages: u64,
+    /// The logs that those are of; some, if they are many.
+    pub(crate) lacking: Vec<(Origin, Span)>,
+    /// Numbers that nobody had.
+    pub(crate) lost: Vec<(Origin, Span)>,
+    /// The last number held of each origin.
+    pub(crate) position: Vec<EntryId>,
+    /// Whom it hears, or should.
+    pub(crate) links: Vec<Link>,
+    /// What is counted of links.
+    pub(crate) link_counts: links::Counters,
+    /// How the registries are.
+    pub(crate) registries: Vec<RegistryStatus>,
+    /// Rooms with members.
+    pub(crate) rooms: usize,
+    /// Messages in memory, and the bytes that they take.
+    pub(crate) kept: (usize, usize),
+    /// How history is kept.
+    pub(crate) storage: Storage,
+    /// What is counted of all other nodes' logs.
+    pub(crate) counts: Counts,
+    /// How many clients there are.
+    pub(crate) clients: Count,
+    /// Totals since the start.
+    pub(crate) totals: Totals,
+}
+
+impl Handle {
+    /// How the node is now.
+    pub(crate) fn status(&self) -> Status {
+        self.with(|shell, now| shell.status(now))
+    }
+}
+
+impl Shell {
+    fn status(&self, now: Now) -> Status {
+        let core = &self.core;
+        let links = core.links().status(now.mono).into_iter();
+        let (own, others) = core.disk_waiting();
+        let kept = core.kept();
+        let clients = self.clients.count();
+        let (messages, bytes) = match &self.disk {
+            Some(disk) => disk.size(),
+            None => (kept.0 as u64, kept.1 as u64),
+        };
+        Status {
+            uptime: now.mono,
+            ready: core.is_ready(),
+            stopping: self.stopping,
+            not_linked: self.lacking(now),
+            lacking_messages: self.lacking_messages(),
+            lacking: core.lacking().take(LACKING_MAX).collect(),
+            lost: core.holes().collect(),
+            position: core.position(),
+            links: links.map(|link| self.link(link)).collect(),
+            link_counts: core.links().counters(),
+            registries: self.view.registries.clone(),
+            rooms: core.members().rooms().count(),
+            kept,
+            storage: Storage {
+                health: core.disk_health(),
+                messages,
+                bytes,
+                waiting: own + others,
+                skipped: core.disk_skipped(),
+            },
+            counts: core.counts(),
+            clients,
+            totals: Totals {
+                gaps: self.totals.gaps + clients.totals.gaps,
+                ..self.totals
+            },
+        }
+    }
+
+    fn link(&self, link: LinkStatus) -> Link {
+        let log = link.origin.and_then(|origin| self.core.log(origin));
+        let peer = link.origin.and_then(|origin| self.core.peers().get(origin));
+        Link {
+            counts: log.map(|log| log.counts).unwrap_or_default(),
+            lag_us: peer.map(|peer| peer.lag_us),
+            hears_us: self.core.hears_us(&link),
+            link,
+        }
+    }
+}
