@@ -10,7 +10,7 @@
 //!
 //! The simulator plays the hub and the links: it carries out effects, loses frames where a PUB
 //! socket would, tears silent links down and dials again, and answers the fetches. It is itself
-//! tested: it must see each of the deliberate bugs of [`super::mutants`] ([`bugs`]).
+//! tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
