@@ -8,7 +8,7 @@
 //!
 //! Registries are not trusted: what they list is checked like any stranger's word, and bounded.
 
-mod talk;
+pub(crate) mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -168,7 +168,7 @@ const SEARCH_TIME_MAX: Duration = Duration::from_millis(250);
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long reading what lies beyond a position may take. More than a search: it is bounded by what
 /// it brings, and who is refused it does not come back to where it was.
-const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A handle on the disk; cheap to clone. The threads end when the last one is dropped.
 #[derive(Debug, Clone)]

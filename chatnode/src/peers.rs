@@ -19,7 +19,7 @@ use crate::wire::frame::{self, Topic};
 /// A page and the one entry that may go beyond it fit into a frame.
 const _: () = assert!(2 * LOG_PAGE_BYTES <= frame::BATCH_LEN_MAX);
 /// A peer that is asked how far it is answers within this time.
-const POSITION_MAX: Duration = Duration::from_secs(1);
+pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
 const HELLO_MAX: Duration = Duration::from_secs(2);
 

@@ -8,6 +8,7 @@ use super::clock::Now;
 use super::log::{AHEAD_ALL_BYTES_MAX, Arrival, Log};
 use super::mids::{self, Verdict};
 use super::output::Output;
+use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
@@ -102,8 +103,7 @@ impl Core {
                 log.trimmed(entry.seq);
                 log.times.trim(at);
             }
-            let instead = self.mids.trimmed(&entry, now);
-            let instead = instead.filter(|_| !mutated!(NoneShownInstead));
+            let instead = rules::shown_instead(self.mids.trimmed(&entry, now));
             if let Some(entry) = instead.and_then(|id| self.store.get(id)) {
                 self.store.show(&entry);
             }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::rules;
+
 /// How far a stamp that was seen may pull this clock ahead of the node's time, in microseconds. One
 /// node with a wild clock must not drag the mesh along. A wall clock further from those of the others
 /// is not followed, see [`time`](super::time).
@@ -41,9 +43,8 @@ impl Clock {
 
     /// Notes a timestamp that another node gave.
     pub(super) fn observe(&mut self, ts: u64, wall_us: u64) {
-        let ts = if mutated!(ClockNotObserving) { 0 } else { ts };
-        let wall_us = if mutated!(ClockDragged) { ts } else { wall_us };
-        self.last = self.last.max(ts.min(wall_us.saturating_add(AHEAD_MAX_US)));
+        let most = wall_us.saturating_add(AHEAD_MAX_US);
+        self.last = self.last.max(rules::observed(ts, most));
     }
 
     /// It turns out that it is only so late: what was seen of other times pulls no further ahead of

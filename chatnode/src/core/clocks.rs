@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::clock::Now;
 use super::news::Beat;
 use super::output::Output;
+use super::rules;
 use super::state::Core;
 use super::stops::CATCH_UP_AFTER;
 use super::time::EARLIEST_US;
@@ -22,7 +23,7 @@ impl Core {
             // By its own clock, which stood still, it is not time yet; the others' did not.
             self.ask_beat(now);
         }
-        if stopped >= CATCH_UP_AFTER {
+        if rules::has_to_catch_up(stopped, CATCH_UP_AFTER) {
             self.outputs.push(Output::CatchingUp);
             self.catch_up(now);
             self.send_requests(now);

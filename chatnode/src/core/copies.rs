@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::rules;
 use crate::model::names::EntryId;
 
 /// How long a send waits for its copies.
@@ -76,7 +77,7 @@ impl Waits {
         for (need, waits) in &mut self.own {
             let through = need.checked_sub(1).and_then(|nth| acknowledged.get(nth));
             let through = through.copied().unwrap_or_default();
-            let late = |wait: &Wait| now >= wait.until && !mutated!(WaitsForEver);
+            let late = |wait: &Wait| rules::is_over(now, wait.until);
             let done = |wait: &mut Wait| wait.id.seq <= through || late(wait);
             while let Some(wait) = waits.pop_front_if(done) {
                 let copies = acknowledged.partition_point(|held| *held >= wait.id.seq);

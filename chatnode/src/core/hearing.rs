@@ -7,6 +7,7 @@ use super::members::{Change, Snapshot};
 use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
 use super::output::Output;
 use super::pace::Request;
+use super::rules;
 use super::state::Core;
 use crate::model::names::Origin;
 
@@ -50,9 +51,9 @@ impl Core {
         };
         let solid = self.logs.get(&origin).map_or(0, Log::solid);
         let earliest = acks.last.map_or(now.mono, |last| last + ACK_EVERY);
-        let dropped = mutated!(SoonAckDropped) && earliest > now.mono;
-        if solid > acks.told && acks.told < acks.wanted && !dropped {
-            acks.due.get_or_insert(earliest.max(now.mono));
+        if solid > acks.told && acks.told < acks.wanted {
+            let due = rules::acknowledged_at(earliest, now.mono);
+            acks.due.get_or_insert(due);
             self.send_acks(now);
         }
     }
@@ -90,14 +91,12 @@ impl Core {
     pub(super) fn claim_position(&mut self, beat: &Beat, now: Now) {
         for (origin, seq) in beat.reaches() {
             let known = self.logs.contains_key(&origin);
-            let ignored = mutated!(HeadNotCompared) && origin == beat.origin;
-            let ignored = ignored || (mutated!(DeadOriginNotFetched) && !self.peers.hears(origin));
             let full = !known && self.logs.len() >= ORIGINS_MAX;
-            if origin == self.me.origin || seq == 0 || full || ignored {
+            if origin == self.me.origin || seq == 0 || full {
                 continue;
             }
             let log = self.log_mut(origin);
-            if seq > log.held() {
+            if rules::is_behind(log.held(), seq) {
                 log.claim(seq);
                 self.repair(origin, now);
             }

@@ -6,6 +6,7 @@ use super::bounds::{JOIN_MAX, ORIGINS_MAX};
 use super::clock::Now;
 use super::log::{Log, SEQ_MAX, Span};
 use super::output::Output;
+use super::rules;
 use super::state::Core;
 use crate::model::names::Origin;
 
@@ -29,12 +30,12 @@ impl Core {
             }
             None => Vec::new(),
         };
-        let late = now.mono >= self.started + JOIN_MAX && !mutated!(JoiningForEver);
+        let late = rules::takes_clients_anyhow(now.mono, self.started + JOIN_MAX);
         if !late {
             if self.awaited.expected.is_none() || !lacking.is_empty() {
                 return;
             }
-            if self.lacks() && !mutated!(ReadyBeforeHistory) {
+            if rules::waits_for_history(self.lacks()) {
                 return;
             }
         }

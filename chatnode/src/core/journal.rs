@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::copies::Ticket;
 use super::input::Source;
 use super::log::Span;
+use super::rules;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName};
 
@@ -32,7 +33,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// A full disk is tried again after this.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// When the oldest send has waited so long for the disk, new ones are refused: it hangs.
-const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const DISK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Retries of sends that wait for the disk, that wait too at the most; beyond, they are refused as busy.
 pub(super) const RETRIES_MAX: usize = 1024;
 /// Spans of skipped entries that are remembered at the most, over all origins.
@@ -287,7 +288,7 @@ impl Journal {
 
     /// Whether an accepted entry is on the disk, as far as it ever will be.
     pub(super) fn has_written(&self, id: EntryId) -> bool {
-        !self.unwritten.contains(&id) || mutated!(UnwrittenLetGo)
+        rules::may_let_go(self.unwritten.contains(&id))
     }
 
     fn skip(&mut self, entry: &Entry) {
@@ -387,9 +388,7 @@ impl Journal {
     /// their numbers were never seen, and are given again.
     pub(super) fn full(&mut self, now: Duration) -> Vec<Staged> {
         self.health = Health::Full(now + FULL_RETRY);
-        if let Some(flight) = self.flight.take()
-            && !mutated!(FullForgets)
-        {
+        if let Some(flight) = rules::goes_on_waiting(self.flight.take()) {
             let Flight { own, mut batch } = flight;
             let entries = batch.entries.drain(own..);
             let entries = entries.map(|(entry, shown)| Waiting::Keep(entry, shown));

@@ -12,6 +12,7 @@ use super::log::{Log, Span};
 use super::mids::Verdict;
 use super::output::{Notice, Output};
 use super::position::Times;
+use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin};
@@ -36,7 +37,7 @@ impl Core {
             self.store.keep(entry);
             // Two with one mid are both shown if the node died before the disk was told of it.
             let repeats = self.mids.note(entry, |_| true) == Verdict::Repeats;
-            if (*shown && !repeats) || mutated!(RestoredShowsAll) {
+            if rules::is_shown_again(*shown, repeats) {
                 self.store.show(entry);
             } else if *shown {
                 journal.show(entry.id(), false);
@@ -116,8 +117,7 @@ impl Core {
             ticket: say.ticket,
             need: say.copies,
         };
-        if let Some(mid) = say.mid
-            && !mutated!(StagedMidForgotten)
+        if let Some(mid) = rules::mid_of_staged(say.mid)
             && let Some(waits) = journal.retry(now.mono, (say.room, mid), asked)
         {
             return self.refused(say.ticket, waits);

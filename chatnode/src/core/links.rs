@@ -12,7 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 pub(crate) mod fault;
-mod peer;
+pub(super) mod peer;
 mod reasons;
 mod types;
 

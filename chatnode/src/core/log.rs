@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::position::Times;
+use super::rules;
 use crate::model::entry::Entry;
 
 /// Entries of one origin that are held back at the most; those beyond are dropped and repaired.
@@ -131,8 +132,7 @@ impl Log {
     /// acknowledge.
     pub(super) fn solid(&self) -> u64 {
         let open = self.holes.iter().find(|hole| hole.through > self.settled);
-        let open = open.filter(|_| !mutated!(HolesAcknowledged));
-        open.map_or(self.held, |hole| hole.after)
+        rules::first_open(open).map_or(self.held, |hole| hole.after)
     }
 
     /// The origin says that it has trimmed through this number.
@@ -205,15 +205,15 @@ impl Log {
             return Arrival::Refused;
         }
         self.claim(seq);
-        if seq <= self.held {
-            return self.fill(entry, accepted);
-        }
-        if seq == self.held + 1 || mutated!(HoleNotNoticed) {
+        if rules::is_next(seq, self.held) {
             self.held = seq;
             accepted.push(entry);
             self.release(accepted);
             self.counted &= self.missing().is_some();
             return Arrival::Accepted;
+        }
+        if seq <= self.held {
+            return self.fill(entry, accepted);
         }
         if self.ahead.contains_key(&seq) {
             return Arrival::Duplicate;
@@ -280,8 +280,7 @@ impl Log {
 
     /// Starts behind what others have trimmed, if this log has not started: not a hole.
     pub(super) fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
-        let started = self.held > 0 && (!mutated!(StartedBehindLate) || self.held > floor);
-        if !started && (1..=SEQ_MAX).contains(&floor) {
+        if !rules::has_begun(self.held) && (1..=SEQ_MAX).contains(&floor) {
             self.skip(floor, accepted);
         }
     }
@@ -305,7 +304,7 @@ impl Log {
     /// Moves entries that need not wait any longer.
     fn release(&mut self, accepted: &mut Vec<Arc<Entry>>) {
         while let Some(first) = self.ahead.first_entry() {
-            if *first.key() > self.held + 1 || mutated!(HeldBackForEver) {
+            if rules::waits_on(*first.key(), self.held) {
                 break;
             }
             let (seq, entry) = first.remove_entry();
@@ -322,7 +321,6 @@ impl Log {
         let seq = entry.seq;
         let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
         let Some(index) = self.holes.iter().position(inside) else {
-            accepted.extend(mutated!(DuplicateAccepted).then_some(entry));
             return Arrival::Duplicate;
         };
         let hole = self.holes.remove(index);

@@ -8,6 +8,7 @@
 use std::collections::btree_map::Entry as TreeEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::rules;
 use crate::model::names::{Origin, RoomName, UserName};
 
 /// Rooms with more members are told as a count and a sample.
@@ -195,7 +196,7 @@ impl Members {
     pub(super) fn is_stale(&self, origin: Origin) -> bool {
         self.remote
             .get(&origin)
-            .is_some_and(|remote| remote.newest > remote.version && !mutated!(MembersNotCompared))
+            .is_some_and(|remote| rules::lacks_changes(remote.newest, remote.version))
     }
 
     /// Replaces all that is known of another node, unless more is known.

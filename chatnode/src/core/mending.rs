@@ -13,6 +13,7 @@ use super::pace::Request;
 use super::peers::Peer;
 use super::question::LogPage;
 use super::repair::{FetchId, Step};
+use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
@@ -50,9 +51,8 @@ impl Core {
                     } else {
                         let span = log.pass(through, &mut accepted);
                         self.repairs.holes_changed(now.mono);
-                        if !mutated!(GapNotAnnounced) {
-                            self.outputs.push(Output::Gap(origin, span));
-                        }
+                        let gap = Output::Gap(origin, span);
+                        self.outputs.extend(rules::announced(gap));
                     }
                     self.accept(origin, accepted, now);
                 }
@@ -79,7 +79,7 @@ impl Core {
             return;
         };
         let origin = fetch.origin;
-        let fits = |entry: &Arc<Entry>| entry.origin == origin || mutated!(ForeignPageTaken);
+        let fits = |entry: &Arc<Entry>| rules::is_of_log(entry.origin, origin);
         let page = page.filter(|page| page.entries.iter().all(fits));
         if let Some(page) = page {
             let bytes = page.entries.iter().map(|entry| entry.json.len()).sum();

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Now;
+use super::rules;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Mid, RoomName};
 
@@ -218,14 +219,13 @@ impl Mids {
             return Verdict::Repeats;
         }
         let hidden = self.hidden.entry(key).or_default();
-        if (known.place() <= place) ^ mutated!(LaterShown) {
+        if rules::stands_before(known.place(), place) {
             let index = hidden.partition_point(|other| *other < (place, id));
             hidden.insert(index, (place, id));
             return Verdict::Repeats;
         }
         let replaced = (known.place(), known.id);
-        let replaced_too = (!mutated!(ReplacedForgotten)).then_some(replaced);
-        hidden.splice(0..0, replaced_too);
+        hidden.splice(0..0, rules::remembered(replaced));
         *known = new;
         Verdict::Replaces(replaced.0, replaced.1)
     }
@@ -264,9 +264,9 @@ impl Mids {
         {
             let was_shown = known.id == id;
             let mut instead = None;
-            if !was_shown {
+            if !was_shown && !self.archived {
                 hidden.retain(|(_, other)| *other != id);
-            } else if !self.archived && !hidden.is_empty() {
+            } else if was_shown && !self.archived && !hidden.is_empty() {
                 let (place, id) = hidden.remove(0);
                 *known = Shown { ts: place.ts, id };
                 instead = Some(id);
@@ -278,11 +278,7 @@ impl Mids {
                 return instead;
             }
         }
-        let at = if mutated!(MidTrimmed) {
-            now.mono
-        } else {
-            self.known_until(entry.ts, now)
-        };
+        let at = rules::known_until(self.known_until(entry.ts, now));
         self.trimmed.push_back(Trimmed { at, key, id });
         if self.trimmed.len() >= MIDS_TRIMMED_MAX + FORGOTTEN_TOGETHER {
             for _ in 0..FORGOTTEN_TOGETHER {

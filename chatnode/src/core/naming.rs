@@ -8,6 +8,7 @@ use super::log::Log;
 use super::news::Beat;
 use super::position::{FRESH_MAX, Marks, NAMED_DEAD_MAX, NAMED_SPENT_MAX, Unnamed};
 use super::presence::SETTLED_AFTER;
+use super::rules;
 use super::state::Core;
 use crate::model::names::{EntryId, Origin, RoomName};
 
@@ -169,7 +170,8 @@ impl Core {
                 return Unnamed::Missed;
             }
         }
-        Unnamed::Beyond(log.floor())
+        // The disk may have trimmed what is in memory still.
+        Unnamed::Beyond(rules::unnamed_begins(trimmed, log.floor()))
     }
 
     /// Whether a client may have missed something of which not even the origin is known any more.
@@ -179,7 +181,7 @@ impl Core {
 
     /// Whether what was trimmed then was gone when a position was made, by any clock.
     fn was_before(&self, trimmed: u64, marks: Marks) -> bool {
-        trimmed.saturating_add(self.positions.skew) <= marks.made || mutated!(SpentOriginExcused)
+        rules::was_gone(trimmed.saturating_add(self.positions.skew), marks.made)
     }
 
     /// A log of which nothing is kept is forgotten.

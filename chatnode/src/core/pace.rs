@@ -13,7 +13,7 @@ pub(crate) const FETCH_MAX: Duration = Duration::from_secs(5);
 /// A page that came within this time may be twice as large the next time.
 const FETCH_QUICK: Duration = Duration::from_secs(1);
 /// However slow a peer is, a page that is asked of it is no smaller.
-const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
+pub(super) const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
 
 /// Something that a peer is to be asked.
 #[derive(Debug, Clone, Copy)]

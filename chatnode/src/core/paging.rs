@@ -76,6 +76,14 @@ impl Core {
         }
     }
 
+    /// Whether an entry that was read from the disk as one that is shown is so still: the disk may be
+    /// about to learn that another with its mid stands earlier.
+    pub(super) fn is_shown_on_disk(&self, entry: &Entry) -> bool {
+        let mid = entry.mid.as_ref();
+        let shown = mid.and_then(|mid| self.mids.get(&entry.room, mid));
+        shown.is_none_or(|(id, _)| id == entry.id())
+    }
+
     /// A page of memory and one of the disk as one.
     fn merged(&self, page: Page, read: &Page, limit: usize) -> Page {
         let mut entries = page.entries;
@@ -83,7 +91,7 @@ impl Core {
         let older = read
             .entries
             .iter()
-            .filter(|entry| self.store.get(entry.id()).is_none());
+            .filter(|entry| self.store.get(entry.id()).is_none() && self.is_shown_on_disk(entry));
         entries.extend(older.cloned());
         entries.sort_unstable_by_key(|entry| entry.place());
         entries.dedup_by_key(|entry| entry.place());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::log::Span;
 use super::news::Beat;
 use super::presence::{AWAITED_MAX, Presence};
+use super::rules;
 use super::time::Told;
 use crate::model::names::Origin;
 
@@ -185,7 +186,7 @@ impl Peers {
         let mut hearers = self.hearers(origin).peekable();
         if hearers.peek().is_some() {
             let over = now >= self.heard_here(origin) + AWAITED_MAX;
-            return (over && hearers.all(passed)) || mutated!(OthersHearingIgnored);
+            return rules::have_given_up(over && hearers.all(passed));
         }
         let known = !self.presence.was_heard(origin)
             && (trimmed || self.heard().any(|(_, peer)| passed(peer)));
@@ -210,7 +211,7 @@ impl Peers {
             peer != origin && !over && !self.hears(peer) && !dead
         };
         let known = self.peers.keys().copied().chain(self.presence.listed());
-        known.into_iter().any(awaited) && !mutated!(OthersNotAwaited)
+        rules::is_awaited(known.into_iter().any(awaited))
     }
 
     /// This node was itself stopped for so long, and could not have heard anybody.

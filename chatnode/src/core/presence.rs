@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::bounds::ORIGINS_MAX;
+use super::rules;
 use crate::model::names::Origin;
 
 /// A node that nobody hears is waited for so long after it was last heard.
@@ -135,8 +136,7 @@ impl Presence {
         let unheard = unheard.unwrap_or(self.born) + UNHEARD_MAX;
         let unlisted = now >= unheard && self.is_unlisted(origin, now);
         let over = now >= since + AWAITED_MAX;
-        let silence = mutated!(SilenceIsDeath) && settled;
-        settled && (self.absent.contains(&origin) || unlisted || over || silence)
+        rules::is_gone(settled, self.absent.contains(&origin), unlisted, over)
     }
 
     fn is_unlisted(&self, origin: Origin, now: Duration) -> bool {

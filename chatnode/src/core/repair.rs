@@ -14,6 +14,7 @@ use rand::{RngExt as _, rngs::StdRng};
 
 use super::log::{Log, Span};
 use super::peers::Peers;
+use super::rules;
 use crate::model::names::Origin;
 
 /// Repair requests under way at the most, over all origins.
@@ -121,7 +122,7 @@ impl State {
     /// Whether a peer has failed so often that it is not waited for.
     fn is_hopeless(&self, peer: Origin) -> bool {
         let failed = self.failures.get(&peer);
-        failed.is_some_and(|(_, times)| *times >= FAILURES_MAX)
+        failed.is_some_and(|(_, times)| rules::is_hopeless(*times, FAILURES_MAX))
     }
 }
 
@@ -178,7 +179,7 @@ impl Repairs {
         if now < not_before {
             return Step::WaitUntil(not_before);
         }
-        let asked = state.in_flight.is_some() && !mutated!(AskedTwiceAtOnce);
+        let asked = rules::is_asked_for(state.in_flight.is_some());
         let (most, most_of_peer) = limits(self.joining);
         if asked || self.fetches.len() >= most {
             return Step::Wait;
@@ -209,15 +210,14 @@ impl Repairs {
         let fetches = &self.fetches;
         let free = |peer: Origin| {
             let of_peer = fetches.values().filter(|(fetch, _)| fetch.from == peer);
-            of_peer.count() < most_of_peer || mutated!(PeerNotSpared)
+            rules::may_ask_more(of_peer.count(), most_of_peer)
         };
         let patient = linked && !lacks(origin) && rested(origin);
         let holders: Vec<Origin> = peers
             .heard()
             .map(|(peer, _)| peer)
-            .filter(|&peer| peer != origin && !lacks(peer))
-            .filter(|&peer| gone || position(peer) > span.after)
-            .filter(|_| state.lacks.is_empty() || !mutated!(OnePeerAsked))
+            .filter(|&peer| peer != origin && rules::is_left_to_ask(lacks(peer)))
+            .filter(|&peer| rules::may_have(gone, position(peer), span.after))
             .collect();
         let grace = state.since + BEHIND_GRACE;
         let from = if patient && position(origin) > span.after {
@@ -237,7 +237,7 @@ impl Repairs {
             }
             return Step::Fetch(fetch);
         }
-        let origin_cannot = gone || (linked && (lacks(origin) || mutated!(HeardOriginPassed)));
+        let origin_cannot = rules::cannot_give(gone, linked, lacks(origin));
         // The origin's own word is enough; without it, who is away may have them too.
         let awaited = || !linked && peers.others_are_awaited(origin, now);
         let none_left = origin_cannot && holders.iter().all(|peer| state.is_hopeless(*peer));
@@ -296,7 +296,7 @@ impl Repairs {
 
     /// Asks a peer for one of them.
     pub(super) fn ask_for_hole(&mut self, from: Origin, origin: Origin, hole: Span) {
-        if self.holes.len() < HOLES_ASKED_MAX && !mutated!(HolesNotAskedFor) {
+        if rules::has_room_for_hole(self.holes.len(), HOLES_ASKED_MAX) {
             self.holes.push_back((from, origin, hole));
         }
     }
@@ -396,9 +396,6 @@ impl Repairs {
         let Some(state) = self.states.get_mut(&fetch.origin) else {
             return;
         };
-        if mutated!(FailureIsLack) {
-            state.lacks.insert(fetch.from, (ALWAYS, u64::MAX));
-        }
         let (until, times) = state.failures.entry(fetch.from).or_default();
         *until = now + (RETRY_FIRST * 2u32.saturating_pow((*times).min(8))).min(RETRY_MAX);
         *times = times.saturating_add(1);

@@ -19,6 +19,7 @@ use super::log::{Log, Span};
 use super::named::{Mids, Named};
 use super::position::{Marks, Unnamed};
 use super::resumed::{Ahead, Resumed};
+use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
@@ -54,10 +55,10 @@ impl Core {
             *seq = (*seq).max(id.seq);
         }
         let mut marks = self.marks_of(&mut seen);
+        let whole = |origin: &Origin| self.logs.get(origin).map_or(0, Log::whole);
         let ahead = seen
             .iter()
-            .filter(|(origin, seq)| **seq > self.logs.get(*origin).map_or(0, Log::whole))
-            .filter(|_| !mutated!(AheadNotFiltered));
+            .filter(|(origin, seq)| rules::is_ahead(**seq, whole(origin)));
         let ahead = Ahead {
             origins: ahead.map(|(origin, seq)| (*origin, *seq)).collect(),
             mids: Mids::default(),
@@ -73,7 +74,7 @@ impl Core {
             resumed.ahead = Ahead::default();
         }
         if !resumed.ahead.is_empty() {
-            let asked = archive.others_asked || archive.is_last || mutated!(OthersNotAsked);
+            let asked = rules::may_answer(archive.others_asked, archive.is_last);
             if !asked {
                 return Err(Need::Others);
             }
@@ -95,9 +96,6 @@ impl Core {
             .into_iter()
             .map(|(origin, seq)| EntryId { origin, seq })
             .collect();
-        if mutated!(SeenMidsIgnored) {
-            named.mids = Mids::default();
-        }
         if since.is_some()
             && let Some(entries) = self.beyond(room, (&seen, marks), &named.mids, archive)?
         {
@@ -175,16 +173,13 @@ impl Core {
             {
                 Unnamed::Seen => continue,
                 Unnamed::Missed => return Ok(None),
-                Unnamed::Beyond(_) if named.is_none() && mutated!(UnnamedOriginForgotten) => {
-                    continue;
-                }
                 Unnamed::Beyond(seq) => seq,
             };
             let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
             let after = EntryId { origin, seq };
             let trimmed = seq < log.started_behind()
                 || (seq < log.floor() && self.store.has_trimmed(room, after));
-            if trimmed && !mutated!(TrimmedNotTold) {
+            if rules::has_missed(trimmed) {
                 return Ok(None);
             }
             let mut read: &[Arc<Entry>] = &[];
@@ -197,11 +192,13 @@ impl Core {
             }
             let of_log = |entry: &&Arc<Entry>| {
                 let id = entry.id();
-                id.origin == origin && id.seq > seq && self.store.get(id).is_none()
+                let of_log = id.origin == origin && id.seq > seq;
+                of_log && self.store.get(id).is_none() && self.is_shown_on_disk(entry)
             };
             let read = read.iter().filter(of_log);
             for entry in self.store.shown_beyond(room, after).chain(read) {
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.has(mid));
+                let by_mid = rules::is_named(by_mid);
                 if by_mid || stood_for(entry) || self.mids.repeats(entry).any(had) {
                     continue;
                 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::log::Span;
 use super::named::Mids;
+use super::rules;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin};
 
@@ -27,6 +28,7 @@ impl Ahead {
     /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
     pub(crate) fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
         let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
+        let by_mid = rules::is_named(by_mid);
         let Some(through) = self.origins.get(&entry.origin).copied() else {
             return by_mid;
         };

@@ -43,9 +43,6 @@ impl Core {
     /// This node was stopped: it takes no send and no join before it holds what its peers
     /// hold now. [`Output::CaughtUp`] tells when, [`CATCH_UP_MAX`] later at the most.
     pub(super) fn catch_up(&mut self, now: Now) {
-        if mutated!(StopNotNoticed) {
-            return self.outputs.push(Output::CaughtUp);
-        }
         // A roll call that runs was asked before the stop.
         let number = self.next_roll();
         self.rolls.catching_up = Some((number, now.mono + CATCH_UP_MAX));

@@ -9,6 +9,7 @@ use super::members::{self, Change, Snapshot};
 use super::news::{Live, LiveEvent, News};
 use super::output::Output;
 use super::peers::Peer;
+use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
@@ -24,10 +25,9 @@ impl Core {
     /// the first one's.
     pub(super) fn say(&mut self, now: Now, say: Say<'_>) {
         let first = say.mid.and_then(|mid| self.mids.get(say.room, mid));
-        let first = first.filter(|_| !mutated!(MidNotLookedUp));
-        let (id, ts) = match first {
+        let (id, ts) = match rules::said_before(first) {
             Some(first) => first,
-            None if self.is_durable() && !mutated!(SaidBeforeStored) => {
+            None if rules::waits_for_disk(self.is_durable()) => {
                 return self.stage(now, say);
             }
             None => self.append(now, say),

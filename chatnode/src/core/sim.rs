@@ -10,25 +10,30 @@
 //!
 //! The simulator plays the hub and the links: it carries out effects, loses frames where a PUB
 //! socket would, tears silent links down and dials again, and answers the fetches. It is itself
-//! tested: it must see each of the deliberate bugs of [`super::mutants`] ([`bugs`]).
+//! tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
 
+mod aged;
 mod bugs;
 mod check;
 mod clients;
 mod disk;
 mod effects;
+mod exempt;
 mod faults;
 mod fetches;
+mod giving_up;
 mod judge;
 mod ledger;
 mod net;
 mod nodes;
 mod phases;
 mod plan;
+mod program;
 mod registries;
+mod retention;
 mod stopped;
 mod watch;
 mod witness;
@@ -46,6 +51,8 @@ const SEEDS: u64 = 2000;
 const PARTS: u64 = 4;
 /// Seeds of worlds that are in two for a minute.
 const SEEDS_DIVIDED: u64 = 3;
+/// Seeds of worlds that last longer than a mid is remembered.
+const SEEDS_AGED: u64 = 24;
 /// Seeds of worlds in which a node is stopped in a burst.
 const SEEDS_STOPPED: u64 = 40;
 
@@ -79,6 +86,18 @@ const SOMETIMES: &[&str] = &[
     "fault: fetch answered too late",
     "fault: foreign page",
     "fault: client lost its node",
+    "fault: full disk",
+    "fault: slow disk",
+    "fault: disk broken",
+    "disk full",
+    "disk trimmed",
+    "lost with the disk",
+    "died with a batch written",
+    "group commit",
+    "read for a client",
+    "restarted with its history",
+    "restarted with holes",
+    "restarted with trimmed logs",
     "gap found",
     "repaired from the origin",
     "repaired from another node",
@@ -150,6 +169,7 @@ fn number(name: &str) -> Option<u64> {
 fn run(mut world: World) -> Outcome {
     world.run();
     check::all(&mut world);
+    world.count_passed();
     world.outcome
 }
 
@@ -258,6 +278,27 @@ fn a_node_that_was_stopped_in_a_burst_shows_nothing_twice() {
     let name = "a_node_that_was_stopped_in_a_burst_shows_nothing_twice";
     let total = campaign(name, first..first + SEEDS_STOPPED, World::stopped);
     assert!(total.0.contains_key("fault: stopped in a burst"));
+}
+
+/// Goal: a retry is the same message for as long as the README says, and no longer. Method: worlds that
+/// last for more than five minutes, nearly all of that idle, with retries shortly before the limit and
+/// shortly after it, of what is kept and of what was trimmed.
+#[test]
+fn a_mid_is_remembered_as_long_as_is_promised() {
+    bugs::choose_named(variable("MUTANT").as_deref());
+    if replayed(World::aged) {
+        return;
+    }
+    let first = number("FIRST").unwrap_or(0);
+    let name = "a_mid_is_remembered_as_long_as_is_promised";
+    let total = campaign(name, first..first + SEEDS_AGED, World::aged);
+    for what in [
+        "mid repeated shortly before it is forgotten",
+        "mid repeated that is kept for longer",
+        "mid said again as another message",
+    ] {
+        assert!(total.0.contains_key(what), "never happened: {what}");
+    }
 }
 
 /// As the first part.

@@ -6,6 +6,7 @@ use super::log::Log;
 use super::members::Change;
 use super::news::{Ack, Entries, News};
 use super::output::Output;
+use super::rules;
 use super::state::Core;
 use crate::model::names::Origin;
 
@@ -81,7 +82,7 @@ impl Core {
             .map(|(origin, _)| origin)
             .collect();
         for origin in silent {
-            if self.members.knows(origin) && !mutated!(DeadMembersStay) {
+            if rules::leave_with_their_node(self.members.knows(origin)) {
                 self.forget_members(origin);
             }
         }

@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use super::clock::{AHEAD_MAX_US, Now};
+use super::rules;
 
 /// What a node goes by instead of its wall clock alone.
 #[derive(Debug, Default)]
@@ -143,7 +144,7 @@ impl Time {
             } else {
                 off.saturating_neg()
             }
-        } else if is_near(theirs) || mutated!(WildClockFollowed) {
+        } else if rules::goes_by_own_clock(is_near(theirs)) {
             0
         } else if joining {
             theirs

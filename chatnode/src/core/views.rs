@@ -7,6 +7,7 @@ use super::members::Members;
 use super::news::Beat;
 use super::peers::{Peer, Peers};
 use super::question::LogPage;
+use super::rules;
 use super::state::{Core, Identity};
 use crate::model::names::{EntryId, Origin};
 use crate::model::page::RoomSummary;
@@ -160,10 +161,9 @@ impl Core {
     /// that they hold all of its origin's log through it.
     pub(super) fn copies(&self, id: EntryId) -> usize {
         let holds = |(_, peer): &(Origin, &Peer)| peer.solid(id.origin) >= id.seq;
-        let unheard = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.linked && mutated!(UnheardCounted));
-        self.peers.heard().chain(unheard).filter(holds).count()
+        let counts = |(_, peer): &(Origin, &Peer)| {
+            rules::counts_as_copy(peer.linked && peer.beat_at.is_some())
+        };
+        self.peers.iter().filter(counts).filter(holds).count()
     }
 }

@@ -29,12 +29,12 @@ const LIST_EVERY_MIN: Duration = Duration::from_millis(50);
 /// After a failure a request is tried again after this, doubling,
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// up to this, less up to a quarter of it.
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// Bounds of the renewal interval that a registry may ask for.
 const RENEW: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(20);
 /// The renewal interval as long as a registry has not named one.
-const RENEW_DEFAULT: Duration = Duration::from_secs(2);
+pub(crate) const RENEW_DEFAULT: Duration = Duration::from_secs(2);
 /// A list without this node makes it register again, but no sooner than this after the last time:
 /// two nodes that claim one endpoint would throw each other out without end.
 const REGISTER_AGAIN_MIN: Duration = Duration::from_millis(500);

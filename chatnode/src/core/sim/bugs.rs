@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::world::World;
 use super::{number, run};
-use crate::core::mutants::{Mutant, choose};
+use crate::core::rules::{Mutant, choose};
 
 /// Seeds that a bug may hide from, one after the other.
 const SEEDS_MAX: u64 = 600;
@@ -35,6 +35,7 @@ fn each_deliberate_bug_is_caught() {
         choose(Some(mutant));
         let world = match mutant {
             Mutant::StopNotNoticed | Mutant::OthersNotAsked => World::stopped,
+            Mutant::MidForgottenEarly | Mutant::MidKeptForEver => World::aged,
             _ => World::usual,
         };
         let caught = (first..first + SEEDS_MAX).find_map(|seed| {

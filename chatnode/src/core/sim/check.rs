@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::Client;
+use super::exempt::Exempt;
 use super::world::{NodeId, World};
 use crate::core::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
+use crate::wire::protocol::PAGE_DEFAULT;
 
 /// Messages of a page when a transcript is read.
-const PAGE: usize = 50;
+const PAGE: usize = PAGE_DEFAULT;
 
 /// What each node shows of each room.
 type Transcripts = BTreeMap<(NodeId, RoomName), Vec<Arc<Entry>>>;
@@ -24,6 +26,7 @@ pub(super) fn all(world: &mut World) {
     what_the_living_said_is_everywhere(world, &live);
     logs_agree(world, &live);
     nothing_was_skipped_in_silence(world, &live);
+    what_is_held_is_on_the_disk(world, &live);
     counts_are_true(world, &live);
     let transcripts = transcripts(world, &live);
     transcripts_show_what_is_held(world, &transcripts);
@@ -52,13 +55,15 @@ fn log(world: &World, id: NodeId, origin: Origin) -> Vec<Arc<Entry>> {
 }
 
 fn what_the_living_said_is_everywhere(world: &World, live: &[NodeId]) {
-    if world.plan.trims {
-        return;
-    }
     for &origin in live {
         for said in world.ledger.of(origin) {
             let id = said.entry.id();
-            if let Some(node) = live.iter().find(|node| !world.holds(**node, id)) {
+            let lacks = |node: &&NodeId| !world.keeps(**node, id) && !world.has_let_go(**node, id);
+            let Some(node) = live.iter().find(lacks) else {
+                continue;
+            };
+            // Whether it was told is judged elsewhere.
+            if !world.is_kept_nowhere(id) || !world.passes(Exempt::TrimmedElsewhere) {
                 world.broken(format!("n{node} lacks {id:?}, whose origin lives"));
             }
         }
@@ -80,11 +85,21 @@ fn logs_agree(world: &World, live: &[NodeId]) {
             }
             let seqs: BTreeSet<u64> = log.iter().map(|entry| entry.seq).collect();
             match &first {
-                Some((other, others)) if *others != seqs && !world.plan.trims => {
-                    let differ: Vec<_> = others.symmetric_difference(&seqs).collect();
-                    world.broken(format!(
-                        "n{other} and n{id} hold {origin} differently: {differ:?}"
-                    ));
+                Some((other, others)) if *others != seqs => {
+                    let lacks = |id: NodeId, of: NodeId, seq: u64| {
+                        let name = EntryId { origin, seq };
+                        let has = world.keeps(id, name) || world.has_let_go(id, name);
+                        !has && world.keeps(of, name)
+                    };
+                    let differ = others.symmetric_difference(&seqs);
+                    let differ =
+                        differ.filter(|seq| lacks(*other, id, **seq) || lacks(id, *other, **seq));
+                    let differ: Vec<_> = differ.collect();
+                    if !differ.is_empty() {
+                        world.broken(format!(
+                            "n{other} and n{id} hold {origin} differently: {differ:?}"
+                        ));
+                    }
                 }
                 _ => first = Some((id, seqs)),
             }
@@ -113,11 +128,24 @@ fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
     }
 }
 
+/// When a disk has nothing to do, it has all that its node holds, but for what retention has removed.
+fn what_is_held_is_on_the_disk(world: &World, live: &[NodeId]) {
+    for &id in live {
+        let Some(disk) = world.disk_of(id) else {
+            continue;
+        };
+        for origin in world.nodes.iter().map(|node| node.origin) {
+            let written =
+                |entry: &&Arc<Entry>| disk.has(entry.id()) || entry.seq <= disk.floor(entry.origin);
+            if let Some(entry) = log(world, id, origin).iter().find(|e| !written(e)) {
+                world.broken(format!("the disk of n{id} lacks {:?}", entry.id()));
+            }
+        }
+    }
+}
+
 /// What is counted for people is so.
 fn counts_are_true(world: &World, live: &[NodeId]) {
-    if world.plan.trims {
-        return;
-    }
     for &id in live {
         for other in &world.nodes {
             let Some(log) = world.nodes[id].core.log(other.origin) else {
@@ -128,7 +156,16 @@ fn counts_are_true(world: &World, live: &[NodeId]) {
             let counts = log.counts;
             let restored = world.nodes[id].restored.get(&other.origin);
             let restored = restored.copied().unwrap_or_default();
-            if counts.lost != lost || counts.received + restored + lost != log.held() {
+            let began = world.nodes[id].began_behind.get(&other.origin).copied();
+            let began = began.unwrap_or_default().max(log.started_behind());
+            // A hole that is trimmed is no hole any more, and was lost all the same.
+            let trimmed = log.floor() > began && counts.lost >= lost;
+            let lost = if trimmed { counts.lost } else { lost };
+            let counted = counts.received + restored + lost;
+            // One that had some already may have begun anew behind what others had trimmed.
+            let fits = (log.held() - began..=log.held()).contains(&counted);
+            let exact = log.started_behind() > 0 || counted + began == log.held();
+            if counts.lost != lost || !fits || !exact {
                 world.broken(format!(
                     "n{id} counts {counts:?} of {}, lacks {lost} of {}",
                     other.origin,
@@ -177,9 +214,10 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
         held.sort_by_key(|entry| entry.place());
         let mut mids = BTreeSet::new();
         held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
+        held.retain(|entry| !is_hidden_by_what_is_trimmed(world, *id, entry, shown));
         // A mid that memory let go is known by its age, if the clocks can be trusted.
-        let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
-        if held != *shown && !ageless {
+        let ageless = world.clocks_are_wild && world.disk_of(*id).is_some();
+        if held != *shown && !(ageless && world.passes(Exempt::ClocksApart)) {
             let ids = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.id()).collect();
             let (held, shown): (Vec<_>, Vec<_>) = (ids(&held), ids(shown));
             let first = held.iter().zip(&shown).position(|(a, b)| a != b);
@@ -192,16 +230,42 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
     }
 }
 
+/// Whether a disk does not show an entry because of one with its mid that it has trimmed since.
+fn is_hidden_by_what_is_trimmed(
+    world: &World,
+    id: NodeId,
+    entry: &Arc<Entry>,
+    shown: &[Arc<Entry>],
+) -> bool {
+    let Some(disk) = world.disk_of(id).filter(|_| !shown.contains(entry)) else {
+        return false;
+    };
+    let mut before = world.ledger.alike(entry).iter();
+    before.any(|other| {
+        let said = world.ledger.get(*other);
+        let earlier = said.is_some_and(|said| said.entry.place() < entry.place());
+        let trimmed = other.seq <= disk.floor(other.origin);
+        earlier && trimmed && world.passes(Exempt::HidesRepeats)
+    })
+}
+
 /// One transcript: the same bytes from every node.
 fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) {
     let Some(first) = live.first() else { return };
     for ((id, room), shown) in transcripts {
         let others = &transcripts[&(*first, room.clone())];
         let json = |entries: &[Arc<Entry>]| {
-            let json = entries.iter().map(|entry| entry.json.clone());
+            let both = entries.iter().filter(|entry| {
+                // What one has let go of, or what another was said in place of.
+                let mut alike = vec![entry.id()];
+                alike.extend(world.ledger.alike(entry));
+                let mut gone = alike.into_iter();
+                !gone.any(|name| world.has_let_go(*id, name) || world.has_let_go(*first, name))
+            });
+            let json = both.map(|entry| entry.json.clone());
             json.collect::<Vec<_>>()
         };
-        if json(shown) != json(others) && !world.plan.trims {
+        if json(shown) != json(others) {
             world.broken(format!("n{id} and n{first} show {room} differently"));
         }
     }
@@ -209,21 +273,23 @@ fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) 
 
 /// Acknowledged is kept: what was said to be held by others is everywhere as long as one who held it lives.
 fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
-    if world.plan.trims {
-        return;
-    }
     for reply in &world.replies {
         let mut holders = reply.holders.iter().chain([&reply.node]);
         // A machine that was started again gives back what its disk has.
         let slot = world.nodes[reply.node].slot;
         let own = world.nodes[reply.node].origin == reply.id.origin;
-        let kept = own && world.machines[slot].disk.is_some();
+        // What is lost with a disk is lost.
+        let disk = world.machines[slot].disk.as_ref();
+        let lost = disk.is_some_and(|disk| disk.has_lost) && world.passes(Exempt::LostWithDisk);
+        let kept = own && disk.is_some() && !lost;
         let back = kept && live.iter().any(|id| world.nodes[*id].slot == slot);
-        if !back && !holders.any(|id| world.nodes[*id].alive) {
+        let left = back || holders.any(|id| world.nodes[*id].alive);
+        if !left && world.passes(Exempt::NobodyLeft) {
             continue;
         }
         for &id in live {
-            if !world.holds(id, reply.id) {
+            let gone = || world.is_kept_nowhere(reply.id) && world.has_been_let_go(reply.id);
+            if !world.keeps(id, reply.id) && !world.has_let_go(id, reply.id) && !gone() {
                 world.broken(format!("n{id} lacks {:?}: {reply:?}", reply.id));
             }
         }
@@ -234,23 +300,25 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
 /// before the client, or is in a gap that it was told of.
 fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
     let before = |id: EntryId| client.base.get(&id.origin).is_some_and(|s| *s >= id.seq);
-    let excused = |id: EntryId| before(id) || client.was_told_of(id);
+    let before = |id: EntryId| before(id) && world.passes(Exempt::SaidBefore);
+    let told = |id: EntryId| client.was_told_of(id) && world.passes(Exempt::ToldOfGap);
+    let trimmed = |id: EntryId| world.plan.trims && world.some_began_behind(id);
+    let excused = |id: EntryId| before(id) || told(id) || trimmed(id);
     let alike = world.ledger.alike(entry);
     excused(entry.id()) || alike.iter().any(|other| excused(*other))
 }
 
 /// Once, and resume anywhere: all that is shown was seen, or was there before, or was told to be lost.
 fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
-    if world.plan.trims {
-        return;
-    }
     for (index, client) in world.clients.iter().enumerate() {
         let Some(home) = client.home else { continue };
         for entry in &transcripts[&(home.node, client.room.clone())] {
             let id = entry.id();
             let mid = entry.mid.as_ref();
             let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
-            if !client.seen.contains(&id) && !by_mid && !is_excused(world, client, entry) {
+            let gone = || world.has_let_go(home.node, id);
+            let seen = client.seen.contains(&id) || by_mid;
+            if !seen && !gone() && !is_excused(world, client, entry) {
                 world.broken(format!(
                     "client {index} at n{} never saw {id:?} {mid:?}",
                     home.node

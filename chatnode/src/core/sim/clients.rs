@@ -9,14 +9,14 @@ use rand::RngExt as _;
 use super::judge::Asked;
 use super::nodes::Input;
 use super::phases::Phase;
+use super::program::{Entering, Program};
 use super::witness::{Push, Trimmed};
 use super::world::{Event, NodeId, World};
 use crate::core::archive::{Archive, Need};
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
-use crate::core::named::{Named, NamedBudget};
-use crate::core::resumed::{Ahead, Resumed};
-use crate::core::{Core, Say, Source};
+use crate::core::resumed::Ahead;
+use crate::core::{Say, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::model::page::Page;
@@ -40,18 +40,6 @@ pub(super) enum Call {
     Join(Box<Entering>),
     Say(Option<Mid>, String, usize, bool),
     Leave,
-}
-
-/// How a client enters its room.
-#[derive(Debug, Default)]
-pub(super) struct Entering {
-    /// The position that it has.
-    pub(super) since: Option<Vec<EntryId>>,
-    /// The mids of what it has seen behind these, if it names them.
-    pub(super) named: Option<Vec<EntryId>>,
-    pub(super) mids: Vec<Mid>,
-    /// Whether the node has asked others for what the client has seen.
-    pub(super) others_asked: bool,
 }
 
 /// A connection, as the node sees it.
@@ -95,6 +83,7 @@ pub(super) struct Client {
     pub(super) names_mids: bool,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
     said: u64,
+    index: usize,
 }
 
 impl Client {
@@ -112,10 +101,16 @@ impl Client {
             mids: BTreeMap::new(),
             gaps: Vec::new(),
             ahead: BTreeMap::new(),
+            index,
             names_mids: index % 2 == 1,
             pending: BTreeMap::new(),
             said: 0,
         }
+    }
+
+    /// How all that it says begins.
+    pub(super) fn says(&self) -> String {
+        format!("{} says ", self.index)
     }
 
     pub(super) fn was_told_of(&self, id: EntryId) -> bool {
@@ -189,7 +184,7 @@ impl World {
         let with_mid = self.chance(0.8);
         let client = &mut self.clients[index];
         client.said += 1;
-        let text = format!("{index} says {}", client.said);
+        let text = format!("{}{}", client.says(), client.said);
         let mid: Option<Mid> =
             with_mid.then(|| format!("m{index}-{}", client.said).parse().unwrap());
         if let Some(mid) = &mid {
@@ -278,7 +273,7 @@ impl World {
             since,
             named,
             mids,
-            others_asked: false,
+            ..Entering::default()
         };
         let after = self.up_to(Duration::from_millis(20));
         let join = Input::Client(index, conn, Call::Join(Box::new(entering)));
@@ -308,6 +303,7 @@ impl World {
                 let asked = Asked {
                     node: id,
                     at: self.now,
+                    stood_still: self.nodes[id].stood_still,
                     client: index,
                     conn: connected.then_some(conn),
                     mid: mid.clone(),
@@ -343,14 +339,18 @@ impl World {
         if self.nodes[id].left.contains(&conn) {
             return;
         }
-        let Some(mut resumed) = self.resume(id, &room, &entering) else {
-            self.note("others asked for what a client has seen");
-            let number = self.nodes[id].core.call_roll(now);
-            entering.others_asked = true;
-            let call = Call::Join(entering);
-            let waits = (number, Input::Client(index, conn, call));
-            self.nodes[id].wait_for_roll.push(waits);
-            return;
+        let mut resumed = match self.nodes[id].core.resume(&room, &entering, HISTORY) {
+            Ok(resumed) => resumed,
+            Err(Need::Others) => {
+                self.note("others asked for what a client has seen");
+                let number = self.nodes[id].core.call_roll(now);
+                entering.archive.others_asked = true;
+                let call = Call::Join(entering);
+                let waits = (number, Input::Client(index, conn, call));
+                self.nodes[id].wait_for_roll.push(waits);
+                return;
+            }
+            Err(need) => return self.read_for(id, (index, conn), need, entering),
         };
         if !resumed.unnamed.is_empty() {
             self.note("mids wanted");
@@ -379,11 +379,11 @@ impl World {
         &self,
         id: NodeId,
         room: &RoomName,
-        ask: impl Fn(&Core, &mut Archive) -> Result<T, Need>,
+        ask: impl Fn(&Program, &Archive) -> Result<T, Need>,
     ) -> T {
         let mut archive = Archive::default();
         loop {
-            match ask(&self.nodes[id].core, &mut archive) {
+            match ask(&self.nodes[id].core, &archive) {
                 Ok(answer) => return answer,
                 Err(need) => match self.disk_of(id) {
                     Some(disk) => disk.read(room, need, &mut archive),
@@ -391,27 +391,6 @@ impl World {
                 },
             }
         }
-    }
-
-    /// What a client gets that enters, or `None` if others must be asked first.
-    fn resume(&self, id: NodeId, room: &RoomName, entering: &Entering) -> Option<Resumed> {
-        self.with_disk(id, room, |core, archive| {
-            let mut named = Named {
-                behind: entering.named.clone(),
-                ..Named::default()
-            };
-            let budget = NamedBudget::default();
-            let added = named
-                .mids
-                .add(entering.mids.clone(), &budget, Duration::MAX);
-            added.expect("a client of the simulator has not seen so much");
-            archive.others_asked = entering.others_asked;
-            let since = entering.since.as_deref();
-            match core.resume(room, since, &mut named, HISTORY, archive) {
-                Err(Need::Others) => Ok(None),
-                outcome => outcome.map(Some),
-            }
-        })
     }
 
     pub(super) fn page_of(

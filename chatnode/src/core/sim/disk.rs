@@ -1,7 +1,8 @@
 //! Disks: what a machine keeps when its node dies.
 //!
 //! A batch is on the disk the moment that its node learns of it; one that was under way when the
-//! node died is there or not, as it happens. A disk may be slow, and it may be full.
+//! node died is there or not, as it happens. What is read takes its time too. A disk may be slow, and
+//! full; it keeps only so much; and it may fail, which ends its node, and takes some of it along.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,44 +10,127 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::clients::Call;
 use super::nodes::Input;
+use super::phases::Phase;
+use super::program::Entering;
 use super::world::{Event, NodeId, World};
+use crate::core::answering::TRIES_MAX;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::journal::{Batch, Loaded, LoadedLog};
+use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
+use crate::core::mids::MIDS_TRIMMED_MAX;
+use crate::disk::{BEYOND_TIME_MAX, DiskRetention};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::Page;
 
-/// How long a batch takes usually, at the most,
+/// How long a batch or a read takes usually, at the most.
 const USUAL_MAX: Duration = Duration::from_millis(3);
-/// and on a disk that is slow.
-pub(super) const SLOW_MAX: Duration = Duration::from_millis(2500);
+/// The same on a disk that is slow: some sends wait for so long that the next are refused.
+pub(super) const SLOW_MAX: Duration = DISK_WAIT_MAX;
 
 /// One disk.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     entries: BTreeMap<EntryId, (Arc<Entry>, bool)>,
+    /// Of each log the last number that was ever here, and its time.
+    last: BTreeMap<Origin, (u64, u64)>,
+    /// Through which number each log was trimmed.
+    floors: BTreeMap<Origin, u64>,
+    /// When something was trimmed last, if that can be read.
+    trimmed_at: Option<u64>,
+    retention: DiskRetention,
     pub(super) slow_until: Duration,
     pub(super) full_until: Duration,
+    /// The next batch fails.
+    breaks: bool,
+    /// It has failed, and something was lost with it.
+    pub(super) has_lost: bool,
 }
 
 impl Disk {
+    pub(super) fn new(retention: DiskRetention) -> Self {
+        Self {
+            retention,
+            trimmed_at: Some(0),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn has(&self, id: EntryId) -> bool {
         self.entries.contains_key(&id)
+    }
+
+    /// The number through which a log was trimmed here.
+    pub(super) fn floor(&self, origin: Origin) -> u64 {
+        self.floors.get(&origin).copied().unwrap_or_default()
     }
 
     fn write(&mut self, batch: &Batch) {
         for (entry, shown) in &batch.entries {
             let kept = (Arc::clone(entry), *shown);
-            self.entries.entry(entry.id()).or_insert(kept);
+            let last = self.last.entry(entry.origin).or_default();
+            *last = (*last).max((entry.seq, entry.ts));
+            if entry.seq > self.floors.get(&entry.origin).copied().unwrap_or_default() {
+                self.entries.entry(entry.id()).or_insert(kept);
+            }
         }
         for (id, shown) in &batch.shows {
             if let Some(kept) = self.entries.get_mut(id) {
                 kept.1 = *shown;
             }
         }
+    }
+
+    /// How many of the oldest entries are too many.
+    fn excess(&self, wall_us: u64) -> usize {
+        let DiskRetention {
+            messages,
+            bytes,
+            age,
+        } = self.retention;
+        let count = self.entries.len() as u64;
+        let surplus = |of: u64, most: u64| if most > 0 { of.saturating_sub(most) } else { 0 };
+        let used: usize = self.entries.values().map(|(e, _)| e.json.len()).sum();
+        let row = (used as u64 / count.max(1)).max(1);
+        let mut excess = surplus(count, messages).max(surplus(used as u64, bytes).div_ceil(row));
+        if let Some(age) = age {
+            let oldest = wall_us.saturating_sub(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+            let old = self.entries.values().filter(|(e, _)| e.ts < oldest).count();
+            excess = excess.max(old as u64);
+        }
+        usize::try_from(excess.min(count)).expect("a run is short")
+    }
+
+    /// Removes what is too much: the oldest first, but always from the front of a log. What was trimmed
+    /// through which number.
+    fn trim(&mut self, wall_us: u64) -> BTreeMap<Origin, u64> {
+        let mut floors = BTreeMap::new();
+        if self.retention == DiskRetention::default() {
+            return floors;
+        }
+        let excess = self.excess(wall_us);
+        if excess == 0 {
+            return floors;
+        }
+        let mut oldest: Vec<_> = self.entries.values().map(|(e, _)| e.place()).collect();
+        oldest.sort_unstable();
+        for place in &oldest[..excess] {
+            let first = EntryId {
+                origin: place.origin,
+                seq: 0,
+            };
+            let front = self.entries.range(first..).next();
+            let (id, _) = front.expect("its log has at least this one");
+            let id = *id;
+            self.entries.remove(&id);
+            floors.insert(id.origin, id.seq);
+        }
+        self.trimmed_at = Some(wall_us);
+        self.floors.extend(&floors);
+        floors
     }
 
     /// Each origin's numbers that are here.
@@ -62,47 +146,57 @@ impl Disk {
     fn load(&self, window: Retention) -> Loaded {
         let mut entries: Vec<_> = self.entries.values().cloned().collect();
         entries.sort_by_key(|(entry, _)| entry.place());
-        let surplus = entries.len().saturating_sub(window.messages);
+        let (mut fit, mut bytes) = (0, 0);
+        for (entry, _) in entries.iter().rev() {
+            bytes += crate::core::memory::cost(entry);
+            if fit >= window.messages || bytes > window.bytes {
+                break;
+            }
+            fit += 1;
+        }
+        let surplus = entries.len() - fit;
         let older = entries.drain(..surplus).filter(|(_, shown)| *shown);
         let mids = older.filter_map(|(entry, _)| {
             let mid = entry.mid.clone()?;
             Some((entry.room.clone(), mid, entry.place(), entry.id()))
         });
-        let mids = mids.collect();
-        let logs = self.origins().into_iter().map(|(origin, seqs)| {
+        let mut mids: Vec<_> = mids.collect();
+        mids.drain(..mids.len().saturating_sub(MIDS_TRIMMED_MAX));
+        let numbers = self.origins();
+        let logs = self.last.iter().map(|(&origin, &(held, last_ts))| {
             let mut holes = Vec::new();
-            let mut after = 0;
-            for seq in &seqs {
+            let floor = self.floor(origin);
+            let mut after = floor;
+            let seqs = numbers.get(&origin).into_iter().flatten().copied();
+            for seq in seqs.chain([held + 1]) {
                 let through = seq - 1;
                 if through > after {
                     holes.push(Span { after, through });
                 }
-                after = *seq;
+                after = seq;
             }
             LoadedLog {
                 origin,
-                held: after,
-                floor: 0,
+                held,
+                floor,
                 holes,
-                last_ts: self.entries[&EntryId { origin, seq: after }].0.ts,
+                last_ts,
             }
         });
         Loaded {
             logs: logs.collect(),
             entries,
             mids,
-            trimmed_at: Some(0),
+            trimmed_at: self.trimmed_at,
             ..Loaded::default()
         }
     }
 
     /// All of an origin in a span.
     pub(super) fn range(&self, origin: Origin, span: Span) -> Vec<Arc<Entry>> {
-        let inside = |id: &EntryId| id.origin == origin && span.after < id.seq;
-        let inside = self
-            .entries
-            .iter()
-            .filter(|(id, _)| inside(id) && id.seq <= span.through);
+        let id = |seq| EntryId { origin, seq };
+        let inside = self.entries.range(id(span.after)..=id(span.through));
+        let inside = inside.filter(|(id, _)| id.seq > span.after);
         inside.map(|(_, (entry, _))| Arc::clone(entry)).collect()
     }
 
@@ -143,16 +237,47 @@ impl Disk {
                     };
                     spans.iter().any(within)
                 };
-                let entries = Some(self.shown(room).filter(inside).cloned().collect());
+                // Of what was trimmed, or of a log that is not known, nobody can say that it is all.
+                let knows = |(origin, span): &(Origin, Span)| {
+                    self.last.contains_key(origin) && span.after >= self.floor(*origin)
+                };
+                let all_known = spans.iter().all(knows);
+                let entries = all_known.then(|| self.shown(room).filter(inside).cloned().collect());
                 archive.read_beyond(Beyond { spans, entries });
             }
         }
+    }
+
+    /// What is lost when it fails: nothing, parts of logs, or all that can tell when it was trimmed.
+    fn lose(&mut self, parts: &[(EntryId, u64)], forgets_times: bool) {
+        for (from, count) in parts {
+            for seq in from.seq..from.seq + count {
+                let origin = from.origin;
+                self.entries.remove(&EntryId { origin, seq });
+            }
+            self.has_lost = true;
+        }
+        if forgets_times && self.floors.values().any(|floor| *floor > 0) {
+            self.trimmed_at = None;
+        }
+        self.breaks = false;
     }
 }
 
 impl World {
     pub(super) fn disk_of(&self, id: NodeId) -> Option<&Disk> {
         self.machines[self.nodes[id].slot].disk.as_ref()
+    }
+
+    fn disk_of_mut(&mut self, id: NodeId) -> Option<&mut Disk> {
+        self.machines[self.nodes[id].slot].disk.as_mut()
+    }
+
+    /// How long a node's disk takes for what it is to do now.
+    pub(super) fn disk_takes(&mut self, id: NodeId) -> Duration {
+        let slow = |disk: &Disk| self.now < disk.slow_until;
+        let slow = self.disk_of(id).is_some_and(slow);
+        self.up_to(if slow { SLOW_MAX } else { USUAL_MAX })
     }
 
     /// A node that has just started gets what its machine kept.
@@ -166,6 +291,15 @@ impl World {
         }
         if loaded.logs.iter().any(|log| !log.holes.is_empty()) {
             self.note("restarted with holes");
+        }
+        if loaded.logs.iter().any(|log| log.floor > 0) {
+            self.note("restarted with trimmed logs");
+        }
+        for log in &loaded.logs {
+            if log.floor > 0 {
+                let node = &mut self.nodes[id];
+                node.began_behind.insert(log.origin, log.floor);
+            }
         }
         for (origin, seqs) in origins {
             let of = self.ledger.node(origin).expect("it said something");
@@ -184,10 +318,7 @@ impl World {
         let Some(batch) = self.nodes[id].core.next_batch(now) else {
             return;
         };
-        let slow = self
-            .disk_of(id)
-            .is_some_and(|disk| self.now < disk.slow_until);
-        let takes = self.up_to(if slow { SLOW_MAX } else { USUAL_MAX });
+        let takes = self.disk_takes(id);
         self.nodes[id].writing = Some(batch);
         self.at(takes, Event::Input(id, Input::Disk));
     }
@@ -196,11 +327,25 @@ impl World {
     pub(super) fn disk_answers(&mut self, id: NodeId) {
         let now = self.now_of(id);
         let world_now = self.now;
+        if self.phase == Phase::Converge {
+            // What was slow before the last fault ended may end now.
+            self.calm_since = world_now.min(self.phase_since + SLOW_MAX);
+        }
         let node = &mut self.nodes[id];
-        let Some(batch) = node.writing.take() else {
+        let Some(disk) = self.machines[node.slot].disk.as_mut() else {
             return;
         };
-        let Some(disk) = self.machines[node.slot].disk.as_mut() else {
+        if disk.breaks {
+            // Whether the batch was written shows when the machine starts again.
+            if node.writing.is_some() {
+                node.core.disk_broken();
+                self.note("fault: disk broken");
+                let soon = self.up_to(Duration::from_millis(20));
+                self.at(soon, Event::Crash(id));
+            }
+            return;
+        }
+        let Some(batch) = node.writing.take() else {
             return;
         };
         if world_now < disk.full_until {
@@ -212,19 +357,101 @@ impl World {
         if batch.entries.len() > 1 {
             self.note("group commit");
         }
+        self.trim_disk(id);
     }
 
-    /// A node dies: what was being written is there or not.
-    pub(super) fn die_writing(&mut self, id: NodeId) {
-        let Some(batch) = self.nodes[id].writing.take() else {
+    /// Retention removes what is too much, and the node hears of it a little later.
+    fn trim_disk(&mut self, id: NodeId) {
+        let wall_us = self.clocks_of(id).wall_us;
+        let Some(disk) = self.disk_of_mut(id) else {
             return;
         };
+        let floors = disk.trim(wall_us);
+        if floors.is_empty() {
+            return;
+        }
+        self.note("disk trimmed");
+        let after = self.disk_takes(id);
+        let floors = floors.into_iter().collect();
+        self.at(after, Event::Input(id, Input::DiskTrimmed(floors)));
+    }
+
+    /// A client's request needs what is older than memory. It is read a little later, and the request is
+    /// made again later still.
+    pub(super) fn read_for(
+        &mut self,
+        id: NodeId,
+        (index, conn): (usize, u64),
+        need: Need,
+        mut entering: Box<Entering>,
+    ) {
+        if self.disk_of(id).is_none() {
+            self.broken(format!("n{id} needs {need:?} and has no disk"));
+        }
+        self.note("read for a client");
+        let takes = self.disk_takes(id);
+        entering.reads += 1;
+        entering.archive.is_last = entering.reads >= TRIES_MAX;
+        if takes > BEYOND_TIME_MAX
+            && let Need::Beyond(spans) = need
+        {
+            let entries = None;
+            entering.archive.read_beyond(Beyond { spans, entries });
+            let call = Call::Join(entering);
+            return self.at(takes, Event::Input(id, Input::Client(index, conn, call)));
+        }
+        let takes = takes / 2;
+        self.at(takes, Event::Read(id, index, conn, need, entering, takes));
+    }
+
+    /// The disk reads: what it has at this moment.
+    pub(super) fn read(
+        &mut self,
+        id: NodeId,
+        (index, conn): (usize, u64),
+        need: Need,
+        mut entering: Box<Entering>,
+        after: Duration,
+    ) {
+        let room = &self.clients[index].room;
+        if let Some(disk) = self.disk_of(id) {
+            disk.read(room, need, &mut entering.archive);
+        }
+        let call = Call::Join(entering);
+        self.at(after, Event::Input(id, Input::Client(index, conn, call)));
+    }
+
+    /// A node dies: what was being written is there or not. A disk that failed may have lost more.
+    pub(super) fn die_writing(&mut self, id: NodeId) {
         let written = self.chance(0.5);
+        if let Some(batch) = self.nodes[id].writing.take()
+            && written
+        {
+            self.writes_what_nobody_saw(id, &batch);
+        }
+        let failed = self.disk_of(id).filter(|disk| disk.breaks);
+        let Some(disk) = failed else { return };
+        let kept: Vec<EntryId> = disk.entries.keys().copied().collect();
+        let mut lost = Vec::new();
+        for _ in 0..self.rng.random_range(0..4) {
+            let count = self.rng.random_range(1..20);
+            lost.extend(self.pick(&kept).map(|from| (from, count)));
+        }
+        if !lost.is_empty() {
+            self.note("lost with the disk");
+        }
+        let forgets_times = self.chance(0.5);
+        if let Some(disk) = self.disk_of_mut(id) {
+            disk.lose(&lost, forgets_times);
+        }
+    }
+
+    fn writes_what_nobody_saw(&mut self, id: NodeId, batch: &Batch) {
         let (slot, origin) = (self.nodes[id].slot, self.nodes[id].origin);
         let full = self
             .disk_of(id)
             .is_none_or(|disk| self.now < disk.full_until);
-        if !written || full {
+        if full {
             return;
         }
         self.note("died with a batch written");
@@ -236,7 +463,7 @@ impl World {
             }
         }
         if let Some(disk) = self.machines[slot].disk.as_mut() {
-            disk.write(&batch);
+            disk.write(batch);
         }
     }
 
@@ -245,20 +472,25 @@ impl World {
         let slot = self.rng.random_range(0..slots);
         let lasts = Duration::from_millis(self.rng.random_range(200..6_000));
         let until = (self.now + lasts).min(self.plan.faults_end);
-        let full = self.chance(0.5);
+        let what = self.rng.random_range(0..5);
         let Some(disk) = self.machines[slot].disk.as_mut() else {
             return;
         };
-        if full {
-            disk.full_until = until;
-        } else {
-            disk.slow_until = until;
-        }
-        self.note(if full {
-            "fault: full disk"
-        } else {
-            "fault: slow disk"
-        });
-        self.tell(|_| format!("the disk of slot {slot} is full ({full}) or slow until {until:?}"));
+        let what = match what {
+            0 | 1 => {
+                disk.full_until = until;
+                "fault: full disk"
+            }
+            2 | 3 => {
+                disk.slow_until = until;
+                "fault: slow disk"
+            }
+            _ => {
+                disk.breaks = true;
+                "fault: disk fails"
+            }
+        };
+        self.note(what);
+        self.tell(|_| format!("slot {slot}: {what}, until {until:?}"));
     }
 }

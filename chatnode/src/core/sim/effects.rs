@@ -16,7 +16,7 @@ impl World {
         let now = self.now_of(id);
         self.nodes[id].core.send_requests(now);
         while self.nodes[id].core.has_outputs() {
-            let effects = self.nodes[id].core.take_outputs(Vec::new());
+            let effects = self.nodes[id].core.take_outputs();
             let mut batch: Option<Entries> = None;
             for effect in effects {
                 if let Output::Append {
@@ -47,7 +47,8 @@ impl World {
         self.feed_disk(id);
         let node = &mut self.nodes[id];
         let offset = self.machines[node.slot].mono_offset;
-        let due = node.core.deadline().saturating_sub(offset).max(self.now);
+        let due = node.core.deadline() + node.stood_still;
+        let due = due.saturating_sub(offset).max(self.now);
         if node.tick_at.is_none_or(|at| due < at) {
             node.tick_at = Some(due);
             let after = due - self.now;

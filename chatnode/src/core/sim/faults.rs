@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::aged::TALKED;
 use super::net::Way;
 use super::nodes::{Input, Node};
 use super::phases::Phase;
 use super::plan::Kind;
 use super::stopped::STOPPED_AT;
 use super::world::{Event, NodeId, World};
+use crate::core::bounds::SILENCE_MAX;
 
 /// A fault that ends by itself.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ impl World {
         let first = match self.plan.long_partition {
             Some(lasts) => self.plan.faults_end.saturating_sub(lasts),
             None if self.plan.stopped => STOPPED_AT,
+            None if self.plan.aged => TALKED,
             None => Duration::from_secs(1),
         };
         self.at(first, Event::Fault);
@@ -35,6 +38,9 @@ impl World {
         }
         if self.plan.long_partition.is_some() {
             return self.divide();
+        }
+        if self.plan.aged {
+            return self.plan_old_retries();
         }
         if self.plan.stopped {
             return self.stop_one();
@@ -283,7 +289,7 @@ impl World {
         let node = &mut self.nodes[id];
         node.frozen = true;
         node.frozen_at = self.now;
-        node.deaf_after = deaf.then_some(self.now + Duration::from_secs(3));
+        node.deaf_after = deaf.then_some(self.now + SILENCE_MAX);
         let lasts = lasts.min(self.plan.faults_end.saturating_sub(self.now));
         self.at(lasts, Event::Thaw(id));
     }

@@ -9,17 +9,15 @@ use crate::core::LogPage;
 use crate::core::log::Span;
 use crate::core::members::Snapshot;
 use crate::core::news::Beat;
+use crate::core::pace::FETCH_MAX;
 use crate::core::repair::Fetch;
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
+use crate::peers::POSITION_MAX;
 use crate::wire::frame::{self, EntriesPage};
 
-/// A fetch without an answer fails after this.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for a peer's position.
-const POSITION_TIMEOUT: Duration = Duration::from_secs(1);
 /// A slow answer takes so long at the most: it may come when nobody waits for it any more.
-const SLOW_MAX: Duration = Duration::from_secs(4);
+const SLOW_MAX: Duration = FETCH_MAX.saturating_mul(2);
 /// What a wire carries in a second, where that matters: 100 Mbit.
 const WIRE_BYTES_PER_S: f64 = 12_500_000.0;
 
@@ -63,9 +61,9 @@ impl World {
         self.nodes[id].asked.insert(request, ask);
         let timeout = Event::Input(id, Input::Answer(request, Answer::TimedOut));
         let most = if matches!(ask, Ask::Position(_)) {
-            POSITION_TIMEOUT
+            POSITION_MAX
         } else {
-            FETCH_TIMEOUT
+            FETCH_MAX
         };
         self.at(most, timeout);
         let Some(server) = self.ledger.node(from) else {
@@ -104,6 +102,14 @@ impl World {
         };
         if way.cut_until.is_none() {
             let mut after = self.delay(way) + self.on_the_wire(to, &answer);
+            if let Ask::Log(fetch) = ask
+                && self.nodes[id]
+                    .core
+                    .archived(fetch.origin, fetch.span)
+                    .is_some()
+            {
+                after += self.disk_takes(id);
+            }
             if way.ill && self.chance(self.plan.fetch_failure / 2.0) {
                 self.note("fault: fetch answered slowly");
                 after += self.up_to(SLOW_MAX);
@@ -165,7 +171,8 @@ impl World {
             });
             entries.truncate(fit.count());
             if !entries.is_empty() {
-                return LogPage { floor: 0, entries };
+                let floor = disk.floor(fetch.origin);
+                return LogPage { floor, entries };
             }
         }
         let mut page = core.log_page(fetch.origin, fetch.span, self.plan.page_bytes);
@@ -262,15 +269,17 @@ impl World {
         }
         let log = |world: &Self| {
             let log = world.nodes[id].core.log(fetch.origin);
-            log.map_or((0, 0, 0), |log| (log.counts.lost, log.floor(), log.held()))
+            log.map_or((0, 0, 0), |log| {
+                (log.counts.lost, log.started_behind(), log.held())
+            })
         };
         let (lost, _, held) = log(self);
         let now = self.now_of(id);
         self.nodes[id].core.fetched(now, fetch.id, Some(page));
-        let (lost_now, floor_now, _) = log(self);
-        if held == 0 && floor_now > 0 {
+        let (lost_now, behind_now, _) = log(self);
+        if held == 0 && behind_now > 0 {
             self.note("joined behind a trimmed front");
-            self.nodes[id].began_behind.insert(fetch.origin, floor_now);
+            self.nodes[id].began_behind.insert(fetch.origin, behind_now);
         }
         if lost_now < lost {
             self.note("hole filled");

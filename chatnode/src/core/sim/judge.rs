@@ -1,9 +1,9 @@
 //! What nodes do is judged at once, by what the world knows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exempt::Exempt;
 use super::phases::Phase;
 use super::world::{NodeId, World};
 use crate::core::bounds::BEAT_EVERY;
@@ -11,7 +11,6 @@ use crate::core::clock::AHEAD_MAX_US;
 use crate::core::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX, Ticket};
 use crate::core::log::Span;
 use crate::core::news::{Beat, News};
-use crate::core::repair::FAILURES_MAX;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin};
 
@@ -30,6 +29,8 @@ const LIVE_MAX: Duration = Duration::from_millis(100);
 pub(super) struct Asked {
     pub(super) node: NodeId,
     pub(super) at: Duration,
+    /// How long the node's clock had stood still by then.
+    pub(super) stood_still: Duration,
     pub(super) client: usize,
     pub(super) conn: Option<u64>,
     pub(super) mid: Option<Mid>,
@@ -50,14 +51,18 @@ impl World {
     pub(super) fn appended(&mut self, id: NodeId, entry: &Arc<Entry>) {
         self.tell(|_| format!("n{id} appends {:?} {:?}", entry.id(), entry.mid));
         let staged = self.asked_at(id, entry);
-        let known = |other: &&EntryId| self.accepted_before(id, **other, staged);
-        let ages_count = !self.plan.trims || !self.clocks_are_wild;
+        let known = |other: &&EntryId| {
+            self.accepted_before(id, **other, staged) && !self.is_said_long_ago(id, **other)
+        };
+        let ages_count =
+            !(self.plan.trims && self.clocks_are_wild && self.passes(Exempt::ClocksApart));
         if let Some(other) = self.ledger.alike(entry).iter().find(known)
             && ages_count
         {
             self.broken(format!("n{id} makes {:?} of {other:?} again", entry.id()));
         }
-        let own = |other: &&EntryId| other.origin == entry.origin;
+        let own =
+            |other: &&EntryId| other.origin == entry.origin && !self.is_said_long_ago(id, **other);
         if let Some(other) = self.ledger.alike(entry).iter().find(own)
             && ages_count
         {
@@ -67,6 +72,7 @@ impl World {
         self.not_said_while_stopped(id, entry);
         if let Some(disk) = self.disk_of(id)
             && !disk.has(entry.id())
+            && entry.seq > disk.floor(entry.origin)
         {
             self.broken(format!("n{id} says {:?}, not on its disk", entry.id()));
         }
@@ -78,6 +84,10 @@ impl World {
             self.broken(why);
         }
         self.nodes[id].arrivals.note(id, entry.seq, now);
+        let mut alike = self.ledger.alike(entry).iter();
+        if alike.any(|other| self.is_said_long_ago(id, *other)) {
+            self.note("mid said again as another message");
+        }
     }
 
     /// Since when a node may have had an entry of its own: what waits for a disk has its place
@@ -189,10 +199,11 @@ impl World {
         }
         let before = |other: &&EntryId| {
             let of = self.ledger.node(other.origin).unwrap_or(id);
-            **other != name && node.delivered.at(of, other.seq).is_some()
+            let before = **other != name && node.delivered.at(of, other.seq).is_some();
+            before && !self.is_said_long_ago(id, **other)
         };
         if let Some(other) = self.ledger.alike(entry).iter().find(before)
-            && !(self.plan.trims && self.clocks_are_wild)
+            && !(self.plan.trims && self.clocks_are_wild && self.passes(Exempt::ClocksApart))
         {
             self.broken(format!(
                 "n{id} delivers {name:?} after {other:?}, said again"
@@ -234,8 +245,9 @@ impl World {
             self.broken(format!("n{id} replies {entry:?} of {ts} to {asked:?}"));
         }
         self.copies_are_honest(id, entry, copies);
+        self.is_not_of_old(id, entry, asked.at);
         let waited = self.now - asked.at;
-        if copies < asked.copies {
+        if copies < asked.copies && self.passes(Exempt::FewerCopies) {
             self.note("copies timed out");
             let waiting = self.tickets.values().filter(|asked| asked.node == id);
             if waited < COPIES_WAIT_MAX && waiting.count() < OTHERS_WAITING_MAX {
@@ -248,13 +260,22 @@ impl World {
         // Who holds what another node said, or what was said before, is learnt by beats alone, and
         // not at all where something before it is lost or trimmed.
         let own = entry.origin == self.nodes[id].origin;
-        let new = self.ledger.get(entry).map(|said| said.at) >= self.talk_since;
+        let said = self.ledger.get(entry).map(|said| said.at);
+        // Where much is trimmed, who holds what a retry repeats may be learnt by beats too.
+        let again = self.plan.trims && said < Some(asked.at);
+        let new = said >= self.talk_since && !again;
         let most = if own && new {
             CALM_MAX
         } else {
             BEAT_EVERY + CALM_MAX
         };
-        let possible = own && !self.plan.trims && asked.copies < self.live().len();
+        // Where there is a hole before it a node acknowledges nothing that lies behind.
+        let holed = |id: &NodeId| {
+            let log = self.nodes[*id].core.log(entry.origin);
+            log.is_some_and(|log| !log.holes().is_empty())
+        };
+        let holed = self.live().iter().any(holed) && self.passes(Exempt::FewerCopies);
+        let possible = own && !holed && asked.copies < self.live().len();
         if calm && possible && (waited > most || copies < asked.copies) {
             self.broken(format!(
                 "n{id} replies {entry:?} copies {copies} after {waited:?} to {asked:?}"
@@ -271,9 +292,13 @@ impl World {
             self.nodes[*other].crashed.is_some() && link.is_none_or(|link| !link.up)
         };
         let holders: Vec<NodeId> = (0..self.nodes.len())
-            .filter(|other| *other != id && !dead(other) && self.holds(*other, entry))
+            .filter(|other| {
+                let has = self.keeps(*other, entry) || self.has_let_go(*other, entry);
+                *other != id && !dead(other) && has
+            })
             .collect();
-        if holders.len() < copies && !self.plan.trims {
+        // What its origin has trimmed counts as held by who has all else.
+        if holders.len() < copies && !self.has_let_go(id, entry) {
             self.broken(format!(
                 "n{id} says that {copies} others hold {entry:?}, but only {holders:?} do"
             ));
@@ -283,84 +308,6 @@ impl World {
             id: entry,
             holders,
         });
-    }
-
-    /// A node gives numbers up. It may not while it hears their origin, or somebody who does; nor
-    /// if somebody whom it hears has them and was not asked since. But it does not wait for who
-    /// failed again and again.
-    pub(super) fn gave_up(&mut self, id: NodeId, origin: Origin, span: Span) {
-        if self.plan.trims {
-            return;
-        }
-        let failed = &self.nodes[id].failed_in_row;
-        let fails = |peer: &Origin| {
-            let times = failed.get(&(*peer, origin));
-            times.is_some_and(|times| *times >= FAILURES_MAX)
-        };
-        let heard = self.nodes[id].core.peers().heard();
-        let failing: BTreeSet<Origin> = heard.map(|(peer, _)| peer).filter(fails).collect();
-        if !failing.is_empty() {
-            self.note("hole passed that a failing peer may have");
-        }
-        let failing = |peer: Origin| failing.contains(&peer);
-        let node = &self.nodes[id];
-        let peers = node.core.peers();
-        let waited_for = peers.heard().filter(|(peer, _)| !failing(*peer));
-        if peers.hears(origin) && !failing(origin) {
-            self.broken(format!("n{id} gives up on {origin}, which it hears"));
-        }
-        self.is_no_false_alarm(id, origin, span, failing(origin));
-        for (other, peer) in waited_for {
-            if peer.hears.contains(&origin) && !failing(origin) {
-                self.broken(format!("n{id} gives up on {origin}, which {other} hears"));
-            }
-            let by = self.ledger.node(other);
-            let of = self.ledger.node(origin);
-            let (Some(by), Some(of)) = (by, of) else {
-                continue;
-            };
-            for seq in span.after + 1..=span.through {
-                let Some(since) = self.nodes[by].arrivals.at(of, seq) else {
-                    continue;
-                };
-                // One that was asked before it had it counts as asked.
-                let was_asked = node.told.iter().any(|told| {
-                    let covers = told.span.after < seq && seq <= told.span.through;
-                    told.by == by && told.of == origin && covers && told.at < since
-                });
-                let name = EntryId { origin, seq };
-                if self.nodes[by].alive && !was_asked && self.holds(by, name) {
-                    self.broken(format!(
-                        "n{id} gives up {name:?}, which n{by} has since {since:?}"
-                    ));
-                }
-            }
-        }
-    }
-
-    /// What is given up is not to be had from who was not heard only for a while: neither from its origin,
-    /// nor from another who has it.
-    fn is_no_false_alarm(&self, id: NodeId, origin: Origin, span: Span, fails: bool) {
-        let Some(of) = self.ledger.node(origin) else {
-            return;
-        };
-        if self.is_awaited(id, of) && !fails {
-            self.broken(format!("n{id} gives up on n{of}, which is not there yet"));
-        }
-        let peers = self.nodes[id].core.peers();
-        for other in self.live() {
-            let hears = |other: NodeId| peers.hears(self.nodes[other].origin);
-            if other == of || hears(other) || hears(of) || !self.is_awaited(id, other) {
-                continue;
-            }
-            for seq in span.after + 1..=span.through {
-                if self.holds(other, EntryId { origin, seq }) {
-                    self.broken(format!(
-                        "n{id} gives up {origin}.{seq}, which n{other} has, that is not there yet"
-                    ));
-                }
-            }
-        }
     }
 
     /// A node takes clients, and says that it lacks nobody: all is here that its peers held when it
@@ -374,9 +321,13 @@ impl World {
             let held = node.core.log(*origin).map_or(0, |log| log.held());
             let of = self.ledger.node(*origin).unwrap_or(id);
             // Of a dead node that was trimmed whole nobody speaks any more.
-            let counts = !self.plan.trims || self.nodes[of].alive;
+            let last = EntryId {
+                origin: *origin,
+                seq: *seq,
+            };
+            let spent = !self.nodes[of].alive && self.has_let_go(*peer, last);
             let expected = self.nodes[*peer].alive && node.expects.contains(peer);
-            if counts && expected && held < *seq {
+            if !spent && expected && held < *seq {
                 self.broken(format!(
                     "n{id} is ready with {held} of {origin}; n{peer} held {seq} when it started"
                 ));
@@ -391,14 +342,20 @@ impl World {
         unlinked: &[Origin],
         lacking: &[Origin],
     ) {
-        if !unlinked.is_empty() || self.plan.trims {
+        if !unlinked.is_empty() && self.passes(Exempt::SaysWhomItLacks) {
             return;
         }
         let node = &self.nodes[id];
-        for (_, peer) in node.core.peers().heard() {
+        for (peer_origin, peer) in node.core.peers().heard() {
             for (origin, seq) in &peer.position {
                 let log = node.core.log(*origin);
                 let open = log.is_some_and(|log| log.missing().is_some());
+                let by = self.ledger.node(peer_origin).unwrap_or(id);
+                let last = EntryId {
+                    origin: *origin,
+                    seq: *seq,
+                };
+                let open = open && !self.has_let_go(by, last);
                 let held = log.map_or(0, |log| log.held());
                 // What a peer has come to hold since all were linked is live, not history.
                 let old = node
@@ -444,9 +401,15 @@ impl World {
     /// What a node says to hold without a hole it does hold.
     fn holds_all(&self, id: NodeId, origin: Origin, through: u64) {
         let log = self.nodes[id].core.log(origin);
-        let hole = log.and_then(|log| log.holes().iter().find(|hole| hole.after < through));
+        // A hole that its origin has trimmed does not count.
+        let of = self.ledger.node(origin).unwrap_or(id);
+        let open = |hole: &&Span| {
+            let seq = hole.through;
+            hole.after < through && !self.has_let_go(of, EntryId { origin, seq })
+        };
+        let hole = log.and_then(|log| log.holes().iter().find(open));
         let held = log.map_or(0, |log| log.held());
-        if !self.plan.trims && (hole.is_some() || held < through) {
+        if hole.is_some() || held < through {
             self.broken(format!(
                 "n{id} says that it holds {origin} through {through}: {held}, {hole:?}"
             ));

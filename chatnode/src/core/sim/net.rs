@@ -10,20 +10,14 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::nodes::Input;
+use super::nodes::{Input, LEASE};
 use super::world::{Event, NodeId, World};
-use crate::core::bounds::SILENCE_MAX;
+use crate::core::bounds::{BEAT_SOON, SILENCE_MAX};
+use crate::core::greetings::{GREET_FIRST, GREET_MAX, GREETED_FOR};
+use crate::core::links::peer::{REDIAL_MAX, REDIAL_MIN};
 use crate::core::news::News;
-use crate::core::presence::AWAITED_MAX;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
-
-/// A hello that nobody answers is said again after this, doubling,
-const GREET_FIRST: Duration = Duration::from_millis(50);
-/// up to this,
-const GREET_MAX: Duration = Duration::from_secs(2);
-/// for so long.
-const GREETED_FOR: Duration = AWAITED_MAX;
 
 /// What a listener knows of its link to a speaker.
 #[derive(Debug)]
@@ -216,7 +210,7 @@ impl World {
     fn begin_to_greet(&mut self, id: NodeId, who: NodeId) {
         let until = self.now + GREETED_FOR;
         self.at(
-            Duration::from_millis(5),
+            BEAT_SOON,
             Event::Input(id, Input::Greet(who, GREET_FIRST, until)),
         );
     }
@@ -293,12 +287,11 @@ impl World {
             self.nodes[id].core.unlinked(now, origin);
             self.begin_to_greet(id, from);
         }
-        let lease = Duration::from_secs(5);
         let listed = self.nodes[from]
             .crashed
-            .is_none_or(|at| self.now < at + lease);
+            .is_none_or(|at| self.now < at + LEASE);
         if listed {
-            let again = Duration::from_millis(100) + self.up_to(Duration::from_secs(2));
+            let again = REDIAL_MIN + self.up_to(REDIAL_MAX);
             self.at(again, Event::Input(id, Input::Dial(from)));
         }
     }

@@ -12,21 +12,22 @@ use super::disk::Disk;
 use super::fetches::{Answer, Ask, Told};
 use super::ledger::Arrivals;
 use super::net::Link;
+use super::program::Program;
 use super::world::{Event, NodeId, World};
+use crate::core::Identity;
+use crate::core::bounds::TICK_EVERY;
 use crate::core::journal::Batch;
 use crate::core::log::Span;
-use crate::core::memory::MemoryStore;
 use crate::core::news::News;
-use crate::core::{Core, CoreOptions, Identity};
+use crate::core::presence::UNHEARD_MAX;
+use crate::core::stops::{CATCH_UP_AFTER, STALL_MIN};
 use crate::model::entry::Entry;
 use crate::model::names::{Origin, RoomName, UserName};
 
 /// How often a node looks at its links.
-const LINKS_EVERY: Duration = Duration::from_millis(100);
-/// After a stop that is shorter a node does not catch up.
-pub(super) const STALL_MIN: Duration = Duration::from_secs(2);
+const LINKS_EVERY: Duration = TICK_EVERY;
 /// A registry lists a dead node for so long.
-pub(super) const LEASE: Duration = Duration::from_secs(3);
+pub(super) const LEASE: Duration = UNHEARD_MAX;
 /// Longest silence of the registries.
 const SILENCE_OF_REGISTRIES_MAX: Duration = Duration::from_secs(8);
 
@@ -48,6 +49,8 @@ pub(super) enum Input {
     Answer(u64, Answer),
     Client(usize, u64, Call),
     Disk,
+    /// What the disk's retention has trimmed.
+    DiskTrimmed(Vec<(Origin, u64)>),
 }
 
 /// What a node runs on. It is there before the node starts and after it dies.
@@ -75,6 +78,8 @@ pub(super) struct Node {
     /// Whether it has said that it takes clients.
     pub(super) takes_clients: bool,
     pub(super) frozen: bool,
+    /// How long its monotonic clock has stood still, while it was stopped.
+    pub(super) stood_still: Duration,
     /// When it thawed last.
     pub(super) thawed: Duration,
     /// While it is frozen, frames after this are lost: its peers gave up on their connections.
@@ -96,7 +101,7 @@ pub(super) struct Node {
     pub(super) busy_until: Duration,
     /// Its wire is full of pages until then.
     pub(super) wire_until: Duration,
-    pub(super) core: Core,
+    pub(super) core: Program,
     /// The least and the most that the time by which it went was wrong in its life.
     pub(super) time_wrong_us: (i64, i64),
     pub(super) started: Duration,
@@ -171,7 +176,7 @@ impl World {
         Machine {
             mono_offset: self.up_to(Duration::from_secs(100)),
             wall_offset_us: self.rng.random_range(-skew..=skew),
-            disk: self.chance(self.plan.disks).then(Disk::default),
+            disk: (self.chance(self.plan.disks)).then(|| Disk::new(self.plan.disk_keeps)),
         }
     }
 
@@ -219,7 +224,6 @@ impl World {
             publisher: format!("tcp://n{id}"),
         };
         let rng = StdRng::seed_from_u64(self.rng.random());
-        let store = MemoryStore::new(self.plan.retention);
         Node {
             slot,
             origin,
@@ -230,6 +234,7 @@ impl World {
             list_seen: None,
             takes_clients: false,
             frozen: false,
+            stood_still: Duration::ZERO,
             thawed: Duration::ZERO,
             deaf_after: None,
             inbox: VecDeque::new(),
@@ -241,7 +246,7 @@ impl World {
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             wire_until: Duration::ZERO,
-            core: Core::new(CoreOptions::of(me), store, rng, now),
+            core: Program::new(me, self.plan.retention, rng, now),
             time_wrong_us: (wall, wall),
             started: self.now,
             crashed: None,
@@ -344,6 +349,7 @@ impl World {
             Input::Answer(request, answer) => self.answered(id, request, answer),
             Input::Client(client, conn, call) => self.call(id, client, conn, call),
             Input::Disk => self.disk_answers(id),
+            Input::DiskTrimmed(floors) => self.nodes[id].core.disk_trimmed(now, floors),
         }
         self.settle(id);
     }
@@ -397,16 +403,21 @@ impl World {
             let is_client = |input: &Input| !matches!(input, Input::Client(..));
             inbox.make_contiguous().sort_by_key(is_client);
         }
-        let now = self.now_of(id);
-        if stopped >= STALL_MIN {
-            self.note("a stop noticed");
+        if stopped > STALL_MIN {
             // Its own clock stood still: nobody was silent meanwhile.
-            for link in self.nodes[id].links.values_mut() {
+            let node = &mut self.nodes[id];
+            node.stood_still += stopped;
+            for link in node.links.values_mut() {
                 link.heard = self.now.min(link.heard + stopped);
             }
-            self.nodes[id].core.catch_up(now);
+            let clocks = self.clocks_of(id);
+            self.nodes[id].core.woke(clocks, stopped);
+            if stopped >= CATCH_UP_AFTER {
+                self.note("a stop noticed");
+            }
             self.settle(id);
         }
+        let now = self.now_of(id);
         if tick_first {
             self.nodes[id].core.tick(now);
             self.settle(id);

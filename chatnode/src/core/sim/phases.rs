@@ -3,23 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::aged::{self, TALKED};
+use super::exempt::Exempt;
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
 use crate::core::bounds::SILENCE_MAX;
-use crate::core::presence::UNHEARD_MAX;
-use crate::model::names::{Origin, RoomName, UserName};
+use crate::core::copies::COPIES_WAIT_MAX;
+use crate::core::pace::FETCH_MAX;
+use crate::core::presence::{SETTLED_AFTER, UNHEARD_MAX};
+use crate::model::names::{EntryId, Origin, RoomName, UserName};
 
 /// How often the world looks at what holds at all times, and whether it has converged.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After the last fault everything has converged within this,
-pub(super) const CONVERGE_MAX: Duration = Duration::from_secs(6);
+pub(super) const CONVERGE_MAX: Duration = FETCH_MAX.saturating_add(Duration::from_secs(4));
 /// or, as long as numbers that were passed still come, within this after the last of them: the core
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
 /// What only a dead node had is given up within this after all know that it is gone.
 const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
 /// A link on which no beat came for so long does not count as one.
-const SILENT_MAX: Duration = Duration::from_millis(1_500);
+const SILENT_MAX: Duration = SETTLED_AFTER;
 /// What was under way when the last fault ended arrives within this.
 const UNDER_WAY_MAX: Duration = Duration::from_millis(300);
 /// After a long partition what the other half said is here within this, while clients talk on.
@@ -27,7 +31,7 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// Then clients talk for so long, on a mesh that has nothing to mend.
 const TALK: Duration = Duration::from_secs(2);
 /// Then everything comes to rest: longer than a send may wait for copies that there cannot be.
-const REST: Duration = Duration::from_millis(2500);
+const REST: Duration = COPIES_WAIT_MAX.saturating_add(Duration::from_millis(500));
 
 /// What a run is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +52,8 @@ pub(super) enum Phase {
 
 impl World {
     pub(super) fn clients_talk(&self) -> bool {
-        matches!(self.phase, Phase::Faults | Phase::CatchUp | Phase::Talk)
+        let quiet = self.plan.aged && self.phase == Phase::Faults && self.now >= TALKED;
+        !quiet && matches!(self.phase, Phase::Faults | Phase::CatchUp | Phase::Talk)
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -120,7 +125,9 @@ impl World {
             Phase::Rest if passed >= REST => self.enter(Phase::Over),
             Phase::Talk | Phase::Rest => {}
         }
-        self.at(LOOK_EVERY, Event::Look);
+        let quiet = self.plan.aged && self.phase == Phase::Faults && self.now >= TALKED;
+        let next = if quiet { aged::LOOK_EVERY } else { LOOK_EVERY };
+        self.at(next, Event::Look);
     }
 
     /// Whether faults still have their effects: frames are under way, nodes start later, or the
@@ -221,21 +228,27 @@ impl World {
     fn extent(&self, id: NodeId, origin: Origin) -> (u64, Vec<u64>) {
         let log = self.nodes[id].core.log(origin);
         log.map_or((0, Vec::new()), |log| {
-            // Where others have trimmed it, a hole stays.
-            let holes = log.holes().iter().filter(|_| !self.plan.trims);
+            let holes = log.holes().iter();
             let lost = holes.flat_map(|hole| hole.after + 1..=hole.through);
-            (log.held(), lost.collect())
+            // Where all have trimmed it, or do not have it either, a hole stays.
+            let fills = |seq: &u64| {
+                !self.plan.trims || !self.is_kept_nowhere(EntryId { origin, seq: *seq })
+            };
+            (log.held(), lost.filter(fills).collect())
         })
     }
 
     fn logs_differ(&self, live: &[NodeId]) -> Option<String> {
         for node in &self.nodes {
-            // What was forgotten whole is no part of the comparison where retention is small.
-            if self.plan.trims && !node.alive {
-                continue;
-            }
             let origin = node.origin;
             let extents: Vec<_> = live.iter().map(|id| self.extent(*id, origin)).collect();
+            // Of a dead node of which nobody keeps anything nobody speaks any more.
+            let seq = extents.iter().map(|(held, _)| *held).max().unwrap_or(0);
+            let spent = self.plan.trims && !node.alive && seq > 0;
+            if spent && self.is_kept_nowhere(EntryId { origin, seq }) && self.passes(Exempt::LetGo)
+            {
+                continue;
+            }
             let differs = (1..live.len()).find(|&index| extents[index] != extents[0]);
             if let Some(index) = differs {
                 let (first, other) = (&extents[0], &extents[index]);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::world::World;
 use crate::core::memory::Retention;
+use crate::core::pace::{LOG_PAGE_BYTES, SLOW_PAGE_BYTES_MIN};
+use crate::disk::DiskRetention;
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,18 @@ fn faults(rng: &mut StdRng) -> Vec<Kind> {
     faults
 }
 
+/// How much the disks of a run keep: mostly all.
+fn disk_keeps(rng: &mut StdRng) -> DiskRetention {
+    let mut keeps = DiskRetention::default();
+    match rng.random_range(0..12) {
+        0 => keeps.messages = rng.random_range(20..200),
+        1 => keeps.bytes = rng.random_range(2_000..20_000),
+        2 => keeps.age = Some(Duration::from_millis(rng.random_range(1_000..10_000))),
+        _ => {}
+    }
+    keeps
+}
+
 /// The temper of one run.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -92,6 +107,8 @@ pub(super) struct Plan {
     pub(super) long_partition: Option<Duration>,
     /// One node is stopped in a burst, in place of all other faults.
     pub(super) stopped: bool,
+    /// Nobody says anything for longer than a mid is remembered, in place of all faults.
+    pub(super) aged: bool,
     /// Time between two doings of one client, on average.
     pub(super) act_every: Duration,
     /// Whether frames of one link may overtake each other. TCP would not; the core must not care.
@@ -116,6 +133,8 @@ pub(super) struct Plan {
     pub(super) trims: bool,
     /// Share of machines that have a disk.
     pub(super) disks: f64,
+    /// How much a disk keeps.
+    pub(super) disk_keeps: DiskRetention,
     /// How wrong wall clocks are at the most, in microseconds.
     pub(super) clock_skew_max_us: i64,
     /// Whether a node's one thread and its wire take their time for what comes.
@@ -124,7 +143,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn draw(rng: &mut StdRng) -> Self {
-        let refuses = rng.random_bool(0.05);
+        let refuses = rng.random_bool(0.08);
         let slots = rng.random_range(2..=if refuses { 3 } else { 7 });
         let trims = rng.random_bool(0.15);
         let faults_last = if refuses {
@@ -140,6 +159,7 @@ impl Plan {
                 0.0
             }
         };
+        let disk_keeps = disk_keeps(rng);
         let mut retention = Retention::default();
         if trims {
             retention.messages = rng.random_range(20..150);
@@ -154,6 +174,7 @@ impl Plan {
             fault_every: Duration::from_millis(rng.random_range(100..1_500)),
             long_partition: None,
             stopped: false,
+            aged: false,
             act_every: Duration::from_millis(rng.random_range(40..400)),
             reorder: rng.random_bool(0.2),
             loss: share(0.3, rng),
@@ -167,10 +188,15 @@ impl Plan {
             registry_silence: if rng.random_bool(0.2) { 0.3 } else { 0.0 },
             delay_max: Duration::from_micros(rng.random_range(300..200_000)),
             encodes: rng.random_bool(0.1),
-            page_bytes: if rng.random_bool(0.7) { 4096 } else { 1 << 19 },
+            page_bytes: if rng.random_bool(0.7) {
+                SLOW_PAGE_BYTES_MIN
+            } else {
+                LOG_PAGE_BYTES
+            },
             retention,
-            trims,
+            trims: trims || disk_keeps != DiskRetention::default(),
             disks: if rng.random_bool(0.5) { 0.6 } else { 0.0 },
+            disk_keeps,
             clock_skew_max_us: match rng.random_range(0..10) {
                 0 => 7_200_000_000,
                 1 | 2 => 100_000_000,
@@ -192,9 +218,35 @@ impl Plan {
             act_every: Duration::from_millis(60),
             registry_silence: 0.0,
             encodes: false,
-            page_bytes: crate::core::pace::LOG_PAGE_BYTES,
+            page_bytes: LOG_PAGE_BYTES,
             retention: Retention::default(),
             trims: false,
+            disk_keeps: DiskRetention::default(),
+            clock_skew_max_us: 50_000,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// All is well, and lasts longer than a mid is remembered.
+    pub(super) fn aged(rng: &mut StdRng) -> Self {
+        let mut retention = Retention::default();
+        let trims = rng.random_bool(0.7);
+        if trims {
+            retention.messages = rng.random_range(20..100);
+        }
+        Self {
+            slots: rng.random_range(2..=3),
+            clients: 4,
+            rooms: 1,
+            faults_end: World::aged_for(),
+            aged: true,
+            refuses: false,
+            act_every: Duration::from_millis(100),
+            registry_silence: 0.0,
+            retention,
+            trims,
+            disks: if rng.random_bool(0.3) { 0.5 } else { 0.0 },
+            disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
             ..Self::draw(rng)
         }
@@ -213,10 +265,11 @@ impl Plan {
             act_every: Duration::from_millis(20),
             registry_silence: 0.0,
             encodes: false,
-            page_bytes: crate::core::pace::LOG_PAGE_BYTES,
+            page_bytes: LOG_PAGE_BYTES,
             retention: Retention::default(),
             trims: false,
             disks: 0.0,
+            disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
             costs: true,
             ..Self::draw(rng)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::nodes::{LEASE, Node};
 use super::world::{NodeId, World};
 use crate::core::presence::AWAITED_MAX;
+use crate::discovery::talk::RENEW_DEFAULT;
 use crate::model::names::Origin;
 
 /// A living node is listed again within this by registries that came back empty.
-const RELISTED_MAX: Duration = Duration::from_millis(2_500);
+const RELISTED_MAX: Duration = RENEW_DEFAULT.saturating_add(Duration::from_millis(500));
 
 impl World {
     /// No registry answers for a while; when they do, they may have forgotten all.

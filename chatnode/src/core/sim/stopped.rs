@@ -7,9 +7,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Call;
-use super::nodes::{Input, STALL_MIN};
+use super::nodes::Input;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
+use crate::core::stops::CATCH_UP_AFTER;
 use crate::model::entry::Entry;
 
 /// When the node is stopped: all are ready then.
@@ -63,7 +64,7 @@ impl World {
     /// What was said elsewhere while a node was stopped it does not say again.
     pub(super) fn not_said_while_stopped(&self, id: NodeId, entry: &Entry) {
         let node = &self.nodes[id];
-        if !self.plan.stopped || node.thawed < node.frozen_at + STALL_MIN {
+        if !self.plan.stopped || node.thawed < node.frozen_at + CATCH_UP_AFTER {
             return;
         }
         let meanwhile = node.frozen_at..node.thawed;

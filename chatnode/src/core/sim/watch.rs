@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::disk::SLOW_MAX;
 use super::fetches::Ask;
 use super::world::{NodeId, World};
-use crate::core::bounds::{JOIN_MAX, TICK_EVERY};
+use crate::core::bounds::{JOIN_MAX, SILENCE_MAX, TICK_EVERY};
 use crate::core::copies::{COPIES_WAIT_MAX, COPIES_WAITING_MAX};
 use crate::core::journal::BATCH_ENTRIES_MAX;
 use crate::core::log::{AHEAD_BYTES_MAX, AHEAD_ENTRIES_MAX, HOLES_MAX, Span};
@@ -15,7 +15,7 @@ use crate::core::repair::{
 use crate::model::names::{EntryId, Origin};
 
 /// Members of a node whose beats have ended leave within this.
-const MEMBERS_LEAVE_MAX: Duration = Duration::from_secs(4);
+const MEMBERS_LEAVE_MAX: Duration = SILENCE_MAX.saturating_add(Duration::from_secs(1));
 /// What is due is done so late at the most: a tick, and what a busy thread does before.
 const LATE_MAX: Duration = TICK_EVERY.saturating_add(Duration::from_millis(100));
 
@@ -39,6 +39,9 @@ impl World {
             }
             self.ready_in_time(id);
             self.nothing_is_let_go(id);
+            if self.plan.trims {
+                self.only_too_much_is_let_go(id);
+            }
             self.replies_in_time(id, awake);
         }
     }
@@ -101,7 +104,9 @@ impl World {
     fn ready_in_time(&self, id: NodeId) {
         let node = &self.nodes[id];
         let late = node.started.max(node.thawed) + LATE_MAX;
-        if !node.core.is_ready() && self.now > late.max(node.started + JOIN_MAX + LATE_MAX) {
+        if !node.core.is_ready()
+            && self.now > late.max(node.started + node.stood_still + JOIN_MAX + LATE_MAX)
+        {
             self.broken(format!("n{id} takes no clients since {:?}", node.started));
         }
     }
@@ -124,7 +129,8 @@ impl World {
                 let in_hole = |hole: &Span| hole.after < seq && seq <= hole.through;
                 let lost = log.holes().iter().any(in_hole);
                 let came = self.nodes[id].arrivals.at(of, seq).is_some();
-                if came && !lost && !disk.has(name) && !self.holds(id, name) {
+                let kept = disk.has(name) || seq <= disk.floor(origin);
+                if came && !lost && !kept && !self.holds(id, name) {
                     self.broken(format!("n{id} has {name:?} neither in memory nor on disk"));
                 }
             }
@@ -137,7 +143,8 @@ impl World {
             waiting += 1;
             // What is said waits for the batch that is under way, then for its own.
             let disk = self.disk_of(id).map_or(Duration::ZERO, |_| 2 * SLOW_MAX);
-            let due = (asked.at + COPIES_WAIT_MAX + disk).max(awake + disk);
+            let stood = self.nodes[id].stood_still - asked.stood_still;
+            let due = (asked.at + stood + COPIES_WAIT_MAX + disk).max(awake + disk);
             if self.now > due + LATE_MAX {
                 self.broken(format!("n{id} owes a reply to {ticket:?}, {asked:?}"));
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::Client;
+use super::exempt::Exempt;
 use super::judge::Asked;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
@@ -168,7 +169,9 @@ impl World {
         } else {
             if resumes {
                 self.note("resume told recovered:false");
-                if !self.plan.trims {
+                let told =
+                    self.nodes.iter().any(|node| node.alive) && self.may_be_beyond_recovery(index);
+                if !told || !self.passes(Exempt::ToldNotRecovered) {
                     self.broken(format!("client {index} could not resume"));
                 }
             }
@@ -187,6 +190,31 @@ impl World {
         for id in resumed.at {
             self.clients[index].advance(id);
         }
+    }
+
+    /// Whether the node at which a client is may not know that it has seen this: it has let it go, or
+    /// never had it, since it came later; or that was long ago.
+    fn may_not_know(&self, client: &Client, seen: EntryId) -> bool {
+        let Some(home) = client.home else {
+            return false;
+        };
+        let never = self.plan.trims && !self.accepted(home.node, seen);
+        let late = self.is_said_long_ago(home.node, seen);
+        (never && self.passes(Exempt::NeverSeen))
+            || (late && self.passes(Exempt::SaidAgainLater))
+            || self.has_let_go(home.node, seen)
+    }
+
+    /// Whether a node may have to tell a client that it cannot bring it all: it has let go of something,
+    /// or its disk is so slow that this takes too long.
+    fn may_be_beyond_recovery(&self, index: usize) -> bool {
+        let Some(home) = self.clients[index].home else {
+            return false;
+        };
+        let node = &self.nodes[home.node];
+        let origins = self.nodes.iter().map(|other| other.origin);
+        let mut floors = origins.map(|origin| node.core.log(origin).map_or(0, |log| log.floor()));
+        floors.any(|floor| floor > 0) || self.disk_of(home.node).is_some()
     }
 
     /// A client sees a message: once, and in its origin's order.
@@ -209,12 +237,13 @@ impl World {
         let ahead = |other: &EntryId| {
             let seq = client.ahead.get(&other.origin);
             let ahead = seq.is_some_and(|seq| *seq >= other.seq);
-            ahead && !client.names_mids && !is_of_a_burst(entry)
+            let forgets = ahead && !client.names_mids && !is_of_a_burst(entry);
+            forgets && self.passes(Exempt::DropsByMid)
         };
         if let Some(mid) = &entry.mid
             && let Some(other) = client.mids.get(mid)
             && !ahead(other)
-            && !self.plan.trims
+            && !self.may_not_know(client, *other)
         {
             self.broken(format!(
                 "client {index} sees {mid:?} as {other:?} and {id:?}"

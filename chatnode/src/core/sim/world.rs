@@ -1,5 +1,6 @@
 //! The world: nodes, time, and the queue of what is to happen.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
@@ -17,7 +18,9 @@ use super::net::Net;
 use super::nodes::{Input, Machine, Node};
 use super::phases::{LOOK_EVERY, Phase};
 use super::plan::Plan;
+use super::program::Entering;
 use crate::core::Now;
+use crate::core::archive::Need;
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
 use crate::model::names::{EntryId, Origin};
@@ -37,6 +40,8 @@ pub(super) enum Event {
     Start(usize),
     Thaw(NodeId),
     Crash(NodeId),
+    /// A disk reads what a client's request needs; the request is made again after so long.
+    Read(NodeId, usize, u64, Need, Box<Entering>, Duration),
     Fault,
     Mend(Fault),
     Heal,
@@ -80,6 +85,8 @@ pub(super) struct World {
     /// Who waits for which reply.
     pub(super) tickets: BTreeMap<Ticket, Asked>,
     pub(super) outcome: Outcome,
+    /// What judges have let pass, a bit each.
+    pub(super) passed: Cell<u32>,
     pub(super) serial: u64,
     queue: BinaryHeap<Queued>,
 }
@@ -133,6 +140,7 @@ impl World {
             replies: Vec::new(),
             tickets: BTreeMap::new(),
             outcome: Outcome::default(),
+            passed: Cell::new(0),
             serial: 0,
             queue: BinaryHeap::new(),
             rng,
@@ -191,6 +199,9 @@ impl World {
             Event::Start(slot) => self.start(slot),
             Event::Thaw(id) => self.thaw(id),
             Event::Crash(id) => self.crash_node(id, true, false),
+            Event::Read(id, client, conn, need, entering, after) => {
+                self.read(id, (client, conn), need, entering, after);
+            }
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(&fault),
             Event::Heal => self.heal(),
@@ -245,8 +256,7 @@ impl World {
         let clocks = self.clocks_of(id);
         let right = self.wall_us(self.now, 0);
         let node = &mut self.nodes[id];
-        let now = node.core.time(clocks, Duration::ZERO);
-        node.core.look(now);
+        let now = node.core.time(clocks);
         let wrong = now.wall_us.cast_signed() - right.cast_signed();
         let (least, most) = node.time_wrong_us;
         node.time_wrong_us = (least.min(wrong), most.max(wrong));
@@ -257,7 +267,7 @@ impl World {
     pub(super) fn clocks_of(&self, id: NodeId) -> Now {
         let machine = &self.machines[self.nodes[id].slot];
         Now {
-            mono: self.now + machine.mono_offset,
+            mono: self.now + machine.mono_offset - self.nodes[id].stood_still,
             wall_us: self.wall_us(self.now, machine.wall_offset_us),
         }
     }

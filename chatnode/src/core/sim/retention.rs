@@ -1,0 +1,101 @@
+//! What retention lets go of: no more than is too much, the oldest first, and nothing in silence.
+
+use super::exempt::Exempt;
+use super::world::{NodeId, World};
+use crate::core::log::Span;
+use crate::core::memory::cost;
+use crate::model::names::{EntryId, Origin};
+
+impl World {
+    /// Whether a node had an entry, or would have had it, and keeps it no more: it lies where the node
+    /// has trimmed, or began behind what others had.
+    pub(super) fn has_let_go(&self, id: NodeId, entry: EntryId) -> bool {
+        let log = self.nodes[id].core.log(entry.origin);
+        // The disk may have trimmed it, and the node will hear of that.
+        let disk = self.disk_of(id).map_or(0, |disk| disk.floor(entry.origin));
+        let gone = log.map_or(0, |log| log.floor()).max(disk) >= entry.seq;
+        gone && self.passes(Exempt::LetGo)
+    }
+
+    /// Whether a node keeps an entry: in memory, or on its disk. What its disk has trimmed may be in memory
+    /// for a while, and is given to nobody who joins.
+    pub(super) fn keeps(&self, id: NodeId, entry: EntryId) -> bool {
+        let log = self.nodes[id].core.log(entry.origin);
+        if log.is_some_and(|log| log.floor() >= entry.seq) {
+            return false;
+        }
+        self.holds(id, entry) || self.disk_of(id).is_some_and(|disk| disk.has(entry))
+    }
+
+    /// Whether nobody who lives keeps an entry.
+    pub(super) fn is_kept_nowhere(&self, entry: EntryId) -> bool {
+        !self.live().iter().any(|id| self.keeps(*id, entry))
+    }
+
+    /// Whether somebody, dead or alive, had an entry and let it go.
+    pub(super) fn has_been_let_go(&self, entry: EntryId) -> bool {
+        (0..self.nodes.len()).any(|id| self.has_let_go(id, entry))
+    }
+
+    /// Whether a node began with a log behind an entry, since who had more of it had trimmed it by then.
+    pub(super) fn some_began_behind(&self, entry: EntryId) -> bool {
+        let behind = |node: &super::nodes::Node| {
+            let log = node.core.log(entry.origin);
+            log.is_some_and(|log| log.started_behind() >= entry.seq)
+        };
+        self.nodes.iter().any(behind) && self.passes(Exempt::LetGo)
+    }
+
+    /// What a node has let go of was too much: its memory is full, and has nothing older; or its disk
+    /// removed it; or it was trimmed before the node came.
+    pub(super) fn only_too_much_is_let_go(&self, id: NodeId) {
+        let node = &self.nodes[id];
+        let (mut let_go, mut kept) = (None, None);
+        for other in &self.nodes {
+            let Some(log) = node.core.log(other.origin) else {
+                continue;
+            };
+            let origin = other.origin;
+            let first = self.first_kept(id, origin);
+            kept = first.into_iter().chain(kept).min();
+            let began = node.began_behind.get(&origin).copied();
+            let floor = log.floor();
+            if floor <= began.unwrap_or_default().max(log.started_behind()) {
+                continue;
+            }
+            if let Some(disk) = self.disk_of(id) {
+                if floor > disk.floor(origin) {
+                    self.broken(format!("n{id} has trimmed {origin} through {floor}"));
+                }
+                continue;
+            }
+            let last = EntryId { origin, seq: floor };
+            let place = self.ledger.get(last).map(|said| said.entry.place());
+            let_go = let_go.max(place);
+        }
+        let Some(let_go) = let_go else { return };
+        let retention = self.plan.retention;
+        let (count, bytes) = node.core.kept();
+        let most = self.ledger.iter().map(|said| cost(&said.entry)).max();
+        let full = count >= retention.messages || bytes + most.unwrap_or(0) > retention.bytes;
+        if !full {
+            self.broken(format!("n{id} has trimmed, though it keeps only {count}"));
+        }
+        if kept.is_some_and(|kept| kept < let_go) {
+            self.broken(format!(
+                "n{id} keeps {kept:?}, and has let go of {let_go:?}"
+            ));
+        }
+    }
+
+    /// Where the first entry of a log stands that a node has in memory.
+    fn first_kept(&self, id: NodeId, origin: Origin) -> Option<crate::model::entry::Place> {
+        let log = self.nodes[id].core.log(origin)?;
+        let span = Span {
+            after: log.window(),
+            through: log.held(),
+        };
+        let page = self.nodes[id].core.log_page(origin, span, 1);
+        page.entries.first().map(|entry| entry.place())
+    }
+}
