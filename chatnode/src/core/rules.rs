@@ -3,7 +3,7 @@
 //!
 //! A rule reads as what the core does. What stands below it, behind the name of a bug, is what it
 //! would do with that bug. Bugs are in no build but that of this crate's own tests, where a thread
-//! chooses one at a time ([`choose`]): the simulator must see each of them.
+//! chooses one at a time (`choose`): the simulator must see each of them.
 
 use std::time::Duration;
 
