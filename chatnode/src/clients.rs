@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use base::serve::Admission;
 use mio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use self::pace::GOING_AWAY;
 use self::seats::{Seat, Seats};
@@ -77,7 +78,7 @@ pub(crate) struct Totals {
     /// Messages that the disk had no room or no time for.
     pub(crate) not_taken: u64,
     /// Spans of entries that nobody had.
-    pub(crate) gaps: u64,
+    pub(crate) holes: u64,
     /// Messages written or queued, times clients.
     pub(crate) deliveries: u64,
     /// Connections closed as slow.
@@ -188,6 +189,9 @@ impl Clients {
     /// Closes all, and whoever comes still.
     pub(crate) fn close_all(&mut self, core: &mut Core, now: Now) {
         self.closed = true;
+        // Who is about to begin a stream comes back, and not to this node.
+        self.waiting
+            .retain(|_, waiting| !matches!(waiting, Waiting::Stream(_)));
         for id in self.table.share(0, 1) {
             self.close(core, id, &GOING_AWAY, now);
         }
@@ -267,6 +271,14 @@ impl Clients {
                 slow: self.table.slow,
                 ..self.totals
             },
+        }
+    }
+
+    /// Tells when whoever waits for an answer has gone, if that may be before the answer.
+    pub(crate) fn gone(&self, ticket: Ticket) -> Option<CancellationToken> {
+        match self.waiting.get(&ticket) {
+            Some(Waiting::Task(_, gone)) => Some(gone.clone()),
+            _ => None,
         }
     }
 

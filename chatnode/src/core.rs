@@ -45,7 +45,6 @@ pub(crate) mod presence;
 pub(crate) mod question;
 mod reads;
 pub(crate) mod repair;
-mod requests;
 pub(crate) mod resumed;
 mod rolls;
 mod state;

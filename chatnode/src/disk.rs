@@ -248,7 +248,7 @@ impl Disk {
     }
 
     /// The newest `limit` shown entries of a room before a place, oldest first; fewer, but one at
-    /// least, if they hold more than `PAGE_BYTES_MAX`. As `Store::page`.
+    /// least, if they hold more than `PAGE_BYTES_MAX`. As `MemoryStore::page`.
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.

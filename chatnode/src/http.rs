@@ -5,9 +5,9 @@
 
 pub(crate) mod api;
 pub(crate) mod assets;
+pub(crate) mod hosts;
 pub(crate) mod mesh;
 pub(crate) mod metrics;
-pub(crate) mod names;
 mod rates;
 #[cfg(test)]
 mod tests;
@@ -30,7 +30,7 @@ use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
 use tower::{Service, ServiceExt as _};
 
-use self::names::WebOrigin;
+use self::hosts::WebOrigin;
 use crate::clients::seats::Seat;
 use crate::clients::streams::{Asked, Line};
 use crate::model::names::RoomName;
@@ -164,10 +164,10 @@ impl Front {
             }
             return Err(Problem::bad_request("a request names its host"));
         }
-        let name = names::host_name(host);
+        let name = hosts::host_name(host);
         let doors = &self.doors;
         let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
-        let known = names::is_fixed(name) || told.any(|url| names::is_at(url, name));
+        let known = hosts::is_fixed(name) || told.any(|url| hosts::is_at(url, name));
         if known {
             return Ok(());
         }
@@ -277,7 +277,7 @@ impl Front {
         let doors = &self.doors;
         let mut told = doors.allow_origins.iter().chain([&doors.advertised]);
         told.any(|url| origin.is(url))
-            || names::own_origins(local).iter().any(|url| origin.is(url))
+            || hosts::own_origins(local).iter().any(|url| origin.is(url))
             || self.node.has_seen_node(|url| origin.is(url))
     }
 }

@@ -10,15 +10,14 @@ use crate::core::links::fault::Fault;
 use crate::core::log::Span;
 use crate::core::members::Snapshot;
 use crate::core::news::{Beat, News};
+use crate::core::pace::{FETCH_MAX, LOG_PAGE_BYTES};
 use crate::core::{Identity, LogPage};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::wire::frame::{self, Topic};
 
-/// Bytes of entries in one answer to a repair request.
-pub(crate) const LOG_PAGE_BYTES: usize = frame::BATCH_LEN_MAX / 2;
-/// A repair request takes so long at the most.
-pub(crate) const FETCH_MAX: Duration = Duration::from_secs(5);
+/// A page and the one entry that may go beyond it fit into a frame.
+const _: () = assert!(2 * LOG_PAGE_BYTES <= frame::BATCH_LEN_MAX);
 /// A peer that is asked how far it is answers within this time.
 pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A hello takes so long at the most: as long as a node that hardly gets the processor may need.

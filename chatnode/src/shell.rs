@@ -10,7 +10,7 @@
 mod clock;
 mod errands;
 mod handle;
-mod mesh;
+mod inputs;
 mod outbox;
 mod outputs;
 pub(crate) mod status;
@@ -97,7 +97,7 @@ impl Shell {
         Self {
             totals: Totals {
                 // Those that the disk remembers.
-                gaps: parts.core.holes().count() as u64,
+                holes: parts.core.holes().count() as u64,
                 ..Totals::default()
             },
             core: parts.core,
@@ -146,6 +146,7 @@ impl Shell {
     /// Publishes and writes what the turn brought; when the next is due at the latest.
     fn turn(&mut self, now: Now) -> Duration {
         self.clients.begin_turn(&mut self.core, now);
+        self.settle(now);
         if now.mono >= self.core.deadline() {
             self.core.handle(Input::Tick, now);
             self.clients.ticked();

@@ -5,17 +5,18 @@ use serde::Serialize;
 use super::request::{Join, Request, Say};
 use super::session::{Command, Desk, Next, RequestId, Rules};
 use super::slot::{ConnId, Style};
-use super::waiting::{Said, Waiting};
+use super::waiting::{Answer, Said, Waiting};
 use super::websocket::append_pong;
 use super::{Clients, Session};
 use crate::core::mids::MID_KEPT;
 use crate::core::named::{Mids, Named};
-use crate::core::question::{Found, Question, ReadError, Resume};
+use crate::core::question::{Question, Resume};
 use crate::core::resumed::Ahead;
 use crate::core::{self, Core, Input, Now, Source};
 use crate::model::names::{Mid, RoomName, UserName};
 use crate::wire::protocol::{self, ROOMS_MAX, Refusal};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// When more than so many bytes wait for a client, its next requests wait too.
 pub(super) const REPLIES_BYTES_MAX: usize = 512 << 10;
@@ -317,13 +318,15 @@ impl Clients {
     pub(crate) fn ask_for_task(
         &mut self,
         core: &mut Core,
-        (question, answer): (Question, oneshot::Sender<Result<Found, ReadError>>),
+        (question, answer): (Question, Answer),
+        gone: CancellationToken,
         now: Now,
     ) -> Result<(), Refusal> {
-        if self.waiting.len() >= WAITING_MAX {
+        // What a peer lacks may be what the others wait for.
+        if question.is_of_clients() && self.waiting.len() >= WAITING_MAX {
             return Err(Refusal::new("overloaded", "too many requests wait"));
         }
-        self.ask(core, Waiting::Task(answer), question, now);
+        self.ask(core, Waiting::Task(answer, gone), question, now);
         Ok(())
     }
 

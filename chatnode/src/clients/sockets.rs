@@ -53,6 +53,11 @@ impl Sockets {
         }
     }
 
+    /// Whether no turn comes any more.
+    pub(super) fn turns_ended(&self) -> bool {
+        self.turns_ended
+    }
+
     /// A client is not read until then.
     pub(super) fn pause(&mut self, id: ConnId, until: Duration) {
         self.paused.insert((until, id));
@@ -106,7 +111,8 @@ impl Clients {
     pub(crate) fn read_out(&mut self, core: &mut Core, now: Now) -> bool {
         let paused = std::mem::take(&mut self.sockets.paused);
         let paused = paused.into_iter().map(|(_, id)| id);
-        self.sockets.again.extend(paused);
+        let held = std::mem::take(&mut self.sockets.held);
+        self.sockets.again.extend(paused.chain(held));
         for id in std::mem::take(&mut self.sockets.again) {
             self.read(core, id, true, now);
         }

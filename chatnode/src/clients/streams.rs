@@ -19,7 +19,7 @@ use super::tell::gap_of;
 use super::waiting::Waiting;
 use super::{Client, Clients};
 use crate::core::named::Named;
-use crate::core::question::{Found, Question, ReadError, Resume};
+use crate::core::question::{Found, Question, Resume, Unread};
 use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Core, Now};
 use crate::model::entry::Entry;
@@ -162,7 +162,7 @@ impl Clients {
         &mut self,
         core: &mut Core,
         comes: Comes,
-        found: Result<Found, ReadError>,
+        found: Result<Found, Unread>,
         now: Now,
     ) {
         let Comes {
@@ -173,13 +173,13 @@ impl Clients {
         let mut resumed = match found {
             Ok(Found::Resumed(resumed, _)) => *resumed,
             found => {
-                let refusal = found.map_or_else(|why| unread(&why), |_| id_unknown());
+                let refusal = found.map_or_else(|none| unread(&none.why), |_| id_unknown());
                 // Fails if the node is going away.
                 let _ = refused.send((refusal, line.stream));
                 return;
             }
         };
-        if self.closed {
+        if self.closed || self.sockets.turns_ended() {
             // Nobody would close it any more. Its client comes back, and not to this node.
             return;
         }

@@ -13,7 +13,7 @@ use crate::core::log::Span;
 use crate::core::members::Change;
 use crate::core::named::Named;
 use crate::core::news::News;
-use crate::core::question::{Found, ReadError};
+use crate::core::question::{Found, Unread};
 use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{Origin, RoomName, UserName};
@@ -139,16 +139,16 @@ impl Clients {
         &mut self,
         core: &mut Core,
         ticket: Ticket,
-        found: Result<Found, ReadError>,
+        found: Result<Found, Unread>,
         now: Now,
     ) {
         let Some(waiting) = self.waiting.remove(&ticket) else {
             return;
         };
         match waiting {
-            Waiting::Task(answer) => {
+            Waiting::Task(answer, _) => {
                 // Fails if who asked has gone.
-                let _ = answer.send(found);
+                let _ = answer.send(found.map_err(|unread| unread.why));
             }
             Waiting::Stream(comes) => self.begin_stream(core, *comes, found, now),
             Waiting::Join(conn, rid, room) => {
@@ -156,7 +156,12 @@ impl Clients {
                     Ok(Found::Resumed(resumed, named)) => {
                         clients.joined(core, conn, &rid, &room, *resumed, named, now);
                     }
-                    found => clients.no_page(conn, &rid, &found),
+                    Err(Unread { why, named }) => {
+                        // It names only once what it was shown.
+                        clients.put_named(conn, &room, named.mids);
+                        clients.refuse(conn, &rid, &unread(&why));
+                    }
+                    Ok(_) => {}
                 });
                 self.if_said_all(core, conn, now);
             }
@@ -198,9 +203,9 @@ impl Clients {
     }
 
     /// There is no answer but this.
-    fn no_page(&mut self, conn: ConnId, rid: &RequestId, found: &Result<Found, ReadError>) {
+    fn no_page(&mut self, conn: ConnId, rid: &RequestId, found: &Result<Found, Unread>) {
         let refusal = match found {
-            Err(why) => unread(why),
+            Err(unanswered) => unread(&unanswered.why),
             Ok(_) => id_unknown(),
         };
         self.refuse(conn, rid, &refusal);
@@ -247,7 +252,7 @@ impl Clients {
     }
 
     fn gap(&mut self, origin: Origin, span: Span) {
-        self.totals.gaps += 1;
+        self.totals.holes += 1;
         tracing::warn!(
             %origin, after = span.after, through = span.through,
             "entries are lost: no node that is heard has them"

@@ -1,6 +1,7 @@
 //! Who waits for an answer of the core.
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::session::RequestId;
 use super::slot::ConnId;
@@ -8,6 +9,9 @@ use super::streams::Comes;
 use crate::core::question::{Found, ReadError};
 use crate::model::names::{EntryId, RoomName};
 use crate::wire::protocol::Refusal;
+
+/// Where the answer to a task goes.
+pub(crate) type Answer = oneshot::Sender<Result<Found, ReadError>>;
 
 /// Who waits, and for what.
 #[derive(Debug)]
@@ -25,8 +29,8 @@ pub(super) enum Waiting {
     Search(ConnId, RequestId, RoomName),
     /// An event stream that is about to begin.
     Stream(Box<Comes>),
-    /// A task of this node.
-    Task(oneshot::Sender<Result<Found, ReadError>>),
+    /// A task of this node, and when it has gone.
+    Task(Answer, CancellationToken),
 }
 
 /// What a message became.

@@ -6,7 +6,7 @@ use base::endpoint::{Endpoint, Host, InvalidEndpoint};
 use base::process::Failure;
 
 use super::refuse;
-use crate::http::names;
+use crate::http::hosts;
 
 /// `tcp://HOST:PORT`, or, where `bare_port` says so, a port alone.
 pub(super) fn endpoint(flag: &str, text: &str, bare_port: bool) -> Result<Endpoint, Failure> {
@@ -63,7 +63,7 @@ pub(super) fn registry(text: &str) -> Result<Endpoint, Failure> {
 
 /// A web origin, as browsers write it.
 pub(super) fn web_origin(flag: &str, text: &str) -> Result<String, Failure> {
-    match names::parse_web_origin(text) {
+    match hosts::parse_web_origin(text) {
         Some(origin) => Ok(origin),
         None => refuse(format!(
             "{flag} {text:?}: expected a URL such as http://127.0.0.1:7171, without user, path or \

@@ -3,9 +3,9 @@
 //!
 //! Memory holds the newest entries of all, the disk holds everything, and the core waits for nothing.
 //! So a question that memory alone cannot answer is kept here, and [`Output::Read`] says what of it
-//! has to be read ([`super::archive`]). With what was read it is tried again. The answer is
+//! has to be read ([`super::archive`]). A page or a resume is tried again with what was read. The answer is
 //! made in that last try, from both and in one cut, so nothing that came meanwhile is missing or
-//! there twice.
+//! there twice. A search, or a part of a log, is answered with what was read.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,12 @@ use super::archive::{Archive, Beyond, Need};
 use super::clock::Now;
 use super::copies::Ticket;
 use super::log::Log;
+use super::named::Named;
 use super::output::Output;
 use super::question::{
-    Found, Got, LogPage, LogPart, Question, Read, ReadError, Resume, Room, Search,
+    Found, Got, LogPage, LogPart, Question, Read, ReadError, Resume, Room, Search, Unread,
 };
-use super::reads::{Asked, Waits};
+use super::reads::{Asked, SCANS_MAX, Waits};
 use super::state::Core;
 use crate::model::page::RoomSummary;
 
@@ -26,6 +27,7 @@ pub(super) const TRIES_MAX: usize = 5;
 
 /// How a try ended.
 enum Step {
+    Refused(ReadError),
     Found(Found),
     Needs(Need),
     Read(Read),
@@ -54,12 +56,19 @@ impl Core {
         let Some(mut asked) = self.reads.waiting.remove(&ticket) else {
             return;
         };
-        let Waits::Read(need) = &mut asked.waits else {
-            self.reads.waiting.insert(ticket, asked);
-            return;
+        let need = match &mut asked.waits {
+            Waits::Read(need) => need.take(),
+            Waits::Scan => {
+                self.reads.scans -= 1;
+                None
+            }
+            Waits::Roll(_) | Waits::Clients => {
+                self.reads.waiting.insert(ticket, asked);
+                return;
+            }
         };
         let archive = &mut asked.archive;
-        let found = match (need.take(), got) {
+        let found = match (need, got) {
             // What cannot be replayed is said, and is no error: the client goes on.
             (Some(Need::Beyond(spans)), Err(ReadError::Slow)) => {
                 archive.read_beyond(Beyond {
@@ -68,7 +77,7 @@ impl Core {
                 });
                 None
             }
-            (_, Err(why)) => Some(Err(why)),
+            (_, Err(why)) => Some(Err(unread(why, &mut asked.question))),
             (Some(Need::Place(_)), Ok(Got::Place(place))) => {
                 archive.place = Some(place);
                 None
@@ -85,7 +94,7 @@ impl Core {
             (None, Ok(Got::Rooms(rooms))) => Some(Ok(Found::Rooms(self.all_rooms(rooms)))),
             (None, Ok(Got::Log(page))) => Some(Ok(Found::Log(self.log_of(&asked.question, page)))),
             // Something else than was asked for.
-            (_, Ok(_)) => Some(Err(ReadError::Closed)),
+            (_, Ok(_)) => Some(Err(unread(ReadError::Closed, &mut asked.question))),
         };
         match found {
             Some(found) => self.outputs.push(Output::Answer(ticket, found)),
@@ -95,22 +104,23 @@ impl Core {
 
     /// Goes on with questions whose roll call is over, or that waited until the node takes clients.
     pub(super) fn go_on_answering(&mut self, now: Now) {
-        if self.reads.waiting.is_empty() {
-            return;
-        }
-        let (over, takes) = (self.rolls_over(), self.takes_clients());
-        let goes_on = |asked: &Asked| match asked.waits {
-            Waits::Read(_) => false,
-            Waits::Roll(number) => number <= over,
-            Waits::Clients => takes,
-        };
-        let waiting = std::mem::take(&mut self.reads.waiting);
-        let (ready, waiting) = waiting.into_iter().partition(|(_, asked)| goes_on(asked));
-        self.reads.waiting = waiting;
-        let ready: Vec<_> = BTreeMap::into_iter(ready).collect();
-        for (ticket, mut asked) in ready {
-            asked.archive.others_asked |= matches!(asked.waits, Waits::Roll(_));
-            self.answer(now, ticket, asked);
+        loop {
+            let (over, takes) = (self.rolls_over(), self.takes_clients());
+            // Each input ends here: it costs nothing as long as nobody may go on.
+            if std::mem::replace(&mut self.reads.looked, (over, takes)) == (over, takes) {
+                return;
+            }
+            let goes_on = |asked: &mut Asked| match asked.waits {
+                Waits::Read(_) | Waits::Scan => false,
+                Waits::Roll(number) => number <= over,
+                Waits::Clients => takes,
+            };
+            let all = self.reads.waiting.extract_if(.., |_, asked| goes_on(asked));
+            let ready: Vec<(Ticket, Asked)> = all.collect();
+            for (ticket, mut asked) in ready {
+                asked.archive.others_asked |= matches!(asked.waits, Waits::Roll(_));
+                self.answer(now, ticket, asked);
+            }
         }
     }
 
@@ -129,6 +139,10 @@ impl Core {
         asked.tries += 1;
         let step = self.try_to_answer(&mut asked);
         match step.unwrap_or_else(Step::from) {
+            Step::Refused(why) => {
+                let unread = unread(why, &mut asked.question);
+                self.outputs.push(Output::Answer(ticket, Err(unread)));
+            }
             Step::Found(found) => self.outputs.push(Output::Answer(ticket, Ok(found))),
             Step::Needs(Need::Others) => {
                 asked.waits = Waits::Roll(self.next_roll());
@@ -142,7 +156,11 @@ impl Core {
                 self.outputs.push(Output::Read(ticket, read));
             }
             Step::Read(read) => {
-                asked.waits = Waits::Read(None);
+                asked.waits = match read {
+                    Read::Scan(..) => Waits::Scan,
+                    _ => Waits::Read(None),
+                };
+                self.reads.scans += usize::from(matches!(read, Read::Scan(..)));
                 self.reads.waiting.insert(ticket, asked);
                 self.outputs.push(Output::Read(ticket, read));
             }
@@ -174,12 +192,14 @@ impl Core {
                         None => return Ok(Step::Found(Found::Unknown)),
                     },
                 };
-                return Ok(Step::Read(if self.is_durable() {
-                    Read::Search(search.clone(), place)
+                return Ok(if self.is_durable() {
+                    Step::Read(Read::Search(search.clone(), place))
+                } else if self.reads.scans >= SCANS_MAX {
+                    Step::Refused(ReadError::Busy)
                 } else {
                     let entries = self.transcript(&search.room, place);
-                    Read::Scan(entries, search.query.clone(), search.limit)
-                }));
+                    Step::Read(Read::Scan(entries, search.query.clone(), search.limit))
+                });
             }
             Question::Rooms if self.is_durable() => return Ok(Step::Read(Read::Rooms)),
             Question::Rooms => Found::Rooms(self.all_rooms(Vec::new())),
@@ -234,6 +254,15 @@ impl Core {
     }
 }
 
+/// A question that is not answered gives back what was named with it.
+fn unread(why: ReadError, question: &mut Question) -> Unread {
+    let named = match question {
+        Question::Resume(resume) => std::mem::take(&mut resume.named),
+        _ => Named::default(),
+    };
+    Unread { why, named }
+}
+
 /// What to read for a need of a question.
 fn need_of(question: &Question, need: &Need) -> Read {
     let room = match question {
@@ -246,6 +275,7 @@ fn need_of(question: &Question, need: &Need) -> Read {
         (Need::Place(id), _) => Read::Place(*id),
         (Need::Page { before, limit, .. }, Some(room)) => Read::Page(room.clone(), *before, *limit),
         (Need::Beyond(spans), Some(room)) => Read::Beyond(room.clone(), spans.clone()),
+        // Cannot be, as these need nothing; it would be answered as closed.
         (Need::Others | Need::Page { .. } | Need::Beyond(_), _) => Read::Rooms,
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! Memory holds the newest entries of all, the disk holds everything. A page of a quiet room, or
 //! what a client has missed in a day, may lie on the disk only, and the core does not wait. So a
-//! request that memory alone cannot answer comes back as a [`Need`]; the rim reads it, and asks
-//! again with an [`Archive`]. The answer is made in that second call, from both and in one cut, so
-//! nothing that came meanwhile is missing or there twice.
+//! request that memory alone cannot answer has a [`Need`]: the core keeps the question
+//! ([`super::answering`]), has that read, and tries again with an [`Archive`]. The answer is made in the last
+//! try, from both and in one cut, so nothing that came meanwhile is missing or there twice.
 
 use std::sync::Arc;
 

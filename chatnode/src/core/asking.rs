@@ -3,7 +3,7 @@
 
 use super::clock::Now;
 use super::output::Output;
-use super::requests::Request;
+use super::pace::Request;
 use super::state::Core;
 use crate::model::names::Origin;
 

@@ -1,10 +1,10 @@
-//! Whom joining waits for, before it is known and while it changes.
+//! Whom joining waits for, and for what.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::names::Origin;
 
-/// Whom joining waits for.
+/// Whom joining waits for, and for what.
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
     /// Endpoints given by hand.
@@ -15,4 +15,8 @@ pub(super) struct Awaited {
     pub(super) is_settled: bool,
     /// Listed nodes to which there is no way: joining does not wait for them.
     pub(super) absent: BTreeSet<Origin>,
+    /// Those that are to be linked, once that is known.
+    pub(super) expected: Option<BTreeSet<Origin>>,
+    /// What others held when all were linked; of that, when clients are taken, what is not here yet.
+    pub(super) position: Option<BTreeMap<Origin, u64>>,
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A beat that was asked for, or that a new link deserves, comes so much later at the most.
 pub(super) const BEAT_SOON: Duration = Duration::from_millis(5);
-/// A node that says nothing for so long is taken for dead: its link is torn down, its members leave.
+/// A node that says nothing for so long is silent: its link is torn down, its members leave. Whether it is
+/// gone is another question.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often time alone is looked at.
 pub(super) const TICK_EVERY: Duration = Duration::from_millis(100);

@@ -27,6 +27,7 @@ impl Core {
             self.outputs.push(Output::CatchingUp);
             self.catch_up(now);
             self.send_requests(now);
+            self.go_on_answering(now);
         }
         now
     }

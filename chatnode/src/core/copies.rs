@@ -14,7 +14,7 @@ pub(super) const COPIES_WAITING_MAX: usize = 65_536;
 /// Of these, retries that wait for an entry said before.
 pub(super) const OTHERS_WAITING_MAX: usize = 256;
 
-/// Names a request of the rim's, so that its outcome finds it.
+/// The number by which whoever waits for the core is found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(pub(crate) u64);
 

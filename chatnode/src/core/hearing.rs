@@ -6,7 +6,7 @@ use super::log::Log;
 use super::members::{Change, Snapshot};
 use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
 use super::output::Output;
-use super::requests::Request;
+use super::pace::Request;
 use super::rules;
 use super::state::Core;
 use crate::model::names::Origin;

@@ -13,7 +13,8 @@ use super::repair::FetchId;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::{Mid, Origin, RoomName, UserName};
 
-/// What comes to a node. Nothing else changes it, but for what its disk had when it started.
+/// What comes to a node. Nothing else changes it, but for what its disk had when it started, and the
+/// clock, by which it notices that it was stopped ([`Core::time`](super::Core::time)).
 #[derive(Debug)]
 pub(crate) enum Input<'a> {
     /// A client says something: [`Said`](super::output::Output::Said) answers, with a disk once it is

@@ -22,7 +22,7 @@ impl Core {
                 .heard()
                 .any(|(o, peer)| o == *origin && peer.hears.contains(&self.me.origin))
         };
-        let lacking: Vec<Origin> = match &self.expected {
+        let lacking: Vec<Origin> = match &self.awaited.expected {
             Some(expected) => {
                 // One where nobody listens is dead, and not waited for.
                 let lacking = |o: &Origin| !linked(o) && !self.peers.presence.is_absent(*o);
@@ -32,7 +32,7 @@ impl Core {
         };
         let late = rules::takes_clients_anyhow(now.mono, self.started + JOIN_MAX);
         if !late {
-            if self.expected.is_none() || !lacking.is_empty() {
+            if self.awaited.expected.is_none() || !lacking.is_empty() {
                 return;
             }
             if rules::waits_for_history(self.lacks()) {
@@ -43,7 +43,7 @@ impl Core {
         self.ready = true;
         self.repairs.has_joined();
         self.beat_due = now.mono;
-        let behind = self.join_position.iter().flatten();
+        let behind = self.awaited.position.iter().flatten();
         let behind = behind.map(|(origin, _)| *origin).collect();
         self.outputs.push(Output::Ready {
             unlinked: lacking,
@@ -54,7 +54,7 @@ impl Core {
 
     /// Whether something is not here of what others held when this was asked first.
     fn lacks(&mut self) -> bool {
-        let target = self.join_position.get_or_insert_with(|| {
+        let target = self.awaited.position.get_or_insert_with(|| {
             let mut target: BTreeMap<Origin, u64> = BTreeMap::new();
             for (_, peer) in self.peers.heard() {
                 for (origin, seq) in peer.position.iter().filter(|(_, seq)| **seq <= SEQ_MAX) {
@@ -75,7 +75,11 @@ impl Core {
 
     /// Says so when that is here which was not when clients began to be taken.
     pub(super) fn check_whole(&mut self) {
-        let behind = self.join_position.as_ref().is_some_and(|it| !it.is_empty());
+        let behind = self
+            .awaited
+            .position
+            .as_ref()
+            .is_some_and(|it| !it.is_empty());
         if self.ready && behind && !self.lacks() {
             self.outputs.push(Output::Whole);
         }
@@ -83,7 +87,12 @@ impl Core {
 
     /// What is not here yet, on a node that takes clients, of what others held when it joined.
     pub(crate) fn lacking(&self) -> impl Iterator<Item = (Origin, Span)> {
-        let behind = self.join_position.iter().filter(|_| self.ready).flatten();
+        let behind = self
+            .awaited
+            .position
+            .iter()
+            .filter(|_| self.ready)
+            .flatten();
         behind.map(|(origin, seq)| {
             let after = self.logs.get(origin).map_or(0, Log::held);
             let through = *seq;

@@ -94,8 +94,8 @@ impl Core {
             .is_some_and(|journal| journal.wants_disk(mono))
     }
 
-    /// The next batch for the disk, if none is under way. Its outcome is told by
-    /// [`Core::stored`], [`Core::disk_full`] or [`Core::disk_broken`].
+    /// The next batch for the disk, if none is under way. Its outcome is an input:
+    /// `Stored`, `DiskFull` or `DiskBroken`.
     pub(super) fn next_batch(&mut self, now: Now) -> Option<Batch> {
         self.journal.as_mut()?.next_batch(now.mono)
     }

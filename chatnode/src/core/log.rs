@@ -78,9 +78,13 @@ pub(crate) struct Log {
     floor: u64,
     window: u64,
     claimed: u64,
+    /// The floor that the origin itself told.
     settled: u64,
+    /// The highest floor that a peer told.
     elsewhere: u64,
+    /// The number behind which it was begun.
     behind: u64,
+    /// What is held back.
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
     holes: Vec<Span>,
@@ -117,15 +121,15 @@ impl Log {
         self.held
     }
 
-    /// The last number before the first hole. What is in a hole that was passed may come yet, and a
-    /// client may have seen it elsewhere.
+    /// The last number before the first hole, of any kind: for clients. What is in a hole that was passed
+    /// may come yet, and a client may have seen it elsewhere.
     pub(super) fn whole(&self) -> u64 {
         let hole = self.holes.first();
         hole.map_or(self.held, |hole| hole.after)
     }
 
-    /// The last number before the first hole: what this node may acknowledge. A hole that the
-    /// origin itself cannot fill any more does not count.
+    /// The last number before the first hole that its origin may still fill: what this node may
+    /// acknowledge.
     pub(super) fn solid(&self) -> u64 {
         let open = self.holes.iter().find(|hole| hole.through > self.settled);
         rules::first_open(open).map_or(self.held, |hole| hole.after)

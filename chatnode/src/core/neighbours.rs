@@ -58,7 +58,7 @@ impl Core {
 
     /// These nodes are alive, and joining waits for them.
     pub(super) fn expect(&mut self, now: Now, origins: BTreeSet<Origin>) {
-        self.expected = Some(origins);
+        self.awaited.expected = Some(origins);
         self.check_ready(now);
     }
 

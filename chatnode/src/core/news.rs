@@ -46,7 +46,8 @@ pub(crate) struct Beat {
     pub(crate) clock: u64,
     /// The last `seq` of its own log; 0 is none yet.
     pub(crate) head: u64,
-    /// The last `seq` it holds, without a hole before it, of each origin that it knows.
+    /// Of each origin of which it keeps something the last `seq` that it holds; before that, if there is a
+    /// hole, the last before the first one. And a mark, if its positions are ahead of its time.
     pub(crate) position: Vec<EntryId>,
     /// Whose beats it hears.
     pub(crate) hears: Vec<Origin>,

@@ -10,7 +10,7 @@ use super::links::{LinkId, Speech};
 use super::log::Span;
 use super::members::Change;
 use super::news::News;
-use super::question::{Found, Read, ReadError};
+use super::question::{Found, Read, Unread};
 use super::repair::Fetch;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
@@ -63,7 +63,7 @@ pub(crate) enum Output {
         why: NotTaken,
     },
     /// The answer to a [`Question`](super::question::Question).
-    Answer(Ticket, Result<Found, ReadError>),
+    Answer(Ticket, Result<Found, Unread>),
     /// Tell all rooms' clients that these numbers are lost.
     Gap(Origin, Span),
     /// Tell a room's clients who came and went, and how many there are.

@@ -1,9 +1,9 @@
-//! How much is asked of a peer at once: less of one that was too slow for a whole page.
+//! What is asked of peers by HTTP, and how much at once: less of one that was too slow for a whole page.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::repair::FetchId;
+use super::repair::{Fetch, FetchId};
 use crate::model::names::Origin;
 
 /// Bytes of entries in one answer to a repair request.
@@ -14,6 +14,17 @@ pub(crate) const FETCH_MAX: Duration = Duration::from_secs(5);
 const FETCH_QUICK: Duration = Duration::from_secs(1);
 /// However slow a peer is, a page that is asked of it is no smaller.
 pub(super) const SLOW_PAGE_BYTES_MIN: usize = 8 << 10;
+
+/// Something that a peer is to be asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Request {
+    /// Entries.
+    Entries(Fetch),
+    /// Its members.
+    Members(Origin),
+    /// Its position.
+    Position(Origin),
+}
 
 /// How long pages are.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! So a node that nobody hears is **not there yet** for half a minute after it was last heard, and
 //! what only it may have is waited for. It is **gone** before that if there is proof:
 //!
-//! - nobody listens at its HTTP, or another start of a node does: the hub says hello to it and is
+//! - nobody listens at its HTTP, or another start of a node does: this node says hello to it and is
 //!   refused, or answered by somebody else;
 //! - or nobody has heard it for a lease, and no registry that answers lists it: it does not renew.
 //!   Registries that do not answer prove nothing, nor does one that has just come back, until

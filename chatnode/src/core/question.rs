@@ -147,6 +147,15 @@ pub(crate) enum Got {
     Rooms(Vec<RoomSummary>),
 }
 
+/// A question that has no answer. Nothing changed.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    /// Why.
+    pub(crate) why: ReadError,
+    /// What was named with it.
+    pub(crate) named: Named,
+}
+
 /// Why a read failed. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

@@ -6,9 +6,17 @@ use super::archive::{Archive, Need};
 use super::copies::Ticket;
 use super::question::Question;
 
+/// Searches through memory at the same time at the most.
+pub(super) const SCANS_MAX: usize = 2;
+
 /// Questions that wait. Each client has one at the most, and so has each request over HTTP.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
+    /// The last roll call that was over, and whether clients were taken, when it was last looked who may
+    /// go on: nobody may, while that stays.
+    pub(super) looked: (u64, bool),
+    /// Searches through memory that are under way.
+    pub(super) scans: usize,
     pub(super) waiting: BTreeMap<Ticket, Asked>,
 }
 
@@ -27,6 +35,8 @@ pub(super) struct Asked {
 pub(super) enum Waits {
     /// Something of the disk.
     Read(Option<Need>),
+    /// A search through memory.
+    Scan,
     /// The end of this roll call.
     Roll(u64),
     /// The node does not take clients now.

@@ -1,9 +1,9 @@
 //! What is missing, whom to ask, when to give up.
 //!
 //! The origin is asked first, then whoever says that it holds the numbers, and, when the origin is
-//! gone, everybody: some may hold back what they cannot place. Only when each has said no, and nobody
-//! who may have the number may come back ([`super::presence`]), is it lost. One request per origin at a time, a few in all, within a budget of
-//! bytes; a peer that fails is left alone for a while.
+//! gone, everybody: some may hold back what they cannot place. A number is lost only when each has said
+//! no, and nobody is awaited who may have it ([`super::presence`]). Each origin has one request at a time; there
+//! are a few in all, within a budget of bytes. A peer that fails is left alone for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;

@@ -8,7 +8,7 @@ use super::clock::Now;
 use super::log::Log;
 use super::news::Beat;
 use super::output::Output;
-use super::requests::Request;
+use super::pace::Request;
 use super::rolls::{Asked, Roll};
 use super::state::Core;
 use crate::model::names::Origin;

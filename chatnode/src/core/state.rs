@@ -20,12 +20,11 @@ use super::mids::Mids;
 use super::nodes::Nodes;
 use super::notices::Notices;
 use super::output::Output;
-use super::pace::Paces;
+use super::pace::{Paces, Request};
 use super::peers::Peers;
 use super::position::Positions;
 use super::reads::Reads;
 use super::repair::Repairs;
-use super::requests::Request;
 use super::rolls::Rolls;
 use super::stops::Stops;
 use super::time::Time;
@@ -75,42 +74,54 @@ impl CoreOptions {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(super) me: Identity,
-    pub(super) clock: Clock,
-    pub(super) time: Time,
+    pub(super) publish_plain: bool,
     pub(super) rng: StdRng,
+
+    // What was said.
+    pub(super) logs: BTreeMap<Origin, Log>,
     pub(super) store: MemoryStore,
+    pub(super) mids: Mids,
+    pub(super) positions: Positions,
     /// Of a node with a disk.
     pub(super) journal: Option<Journal>,
-    pub(super) logs: BTreeMap<Origin, Log>,
-    pub(super) positions: Positions,
-    pub(super) mids: Mids,
-    pub(super) peers: Peers,
-    pub(super) members: Members,
-    pub(super) members_asked: BTreeSet<Origin>,
-    pub(super) crowds: BTreeSet<RoomName>,
+    /// Who waits to hear that others hold what was said here.
+    pub(super) waits: Waits,
+    /// What this node is to tell others that it holds of them.
+    pub(super) acks: BTreeMap<Origin, Acks>,
+    /// What it lacks, and asks for.
     pub(super) repairs: Repairs,
     pub(super) rolls: Rolls,
+    pub(super) paces: Paces,
+    /// What was asked and has no answer yet.
     pub(super) reads: Reads,
-    pub(super) waits: Waits,
-    pub(super) acks: BTreeMap<Origin, Acks>,
-    pub(super) beat_due: Duration,
-    pub(super) tick_due: Duration,
-    pub(super) stops: Stops,
-    pub(super) started: Duration,
-    pub(super) expected: Option<BTreeSet<Origin>>,
-    /// What others held when all were linked; of that, when clients are taken, what is not here yet.
-    pub(super) join_position: Option<BTreeMap<Origin, u64>>,
-    pub(super) ready: bool,
+
+    // Who is there.
     pub(super) links: Links,
     pub(super) greetings: Greetings,
-    pub(super) awaited: Awaited,
+    pub(super) peers: Peers,
     pub(super) nodes: Nodes,
+    pub(super) awaited: Awaited,
+    /// Whether this node takes clients.
+    pub(super) ready: bool,
+    pub(super) members: Members,
+    /// Whose members are being asked for.
+    pub(super) members_asked: BTreeSet<Origin>,
+    /// Rooms with many members, whose number is told with the next beat.
+    pub(super) crowds: BTreeSet<RoomName>,
+
+    // What time it is.
+    pub(super) clock: Clock,
+    pub(super) time: Time,
+    pub(super) stops: Stops,
+    pub(super) started: Duration,
+    pub(super) beat_due: Duration,
+    pub(super) tick_due: Duration,
+
+    // What is to be done.
+    pub(super) outputs: Vec<Output>,
     pub(super) notices: Notices,
-    pub(super) paces: Paces,
-    pub(super) publish_plain: bool,
     /// What the input made this node ask. Empty, between two inputs.
     pub(super) requests: Vec<Request>,
-    pub(super) outputs: Vec<Output>,
     /// Empty, between two inputs.
     pub(super) accepted: Vec<Arc<Entry>>,
 }
@@ -141,41 +152,39 @@ impl Core {
             fixed: options.fixed,
         };
         Self {
+            logs: BTreeMap::from([(me.origin, Log::default())]),
+            store,
+            mids: Mids::default(),
+            positions: Positions::new(now.wall_us),
+            journal: None,
+            waits: Waits::default(),
+            acks: BTreeMap::new(),
+            repairs: Repairs::joining(),
+            rolls: Rolls::default(),
+            paces: Paces::default(),
             links: Links::new(links, StdRng::seed_from_u64(rng.random())),
             greetings: Greetings::default(),
-            awaited,
-            nodes: Nodes::new(&me.http),
-            notices: Notices::default(),
-            paces: Paces::default(),
-            publish_plain: options.publish_plain,
-            requests: Vec::new(),
-            logs: BTreeMap::from([(me.origin, Log::default())]),
-            me,
-            clock: Clock::default(),
-            time: Time::default(),
-            rng,
-            store,
-            journal: None,
-            positions: Positions::new(now.wall_us),
-            mids: Mids::default(),
             peers: Peers::new(now.mono),
+            nodes: Nodes::new(&me.http),
+            awaited,
+            ready: false,
             members: Members::default(),
             members_asked: BTreeSet::new(),
             crowds: BTreeSet::new(),
-            repairs: Repairs::joining(),
-            rolls: Rolls::default(),
-            reads: Reads::default(),
-            waits: Waits::default(),
-            acks: BTreeMap::new(),
-            beat_due: now.mono,
-            tick_due: now.mono,
+            clock: Clock::default(),
+            time: Time::default(),
             stops: Stops::default(),
             started: now.mono,
-            expected: None,
-            join_position: None,
-            ready: false,
+            beat_due: now.mono,
+            tick_due: now.mono,
+            reads: Reads::default(),
             outputs: Vec::new(),
+            notices: Notices::default(),
+            requests: Vec::new(),
             accepted: Vec::new(),
+            me,
+            publish_plain: options.publish_plain,
+            rng,
         }
     }
 

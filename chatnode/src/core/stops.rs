@@ -22,6 +22,8 @@ pub(super) struct Stops {
     looked: Duration,
     /// Whether what arrived meanwhile is still to be read.
     is_unread: bool,
+    /// What was noticed since the last tick.
+    noticed: Duration,
 }
 
 impl Stops {
@@ -31,11 +33,21 @@ impl Stops {
         self.looked = now;
         let stopped = late > STALL_MIN;
         self.is_unread |= stopped;
-        stopped.then_some(late)
+        if !stopped {
+            return None;
+        }
+        self.noticed += late;
+        Some(late)
     }
 
-    /// Whether the node was stopped before this tick: what arrived meanwhile is still to be read.
-    pub(super) fn take_unread(&mut self) -> bool {
-        std::mem::take(&mut self.is_unread)
+    /// A tick comes that was due then. A node that hardly gets the processor may take something now and
+    /// then, and no tick for long: that is a stop too. How much of one was not noticed yet, and whether what
+    /// arrived before this tick is still to be read.
+    pub(super) fn tick(&mut self, now: Duration, tick_due: Duration) -> (Duration, bool) {
+        let late = now.saturating_sub(tick_due);
+        let rest = late.saturating_sub(std::mem::take(&mut self.noticed));
+        let stopped = late > STALL_MIN;
+        let unread = std::mem::take(&mut self.is_unread) || stopped;
+        (if stopped { rest } else { Duration::ZERO }, unread)
     }
 }

@@ -9,6 +9,7 @@ mod joining;
 mod journal;
 mod linking;
 mod positions;
+mod questions;
 mod repairing;
 mod resuming;
 mod rolls;

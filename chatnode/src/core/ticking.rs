@@ -30,8 +30,12 @@ impl Core {
         if self.has_fresh() {
             self.settle_positions(now);
         }
+        let (stopped, unread) = self.stops.tick(now.mono, self.tick_due);
+        if !stopped.is_zero() {
+            self.links.excuse(now.mono, stopped);
+        }
         self.tick_due = now.mono + TICK_EVERY;
-        if !self.stops.take_unread() {
+        if !unread {
             self.forget_silent(now);
         }
         let open: Vec<Origin> = self.repairs.open().collect();

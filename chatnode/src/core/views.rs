@@ -18,7 +18,7 @@ impl Core {
         &self.me
     }
 
-    /// Whether this node takes clients.
+    /// Whether this node has joined. Whether it takes clients now, `takes_clients` tells.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
     }

@@ -262,7 +262,7 @@ fn since_of(headers: &HeaderMap, query: &Fields) -> Since {
 }
 
 async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
-    let status = node.status();
+    let (status, logs) = (node.status(), node.logs());
     let me = node.identity();
     let links: Vec<_> = status.links.iter().map(link_row).collect();
     let registries: Vec<_> = status
@@ -270,7 +270,7 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
         .iter()
         .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
         .collect();
-    let position: Vec<String> = status.position.iter().map(EntryId::to_string).collect();
+    let position: Vec<String> = logs.position.iter().map(EntryId::to_string).collect();
     Json(json!({
         "origin": me.origin.as_str(),
         "name": me.name,
@@ -281,8 +281,8 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
         "registries": registries,
         "links": links,
         "position": position,
-        "lost": spans(&status.lost),
-        "lacking": spans(&status.lacking),
+        "lost": spans(&logs.lost),
+        "lacking": spans(&logs.lacking),
         "storage": storage_row(&status.storage),
         "clients": status.clients.all,
         "rooms": status.rooms,

@@ -17,9 +17,10 @@ use base::serve::Connection;
 use super::Doors;
 use crate::core::log::Span;
 use crate::core::news::News;
+use crate::core::pace::LOG_PAGE_BYTES;
 use crate::core::question::{Found, LogPart, Question};
 use crate::model::names::Origin;
-use crate::peers::{Introduction, LOG_PAGE_BYTES};
+use crate::peers::Introduction;
 use crate::shell::Handle;
 use crate::wire::frame::{self, EntriesPage, MembersPage};
 

@@ -185,7 +185,7 @@ fn counters(status: &Status, text: &mut MetricsText) {
         (
             "chatnode_holes_total",
             "Spans of entries that nobody had",
-            totals.gaps,
+            totals.holes,
         ),
         ("chatnode_fetches_total", "Repair requests", totals.fetches),
         (

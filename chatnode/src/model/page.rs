@@ -1,11 +1,4 @@
-//! What keeps entries: memory the newest of all, a disk, on a node that has one, all of them.
-//!
-//! Memory answers at once and is asked by the core itself; the disk must not be waited for, and is
-//! asked by the rim. So the two are not behind one interface.
-//!
-//! Both keep two views of the same entries: each origin's log, by number, for repair; and each
-//! room's transcript, by place, for people. Retention trims the oldest entries of all, always from
-//! the front of a log, so that a log is a floor, below which nothing is kept, and what follows it.
+//! A page of a transcript, and a room in short: memory and disk both give them.
 
 use std::sync::Arc;
 

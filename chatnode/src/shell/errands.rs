@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Handle;
 use crate::core::Input;
@@ -16,9 +17,6 @@ use crate::model::page::{PAGE_BYTES_MAX, Page};
 use crate::model::query::Query;
 use crate::peers::{At, Part};
 
-/// Searches through memory at the same time at the most.
-pub(super) const SCANS_MAX: usize = 2;
-
 /// One errand.
 #[derive(Debug)]
 pub(super) enum Errand {
@@ -30,8 +28,8 @@ pub(super) enum Errand {
     AskPosition(At),
     /// Say hello to a peer: it is to dial back, or turns out not to be there.
     Hello(At),
-    /// Read of the disk.
-    Disk(Disk, Ticket, Read),
+    /// Read of the disk, as long as whoever asked has not gone.
+    Disk(Disk, Ticket, Read, CancellationToken),
     /// Search through memory.
     Scan(Ticket, Vec<Arc<Entry>>, Query, usize),
 }
@@ -62,35 +60,32 @@ impl Handle {
                 let fault = asker.hello(&at, self.identity()).await;
                 self.send(Input::Greeted(at.origin, fault));
             }
-            Errand::Disk(disk, ticket, read) => {
-                let got = disk.read(read).await;
+            Errand::Disk(disk, ticket, read, gone) => {
+                let got = tokio::select! {
+                    biased;
+                    got = disk.read(read) => got,
+                    () = gone.cancelled() => Err(ReadError::Closed),
+                };
                 self.send(Input::Read(ticket, got));
             }
             Errand::Scan(ticket, entries, query, limit) => {
-                let got = self.scan(entries, query, limit).await;
+                let got = scan(entries, query, limit).await;
                 self.send(Input::Read(ticket, got));
             }
         }
     }
+}
 
-    async fn scan(
-        &self,
-        entries: Vec<Arc<Entry>>,
-        query: Query,
-        limit: usize,
-    ) -> Result<Got, ReadError> {
-        let turn = self.scan_turn().ok_or(ReadError::Busy)?;
-        let (tell, found) = oneshot::channel();
-        // A thread of its own: those of the runtime may all hang in files of `--www`.
-        let thread = std::thread::Builder::new().name("search".into());
-        let started = thread.spawn(move || {
-            let _turn = turn;
-            // Fails if who asked has gone.
-            let _ = tell.send(matching(&entries, &query, limit));
-        });
-        started.map_err(|_| ReadError::Busy)?;
-        found.await.map(Got::Page).map_err(|_| ReadError::Busy)
-    }
+async fn scan(entries: Vec<Arc<Entry>>, query: Query, limit: usize) -> Result<Got, ReadError> {
+    let (tell, found) = oneshot::channel();
+    // A thread of its own: those of the runtime may all hang in files of `--www`.
+    let thread = std::thread::Builder::new().name("search".into());
+    let started = thread.spawn(move || {
+        // Fails if who asked has gone.
+        let _ = tell.send(matching(&entries, &query, limit));
+    });
+    started.map_err(|_| ReadError::Busy)?;
+    found.await.map(Got::Page).map_err(|_| ReadError::Busy)
 }
 
 /// The newest entries whose text has what is looked for; `entries` is the newest first.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use base::process::Tasks;
 use base::serve::Admission;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::errands::SCANS_MAX;
 use super::{CARRIER_COMMANDS_MAX, Parts, Shell};
 use crate::carriers::Command;
 use crate::clients::Said;
@@ -47,8 +46,6 @@ struct Shared {
     me: Identity,
     mesh: MeshName,
     rate_limit: u32,
-    /// Permits for searches through memory.
-    scans: Arc<Semaphore>,
     ready: watch::Receiver<bool>,
     /// All clients were closed; who comes still is closed at once.
     closing: CancellationToken,
@@ -90,7 +87,6 @@ impl Handle {
             me: parts.core.identity().clone(),
             mesh,
             rate_limit: parts.settings.rate_limit,
-            scans: Arc::new(Semaphore::new(SCANS_MAX)),
             ready,
             closing: CancellationToken::new(),
             shell: Mutex::new(Shell::new(
@@ -182,10 +178,6 @@ impl Handle {
         &self.shared.asker
     }
 
-    pub(super) fn scan_turn(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.shared.scans).try_acquire_owned().ok()
-    }
-
     /// A seat for one more client, if there is one.
     pub(crate) fn seat(&self) -> Option<Seat> {
         self.look(|shell| shell.clients.seats().take())
@@ -242,6 +234,9 @@ impl Handle {
     pub(crate) async fn ask(&self, question: Question) -> Result<Found, Refusal> {
         let (answer, found) = oneshot::channel();
         let mut asks = Some((question, answer));
+        // Whoever goes before the answer takes back what is being read for it.
+        let gone = CancellationToken::new();
+        let _goes = gone.clone().drop_guard();
         while let Some((question, _)) = &asks {
             let waits = question.is_of_clients();
             if waits {
@@ -250,7 +245,10 @@ impl Handle {
             self.with(|shell, now| {
                 // It may have been stopped between the two.
                 match asks.take_if(|_| !waits || shell.core.takes_clients()) {
-                    Some(asks) => shell.clients.ask_for_task(&mut shell.core, asks, now),
+                    Some(asks) => {
+                        let core = &mut shell.core;
+                        shell.clients.ask_for_task(core, asks, gone.clone(), now)
+                    }
                     None => Ok(()),
                 }
             })?;

@@ -12,11 +12,10 @@ use crate::core::news::{Entries, News};
 use crate::model::entry::Entry;
 use crate::wire::frame::{self, Topic};
 
-/// Entries are published at the end of the turn that brought them while that makes no more frames a
-/// second than this, with so many in a row; beyond, under load, they wait for each other, half a
-/// millisecond at a time,
+/// Frames of entries a second, and so many in a row, that are published at the end of the turn that
+/// brought them. Beyond, under load, entries wait for each other, half a millisecond at a time.
 const FRAMES: Rate = Rate::new(2000.0, 16.0);
-/// or until there are so many bytes of them.
+/// Entries wait for each other until there are so many bytes of them, at the most.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// Own entries that are to be published.

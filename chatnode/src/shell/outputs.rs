@@ -56,7 +56,8 @@ impl Shell {
             }
             Output::Read(ticket, read) => {
                 if let Some(disk) = self.disk.clone() {
-                    self.errands.push(Errand::Disk(disk, ticket, read));
+                    let gone = self.clients.gone(ticket).unwrap_or_default();
+                    self.errands.push(Errand::Disk(disk, ticket, read, gone));
                 }
             }
             Output::Write(batch) => {

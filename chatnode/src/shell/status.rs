@@ -30,7 +30,7 @@ pub(crate) struct Totals {
     /// What a foreign publisher said and is no message.
     pub(crate) refused: u64,
     /// Spans of entries that nobody had.
-    pub(crate) gaps: u64,
+    pub(crate) holes: u64,
     /// Batches handed to the disk.
     pub(crate) batches: u64,
 }
@@ -63,6 +63,17 @@ pub(crate) struct Link {
     pub(crate) hears_us: bool,
 }
 
+/// How far the node is in each log.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    /// The last number held of each origin.
+    pub(crate) position: Vec<EntryId>,
+    /// Numbers that nobody had.
+    pub(crate) lost: Vec<(Origin, Span)>,
+    /// What others held when this node joined, and is not here yet; some, if it is much.
+    pub(crate) lacking: Vec<(Origin, Span)>,
+}
+
 /// How the node is now.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -76,12 +87,6 @@ pub(crate) struct Status {
     pub(crate) not_linked: Vec<String>,
     /// Messages that others held when this node joined, and that are not here yet.
     pub(crate) lacking_messages: u64,
-    /// The logs that those are of; some, if they are many.
-    pub(crate) lacking: Vec<(Origin, Span)>,
-    /// Numbers that nobody had.
-    pub(crate) lost: Vec<(Origin, Span)>,
-    /// The last number held of each origin.
-    pub(crate) position: Vec<EntryId>,
     /// Whom it hears, or should.
     pub(crate) links: Vec<Link>,
     /// What is counted of links.
@@ -107,6 +112,15 @@ impl Handle {
     pub(crate) fn status(&self) -> Status {
         self.with(|shell, now| shell.status(now))
     }
+
+    /// How far the node is in each log.
+    pub(crate) fn logs(&self) -> Logs {
+        self.look(|shell| Logs {
+            position: shell.core.position(),
+            lost: shell.core.holes().collect(),
+            lacking: shell.core.lacking().take(LACKING_MAX).collect(),
+        })
+    }
 }
 
 impl Shell {
@@ -126,9 +140,6 @@ impl Shell {
             stopping: self.stopping,
             not_linked: self.lacking(now),
             lacking_messages: self.lacking_messages(),
-            lacking: core.lacking().take(LACKING_MAX).collect(),
-            lost: core.holes().collect(),
-            position: core.position(),
             links: links.map(|link| self.link(link)).collect(),
             link_counts: core.links().counters(),
             registries: self.view.registries.clone(),
@@ -144,7 +155,7 @@ impl Shell {
             counts: core.counts(),
             clients,
             totals: Totals {
-                gaps: self.totals.gaps + clients.totals.gaps,
+                holes: self.totals.holes + clients.totals.holes,
                 ..self.totals
             },
         }

@@ -26,7 +26,7 @@ fn target(origin: &str, endpoint: &str) -> Target {
     }
 }
 
-/// How often the hub ticks.
+/// How often the core ticks.
 const TICK: Duration = Duration::from_millis(100);
 
 fn beat(origin: &str) -> Beat {
