@@ -57,7 +57,9 @@ impl World {
                     told.by == by && told.of == origin && covers && told.at < since
                 });
                 let name = EntryId { origin, seq };
-                let passed_over = spent && !self.accepted(by, name);
+                // The origin's word that it has trimmed this is enough, where others came to have it late.
+                let trimmed = self.plan.trims && !self.keeps(of, name);
+                let passed_over = trimmed && self.passes(Exempt::TrimmedElsewhere);
                 if self.nodes[by].alive && !was_asked && !passed_over && self.holds(by, name) {
                     self.broken(format!(
                         "n{id} gives up {name:?}, which n{by} has since {since:?}"

@@ -261,9 +261,8 @@ impl World {
         // not at all where something before it is lost or trimmed.
         let own = entry.origin == self.nodes[id].origin;
         let said = self.ledger.get(entry).map(|said| said.at);
-        // Where much is trimmed, who holds what a retry repeats may be learnt by beats too.
-        let again = self.plan.trims && said < Some(asked.at);
-        let new = said >= self.talk_since && !again;
+        // Where much is trimmed, that may be learnt by beats too.
+        let new = said >= self.talk_since && !self.plan.trims;
         let most = if own && new {
             CALM_MAX
         } else {
