@@ -90,7 +90,10 @@ impl Core {
                 archive.read_beyond(Beyond { spans, entries });
                 None
             }
-            (None, Ok(Got::Page(page))) => Some(Ok(Found::Page(page))),
+            (None, Ok(Got::Page(mut page))) => {
+                page.entries.retain(|entry| self.is_shown_on_disk(entry));
+                Some(Ok(Found::Page(page)))
+            }
             (None, Ok(Got::Rooms(rooms))) => Some(Ok(Found::Rooms(self.all_rooms(rooms)))),
             (None, Ok(Got::Log(page))) => Some(Ok(Found::Log(self.log_of(&asked.question, page)))),
             // Something else than was asked for.

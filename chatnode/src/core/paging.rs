@@ -9,6 +9,13 @@ use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 
+fn place_of(id: EntryId, ts: u64) -> Place {
+    Place {
+        ts,
+        origin: id.origin,
+    }
+}
+
 impl Core {
     /// The newest `limit` messages of a room that stand before an entry; `Ok(None)` if the entry is
     /// not known.
@@ -80,8 +87,9 @@ impl Core {
     /// about to learn that another with its mid stands earlier.
     pub(super) fn is_shown_on_disk(&self, entry: &Entry) -> bool {
         let mid = entry.mid.as_ref();
-        let shown = mid.and_then(|mid| self.mids.get(&entry.room, mid));
-        shown.is_none_or(|(id, _)| id == entry.id())
+        let known = mid.and_then(|mid| self.mids.get(&entry.room, mid));
+        // One that stands later is another message: the mid of this one was forgotten meanwhile.
+        known.is_none_or(|(id, ts)| id == entry.id() || entry.place() < place_of(id, ts))
     }
 
     /// A page of memory and one of the disk as one.

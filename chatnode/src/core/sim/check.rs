@@ -216,7 +216,7 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
         held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
         held.retain(|entry| !is_hidden_by_what_is_trimmed(world, *id, entry, shown));
         // A mid that memory let go is known by its age, if the clocks can be trusted.
-        let ageless = world.clocks_are_wild && world.disk_of(*id).is_some();
+        let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
         if held != *shown && !(ageless && world.passes(Exempt::ClocksApart)) {
             let ids = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.id()).collect();
             let (held, shown): (Vec<_>, Vec<_>) = (ids(&held), ids(shown));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::archive::{Archive, Beyond, Need};
 use crate::core::journal::{Loaded, LoadedLog, RETRIES_MAX};
-use crate::model::page::PAGE_BYTES_MAX;
+use crate::model::page::{PAGE_BYTES_MAX, Page};
 
 /// A ready node with a disk that had this, linked both ways with `b`.
 fn rig(loaded: Loaded) -> Rig {
@@ -456,4 +456,29 @@ fn what_is_restored_is_not_published_again() {
         !effects.iter().any(|it| it.starts_with("append")),
         "{effects:?}"
     );
+}
+
+/// Goal: an entry that repeats an earlier one is not shown though the disk has not learnt it yet, and one
+/// whose mid was said again long after is. Method: the disk shows one of two, memory knows the other.
+#[test]
+fn of_two_with_one_mid_on_the_disk_the_later_is_hidden_and_the_earlier_never() {
+    for (known, read, shown) in [("b.9", "b.1", "b.1 b.9"), ("b.1", "b.9", "b.1")] {
+        let [known, read] = [known, read].map(|name| entry(name, id(name).seq, Some("m")));
+        let rig = rig(kept(&[(known, true)], &[('b', 0, 9)]));
+        let archive = Archive {
+            page: Some((
+                Page {
+                    entries: vec![read],
+                    more: false,
+                },
+                0,
+            )),
+            is_last: true,
+            ..Archive::default()
+        };
+        let page = rig.core.page_with(&lobby(), None, 9, &archive);
+        let page = page.unwrap().unwrap();
+        let ids = page.entries.iter().map(|entry| entry.id());
+        assert_eq!(tell_ids(ids), shown);
+    }
 }
