@@ -280,7 +280,7 @@ fn what_memory_lets_go_is_read_from_the_disk() {
         panic!("{need:?}");
     };
     let entries = (1..=4).map(|seq| entry(&format!("b.{seq}"), seq, None));
-    let read = crate::model::page::Page {
+    let read = Page {
         entries: entries.collect(),
         more: false,
     };
