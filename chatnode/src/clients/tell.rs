@@ -64,7 +64,7 @@ impl Clients {
                 copies,
             } => self.said(core, ticket, Said { id, ts, copies }, now),
             Output::NotSaid { ticket, why } => self.not_said(core, ticket, why, now),
-            Output::Answer(ticket, found) => self.answered(core, ticket, found, now),
+            Output::Answer(ticket, found) => self.answered(core, ticket, *found, now),
             Output::Gap(origin, span) => self.gap(origin, span),
             Output::Members(change, count) => self.members(&change, count),
             Output::NodesChanged => {
@@ -75,7 +75,9 @@ impl Clients {
                 self.table.push(&room, &protocol::push("typing", &push));
             }
             output => {
-                if let Output::Publish(News::Beat(_)) = output {
+                if let Output::Publish(news) = &output
+                    && matches!(**news, News::Beat(_))
+                {
                     // With a beat it is decided anew whom positions name.
                     self.streams.is_stale = true;
                 }

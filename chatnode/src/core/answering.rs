@@ -100,7 +100,7 @@ impl Core {
             (_, Ok(_)) => Some(Err(unread(ReadError::Closed, &mut asked.question))),
         };
         match found {
-            Some(found) => self.outputs.push(Output::Answer(ticket, found)),
+            Some(found) => self.outputs.push(Output::Answer(ticket, Box::new(found))),
             None => self.answer(now, ticket, asked),
         }
     }
@@ -144,9 +144,12 @@ impl Core {
         match step.unwrap_or_else(Step::from) {
             Step::Refused(why) => {
                 let unread = unread(why, &mut asked.question);
-                self.outputs.push(Output::Answer(ticket, Err(unread)));
+                self.outputs
+                    .push(Output::Answer(ticket, Box::new(Err(unread))));
             }
-            Step::Found(found) => self.outputs.push(Output::Answer(ticket, Ok(found))),
+            Step::Found(found) => self
+                .outputs
+                .push(Output::Answer(ticket, Box::new(Ok(found)))),
             Step::Needs(Need::Others) => {
                 asked.waits = Waits::Roll(self.next_roll());
                 self.reads.waiting.insert(ticket, asked);
@@ -156,7 +159,7 @@ impl Core {
                 let read = need_of(&asked.question, &need);
                 asked.waits = Waits::Read(Some(need));
                 self.reads.waiting.insert(ticket, asked);
-                self.outputs.push(Output::Read(ticket, read));
+                self.outputs.push(Output::Read(ticket, Box::new(read)));
             }
             Step::Read(read) => {
                 asked.waits = match read {
@@ -165,7 +168,7 @@ impl Core {
                 };
                 self.reads.scans += usize::from(matches!(read, Read::Scan(..)));
                 self.reads.waiting.insert(ticket, asked);
-                self.outputs.push(Output::Read(ticket, read));
+                self.outputs.push(Output::Read(ticket, Box::new(read)));
             }
         }
     }

@@ -15,7 +15,8 @@ use super::repair::Fetch;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
 
-/// What the caller must do, in this order.
+/// What the caller must do, in this order. What is large and rare is boxed: most are one entry each, and
+/// pass through several lists.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// Publish an entry of this node's own log.
@@ -28,7 +29,7 @@ pub(crate) enum Output {
     /// Publish a message in the plain form.
     PublishPlain(String),
     /// Tell the other nodes, after all entries appended before it.
-    Publish(News),
+    Publish(Box<News>),
     /// Let the carrier dial, on a link never used before.
     Dial {
         /// Which link.
@@ -63,7 +64,7 @@ pub(crate) enum Output {
         why: NotTaken,
     },
     /// The answer to a [`Question`](super::question::Question).
-    Answer(Ticket, Result<Found, Unread>),
+    Answer(Ticket, Box<Result<Found, Unread>>),
     /// Tell all rooms' clients that these numbers are lost.
     Gap(Origin, Span),
     /// Tell a room's clients who came and went, and how many there are.
@@ -106,7 +107,7 @@ pub(crate) enum Output {
     },
 
     /// Read this for a question; what was read is [`Read`](super::input::Input::Read).
-    Read(Ticket, Read),
+    Read(Ticket, Box<Read>),
     /// Give the disk a batch. What becomes of it is an input, and no other batch comes before that.
     Write(Batch),
     /// Take clients.

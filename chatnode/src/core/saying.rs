@@ -150,14 +150,17 @@ impl Core {
 
     /// Publishes an event that may be lost; those of one turn travel together.
     fn live(&mut self, event: LiveEvent) {
-        if let Some(Output::Publish(News::Live(live))) = self.outputs.last_mut() {
+        if let Some(Output::Publish(news)) = self.outputs.last_mut()
+            && let News::Live(live) = &mut **news
+        {
             return live.events.push(event);
         }
         let live = Live {
             origin: self.me.origin,
             events: vec![event],
         };
-        self.outputs.push(Output::Publish(News::Live(live)));
+        self.outputs
+            .push(Output::Publish(Box::new(News::Live(live))));
     }
 
     pub(super) fn told_members(&mut self, changes: impl IntoIterator<Item = Change>) {

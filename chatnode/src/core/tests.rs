@@ -73,6 +73,18 @@ fn ids(text: &str) -> Vec<EntryId> {
     text.split_whitespace().map(id).collect()
 }
 
+/// The same of news; beats are left out.
+fn tell_news(news: &News) -> Option<String> {
+    Some(match news {
+        News::Beat(_) => return None,
+        News::Ack(ack) => {
+            format!("ack {} to {}", ack.through, short(ack.to))
+        }
+        News::Live(live) => format!("live {}", live.events.len()),
+        News::Entries(_) => panic!("{news:?}"),
+    })
+}
+
 fn tell(output: &Output) -> Option<String> {
     let of = |id: &EntryId| format!("{}.{}", short(id.origin), id.seq);
     Some(match output {
@@ -81,12 +93,7 @@ fn tell(output: &Output) -> Option<String> {
             format!("append {}{ack}", of(&entry.id()))
         }
         Output::PublishPlain(text) => format!("plain {text}"),
-        Output::Publish(News::Beat(_)) => return None,
-        Output::Publish(News::Ack(ack)) => {
-            format!("ack {} to {}", ack.through, short(ack.to))
-        }
-        Output::Publish(News::Live(live)) => format!("live {}", live.events.len()),
-        Output::Publish(..) => panic!("{output:?}"),
+        Output::Publish(news) => return tell_news(news),
         Output::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
         Output::Said {
             ticket, id, copies, ..

@@ -61,7 +61,8 @@ impl Core {
             ack_wanted: true,
             entries: Vec::new(),
         };
-        self.outputs.push(Output::Publish(News::Entries(log)));
+        self.outputs
+            .push(Output::Publish(Box::new(News::Entries(log))));
         self.ask_beat(now);
     }
 
@@ -94,7 +95,8 @@ impl Core {
         }
         self.beat_due = now.mono + BEAT_EVERY;
         let beat = self.beat(now);
-        self.outputs.push(Output::Publish(News::Beat(beat)));
+        self.outputs
+            .push(Output::Publish(Box::new(News::Beat(beat))));
         for room in std::mem::take(&mut self.crowds) {
             let count = self.members.count(&room);
             let change = Change {
@@ -128,7 +130,7 @@ impl Core {
                     from: me.origin,
                     through,
                 };
-                outputs.push(Output::Publish(News::Ack(ack)));
+                outputs.push(Output::Publish(Box::new(News::Ack(ack))));
             }
         }
     }

@@ -50,16 +50,18 @@ impl Shell {
                 self.errands
                     .push(Errand::AskPosition(At { origin: from, url }));
             }
-            Output::Read(ticket, Read::Scan(entries, query, limit)) => {
-                self.errands
-                    .push(Errand::Scan(ticket, entries, query, limit));
-            }
-            Output::Read(ticket, read) => {
-                if let Some(disk) = self.disk.clone() {
-                    let gone = self.clients.gone(ticket).unwrap_or_default();
-                    self.errands.push(Errand::Disk(disk, ticket, read, gone));
+            Output::Read(ticket, read) => match *read {
+                Read::Scan(entries, query, limit) => {
+                    self.errands
+                        .push(Errand::Scan(ticket, entries, query, limit));
                 }
-            }
+                read => {
+                    if let Some(disk) = self.disk.clone() {
+                        let gone = self.clients.gone(ticket).unwrap_or_default();
+                        self.errands.push(Errand::Disk(disk, ticket, read, gone));
+                    }
+                }
+            },
             Output::Write(batch) => {
                 if let Some(disk) = &self.disk {
                     self.totals.batches += 1;

@@ -61,7 +61,7 @@ impl World {
             Output::Append { .. } => unreachable!("batched by the caller"),
             Output::Publish(news) => {
                 self.tells_the_truth(id, &news);
-                self.publish(id, news);
+                self.publish(id, *news);
             }
             Output::Deliver(entry, whole) => {
                 self.tell(|_| format!("n{id} delivers {:?}", entry.id()));

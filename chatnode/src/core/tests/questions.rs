@@ -123,8 +123,11 @@ fn what_was_named_comes_back_when_the_disk_cannot_be_read() {
     rig.core
         .handle(Input::Read(Ticket(1), Err(ReadError::Busy)), now);
     let outputs = rig.core.take_outputs(Vec::new());
-    let [Output::Answer(Ticket(1), Err(Unread { why, named }))] = &outputs[..] else {
+    let [Output::Answer(Ticket(1), answer)] = &outputs[..] else {
         panic!("{outputs:?}");
+    };
+    let Err(Unread { why, named }) = &**answer else {
+        panic!("{answer:?}");
     };
     assert_eq!(*why, ReadError::Busy);
     assert!(!named.mids.is_empty());
@@ -164,8 +167,8 @@ fn a_page_that_nobody_has_is_unknown() {
     };
     rig.core.handle(Input::Ask(Ticket(1), before), now);
     let outputs = rig.core.take_outputs(Vec::new());
-    assert!(matches!(
-        outputs[..],
-        [Output::Answer(_, Ok(Found::Unknown))]
-    ));
+    let [Output::Answer(_, answer)] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert!(matches!(**answer, Ok(Found::Unknown)));
 }
