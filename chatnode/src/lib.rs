@@ -357,7 +357,7 @@ async fn drain(node: &Handle, discovery: Discovery, until: Instant) {
     node.go_away(GOAWAY_AFTER);
     tokio::join!(discovery.leave(), async {
         tokio::time::sleep(GOAWAY_AFTER).await;
-        node.close_clients();
+        node.close_clients(left(until)).await;
         node.written(left(until)).await;
         node.handed_over(left(until)).await;
     });

@@ -9,6 +9,7 @@ use base::serve::Admission;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{CARRIER_COMMANDS_MAX, Parts, Shell};
 use crate::carriers::Command;
@@ -49,6 +50,8 @@ struct Shared {
     ready: watch::Receiver<bool>,
     /// All clients were closed; who comes still is closed at once.
     closing: CancellationToken,
+    /// WebSockets that wait until the node takes clients.
+    coming: TaskTracker,
 }
 
 /// What is said over HTTP.
@@ -89,6 +92,7 @@ impl Handle {
             rate_limit: parts.settings.rate_limit,
             ready,
             closing: CancellationToken::new(),
+            coming: TaskTracker::new(),
             shell: Mutex::new(Shell::new(
                 parts,
                 sockets.registry().try_clone()?,
@@ -304,6 +308,7 @@ impl Handle {
         };
         let mut comes = Some((socket, (admission, seat)));
         let closing = &self.shared.closing;
+        let _coming = self.shared.coming.token();
         while comes.is_some() {
             // A client that comes early waits, so that its history and its stream are one cut.
             tokio::select! {
@@ -379,10 +384,18 @@ impl Handle {
         });
     }
 
-    /// Closes all clients.
-    pub(crate) fn close_clients(&self) {
+    /// Closes all clients, those too that wait until they are taken: turns end only after that, or a
+    /// close frame would stay here. Waits for them for `most` at the most.
+    pub(crate) async fn close_clients(&self, most: Duration) {
         self.shared.closing.cancel();
         self.with(|shell, now| shell.clients.close_all(&mut shell.core, now));
+        self.shared.coming.close();
+        if tokio::time::timeout(most, self.shared.coming.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some clients that waited were not told");
+        }
     }
 
     /// Waits until what clients have said is on the disk, `most` at the most.

@@ -406,7 +406,7 @@ async fn no_stream_outlives_a_stop() {
     let f = Fixture::new(&PLAIN);
     let open = Source::open(&f, None).await;
     f.say("tea", (0..200).map(|_| "x".repeat(4000))).await;
-    f.node.close_clients();
+    f.node.close_clients(PATIENCE).await;
     let late = f.request(Method::GET, EVENTS).send().await;
     assert!(late.is_err(), "{late:?}");
     f.node.tasks().stop();
