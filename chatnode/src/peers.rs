@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::core::links::fault::Fault;
-use crate::core::log::Span;
 use crate::core::members::Snapshot;
 use crate::core::news::{Beat, News};
 use crate::core::pace::{FETCH_MAX, LOG_PAGE_BYTES};
+use crate::core::question::LogPart;
 use crate::core::{Identity, LogPage};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
@@ -55,19 +55,6 @@ pub(crate) struct At {
     pub(crate) url: String,
 }
 
-/// A part of a log that is asked of a peer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Part {
-    /// Whose log.
-    pub(crate) origin: Origin,
-    /// Which part.
-    pub(crate) span: Span,
-    /// Whether all that is kept is wanted, and not only what is in memory.
-    pub(crate) whole: bool,
-    /// Bytes of entries at the most.
-    pub(crate) bytes: usize,
-}
-
 impl Asker {
     /// Asks for nodes of this mesh.
     pub(crate) fn new(http: reqwest::Client, mesh: MeshName) -> Self {
@@ -75,8 +62,8 @@ impl Asker {
     }
 
     /// A part of a log; `None` if it did not come, within [`FETCH_MAX`].
-    pub(crate) async fn log(&self, at: &At, part: Part) -> Option<LogPage> {
-        let Part {
+    pub(crate) async fn log(&self, at: &At, part: LogPart) -> Option<LogPage> {
+        let LogPart {
             origin,
             span,
             whole,

@@ -9,19 +9,19 @@ use tokio_util::sync::CancellationToken;
 use super::Handle;
 use crate::core::Input;
 use crate::core::copies::Ticket;
-use crate::core::question::{Got, Read, ReadError};
+use crate::core::question::{Got, LogPart, Read, ReadError};
 use crate::core::repair::FetchId;
 use crate::disk::Disk;
 use crate::model::entry::Entry;
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 use crate::model::query::Query;
-use crate::peers::{At, Part};
+use crate::peers::At;
 
 /// One errand.
 #[derive(Debug)]
 pub(super) enum Errand {
     /// Ask a peer for entries.
-    Fetch(FetchId, At, Part),
+    Fetch(FetchId, At, LogPart),
     /// Ask a peer for its members.
     FetchMembers(At),
     /// Ask a peer how far it is.

@@ -5,9 +5,9 @@ use super::errands::Errand;
 use crate::carriers::Command;
 use crate::core::log::Span;
 use crate::core::output::Notice;
-use crate::core::question::Read;
+use crate::core::question::{LogPart, Read};
 use crate::core::{Now, ORIGINS_MAX, Output};
-use crate::peers::{At, Part};
+use crate::peers::At;
 
 impl Shell {
     /// Carries out one output.
@@ -30,7 +30,7 @@ impl Shell {
             Output::Hello { to, url } => self.errands.push(Errand::Hello(At { origin: to, url })),
             Output::Fetch { fetch, url, bytes } => {
                 self.totals.fetches += 1;
-                let part = Part {
+                let part = LogPart {
                     origin: fetch.origin,
                     span: fetch.span,
                     whole: self.core.is_durable(),
