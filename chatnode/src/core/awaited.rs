@@ -9,8 +9,9 @@ use crate::model::names::Origin;
 pub(super) struct Awaited {
     /// Endpoints given by hand.
     pub(super) by_hand: Vec<String>,
-    /// The other nodes that the registries list.
-    pub(super) listed: BTreeSet<Origin>,
+    /// The other nodes that the registries list, or have listed since this one began to join, and where
+    /// each is.
+    pub(super) listed: BTreeMap<Origin, String>,
     /// Whether every registry has been heard of.
     pub(super) is_settled: bool,
     /// Listed nodes to which there is no way: joining does not wait for them.

@@ -364,7 +364,12 @@ impl Links {
             self.counters.refused += 1;
             return false;
         }
-        target.origin != Some(self.me) && !self.own.contains(&place(&target.endpoint))
+        target.origin != Some(self.me) && !self.is_own(&target.endpoint)
+    }
+
+    /// Whether this node itself is there.
+    pub(super) fn is_own(&self, endpoint: &str) -> bool {
+        self.own.contains(&place(endpoint))
     }
 
     /// Whether a peer without a link needs none: it is this node, or is heard by another way, or
@@ -372,7 +377,7 @@ impl Links {
     fn rests(&self, peer: &Peer, in_use: &BTreeSet<String>) -> bool {
         let heard = |origin| origin == self.me || self.up.contains_key(&origin);
         peer.origin.is_some_and(heard)
-            || self.own.contains(&place(&peer.endpoint))
+            || self.is_own(&peer.endpoint)
             || in_use.contains(&place(&peer.endpoint))
     }
 

@@ -31,8 +31,15 @@ impl Core {
         let me = self.me.origin;
         let mut members = listed.members;
         members.retain(|target| target.origin != Some(me));
-        let origins = members.iter().filter_map(|target| target.origin);
-        self.awaited.listed = origins.collect();
+        if !self.ready {
+            let taken: BTreeSet<&str> = members.iter().map(|it| it.endpoint.as_str()).collect();
+            let known = &mut self.awaited.listed;
+            // One that registries forget, because they came back empty, is waited for all the same, unless
+            // another is where it was, or its own door shows that it is dead.
+            known.retain(|_, at| !taken.contains(at.as_str()) && !self.links.is_own(at));
+            let listed = members.iter();
+            known.extend(listed.filter_map(|it| Some((it.origin?, it.endpoint.clone()))));
+        }
         self.awaited.is_settled = listed.is_settled;
         self.listed(now, listed.answering.as_ref());
         let effects = self.links.want(now.mono, members);
@@ -51,7 +58,9 @@ impl Core {
             status.iter().any(up)
         };
         if self.awaited.by_hand.iter().all(is_up) {
-            let expected = &self.awaited.listed - &self.awaited.absent;
+            let listed = self.awaited.listed.keys().copied();
+            let there = listed.filter(|origin| !self.awaited.absent.contains(origin));
+            let expected = there.collect();
             self.expect(now, expected);
         }
     }

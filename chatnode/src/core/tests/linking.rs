@@ -86,6 +86,36 @@ fn joining_waits_for_whom_the_registries_list_and_a_way_leads_to() {
     assert_eq!(rig.greeted('d', Some(Why::Refused)), ["ready []"]);
 }
 
+/// Found by the simulator: a node took clients without any history, since the registry was started anew
+/// while it joined.
+#[test]
+fn joining_waits_for_whom_registries_have_listed_though_they_forget_it() {
+    let mut rig = Rig::with(Retention::default());
+    rig.sees("b");
+    assert!(rig.sees("").iter().all(|told| !told.starts_with("ready")));
+    rig.sees("b");
+    rig.takes(Input::Connected(LinkId(2)));
+    assert_eq!(rig.beats_on(2, 'b', "a", ""), ["b is heard", "ready []"]);
+}
+
+/// Who is listed where another was has taken its place: that one is dead.
+#[test]
+fn joining_does_not_wait_for_whom_another_has_replaced() {
+    let mut rig = Rig::with(Retention::default());
+    rig.sees("b");
+    let newcomer = Target {
+        origin: Some(origin('c')),
+        ..target('b')
+    };
+    rig.takes(Input::Listed(Listed {
+        members: vec![newcomer],
+        answering: Some([origin('c')].into()),
+        is_settled: true,
+    }));
+    rig.takes(Input::Connected(LinkId(2)));
+    assert_eq!(rig.beats_on(2, 'c', "a", ""), ["c is heard", "ready []"]);
+}
+
 #[test]
 fn a_peer_given_by_hand_is_waited_for_until_it_beats() {
     let me = Rig::with(Retention::default()).core.me;
