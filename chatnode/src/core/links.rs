@@ -266,8 +266,8 @@ impl Links {
             return out;
         }
         let pace = match peer.state {
-            State::Up { pace, .. } => pace.next(now, beat.ts),
-            _ => Pace::first(now, beat.ts),
+            State::Up { pace, .. } => pace.next(now, beat.clock),
+            _ => Pace::first(now, beat.clock),
         };
         if pace.behind > BEHIND_MAX {
             let text = "what came from there was ever older, and is fetched instead";

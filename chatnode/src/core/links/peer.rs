@@ -73,31 +73,33 @@ pub(super) enum State {
 }
 
 /// How late a link's beats come, measured against the one that came soonest: the two clocks need
-/// not agree, only run.
+/// not agree, only run. It is the peer's wall clock that counts: the time by which it goes may be slower for
+/// hours, while a mesh goes back to its clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     now: Duration,
-    ts: u64,
+    clock: u64,
     pub(super) behind: Duration,
 }
 
 impl Pace {
-    pub(super) fn first(now: Duration, ts: u64) -> Self {
+    pub(super) fn first(now: Duration, clock: u64) -> Self {
         Self {
             now,
-            ts,
+            clock,
             behind: Duration::ZERO,
         }
     }
 
     /// The next beat came. A clock that went back tells nothing, and is begun with anew.
-    pub(super) fn next(self, now: Duration, ts: u64) -> Self {
-        let Some(between) = ts.checked_sub(self.ts).filter(|passed| *passed > 0) else {
-            return Self::first(now, ts);
+    pub(super) fn next(self, now: Duration, clock: u64) -> Self {
+        let passed = clock.checked_sub(self.clock);
+        let Some(between) = passed.filter(|passed| *passed > 0) else {
+            return Self::first(now, clock);
         };
         let late = self.behind + now.saturating_sub(self.now);
         let behind = late.saturating_sub(Duration::from_micros(between));
-        Self { now, ts, behind }
+        Self { now, clock, behind }
     }
 }
 

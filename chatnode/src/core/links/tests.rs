@@ -235,7 +235,7 @@ fn a_link_on_which_everything_comes_later_and_later_is_given_up_and_dialled_agai
     let mut given_up = Vec::new();
     // Beats that were sent each second come every one and a half.
     for second in 1..20 {
-        beat.ts = second * 1_000_000;
+        beat.clock = second * 1_000_000;
         let effects = links.beat(ms(1500 * second), LinkId(1), &beat);
         if !effects.is_empty() {
             given_up.push((second, effects));
@@ -247,17 +247,28 @@ fn a_link_on_which_everything_comes_later_and_later_is_given_up_and_dialled_agai
     assert_eq!(links.counters().behind, 1);
 }
 
+/// A mesh whose time was wrong goes back to its clocks a tenth slower than time, which may take hours.
+#[test]
+fn a_peer_that_goes_back_to_its_clock_is_not_given_up() {
+    let mut links = heard();
+    let mut beat = beat(A);
+    for second in 1..200 {
+        (beat.clock, beat.ts) = (second * 1_000_000, second * 900_000);
+        assert_eq!(links.beat(ms(1000 * second), LinkId(1), &beat), []);
+    }
+}
+
 #[test]
 fn a_clock_that_jumps_gives_no_link_up() {
     let mut links = heard();
     let mut beat = beat(A);
-    for (second, ts) in [
+    for (second, clock) in [
         (1, 50_000_000),
         (2, 4_000_000_000),
         (3, 1_000_000),
         (4, 2_000_000),
     ] {
-        beat.ts = ts;
+        beat.clock = clock;
         assert_eq!(links.beat(ms(1000 * second), LinkId(1), &beat), []);
     }
 }
