@@ -21,7 +21,7 @@ const _: () = assert!(2 * LOG_PAGE_BYTES <= frame::BATCH_LEN_MAX);
 /// A peer that is asked how far it is answers within this time.
 pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
-const HELLO_MAX: Duration = Duration::from_secs(2);
+pub(crate) const HELLO_MAX: Duration = Duration::from_secs(2);
 
 /// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]

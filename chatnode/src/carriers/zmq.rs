@@ -57,7 +57,7 @@ use crate::wire::frame::Topic;
 use door::Door;
 
 /// A dial gives up after this time, handshake included. A refused port is tried again within it.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a dial failed is asked for so long.
 const PROBE_MAX: Duration = Duration::from_millis(500);
 /// News that wait for the node. When full, links wait, stop reading, and TCP pushes back.

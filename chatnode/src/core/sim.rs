@@ -8,9 +8,9 @@
 //! deed of a node ([`judge`]), each thing that a client sees ([`witness`]), and what holds at every
 //! moment ([`watch`]).
 //!
-//! The simulator plays the hub and the links: it carries out effects, loses frames where a PUB
-//! socket would, tears silent links down and dials again, and answers the fetches. It is itself
-//! tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
+//! Each node is the program's core, behind the one way in that it has ([`program`]). The simulator plays
+//! all the rest: it carries the outputs out, loses frames where a PUB socket would, brings requests to
+//! peers, writes and reads. It is itself tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
@@ -32,6 +32,7 @@ mod nodes;
 mod phases;
 mod plan;
 mod program;
+mod questions;
 mod registries;
 mod retention;
 mod stopped;
@@ -77,6 +78,7 @@ const SOMETIMES: &[&str] = &[
     "fault: registries away",
     "fault: registries came back empty",
     "hello refused",
+    "another node answered",
     "unlisted though alive",
     "fault: fetch failed",
     "fault: fetch timed out",

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Call;
-use super::nodes::Input;
+use super::nodes::Comes;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
 use crate::core::mids::MID_KEPT;
@@ -59,7 +59,7 @@ impl World {
             let client = clients.position(|client| text.starts_with(client.says().as_str()));
             let client = client.expect("a client said it");
             let call = Call::Say(Some(mid.clone()), text.clone(), 0, false);
-            let retry = Event::Input(node, Input::Client(client, 0, call));
+            let retry = Event::Input(node, Comes::Client(client, 0, call));
             self.at(due.saturating_sub(self.now), retry);
         }
     }

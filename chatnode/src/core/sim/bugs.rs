@@ -36,6 +36,8 @@ fn each_deliberate_bug_is_caught() {
         let world = match mutant {
             Mutant::StopNotNoticed | Mutant::OthersNotAsked => World::stopped,
             Mutant::MidForgottenEarly | Mutant::MidKeptForEver => World::aged,
+            // In most worlds nothing is trimmed.
+            Mutant::TrimmedNotTold | Mutant::SpentOriginExcused => World::trimming,
             _ => World::usual,
         };
         let caught = (first..first + SEEDS_MAX).find_map(|seed| {

@@ -177,7 +177,7 @@ fn counts_are_true(world: &World, live: &[NodeId]) {
 }
 
 /// Reads a room from a node, page by page, as clients do.
-fn transcript(world: &World, id: NodeId, room: &RoomName) -> Vec<Arc<Entry>> {
+fn transcript(world: &mut World, id: NodeId, room: &RoomName) -> Vec<Arc<Entry>> {
     let mut pages = Vec::new();
     let mut before = None;
     loop {
@@ -193,7 +193,7 @@ fn transcript(world: &World, id: NodeId, room: &RoomName) -> Vec<Arc<Entry>> {
     }
 }
 
-fn transcripts(world: &World, live: &[NodeId]) -> Transcripts {
+fn transcripts(world: &mut World, live: &[NodeId]) -> Transcripts {
     let rooms: BTreeSet<RoomName> = world.clients.iter().map(|c| c.room.clone()).collect();
     let each = live
         .iter()

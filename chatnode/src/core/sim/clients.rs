@@ -7,19 +7,19 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::judge::Asked;
-use super::nodes::Input;
+use super::nodes::Comes;
 use super::phases::Phase;
-use super::program::{Entering, Program};
+use super::questions::Waits;
 use super::witness::{Push, Trimmed};
 use super::world::{Event, NodeId, World};
-use crate::core::archive::{Archive, Need};
 use crate::core::copies::Ticket;
 use crate::core::log::Span;
-use crate::core::resumed::Ahead;
-use crate::core::{Say, Source};
+use crate::core::named::{Named, NamedBudget};
+use crate::core::question::{Question, Resume};
+use crate::core::resumed::{Ahead, Resumed};
+use crate::core::{Input, Say, Source};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
-use crate::model::page::Page;
 
 /// A client without an answer goes elsewhere after this.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,6 +40,16 @@ pub(super) enum Call {
     Join(Box<Entering>),
     Say(Option<Mid>, String, usize, bool),
     Leave,
+}
+
+/// What a client that enters has seen.
+#[derive(Debug)]
+pub(super) struct Entering {
+    /// The position that it has.
+    since: Option<Vec<EntryId>>,
+    /// The mids of what it has seen behind these, if it names them.
+    named: Option<Vec<EntryId>>,
+    mids: Vec<Mid>,
 }
 
 /// A connection, as the node sees it.
@@ -159,7 +169,7 @@ impl World {
         if home.joined.is_none() {
             if self.now > home.since + PATIENCE {
                 self.clients[index].home = None;
-                let leave = Input::Client(index, home.conn, Call::Leave);
+                let leave = Comes::Client(index, home.conn, Call::Leave);
                 self.at(Duration::ZERO, Event::Input(home.node, leave));
             }
             return;
@@ -167,7 +177,7 @@ impl World {
         if self.phase == Phase::Faults && self.chance(0.05) {
             self.clients[index].home = None;
             let after = self.up_to(Duration::from_millis(20));
-            let leave = Input::Client(index, home.conn, Call::Leave);
+            let leave = Comes::Client(index, home.conn, Call::Leave);
             self.at(after, Event::Input(home.node, leave));
             return;
         }
@@ -195,7 +205,7 @@ impl World {
         let call = Call::Say(mid.clone(), text.clone(), copies, true);
         self.at(
             after,
-            Event::Input(home.node, Input::Client(index, home.conn, call)),
+            Event::Input(home.node, Comes::Client(index, home.conn, call)),
         );
         if mid.is_some() && self.chance(0.1) {
             // The same through another node, without a connection: a retry that was too hasty.
@@ -203,7 +213,7 @@ impl World {
             if let Some(node) = self.pick(&live) {
                 let after = self.up_to(Duration::from_millis(300));
                 let call = Call::Say(mid, text, copies, false);
-                self.at(after, Event::Input(node, Input::Client(index, 0, call)));
+                self.at(after, Event::Input(node, Comes::Client(index, 0, call)));
             }
         }
     }
@@ -221,7 +231,7 @@ impl World {
             let after = self.up_to(Duration::from_millis(5));
             self.at(
                 after,
-                Event::Input(home.node, Input::Client(index, home.conn, call)),
+                Event::Input(home.node, Comes::Client(index, home.conn, call)),
             );
         }
     }
@@ -269,29 +279,23 @@ impl World {
         };
         let mids = client.mids.iter().filter(|(_, id)| behind(id));
         let mids = mids.map(|(mid, _)| mid.clone()).collect();
-        let entering = Entering {
-            since,
-            named,
-            mids,
-            ..Entering::default()
-        };
+        let entering = Entering { since, named, mids };
         let after = self.up_to(Duration::from_millis(20));
-        let join = Input::Client(index, conn, Call::Join(Box::new(entering)));
+        let join = Comes::Client(index, conn, Call::Join(Box::new(entering)));
         self.at(after, Event::Input(node, join));
     }
 
     /// A client's call arrives at its node.
     pub(super) fn call(&mut self, id: NodeId, index: usize, conn: u64, call: Call) {
-        let now = self.now_of(id);
         let room = self.clients[index].room.clone();
         let name = self.clients[index].name.clone();
         match call {
-            Call::Join(entering) => self.lets_in(id, index, conn, entering),
+            Call::Join(entering) => self.enters(id, index, conn, entering),
             Call::Leave => {
                 let node = &mut self.nodes[id];
                 node.left.insert(conn);
-                if self.nodes[id].conns.remove(&conn).is_some() {
-                    self.nodes[id].core.leave(&room, &name);
+                if node.conns.remove(&conn).is_some() {
+                    self.give(id, Input::Leave(&room, &name));
                 }
             }
             Call::Say(mid, text, copies, connected) => {
@@ -320,7 +324,7 @@ impl World {
                     copies,
                     source: Source::Client,
                 };
-                self.nodes[id].core.say(now, say);
+                self.give(id, Input::Say(say));
                 self.settle(id);
                 if self.ledger.len() == before && self.disk_of(id).is_none() {
                     self.note("mid repeated here");
@@ -329,36 +333,50 @@ impl World {
         }
     }
 
-    /// A node lets a client into its room, when it knows enough.
-    fn lets_in(&mut self, id: NodeId, index: usize, conn: u64, mut entering: Box<Entering>) {
-        let now = self.now_of(id);
-        let room = self.clients[index].room.clone();
-        let name = self.clients[index].name.clone();
-        // It may have given up meanwhile; then its leaving is on its way, or was quicker than what the
-        // join had to wait for.
+    /// A client wants to enter its room. It may have given up meanwhile; then its leaving was quicker than
+    /// this, or will be than the answer.
+    fn enters(&mut self, id: NodeId, index: usize, conn: u64, entering: Box<Entering>) {
         if self.nodes[id].left.contains(&conn) {
             return;
         }
-        let mut resumed = match self.nodes[id].core.resume(&room, &entering, HISTORY) {
-            Ok(resumed) => resumed,
-            Err(Need::Others) => {
-                self.note("others asked for what a client has seen");
-                let number = self.nodes[id].core.call_roll(now);
-                entering.archive.others_asked = true;
-                let call = Call::Join(entering);
-                let waits = (number, Input::Client(index, conn, call));
-                self.nodes[id].wait_for_roll.push(waits);
-                return;
-            }
-            Err(need) => return self.read_for(id, (index, conn), need, entering),
+        let mut named = Named {
+            behind: entering.named.clone(),
+            ..Named::default()
         };
+        let mids = entering.mids.iter().cloned();
+        let budget = NamedBudget::default();
+        let added = named.mids.add(mids, &budget, Duration::MAX);
+        added.expect("a client of the simulator has not seen so much");
+        let resume = Resume {
+            room: self.clients[index].room.clone(),
+            since: entering.since.clone(),
+            named,
+            history: HISTORY,
+        };
+        let waits = Waits::Client(index, conn, entering);
+        self.asks(id, waits, Question::Resume(resume));
+    }
+
+    /// A node lets a client into its room, or asks it what it has seen.
+    pub(super) fn lets_in(
+        &mut self,
+        id: NodeId,
+        (index, conn): (usize, u64),
+        entering: &Entering,
+        mut resumed: Resumed,
+    ) {
+        if self.nodes[id].left.contains(&conn) {
+            return;
+        }
         if !resumed.unnamed.is_empty() {
             self.note("mids wanted");
             let after = self.up_to(Duration::from_millis(20));
             let wanted = Push::MidsWanted(id, resumed.unnamed);
             return self.at(after, Event::Client(index, Doing::Got(conn, wanted)));
         }
-        self.nodes[id].core.enter(&room, &name);
+        let Client { room, name, .. } = &self.clients[index];
+        let (room, name) = (room.clone(), name.clone());
+        self.give(id, Input::Enter(&room, &name));
         if let Some(since) = &entering.since {
             self.resumed(id, index, (since, &entering.mids), &resumed);
         }
@@ -372,37 +390,6 @@ impl World {
         self.nodes[id].conns.insert(conn, conn_of);
         let trimmed = self.trimmed();
         self.push(id, conn, Push::Joined(Box::new(resumed), trimmed));
-    }
-
-    /// What a request is answered, when what it needs of the disk was read.
-    fn with_disk<T>(
-        &self,
-        id: NodeId,
-        room: &RoomName,
-        ask: impl Fn(&Program, &Archive) -> Result<T, Need>,
-    ) -> T {
-        let mut archive = Archive::default();
-        loop {
-            match ask(&self.nodes[id].core, &archive) {
-                Ok(answer) => return answer,
-                Err(need) => match self.disk_of(id) {
-                    Some(disk) => disk.read(room, need, &mut archive),
-                    None => self.broken(format!("n{id} needs {need:?} and has no disk")),
-                },
-            }
-        }
-    }
-
-    pub(super) fn page_of(
-        &self,
-        id: NodeId,
-        room: &RoomName,
-        before: Option<EntryId>,
-        limit: usize,
-    ) -> Option<Page> {
-        self.with_disk(id, room, |core, archive| {
-            core.page_with(room, before, limit, archive)
-        })
     }
 
     /// Sends something down a connection, in order.

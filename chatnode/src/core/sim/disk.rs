@@ -10,18 +10,16 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::clients::Call;
-use super::nodes::Input;
+use super::nodes::Comes;
 use super::phases::Phase;
-use super::program::Entering;
 use super::world::{Event, NodeId, World};
-use crate::core::answering::TRIES_MAX;
-use crate::core::archive::{Archive, Beyond, Need};
+use crate::core::Input;
 use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::core::mids::MIDS_TRIMMED_MAX;
-use crate::disk::{BEYOND_TIME_MAX, DiskRetention};
+use crate::core::question::{Got, LogPage, Read};
+use crate::disk::DiskRetention;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::Page;
@@ -57,6 +55,12 @@ impl Disk {
             trimmed_at: Some(0),
             ..Self::default()
         }
+    }
+
+    /// Its faults are over, also one that did not show yet.
+    pub(super) fn heal(&mut self, now: Duration) {
+        (self.slow_until, self.full_until) = (now, now);
+        self.breaks = false;
     }
 
     pub(super) fn has(&self, id: EntryId) -> bool {
@@ -206,30 +210,22 @@ impl Disk {
         kept.map(|(entry, _)| entry)
     }
 
-    /// Reads what a request needs.
-    pub(super) fn read(&self, room: &RoomName, need: Need, archive: &mut Archive) {
-        match need {
-            Need::Others => unreachable!("others are asked, not the disk"),
-            Need::Place(id) => {
-                let kept = self.entries.get(&id);
-                archive.place = Some(kept.map(|(entry, _)| entry.place()));
-            }
-            Need::Page {
-                before,
-                limit,
-                trims,
-            } => {
+    /// Reads what a question needs.
+    pub(super) fn read(&self, read: Read) -> Got {
+        match read {
+            Read::Place(id) => Got::Place(self.entries.get(&id).map(|(entry, _)| entry.place())),
+            Read::Page(room, before, limit) => {
                 let stands_before =
                     |entry: &&Arc<Entry>| before.is_none_or(|before| entry.place() < before);
-                let older = self.shown(room).filter(stands_before);
+                let older = self.shown(&room).filter(stands_before);
                 let mut entries: Vec<_> = older.cloned().collect();
                 entries.sort_by_key(|entry| entry.place());
                 let surplus = entries.len().saturating_sub(limit);
                 entries.drain(..surplus);
                 let more = surplus > 0;
-                archive.page = Some((Page { entries, more }, trims));
+                Got::Page(Page { entries, more })
             }
-            Need::Beyond(spans) => {
+            Read::Beyond(room, spans) => {
                 let inside = |entry: &&Arc<Entry>| {
                     let within = |(origin, span): &(Origin, Span)| {
                         let after = span.after < entry.seq && entry.seq <= span.through;
@@ -242,8 +238,22 @@ impl Disk {
                     self.last.contains_key(origin) && span.after >= self.floor(*origin)
                 };
                 let all_known = spans.iter().all(knows);
-                let entries = all_known.then(|| self.shown(room).filter(inside).cloned().collect());
-                archive.read_beyond(Beyond { spans, entries });
+                Got::Beyond(all_known.then(|| self.shown(&room).filter(inside).cloned().collect()))
+            }
+            Read::Log(origin, span, most) => {
+                let mut entries = self.range(origin, span);
+                let mut bytes = 0;
+                let fit = entries.iter().take_while(|entry| {
+                    let first = bytes == 0;
+                    bytes += entry.json.len();
+                    first || bytes <= most
+                });
+                entries.truncate(fit.count());
+                let floor = self.floor(origin);
+                Got::Log(LogPage { floor, entries })
+            }
+            Read::Search(..) | Read::Scan(..) | Read::Rooms => {
+                unreachable!("nobody searches in this world")
             }
         }
     }
@@ -312,20 +322,18 @@ impl World {
         self.nodes[id].core.restore(now, loaded);
     }
 
-    /// Gives the disk what waits for it, if it is free.
-    pub(super) fn feed_disk(&mut self, id: NodeId) {
-        let now = self.now_of(id);
-        let Some(batch) = self.nodes[id].core.next_batch(now) else {
-            return;
-        };
+    /// The disk is given a batch.
+    pub(super) fn writes(&mut self, id: NodeId, batch: Batch) {
         let takes = self.disk_takes(id);
-        self.nodes[id].writing = Some(batch);
-        self.at(takes, Event::Input(id, Input::Disk));
+        let before = self.nodes[id].writing.replace(batch);
+        if let Some(before) = before {
+            self.broken(format!("n{id} writes beside {before:?}"));
+        }
+        self.at(takes, Event::Input(id, Comes::Disk));
     }
 
     /// The disk has done, or not done, what it was given.
     pub(super) fn disk_answers(&mut self, id: NodeId) {
-        let now = self.now_of(id);
         let world_now = self.now;
         if self.phase == Phase::Converge {
             // What was slow before the last fault ended may end now.
@@ -338,8 +346,8 @@ impl World {
         if disk.breaks {
             // Whether the batch was written shows when the machine starts again.
             if node.writing.is_some() {
-                node.core.disk_broken();
                 self.note("fault: disk broken");
+                self.give(id, Input::DiskBroken);
                 let soon = self.up_to(Duration::from_millis(20));
                 self.at(soon, Event::Crash(id));
             }
@@ -349,11 +357,11 @@ impl World {
             return;
         };
         if world_now < disk.full_until {
-            node.core.disk_full(now);
-            return self.note("disk full");
+            self.note("disk full");
+            return self.give(id, Input::DiskFull("no room".to_owned()));
         }
         disk.write(&batch);
-        node.core.stored(now);
+        self.give(id, Input::Stored);
         if batch.entries.len() > 1 {
             self.note("group commit");
         }
@@ -373,52 +381,8 @@ impl World {
         self.note("disk trimmed");
         let after = self.disk_takes(id);
         let floors = floors.into_iter().collect();
-        self.at(after, Event::Input(id, Input::DiskTrimmed(floors)));
-    }
-
-    /// A client's request needs what is older than memory. It is read a little later, and the request is
-    /// made again later still.
-    pub(super) fn read_for(
-        &mut self,
-        id: NodeId,
-        (index, conn): (usize, u64),
-        need: Need,
-        mut entering: Box<Entering>,
-    ) {
-        if self.disk_of(id).is_none() {
-            self.broken(format!("n{id} needs {need:?} and has no disk"));
-        }
-        self.note("read for a client");
-        let takes = self.disk_takes(id);
-        entering.reads += 1;
-        entering.archive.is_last = entering.reads >= TRIES_MAX;
-        if takes > BEYOND_TIME_MAX
-            && let Need::Beyond(spans) = need
-        {
-            let entries = None;
-            entering.archive.read_beyond(Beyond { spans, entries });
-            let call = Call::Join(entering);
-            return self.at(takes, Event::Input(id, Input::Client(index, conn, call)));
-        }
-        let takes = takes / 2;
-        self.at(takes, Event::Read(id, index, conn, need, entering, takes));
-    }
-
-    /// The disk reads: what it has at this moment.
-    pub(super) fn read(
-        &mut self,
-        id: NodeId,
-        (index, conn): (usize, u64),
-        need: Need,
-        mut entering: Box<Entering>,
-        after: Duration,
-    ) {
-        let room = &self.clients[index].room;
-        if let Some(disk) = self.disk_of(id) {
-            disk.read(room, need, &mut entering.archive);
-        }
-        let call = Call::Join(entering);
-        self.at(after, Event::Input(id, Input::Client(index, conn, call)));
+        let trimmed = Comes::Input(Input::DiskTrimmed(floors));
+        self.at(after, Event::Input(id, trimmed));
     }
 
     /// A node dies: what was being written is there or not. A disk that failed may have lost more.

@@ -5,24 +5,39 @@ use std::time::Duration;
 use super::fetches::Ask;
 use super::witness::Push;
 use super::world::{Event, NodeId, World};
-use crate::core::Output;
 use crate::core::bounds::JOIN_MAX;
 use crate::core::members::Change;
 use crate::core::news::{Entries, News};
+use crate::core::output::Notice;
+use crate::core::question::LogPart;
+use crate::core::{Input, Output};
+use crate::model::names::Origin;
 
 impl World {
-    /// Carries out a node's effects, then sees to its next tick.
+    /// Carries out all that a node wants, then ends its turn and sees to its next tick.
     pub(super) fn settle(&mut self, id: NodeId) {
-        let now = self.now_of(id);
-        self.nodes[id].core.send_requests(now);
+        self.carry_out(id);
+        if self.disk_of(id).is_some() {
+            self.give(id, Input::TurnOver);
+            self.carry_out(id);
+        }
+        let node = &mut self.nodes[id];
+        let offset = self.machines[node.slot].mono_offset;
+        let due = node.core.deadline() + node.stood_still;
+        let due = due.saturating_sub(offset).max(self.now);
+        if node.tick_at.is_none_or(|at| due < at) {
+            node.tick_at = Some(due);
+            let after = due - self.now;
+            self.at(after, Event::Tick(id, due));
+        }
+    }
+
+    /// Carries out all that a node wants, in order.
+    fn carry_out(&mut self, id: NodeId) {
         while self.nodes[id].core.has_outputs() {
-            let effects = self.nodes[id].core.take_outputs();
             let mut batch: Option<Entries> = None;
-            for effect in effects {
-                if let Output::Append {
-                    entry, ack_wanted, ..
-                } = effect
-                {
+            for effect in self.nodes[id].core.take_outputs() {
+                if let Output::Append { entry, ack_wanted } = effect {
                     self.appended(id, &entry);
                     let frame = batch.get_or_insert_with(|| Entries {
                         origin: entry.origin,
@@ -44,19 +59,9 @@ impl World {
                 self.publish(id, News::Entries(frame));
             }
         }
-        self.feed_disk(id);
-        let node = &mut self.nodes[id];
-        let offset = self.machines[node.slot].mono_offset;
-        let due = node.core.deadline() + node.stood_still;
-        let due = due.saturating_sub(offset).max(self.now);
-        if node.tick_at.is_none_or(|at| due < at) {
-            node.tick_at = Some(due);
-            let after = due - self.now;
-            self.at(after, Event::Tick(id, due));
-        }
     }
 
-    fn effect(&mut self, id: NodeId, effect: Output) {
+    pub(super) fn effect(&mut self, id: NodeId, effect: Output) {
         match effect {
             Output::Append { .. } => unreachable!("batched by the caller"),
             Output::Publish(news) => {
@@ -80,28 +85,35 @@ impl World {
                     self.broken(format!("{ticket:?} was answered twice"));
                 }
             }
-            Output::Fetch { fetch, .. } => {
+            Output::Dial { link, endpoint, .. } => self.dial(id, link, endpoint),
+            Output::HangUp(link) => self.hang_up(id, link),
+            Output::Hello { to, url } => self.ask(id, &url, Ask::Hello(to)),
+            Output::Fetch { fetch, url, bytes } => {
                 self.tell(|_| format!("n{id} asks {fetch:?}"));
-                self.ask(id, fetch.from, Ask::Log(fetch));
+                let part = LogPart {
+                    origin: fetch.origin,
+                    span: fetch.span,
+                    whole: self.nodes[id].core.is_durable(),
+                    bytes,
+                };
+                self.ask(id, &url, Ask::Log(fetch, part));
             }
-            Output::AskPosition { from, .. } => self.ask(id, from, Ask::Position(from)),
-            Output::RollOver(number) => {
-                let waiting = std::mem::take(&mut self.nodes[id].wait_for_roll);
-                for (of, input) in waiting {
-                    if of <= number {
-                        self.at(Duration::ZERO, Event::Input(id, input));
-                    } else {
-                        self.nodes[id].wait_for_roll.push((of, input));
-                    }
+            Output::AskPosition { from, url } => {
+                if !self.nodes[id].core.is_catching_up() {
+                    self.note("others asked for what a client has seen");
                 }
+                self.ask(id, &url, Ask::Position(from));
             }
+            Output::Read(ticket, read) => self.reads(id, ticket, read),
+            Output::Answer(ticket, found) => self.found(id, ticket, *found),
+            Output::Write(batch) => self.writes(id, batch),
             Output::CaughtUp => {
                 self.tell(|_| format!("n{id} has caught up"));
                 for input in std::mem::take(&mut self.nodes[id].held) {
                     self.at(Duration::ZERO, Event::Input(id, input));
                 }
             }
-            Output::FetchMembers { from, .. } => self.ask(id, from, Ask::Members(from)),
+            Output::FetchMembers { from, url } => self.ask(id, &url, Ask::Members(from)),
             Output::Gap(origin, span) => {
                 self.tell(|_| format!("n{id} gives up {origin} {span:?}"));
                 self.note("hole passed");
@@ -113,30 +125,48 @@ impl World {
                 }
             }
             Output::Members(change, count) => self.members_told(id, change, count),
-            // Clients of this world ask what they need of the core themselves.
-            Output::Typing(..) | Output::Answer(..) | Output::Read(..) => {}
-            Output::Whole | Output::CatchingUp | Output::NodesChanged | Output::Notice(_) => {}
-            Output::PublishPlain(_)
-            | Output::Dial { .. }
-            | Output::HangUp(_)
-            | Output::Hello { .. }
-            | Output::Write(_) => unreachable!("the world plays this part"),
-            Output::Ready { unlinked, lacking } => {
-                self.tell(|_| format!("n{id} is ready, lacks {unlinked:?}, {lacking:?}"));
-                let late = self.now >= self.nodes[id].started + JOIN_MAX;
-                self.note(if late {
-                    "ready after 5 s"
-                } else {
-                    "ready with all"
-                });
-                if !late {
-                    self.ready_with_all(id, &unlinked);
-                } else {
-                    self.ready_says_what_it_lacks(id, &unlinked, &lacking);
-                }
-                self.nodes[id].takes_clients = true;
-                self.nodes[id].passed_before_ready = self.passed(id);
+            Output::Notice(notice) => self.noticed(id, &notice),
+            Output::Typing(..) | Output::NodesChanged | Output::Whole | Output::CatchingUp => {}
+            Output::RollOver(_) => {}
+            Output::PublishPlain(_) => unreachable!("nobody speaks the plain form here"),
+            Output::Ready { unlinked, lacking } => self.takes_clients(id, &unlinked, &lacking),
+        }
+    }
+
+    /// A node takes clients from now on.
+    fn takes_clients(&mut self, id: NodeId, unlinked: &[Origin], lacking: &[Origin]) {
+        self.tell(|_| format!("n{id} is ready, lacks {unlinked:?}, {lacking:?}"));
+        if self.now < self.nodes[id].started + JOIN_MAX {
+            self.note("ready with all");
+            self.ready_with_all(id, unlinked);
+        } else {
+            self.note("ready after 5 s");
+            self.nothing_was_in_its_way(id);
+            self.ready_says_what_it_lacks(id, unlinked, lacking);
+        }
+        self.nodes[id].takes_clients = true;
+        self.nodes[id].passed_before_ready = self.passed(id);
+    }
+
+    /// A node that starts when all faults are over joins with all that is there, and not when its time is up.
+    fn nothing_was_in_its_way(&self, id: NodeId) {
+        let node = &self.nodes[id];
+        if node.started >= self.plan.faults_end && !node.kept_waiting {
+            self.broken(format!("n{id} joined without all, though all is well"));
+        }
+    }
+
+    fn noticed(&mut self, id: NodeId, notice: &Notice) {
+        self.tell(|_| format!("n{id} notices {notice:?}"));
+        let hears = &mut self.nodes[id].hears;
+        match notice {
+            Notice::LinkUp(origin) => drop(hears.insert(*origin)),
+            Notice::LinkDown(origin) => {
+                hears.remove(origin);
+                self.clocks_changed = self.now;
             }
+            Notice::Silent { .. } => self.note("fault: link silent"),
+            _ => {}
         }
     }
 

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 
 use super::aged::TALKED;
 use super::net::Way;
-use super::nodes::{Input, Node};
+use super::nodes::Node;
 use super::phases::Phase;
 use super::plan::Kind;
 use super::stopped::STOPPED_AT;
@@ -132,13 +132,14 @@ impl World {
 
     /// A publisher drops all that it has for one listener, in silence, though their link is well.
     fn burst(&mut self) {
-        let links = self.net.links();
-        let Some((from, listener, _)) = self.pick(&links) else {
+        let pipes = self.net.pipes();
+        let Some(pipe) = self.pick(&pipes) else {
             return;
         };
         let until = self.for_ms(50..1_500);
+        let (from, listener, _) = pipe;
         self.tell(|_| format!("n{from} drops what is for n{listener} until {until:?}"));
-        self.net.drop_until(from, listener, until);
+        self.net.drop_until(pipe, until);
     }
 
     /// When a fault that lasts so many milliseconds ends.
@@ -157,12 +158,13 @@ impl World {
         let stuck_until = self.for_ms(2_000..8_000);
         self.tell(|_| format!("n{id} is overloaded until {stuck_until:?}"));
         self.nodes[id].stuck_until = stuck_until;
-        let links = self.net.links().into_iter();
-        for (_, listener, dial) in links.filter(|(from, ..)| *from == id) {
-            self.net.drop_until(id, listener, drops_until);
+        let pipes = self.net.pipes().into_iter();
+        for pipe in pipes.filter(|(from, ..)| *from == id) {
+            self.net.drop_until(pipe, drops_until);
             if self.chance(0.4) {
+                let (_, listener, link) = pipe;
                 let after = self.for_ms(1..1_000) - self.now;
-                self.at(after, Event::Input(listener, Input::Closed(id, dial)));
+                self.closes(after, listener, link);
                 let (from, to) = (self.nodes[id].slot, self.nodes[listener].slot);
                 let way = Way {
                     cut_until: Some(self.for_ms(2_000..6_000)),
@@ -254,17 +256,15 @@ impl World {
         node.sent_is_lost = sent_is_lost;
         node.inbox.clear();
         self.die_writing(id);
-        for (from, listener, dial) in self.net.links() {
-            if from != id {
-                continue;
-            }
-            if at_once {
-                let after = Duration::from_millis(1) + self.up_to(self.plan.delay_max);
-                self.at(after, Event::Input(listener, Input::Closed(from, dial)));
-            }
+        self.net.listens_no_more(id);
+        let pipes = self.net.pipes().into_iter();
+        for (_, listener, link) in pipes.filter(|(from, ..)| at_once && *from == id) {
+            let after = Duration::from_millis(1) + self.up_to(self.plan.delay_max);
+            self.closes(after, listener, link);
         }
         self.clients_lose(id, at_once);
-        if self.chance(0.8) {
+        // Somebody is there in the end.
+        if self.chance(0.8) || self.live().is_empty() {
             self.note("fault: restart");
             let after = Duration::from_millis(self.rng.random_range(50..5_000));
             self.start_in(after, slot);

@@ -1,19 +1,22 @@
-//! The fetches that repair asks for, by HTTP.
+//! What nodes ask each other by HTTP: hellos, and what repair needs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::nodes::Input;
+use super::nodes::Comes;
+use super::questions::{PeerAsks, Waits};
 use super::world::{Event, NodeId, World};
-use crate::core::LogPage;
+use crate::core::links::fault::{Fault, Why};
 use crate::core::log::Span;
 use crate::core::members::Snapshot;
 use crate::core::news::Beat;
 use crate::core::pace::FETCH_MAX;
+use crate::core::question::{LogPart, Question};
 use crate::core::repair::Fetch;
+use crate::core::{Input, LogPage};
 use crate::model::entry::Entry;
 use crate::model::names::Origin;
-use crate::peers::POSITION_MAX;
+use crate::peers::{HELLO_MAX, POSITION_MAX};
 use crate::wire::frame::{self, EntriesPage};
 
 /// A slow answer takes so long at the most: it may come when nobody waits for it any more.
@@ -24,18 +27,42 @@ const WIRE_BYTES_PER_S: f64 = 12_500_000.0;
 /// What is asked by HTTP.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ask {
-    Log(Fetch),
+    Hello(Origin),
+    Log(Fetch, LogPart),
     Members(Origin),
     Position(Origin),
+}
+
+impl Ask {
+    /// Who is meant.
+    fn to(&self) -> Origin {
+        match self {
+            Self::Log(fetch, _) => fetch.from,
+            Self::Hello(to) | Self::Members(to) | Self::Position(to) => *to,
+        }
+    }
+
+    /// How long whoever asks waits for the answer.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Hello(_) => HELLO_MAX,
+            Self::Position(_) => POSITION_MAX,
+            Self::Log(..) | Self::Members(_) => FETCH_MAX,
+        }
+    }
 }
 
 /// What comes back.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Entries, and when they were looked up.
+    /// The hello was taken.
+    Welcome,
+    /// Entries, and when they were asked for there.
     Log(LogPage, Duration),
     Members(Snapshot),
     Position(Box<Beat>),
+    /// Nobody is there, or somebody else.
+    NotThere(Why),
     Failed,
     Refused,
     TimedOut,
@@ -51,48 +78,57 @@ pub(super) struct Told {
 }
 
 impl World {
-    /// A node asks another by HTTP. It hears of the outcome within the timeout, come what may.
-    pub(super) fn ask(&mut self, id: NodeId, from: Origin, ask: Ask) {
-        if let Ask::Log(fetch) = &ask {
+    /// A node asks whoever is there by HTTP. It hears of the outcome within the timeout, come what may.
+    pub(super) fn ask(&mut self, id: NodeId, url: &str, ask: Ask) {
+        if let Ask::Log(fetch, _) = &ask {
             self.fetches_are_few(id, fetch);
         }
         self.serial += 1;
         let request = self.serial;
-        self.nodes[id].asked.insert(request, ask);
-        let timeout = Event::Input(id, Input::Answer(request, Answer::TimedOut));
-        let most = if matches!(ask, Ask::Position(_)) {
-            POSITION_MAX
-        } else {
-            FETCH_MAX
-        };
-        self.at(most, timeout);
-        let Some(server) = self.ledger.node(from) else {
-            self.broken(format!("n{id} asks {from}, which never was"));
-        };
+        self.nodes[id].asked.insert(request, (ask, self.now));
+        let timeout = Event::Input(id, Comes::Answer(request, Answer::TimedOut));
+        self.at(ask.patience(), timeout);
+        let server = self.node_at(url);
         let way = self.way(id, server);
         if way.cut_until.is_some() {
             return;
         }
         let after = self.delay(way);
-        if !self.nodes[server].alive || (way.ill && self.chance(self.plan.fetch_failure)) {
-            let failed = Event::Input(id, Input::Answer(request, Answer::Failed));
-            self.at(2 * after, failed);
-            return;
-        }
-        self.at(after, Event::Input(server, Input::Serve(id, request, ask)));
+        let there = &self.nodes[server];
+        let fails = if !there.alive {
+            Answer::NotThere(Why::Refused)
+        } else if way.ill && self.chance(self.plan.fetch_failure) {
+            Answer::Failed
+        } else {
+            let serve = Comes::Serve(id, request, ask);
+            return self.at(after, Event::Input(server, serve));
+        };
+        self.at(2 * after, Event::Input(id, Comes::Answer(request, fails)));
     }
 
-    pub(super) fn serve(&mut self, id: NodeId, to: NodeId, request: u64, ask: &Ask) {
+    /// A request comes to a node.
+    pub(super) fn serve(&mut self, id: NodeId, to: NodeId, request: u64, ask: Ask) {
         if self.now < self.nodes[id].stuck_until {
             return self.note("fault: fetch not answered");
         }
-        let way = self.way(id, to);
+        let is_meant = self.nodes[id].origin == ask.to();
         let refuses = self.now < self.nodes[id].refuses_until;
         let answer = match ask {
+            _ if !is_meant => Answer::NotThere(Why::OtherNode),
+            Ask::Hello(_) => {
+                self.give(id, Input::Introduced(self.target(to)));
+                Answer::Welcome
+            }
             _ if refuses => Answer::Refused,
-            Ask::Log(fetch) => {
-                let page = self.page(id, to, fetch, way.ill);
-                Answer::Log(page, self.now)
+            Ask::Log(fetch, part) => {
+                let at = self.now;
+                let asks = PeerAsks {
+                    by: to,
+                    request,
+                    fetch,
+                    at,
+                };
+                return self.asks_for_log(id, asks, part);
             }
             Ask::Members(_) => Answer::Members(self.nodes[id].core.members().snapshot()),
             Ask::Position(_) => {
@@ -100,43 +136,59 @@ impl World {
                 Answer::Position(Box::new(self.nodes[id].core.beat(now)))
             }
         };
-        if way.cut_until.is_none() {
-            let mut after = self.delay(way) + self.on_the_wire(to, &answer);
-            if let Ask::Log(fetch) = ask
-                && self.nodes[id]
-                    .core
-                    .archived(fetch.origin, fetch.span)
-                    .is_some()
-            {
-                after += self.disk_takes(id);
-            }
-            if way.ill && self.chance(self.plan.fetch_failure / 2.0) {
-                self.note("fault: fetch answered slowly");
-                after += self.up_to(SLOW_MAX);
-            }
-            self.at(after, Event::Input(to, Input::Answer(request, answer)));
-        }
+        self.answers(id, to, request, answer);
     }
 
-    /// The page that a node answers with: what it was asked for, or, where things are ill, now and
-    /// then of another origin.
-    fn page(&mut self, id: NodeId, to: NodeId, fetch: &Fetch, ill: bool) -> LogPage {
-        if ill && self.chance(self.plan.fetch_failure / 4.0) {
+    /// A node answers a request.
+    fn answers(&mut self, id: NodeId, to: NodeId, request: u64, answer: Answer) {
+        let way = self.way(id, to);
+        if way.cut_until.is_some() {
+            return;
+        }
+        let mut after = self.delay(way) + self.on_the_wire(to, &answer);
+        if way.ill && self.chance(self.plan.fetch_failure / 2.0) {
+            self.note("fault: fetch answered slowly");
+            after += self.up_to(SLOW_MAX);
+        }
+        self.at(after, Event::Input(to, Comes::Answer(request, answer)));
+    }
+
+    /// A part of a log is wanted: it is asked for in the core, as by the door for peers. Where things are
+    /// ill, it is of another origin now and then.
+    fn asks_for_log(&mut self, id: NodeId, asks: PeerAsks, part: LogPart) {
+        let bytes = part.bytes.min(self.plan.page_bytes);
+        let fetch = asks.fetch;
+        if self.way(id, asks.by).ill && self.chance(self.plan.fetch_failure / 4.0) {
             let origins: Vec<Origin> = self.nodes.iter().map(|node| node.origin).collect();
             let other = self.pick(&origins).unwrap_or(fetch.origin);
-            let core = &self.nodes[id].core;
-            let page = core.log_page(other, fetch.span, self.plan.page_bytes);
+            let page = self.nodes[id].core.log_page(other, fetch.span, bytes);
             if other != fetch.origin && !page.entries.is_empty() {
                 self.note("fault: foreign page");
-                return page;
+                let answer = Answer::Log(page, asks.at);
+                return self.answers(id, asks.by, asks.request, answer);
             }
         }
-        let page = self.page_of_log(id, to, fetch);
+        let part = LogPart { bytes, ..part };
+        self.asks(id, Waits::Peer(asks), Question::Log(part));
+    }
+
+    /// A node has found a part of a log that another wants.
+    pub(super) fn answers_log(&mut self, id: NodeId, asks: &PeerAsks, page: LogPage) {
+        self.is_of(id, &asks.fetch, &page);
+        let page = self.over_the_wire(id, &asks.fetch, page);
+        self.answers(id, asks.by, asks.request, Answer::Log(page, asks.at));
+    }
+
+    /// A page has what was asked for, in order.
+    fn is_of(&self, id: NodeId, fetch: &Fetch, page: &LogPage) {
         let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq).collect();
         let fits = |seq: &u64| fetch.span.after < *seq && *seq <= fetch.span.through;
         if !seqs.iter().all(fits) || !seqs.is_sorted_by(|a, b| a < b) {
             self.broken(format!("n{id} answers {fetch:?} with {seqs:?}"));
         }
+    }
+
+    fn over_the_wire(&self, id: NodeId, fetch: &Fetch, page: LogPage) -> LogPage {
         if !self.plan.encodes {
             return page;
         }
@@ -152,35 +204,6 @@ impl World {
             },
             Err(why) => self.broken(format!("n{id} answers {fetch:?}, but {why}")),
         }
-    }
-
-    /// A part of a log, from memory or from the disk, as the rim gives it.
-    fn page_of_log(&self, id: NodeId, to: NodeId, fetch: &Fetch) -> LogPage {
-        let core = &self.nodes[id].core;
-        let whole = self.nodes[to].core.is_durable();
-        if let Some(archived) = core.archived(fetch.origin, fetch.span)
-            && let Some(disk) = self.disk_of(id)
-            && (whole || fetch.span.after > 0)
-        {
-            let mut entries = disk.range(fetch.origin, archived);
-            let mut bytes = 0;
-            let fit = entries.iter().take_while(|entry| {
-                let first = bytes == 0;
-                bytes += entry.json.len();
-                first || bytes <= self.plan.page_bytes
-            });
-            entries.truncate(fit.count());
-            if !entries.is_empty() {
-                let floor = disk.floor(fetch.origin);
-                return LogPage { floor, entries };
-            }
-        }
-        let mut page = core.log_page(fetch.origin, fetch.span, self.plan.page_bytes);
-        if !whole && fetch.span.after == 0 {
-            let window = core.log(fetch.origin).map_or(0, |log| log.window());
-            page.floor = page.floor.max(window);
-        }
-        page
     }
 
     /// How long an answer waits for the wire of who asked, and is on it.
@@ -203,52 +226,67 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, id: NodeId, request: u64, answer: Answer) {
-        let Some(ask) = self.nodes[id].asked.remove(&request) else {
+        let Some((ask, since)) = self.nodes[id].asked.remove(&request) else {
             if !matches!(answer, Answer::TimedOut) {
                 self.note("fault: fetch answered too late");
             }
             return;
         };
         match answer {
-            Answer::Failed => self.note("fault: fetch failed"),
+            Answer::NotThere(Why::OtherNode) => self.note("another node answered"),
+            Answer::NotThere(_) if matches!(ask, Ask::Hello(_)) => self.note("hello refused"),
+            Answer::Failed | Answer::NotThere(_) => self.note("fault: fetch failed"),
             Answer::Refused => self.note("fault: fetch refused"),
             Answer::TimedOut => self.note("fault: fetch timed out"),
-            Answer::Log(..) | Answer::Members(_) | Answer::Position(_) => {}
+            Answer::Members(_) => self.note("members snapshot"),
+            Answer::Welcome | Answer::Log(..) | Answer::Position(_) => {}
         }
-        if let Ask::Log(fetch) = &ask {
+        if let Ask::Log(fetch, _) = &ask {
             let failed = &mut self.nodes[id].failed_in_row;
             let failed = failed.entry((fetch.from, fetch.origin)).or_default();
             let well = matches!(answer, Answer::Log(..));
             *failed = if well { 0 } else { *failed + 1 };
         }
+        let took = self.now - since;
         match (ask, answer) {
-            (Ask::Log(fetch), Answer::Log(page, at)) => self.page_came(id, &fetch, page, at),
-            (Ask::Log(fetch), _) => {
-                let now = self.now_of(id);
-                self.nodes[id].core.fetched(now, fetch.id, None);
+            (Ask::Hello(to), answer) => {
+                let why = match answer {
+                    Answer::Welcome => None,
+                    Answer::NotThere(why) => Some(why),
+                    _ => Some(Why::TimedOut),
+                };
+                let fault = why.map(|why| Fault::new(why, "it did not take the hello"));
+                self.give(id, Input::Greeted(to, fault));
             }
-            (Ask::Members(origin), Answer::Members(snapshot)) => {
-                self.note("members snapshot");
-                let core = &mut self.nodes[id].core;
-                core.members_fetched(origin, Some(snapshot));
+            (Ask::Log(fetch, _), Answer::Log(page, at)) => {
+                self.page_came(id, &fetch, page, at, took);
+            }
+            (Ask::Log(fetch, _), _) => self.give(id, Input::Fetched(fetch.id, None, took)),
+            (Ask::Members(origin), answer) => {
+                let snapshot = match answer {
+                    Answer::Members(snapshot) => Some(snapshot),
+                    _ => None,
+                };
+                self.give(id, Input::MembersFetched(origin, snapshot));
             }
             (Ask::Position(origin), answer) => {
                 let told = match answer {
                     Answer::Position(beat) => Some(beat),
                     _ => None,
                 };
-                let now = self.now_of(id);
-                let core = &mut self.nodes[id].core;
-                core.position_told(now, origin, told.as_deref());
-            }
-            (Ask::Members(origin), _) => {
-                let core = &mut self.nodes[id].core;
-                core.members_fetched(origin, None);
+                self.give(id, Input::PositionTold(origin, told.as_deref()));
             }
         }
     }
 
-    fn page_came(&mut self, id: NodeId, fetch: &Fetch, page: LogPage, at: Duration) {
+    fn page_came(
+        &mut self,
+        id: NodeId,
+        fetch: &Fetch,
+        page: LogPage,
+        at: Duration,
+        took: Duration,
+    ) {
         let foreign = |entry: &Arc<Entry>| entry.origin != fetch.origin;
         let is_foreign = page.entries.iter().any(foreign);
         let by = self.ledger.node(fetch.from);
@@ -274,8 +312,7 @@ impl World {
             })
         };
         let (lost, _, held) = log(self);
-        let now = self.now_of(id);
-        self.nodes[id].core.fetched(now, fetch.id, Some(page));
+        self.give(id, Input::Fetched(fetch.id, Some(page), took));
         let (lost_now, behind_now, _) = log(self);
         if held == 0 && behind_now > 0 {
             self.note("joined behind a trimmed front");

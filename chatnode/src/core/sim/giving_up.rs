@@ -34,7 +34,7 @@ impl World {
         let node = &self.nodes[id];
         let peers = node.core.peers();
         let waited_for = peers.heard().filter(|(peer, _)| !failing(*peer));
-        if peers.hears(origin) && !spent && !failing(origin) {
+        if node.hears.contains(&origin) && !spent && !failing(origin) {
             self.broken(format!("n{id} gives up on {origin}, which it hears"));
         }
         self.is_no_false_alarm(id, origin, span, spent || failing(origin));

@@ -141,7 +141,8 @@ impl World {
         }
     }
 
-    /// A node that has heard two others for a while goes by the time of most, itself counted.
+    /// A node that has heard two others that take clients for a while goes by the time of most, itself
+    /// counted.
     fn goes_by_the_time_of_most(&self, id: NodeId, entry: &Entry) {
         let node = &self.nodes[id];
         let calm = self.now >= self.clocks_changed + CLOCKS_COMPARED;
@@ -158,7 +159,8 @@ impl World {
             let fresh = peer.beat_at.is_some_and(|at| mono < at + CLOCKS_COMPARED);
             fresh && mono >= peer.linked_since + CLOCKS_COMPARED
         });
-        let heard = node.core.peers().heard();
+        // Nobody goes by the time of those that join.
+        let heard = node.core.peers().heard().filter(|(_, peer)| peer.ready);
         let heard = heard.filter_map(|(origin, _)| self.ledger.node(origin));
         let mut times: Vec<i64> = heard.map(time_of).collect();
         let own = time_of(id);
@@ -287,8 +289,8 @@ impl World {
     fn copies_are_honest(&mut self, id: NodeId, entry: EntryId, copies: usize) {
         // A dead node is no holder any more once its link here has ended.
         let dead = |other: &NodeId| {
-            let link = self.nodes[id].links.get(other);
-            self.nodes[*other].crashed.is_some() && link.is_none_or(|link| !link.up)
+            let node = &self.nodes[*other];
+            node.crashed.is_some() && !self.nodes[id].hears.contains(&node.origin)
         };
         let holders: Vec<NodeId> = (0..self.nodes.len())
             .filter(|other| {
@@ -319,12 +321,13 @@ impl World {
         for (peer, origin, seq) in &node.held_at_start {
             let held = node.core.log(*origin).map_or(0, |log| log.held());
             let of = self.ledger.node(*origin).unwrap_or(id);
-            // Of a dead node that was trimmed whole nobody speaks any more.
+            // Of what a peer has trimmed whole nobody speaks but its origin, if that is there and listed.
             let last = EntryId {
                 origin: *origin,
                 seq: *seq,
             };
-            let spent = !self.nodes[of].alive && self.has_let_go(*peer, last);
+            let speaks = self.nodes[of].alive && node.expects.contains(&of);
+            let spent = !speaks && self.has_let_go(*peer, last);
             let expected = self.nodes[*peer].alive && node.expects.contains(peer);
             if !spent && expected && held < *seq {
                 self.broken(format!(

@@ -1,43 +1,40 @@
-//! The network: links with their faults, and the fetches.
+//! The network: what a carrier does, and what befalls it.
 //!
-//! A listener dials a speaker; from then on the speaker's frames go to it, each with a delay, in
-//! order, unless they are lost. A link that was silent for three seconds is torn down and dialled
-//! again as long as its node lives. Hello is said to whom is dialled, and to whom is not heard any
-//! more.
+//! The program decides whom it dials and when it hangs up. A dial connects when both ways are open and
+//! somebody is there, and fails when that takes too long. From then on the speaker's frames go down a
+//! pipe, each with a delay, in order, unless they are lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::nodes::{Input, LEASE};
+use super::nodes::Comes;
 use super::world::{Event, NodeId, World};
-use crate::core::bounds::{BEAT_SOON, SILENCE_MAX};
-use crate::core::greetings::{GREET_FIRST, GREET_MAX, GREETED_FOR};
-use crate::core::links::peer::{REDIAL_MAX, REDIAL_MIN};
+use crate::carriers::zmq::DIAL_TIMEOUT;
+use crate::core::Input;
+use crate::core::links::fault::{Fault, Why};
+use crate::core::links::{LinkId, Speech, Target};
 use crate::core::news::News;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
 
-/// What a listener knows of its link to a speaker.
-#[derive(Debug)]
-pub(super) struct Link {
-    dial: u64,
-    connected: bool,
-    pub(super) up: bool,
-    pub(super) heard: Duration,
-}
+/// A dial that does not get through is tried again after this: what a kernel does with what asks for a
+/// connection, and the carrier with a port that is refused.
+const TRIED_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a speaker sends to one listener.
 #[derive(Debug)]
 struct Pipe {
-    dial: u64,
     /// Frames before this are lost: the subscription has not arrived.
     from: Duration,
     last: Duration,
     /// Frames before this are dropped in silence.
     drops_until: Duration,
 }
+
+/// Who speaks, who listens, and which of the listener's links that is.
+pub(super) type PipeId = (NodeId, NodeId, LinkId);
 
 /// The state of the way from one slot to another.
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,7 +51,7 @@ pub(super) struct Way {
 pub(super) struct Net {
     slots: usize,
     ways: Vec<Way>,
-    pipes: BTreeMap<(NodeId, NodeId), Pipe>,
+    pipes: BTreeMap<PipeId, Pipe>,
 }
 
 impl Net {
@@ -74,15 +71,19 @@ impl Net {
         self.ways.fill(Way::default());
     }
 
-    pub(super) fn drop_until(&mut self, from: NodeId, listener: NodeId, until: Duration) {
-        if let Some(pipe) = self.pipes.get_mut(&(from, listener)) {
+    pub(super) fn drop_until(&mut self, pipe: PipeId, until: Duration) {
+        if let Some(pipe) = self.pipes.get_mut(&pipe) {
             pipe.drops_until = until;
         }
     }
 
-    pub(super) fn links(&self) -> Vec<(NodeId, NodeId, u64)> {
-        let pipes = self.pipes.iter();
-        pipes.map(|((s, l), pipe)| (*s, *l, pipe.dial)).collect()
+    pub(super) fn pipes(&self) -> Vec<PipeId> {
+        self.pipes.keys().copied().collect()
+    }
+
+    /// A node is dead: it takes nothing any more.
+    pub(super) fn listens_no_more(&mut self, id: NodeId) {
+        self.pipes.retain(|(_, listener, _), _| *listener != id);
     }
 }
 
@@ -108,6 +109,28 @@ impl World {
         Duration::from_micros(100) + self.up_to(most)
     }
 
+    /// Who is where an endpoint leads, or was last: the node of which it was told, or one that has its
+    /// ports by now.
+    pub(super) fn node_at(&self, endpoint: &str) -> NodeId {
+        let here = |id: &NodeId| {
+            let me = self.nodes[*id].core.identity();
+            me.publisher == endpoint || me.http == endpoint
+        };
+        let last = (0..self.nodes.len()).rev().find(here);
+        last.unwrap_or_else(|| self.broken(format!("nobody ever was at {endpoint}")))
+    }
+
+    /// A node, as others are told of it.
+    pub(super) fn target(&self, id: NodeId) -> Target {
+        let me = self.nodes[id].core.identity();
+        Target {
+            origin: Some(me.origin),
+            endpoint: me.publisher.clone(),
+            http: me.http.clone(),
+            speech: Speech::Mesh,
+        }
+    }
+
     /// A frame goes out to all that hear the node.
     pub(super) fn publish(&mut self, id: NodeId, news: News) {
         let frame = if self.plan.encodes {
@@ -116,13 +139,11 @@ impl World {
         } else {
             news
         };
-        let heard_by: Vec<NodeId> = self
-            .net
-            .pipes
-            .range((id, 0)..(id + 1, 0))
-            .map(|((_, listener), _)| *listener)
-            .collect();
-        for listener in heard_by {
+        let from = |id| (id, 0, LinkId(0));
+        let heard_by = self.net.pipes.range(from(id)..from(id + 1));
+        let heard_by: Vec<PipeId> = heard_by.map(|(pipe, _)| *pipe).collect();
+        for pipe_id in heard_by {
+            let (_, listener, link) = pipe_id;
             if let News::Ack(ack) = &frame
                 && ack.to != self.nodes[listener].origin
             {
@@ -140,7 +161,7 @@ impl World {
             }
             let overtakes = self.plan.reorder && way.ill;
             let counters = &mut self.outcome.counters;
-            let Some(pipe) = self.net.pipes.get_mut(&(id, listener)) else {
+            let Some(pipe) = self.net.pipes.get_mut(&pipe_id) else {
                 continue;
             };
             if self.now < pipe.from {
@@ -163,201 +184,135 @@ impl World {
                 }
             }
             pipe.last = pipe.last.max(at);
-            let dial = pipe.dial;
             let after = at - self.now;
             if doubled {
                 counters.note("fault: frame doubled");
-                let frame = Input::Frame(id, dial, frame.clone());
-                self.at(after, Event::Input(listener, frame));
             }
-            let frame = Input::Frame(id, dial, frame.clone());
-            self.at(after, Event::Input(listener, frame));
+            for _ in 0..=usize::from(doubled) {
+                let news = Comes::Input(Input::News(link, frame.clone()));
+                self.at(after, Event::Input(listener, news));
+            }
         }
     }
 
-    /// A node wants to hear another that it was told of.
-    pub(super) fn dial(&mut self, id: NodeId, from: NodeId) {
-        if self.nodes[id].links.contains_key(&from) {
-            return;
-        }
-        self.begin_to_greet(id, from);
-        if self.nodes[from].crashed.is_some() {
-            return;
-        }
-        self.serial += 1;
-        let dial = self.serial;
-        let link = Link {
-            dial,
-            connected: false,
-            up: false,
-            heard: self.now,
-        };
-        self.nodes[id].links.insert(from, link);
-        let there = self.way(id, from);
-        let back = self.way(from, id);
-        if there.cut_until.is_some() || back.cut_until.is_some() {
-            self.at(
-                Duration::from_millis(500),
-                Event::Input(id, Input::Closed(from, dial)),
-            );
-            return;
-        }
-        let after = self.delay(there) + self.delay(back);
-        self.at(after, Event::Input(id, Input::Connected(from, dial)));
+    /// A node's carrier dials.
+    pub(super) fn dial(&mut self, id: NodeId, link: LinkId, endpoint: String) {
+        let to = self.node_at(&endpoint);
+        self.tell(|_| format!("n{id} dials n{to} at {endpoint}, {link:?}"));
+        self.nodes[id].dialled.insert(link, to);
+        self.tries(id, link, endpoint, self.now + DIAL_TIMEOUT);
     }
 
-    /// A node says hello to another, for a while.
-    fn begin_to_greet(&mut self, id: NodeId, who: NodeId) {
-        let until = self.now + GREETED_FOR;
-        self.at(
-            BEAT_SOON,
-            Event::Input(id, Input::Greet(who, GREET_FIRST, until)),
-        );
-    }
-
-    /// `POST /mesh/hello`: asks for a beat, and introduces. Where nobody lives it is refused.
-    pub(super) fn greet(&mut self, id: NodeId, who: NodeId, wait: Duration, until: Duration) {
-        let heard = self.nodes[id].links.get(&who).is_some_and(|link| link.up);
-        if heard || self.now >= until {
-            return;
+    /// Looks whether a dial gets through, which is given up then.
+    pub(super) fn tries(&mut self, id: NodeId, link: LinkId, endpoint: String, until: Duration) {
+        let to = self.node_at(&endpoint);
+        match self.nodes[id].dialled.get_mut(&link) {
+            Some(dialled) => *dialled = to,
+            None => return,
         }
-        let (there, back) = (self.way(id, who), self.way(who, id));
+        let (there, back) = (self.way(id, to), self.way(to, id));
         let cut = there.cut_until.is_some() || back.cut_until.is_some();
-        let lost = cut || (there.ill && self.chance(self.plan.fetch_failure));
-        let after = self.delay(there);
-        let answered = after + self.delay(back);
-        if !lost && self.nodes[who].crashed.is_some() {
-            self.note("hello refused");
-            return self.at(answered, Event::Input(id, Input::Greeted(who, false)));
-        }
-        if !lost && !self.nodes[who].frozen {
-            self.at(after, Event::Input(who, Input::Hello));
-            self.at(after, Event::Input(who, Input::Dial(id)));
-            self.at(answered, Event::Input(id, Input::Greeted(who, true)));
-        }
-        let next = Input::Greet(who, (2 * wait).min(GREET_MAX), until);
-        self.at(wait, Event::Input(id, next));
+        let node = &self.nodes[to];
+        let input = if !cut && node.alive && !node.frozen {
+            Input::Connected(link)
+        } else if self.now >= until {
+            let refused = !cut && !node.alive;
+            let fault = if refused {
+                Fault::refused()
+            } else {
+                Fault::new(Why::TimedOut, "timed out")
+            };
+            Input::Closed(link, fault)
+        } else {
+            let again = TRIED_AGAIN.min(until - self.now);
+            return self.at(again, Event::Dials(id, link, endpoint, until));
+        };
+        let after = self.delay(there) + self.delay(back);
+        self.at(after, Event::Input(id, Comes::Input(input)));
     }
 
-    pub(super) fn connected(&mut self, id: NodeId, from: NodeId, dial: u64) {
-        let now = self.now;
-        if self.nodes[from].crashed.is_some() {
-            return self.closed(id, from, dial);
-        }
-        let Some(link) = self.nodes[id].links.get_mut(&from) else {
-            return;
-        };
-        if link.dial != dial {
-            return;
-        }
-        link.connected = true;
-        self.tell(|_| format!("n{id} is connected to n{from}, {dial}"));
-        let Some(link) = self.nodes[id].links.get_mut(&from) else {
-            return;
-        };
-        link.heard = now;
-        let slow = self.up_to(Duration::from_millis(10));
-        let pipe = Pipe {
-            dial,
-            from: now + slow,
-            last: now,
-            drops_until: Duration::ZERO,
-        };
-        self.net.pipes.insert((from, id), pipe);
-    }
-
-    /// A link ended.
-    pub(super) fn closed(&mut self, id: NodeId, from: NodeId, dial: u64) {
-        let links = &mut self.nodes[id].links;
-        if links.get(&from).is_none_or(|link| link.dial != dial) {
-            return;
-        }
-        let was = links.remove(&from);
-        let up = was.as_ref().is_some_and(|link| link.up);
-        let pipe = self.net.pipes.get(&(from, id));
-        if pipe.is_some_and(|pipe| pipe.dial == dial) {
-            self.net.pipes.remove(&(from, id));
-        }
-        self.tell(|_| format!("n{id} closes n{from} {was:?}"));
-        if up {
-            self.tell(|_| format!("n{id} hears n{from} no more"));
-            let now = self.now_of(id);
-            let origin = self.nodes[from].origin;
-            self.clocks_changed = self.now;
-            self.nodes[id].core.unlinked(now, origin);
-            self.begin_to_greet(id, from);
-        }
-        let listed = self.nodes[from]
-            .crashed
-            .is_none_or(|at| self.now < at + LEASE);
-        if listed {
-            let again = REDIAL_MIN + self.up_to(REDIAL_MAX);
-            self.at(again, Event::Input(id, Input::Dial(from)));
+    /// A node hangs up, or its carrier has lost a link.
+    pub(super) fn hang_up(&mut self, id: NodeId, link: LinkId) {
+        if let Some(from) = self.nodes[id].dialled.remove(&link) {
+            self.net.pipes.remove(&(from, id, link));
         }
     }
 
-    pub(super) fn frame(&mut self, id: NodeId, from: NodeId, dial: u64, frame: News) {
-        let now = self.now_of(id);
-        let origin = self.nodes[from].origin;
-        let lost = self.nodes[from].sent_is_lost;
-        let node = &mut self.nodes[id];
-        let Some(link) = node.links.get_mut(&from) else {
+    /// A node's carrier tells of a link. Of one that was hung up it tells nothing.
+    pub(super) fn of_a_link(&mut self, id: NodeId, input: Input<'static>) {
+        let (Input::Connected(link) | Input::Closed(link, _) | Input::News(link, _)) = &input
+        else {
+            return self.give(id, input);
+        };
+        let link = *link;
+        let Some(&from) = self.nodes[id].dialled.get(&link) else {
             return;
         };
-        if link.dial != dial || lost {
-            return;
-        }
-        if matches!(frame, News::Beat(_)) {
-            link.heard = self.now;
-            node.beats.insert(from, self.now);
-            if !link.up {
-                link.up = true;
-                node.core.linked(now, origin);
+        match input {
+            Input::News(_, news) => self.news(id, (from, link), news),
+            Input::Connected(_) if self.nodes[from].alive => {
+                let pipe = Pipe {
+                    from: self.now + self.up_to(Duration::from_millis(10)),
+                    last: self.now,
+                    drops_until: Duration::ZERO,
+                };
+                self.net.pipes.insert((from, id, link), pipe);
+                self.give(id, input);
+            }
+            input => {
+                self.hang_up(id, link);
+                let fault = match input {
+                    Input::Closed(_, fault) => fault,
+                    _ => Fault::ended(),
+                };
+                self.give(id, Input::Closed(link, fault));
             }
         }
-        if !link.up {
+    }
+
+    fn news(&mut self, id: NodeId, (from, link): (NodeId, LinkId), news: News) {
+        let origin = self.nodes[from].origin;
+        if self.nodes[from].sent_is_lost {
             return;
         }
-        let before = node.core.log(origin).map_or(0, |log| log.counts.gaps);
-        let beat = matches!(frame, News::Beat(_));
-        let lacked = |node: &super::nodes::Node| {
-            let log = node.core.log(origin);
-            log.is_some_and(|log| log.missing().is_some())
+        let hears = |world: &Self| world.nodes[id].core.links().origin_of(link) == Some(origin);
+        let log = |world: &Self| {
+            let log = world.nodes[id].core.log(origin);
+            log.map_or((0, false), |log| (log.counts.gaps, log.missing().is_some()))
         };
-        let lacked_before = lacked(node);
-        if let News::Entries(log) = &frame {
-            node.arrived(from, &log.entries, self.now);
+        let is_beat = matches!(news, News::Beat(_));
+        if let News::Entries(log) = &news
+            && hears(self)
+        {
+            self.nodes[id].arrived(from, &log.entries, self.now);
         }
-        node.core.news(now, origin, frame);
-        if node.core.log(origin).map_or(0, |log| log.counts.gaps) > before {
+        let (gaps, lacked) = log(self);
+        self.give(id, Input::News(link, news));
+        let (gaps_now, lacks) = log(self);
+        if gaps_now > gaps {
             self.note("gap found");
         }
-        if beat && !lacked_before && lacked(&self.nodes[id]) {
+        if is_beat && !lacked && lacks {
             self.note("tail loss noticed");
         }
-    }
-
-    /// Tears down what was silent too long.
-    pub(super) fn check_links(&mut self, id: NodeId) {
-        let silent: Vec<(NodeId, u64)> = self.nodes[id]
-            .links
-            .iter()
-            .filter(|(_, link)| link.connected && self.now >= link.heard + SILENCE_MAX)
-            .map(|(from, link)| (*from, link.dial))
-            .collect();
-        for (from, dial) in silent {
-            self.note("fault: link silent");
-            self.closed(id, from, dial);
+        if is_beat && hears(self) {
+            self.nodes[id].beats.insert(from, self.now);
         }
     }
 
     /// Resets a link, as a middlebox might.
     pub(super) fn reset_link(&mut self) {
-        let links = self.net.links();
-        if let Some((from, id, dial)) = self.pick(&links) {
+        let pipes = self.net.pipes();
+        if let Some((_, id, link)) = self.pick(&pipes) {
             self.note("fault: link reset");
             let after = Duration::from_micros(self.rng.random_range(0..1000));
-            self.at(after, Event::Input(id, Input::Closed(from, dial)));
+            self.closes(after, id, link);
         }
+    }
+
+    /// A link ends by itself, as its listener's carrier will tell.
+    pub(super) fn closes(&mut self, after: Duration, id: NodeId, link: LinkId) {
+        let closed = Input::Closed(link, Fault::ended());
+        self.at(after, Event::Input(id, Comes::Input(closed)));
     }
 }

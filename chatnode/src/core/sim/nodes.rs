@@ -11,21 +11,21 @@ use super::clients::{Call, Conn};
 use super::disk::Disk;
 use super::fetches::{Answer, Ask, Told};
 use super::ledger::Arrivals;
-use super::net::Link;
 use super::program::Program;
+use super::questions::Waits;
 use super::world::{Event, NodeId, World};
-use crate::core::Identity;
-use crate::core::bounds::TICK_EVERY;
+use crate::core::copies::Ticket;
 use crate::core::journal::Batch;
+use crate::core::links::LinkId;
+use crate::core::links::fault::Fault;
 use crate::core::log::Span;
 use crate::core::news::News;
 use crate::core::presence::UNHEARD_MAX;
 use crate::core::stops::{CATCH_UP_AFTER, STALL_MIN};
+use crate::core::{Identity, Input};
 use crate::model::entry::Entry;
 use crate::model::names::{Origin, RoomName, UserName};
 
-/// How often a node looks at its links.
-const LINKS_EVERY: Duration = TICK_EVERY;
 /// A registry lists a dead node for so long.
 pub(super) const LEASE: Duration = UNHEARD_MAX;
 /// Longest silence of the registries.
@@ -33,24 +33,15 @@ const SILENCE_OF_REGISTRIES_MAX: Duration = Duration::from_secs(8);
 
 /// What comes to a node. A frozen node's inputs wait.
 #[derive(Debug)]
-pub(super) enum Input {
-    Frame(NodeId, u64, News),
-    Connected(NodeId, u64),
-    Closed(NodeId, u64),
-    Dial(NodeId),
-    Hello,
-    /// It is time to say hello again, after so long, until then.
-    Greet(NodeId, Duration, Duration),
-    /// A hello was answered, or refused.
-    Greeted(NodeId, bool),
+pub(super) enum Comes {
+    /// What its core is told as it is.
+    Input(Input<'static>),
+    /// The registries answer it for the first time.
     Listed,
-    Links,
     Serve(NodeId, u64, Ask),
     Answer(u64, Answer),
     Client(usize, u64, Call),
     Disk,
-    /// What the disk's retention has trimmed.
-    DiskTrimmed(Vec<(Origin, u64)>),
 }
 
 /// What a node runs on. It is there before the node starts and after it dies.
@@ -69,12 +60,14 @@ pub(super) struct Node {
     pub(super) alive: bool,
     /// Whether the registries have answered it, and list it.
     pub(super) listed: bool,
+    /// Whether the registries were silent when it started.
+    pub(super) kept_waiting: bool,
     /// Since when the registries do not list it, by what they would say.
     pub(super) unlisted: Option<Duration>,
     /// When it is listed again in registries that came back empty.
     pub(super) listed_again: Duration,
-    /// What the registries told it last.
-    pub(super) list_seen: Option<BTreeSet<Origin>>,
+    /// Whom the registries listed as it was told last, and whether they answer.
+    pub(super) list_seen: Option<(BTreeSet<Origin>, bool)>,
     /// Whether it has said that it takes clients.
     pub(super) takes_clients: bool,
     pub(super) frozen: bool,
@@ -84,15 +77,15 @@ pub(super) struct Node {
     pub(super) thawed: Duration,
     /// While it is frozen, frames after this are lost: its peers gave up on their connections.
     pub(super) deaf_after: Option<Duration>,
-    pub(super) inbox: VecDeque<Input>,
+    pub(super) inbox: VecDeque<Comes>,
     /// Since when it is frozen, if it is.
     pub(super) frozen_at: Duration,
     /// What clients said while it caught up.
-    pub(super) held: Vec<Input>,
+    pub(super) held: Vec<Comes>,
     /// Connections that have ended.
     pub(super) left: BTreeSet<u64>,
-    /// Joins that wait for a roll call, and for which.
-    pub(super) wait_for_roll: Vec<(u64, Input)>,
+    /// Who waits for an answer of it.
+    pub(super) waiting: BTreeMap<Ticket, Waits>,
     /// It answers no fetch until then.
     pub(super) stuck_until: Duration,
     /// When it answers fetches with something better than errors.
@@ -108,10 +101,14 @@ pub(super) struct Node {
     pub(super) crashed: Option<Duration>,
     /// Whether what it had sent and had not arrived died with it.
     pub(super) sent_is_lost: bool,
-    pub(super) links: BTreeMap<NodeId, Link>,
+    /// Where its links lead.
+    pub(super) dialled: BTreeMap<LinkId, NodeId>,
+    /// Whom it hears, as it has told; its core may be further already when something that it wants is done.
+    pub(super) hears: BTreeSet<Origin>,
     /// When the last beat of each came.
     pub(super) beats: BTreeMap<NodeId, Duration>,
-    pub(super) asked: BTreeMap<u64, Ask>,
+    /// What it asks others, and since when.
+    pub(super) asked: BTreeMap<u64, (Ask, Duration)>,
     /// What it was told by peers that it asked for entries.
     pub(super) told: Vec<Told>,
     /// How many requests to a peer for entries of an origin have failed since one did not.
@@ -196,15 +193,17 @@ impl World {
         self.nodes.push(node);
         self.restore(id);
         self.calm_since = self.now;
-        let registries_are_silent = self.chance(self.plan.registry_silence);
-        if registries_are_silent {
+        let mut silent = self.registries_away.saturating_sub(self.now);
+        if self.chance(self.plan.registry_silence) {
             self.note("fault: registries silent");
-            let after = self.up_to(SILENCE_OF_REGISTRIES_MAX);
-            self.at(after, Event::Input(id, Input::Listed));
-        } else {
-            self.listed(id);
+            silent += self.up_to(SILENCE_OF_REGISTRIES_MAX);
         }
-        self.at(LINKS_EVERY, Event::Input(id, Input::Links));
+        if silent.is_zero() {
+            self.listed(id);
+        } else {
+            self.nodes[id].kept_waiting = true;
+            self.at(silent, Event::Input(id, Comes::Listed));
+        }
         self.settle(id);
     }
 
@@ -217,11 +216,16 @@ impl World {
             mono: self.now + machine.mono_offset,
             wall_us: self.wall_us(self.now, wall),
         };
+        let at = if self.plan.ports_stay {
+            format!("s{slot}")
+        } else {
+            format!("n{id}")
+        };
         let me = Identity {
             origin,
             name: format!("n{slot}"),
-            http: format!("http://n{id}"),
-            publisher: format!("tcp://n{id}"),
+            http: format!("http://{at}"),
+            publisher: format!("tcp://{at}"),
         };
         let rng = StdRng::seed_from_u64(self.rng.random());
         Node {
@@ -229,6 +233,7 @@ impl World {
             origin,
             alive: true,
             listed: false,
+            kept_waiting: false,
             unlisted: None,
             listed_again: Duration::ZERO,
             list_seen: None,
@@ -241,7 +246,7 @@ impl World {
             frozen_at: Duration::ZERO,
             held: Vec::new(),
             left: BTreeSet::new(),
-            wait_for_roll: Vec::new(),
+            waiting: BTreeMap::new(),
             stuck_until: Duration::ZERO,
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
@@ -251,7 +256,8 @@ impl World {
             started: self.now,
             crashed: None,
             sent_is_lost: false,
-            links: BTreeMap::new(),
+            dialled: BTreeMap::new(),
+            hears: BTreeSet::new(),
             beats: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: Vec::new(),
@@ -283,28 +289,30 @@ impl World {
         .collect()
     }
 
-    /// The registries answer a node that has started: it and the others learn of each other.
+    /// The registries answer a node that has started: they list it, and it learns whom else.
     pub(super) fn listed(&mut self, id: NodeId) {
+        let before = self.list_of_all();
         self.nodes[id].listed = true;
         self.calm_since = self.now;
-        let mut listed = BTreeSet::new();
-        for other in 0..self.nodes.len() {
-            let node = &self.nodes[other];
-            let leased = node.crashed.is_some_and(|at| self.now < at + LEASE);
-            if other != id && node.listed && (node.alive || leased) {
-                listed.insert(node.origin);
-                self.nodes[id].expects.insert(other);
-                let soon = self.up_to(Duration::from_millis(5));
-                self.at(soon, Event::Input(id, Input::Dial(other)));
-                let known = self.up_to(Duration::from_millis(300));
-                self.at(known, Event::Input(other, Input::Dial(id)));
-            }
-        }
-        let now = self.now_of(id);
-        self.nodes[id].core.expect(now, listed);
+        // It registers and reads the list at the same time.
+        let reads_first = self.chance(0.5);
+        let listed = if reads_first {
+            before
+        } else {
+            self.list_of_all()
+        };
+        self.tell_list(id, &listed);
+        let expects = listed.iter().filter_map(|it| self.ledger.node(*it));
+        self.nodes[id].expects = expects.collect();
     }
 
-    pub(super) fn input(&mut self, id: NodeId, input: Input) {
+    /// Its core is told something.
+    pub(super) fn give(&mut self, id: NodeId, input: Input<'_>) {
+        let now = self.now_of(id);
+        self.nodes[id].core.handle(input, now);
+    }
+
+    pub(super) fn input(&mut self, id: NodeId, input: Comes) {
         let node = &mut self.nodes[id];
         if !node.alive {
             return;
@@ -312,44 +320,30 @@ impl World {
         if node.frozen {
             let deaf = node.deaf_after.is_some_and(|at| self.now > at);
             match input {
-                Input::Frame(from, dial, _) if deaf => {
-                    let told = |input: &Input| matches!(input, Input::Closed(f, _) if *f == from);
-                    if !node.inbox.iter().any(told) {
-                        node.inbox.push_back(Input::Closed(from, dial));
+                Comes::Input(Input::News(link, _)) if deaf => {
+                    let ended = |input: &Comes| matches!(input, Comes::Input(Input::Closed(it, _)) if *it == link);
+                    if !node.inbox.iter().any(ended) {
+                        let closed = Input::Closed(link, Fault::ended());
+                        node.inbox.push_back(Comes::Input(closed));
                     }
                 }
                 other => node.inbox.push_back(other),
             }
             return;
         }
-        let says = matches!(input, Input::Client(_, _, Call::Join(_) | Call::Say(..)));
+        let says = matches!(input, Comes::Client(_, _, Call::Say(..)));
         if says && node.core.is_catching_up() {
             node.held.push(input);
             return;
         }
         self.work(id, &input);
-        let now = self.now_of(id);
         match input {
-            Input::Frame(from, dial, frame) => self.frame(id, from, dial, frame),
-            Input::Connected(from, dial) => self.connected(id, from, dial),
-            Input::Closed(from, dial) => self.closed(id, from, dial),
-            Input::Dial(from) => self.dial(id, from),
-            Input::Hello => self.nodes[id].core.ask_beat(now),
-            Input::Greet(who, wait, until) => self.greet(id, who, wait, until),
-            Input::Greeted(who, there) => {
-                let origin = self.nodes[who].origin;
-                self.nodes[id].core.greeted(now, origin, there);
-            }
-            Input::Listed => self.listed(id),
-            Input::Links => {
-                self.check_links(id);
-                self.at(LINKS_EVERY, Event::Input(id, Input::Links));
-            }
-            Input::Serve(to, request, ask) => self.serve(id, to, request, &ask),
-            Input::Answer(request, answer) => self.answered(id, request, answer),
-            Input::Client(client, conn, call) => self.call(id, client, conn, call),
-            Input::Disk => self.disk_answers(id),
-            Input::DiskTrimmed(floors) => self.nodes[id].core.disk_trimmed(now, floors),
+            Comes::Input(input) => self.of_a_link(id, input),
+            Comes::Listed => self.listed(id),
+            Comes::Serve(to, request, ask) => self.serve(id, to, request, ask),
+            Comes::Answer(request, answer) => self.answered(id, request, answer),
+            Comes::Client(client, conn, call) => self.call(id, client, conn, call),
+            Comes::Disk => self.disk_answers(id),
         }
         self.settle(id);
     }
@@ -358,8 +352,7 @@ impl World {
         let node = &mut self.nodes[id];
         if node.alive && !node.frozen && node.tick_at == Some(at) {
             node.tick_at = None;
-            let now = self.now_of(id);
-            self.nodes[id].core.tick(now);
+            self.give(id, Input::Tick);
             self.settle(id);
         }
     }
@@ -371,13 +364,13 @@ impl World {
     }
 
     /// A node's thread takes its time for an input.
-    fn work(&mut self, id: NodeId, input: &Input) {
+    fn work(&mut self, id: NodeId, input: &Comes) {
         if !self.plan.costs {
             return;
         }
         let entries = match input {
-            Input::Frame(_, _, News::Entries(log)) => log.entries.len(),
-            Input::Answer(_, Answer::Log(page, _)) => page.entries.len(),
+            Comes::Input(Input::News(_, News::Entries(log))) => log.entries.len(),
+            Comes::Answer(_, Answer::Log(page, _)) => page.entries.len(),
             _ => 0,
         };
         let entries = u32::try_from(entries).expect("a page is small");
@@ -400,32 +393,28 @@ impl World {
         // What is late is done first, or last, as the runtime happens to poll; so are clients.
         let tick_first = self.chance(0.5);
         if self.chance(0.5) {
-            let is_client = |input: &Input| !matches!(input, Input::Client(..));
+            let is_client = |input: &Comes| !matches!(input, Comes::Client(..));
             inbox.make_contiguous().sort_by_key(is_client);
         }
         if stopped > STALL_MIN {
             // Its own clock stood still: nobody was silent meanwhile.
             let node = &mut self.nodes[id];
             node.stood_still += stopped;
-            for link in node.links.values_mut() {
-                link.heard = self.now.min(link.heard + stopped);
-            }
             let clocks = self.clocks_of(id);
-            self.nodes[id].core.woke(clocks, stopped);
+            self.nodes[id].core.time(clocks, stopped);
             if stopped >= CATCH_UP_AFTER {
                 self.note("a stop noticed");
             }
             self.settle(id);
         }
-        let now = self.now_of(id);
         if tick_first {
-            self.nodes[id].core.tick(now);
+            self.give(id, Input::Tick);
             self.settle(id);
         }
         for input in inbox {
             self.input(id, input);
         }
-        self.nodes[id].core.tick(now);
+        self.give(id, Input::Tick);
         self.settle(id);
     }
 }

@@ -70,7 +70,7 @@ impl World {
         self.net.heal();
         for machine in &mut self.machines {
             if let Some(disk) = &mut machine.disk {
-                (disk.slow_until, disk.full_until) = (self.now, self.now);
+                disk.heal(self.now);
             }
         }
         for id in self.live() {

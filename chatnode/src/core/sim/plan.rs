@@ -119,6 +119,8 @@ pub(super) struct Plan {
     pub(super) doubled: f64,
     /// Share of fetches that fail while the network is ill.
     pub(super) fetch_failure: f64,
+    /// Whether a node that starts again is where the one before it was.
+    pub(super) ports_stay: bool,
     /// Share of starts at which no registry answers for a while.
     pub(super) registry_silence: f64,
     /// Longest usual delay of a frame while the network is ill.
@@ -185,6 +187,7 @@ impl Plan {
             } else {
                 share(0.4, rng)
             },
+            ports_stay: rng.random_bool(0.5),
             registry_silence: if rng.random_bool(0.2) { 0.3 } else { 0.0 },
             delay_max: Duration::from_micros(rng.random_range(300..200_000)),
             encodes: rng.random_bool(0.1),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::nodes::{LEASE, Node};
 use super::world::{NodeId, World};
+use crate::core::Input;
+use crate::core::input::Listed;
 use crate::core::presence::AWAITED_MAX;
 use crate::discovery::talk::RENEW_DEFAULT;
 use crate::model::names::Origin;
@@ -33,17 +35,27 @@ impl World {
             None => !node.frozen || self.now < node.frozen_at + LEASE,
         };
         let back = node.alive || node.listed_again <= node.started;
-        node.listed && renewed && back && self.now >= node.listed_again
+        let listed = node.listed && renewed && back && self.now >= node.listed_again;
+        listed && (node.alive || !self.is_replaced(node))
+    }
+
+    /// Whether another has registered where a node was: a registry lists one at an address.
+    fn is_replaced(&self, node: &Node) -> bool {
+        let place = &node.core.identity().publisher;
+        let after = |other: &&Node| other.listed && other.started > node.started;
+        let mut others = self.nodes.iter().filter(after);
+        others.any(|other| other.core.identity().publisher == *place)
+    }
+
+    /// Whom the registries list, if they answer.
+    pub(super) fn list_of_all(&self) -> BTreeSet<Origin> {
+        let listed = self.nodes.iter().filter(|node| self.is_listed(node));
+        listed.map(|node| node.origin).collect()
     }
 
     /// The registries tell the nodes whom they list.
     pub(super) fn list(&mut self) {
-        let listed: BTreeSet<Origin> = self
-            .nodes
-            .iter()
-            .filter(|node| self.is_listed(node))
-            .map(|node| node.origin)
-            .collect();
+        let listed = self.list_of_all();
         let now = self.now;
         for id in 0..self.nodes.len() {
             let node = &mut self.nodes[id];
@@ -56,21 +68,38 @@ impl World {
                 }
             }
         }
-        let told = (now >= self.registries_away).then_some(listed);
         for id in self.live() {
             let node = &self.nodes[id];
-            if node.listed && !node.frozen && node.list_seen != told {
-                let at = self.now_of(id);
-                let node = &mut self.nodes[id];
-                let others = told.clone().map(|mut listed| {
-                    listed.remove(&node.origin);
-                    listed
-                });
-                node.core.listed(at, others.as_ref());
-                node.list_seen.clone_from(&told);
+            if node.listed && !node.frozen && self.tell_list(id, &listed) {
                 self.settle(id);
             }
         }
+    }
+
+    /// Tells a node whom the registries list, if that is news. While none answers it goes by what they
+    /// listed last.
+    pub(super) fn tell_list(&mut self, id: NodeId, listed: &BTreeSet<Origin>) -> bool {
+        let answer = self.now >= self.registries_away;
+        let node = &self.nodes[id];
+        let before = node.list_seen.as_ref();
+        let mut listed = match before {
+            Some((before, _)) if !answer => before.clone(),
+            _ => listed.clone(),
+        };
+        listed.remove(&node.origin);
+        let seen = (listed, answer);
+        if before == Some(&seen) {
+            return false;
+        }
+        let others = seen.0.iter().filter_map(|it| self.ledger.node(*it));
+        let told = Listed {
+            members: others.map(|other| self.target(other)).collect(),
+            answering: answer.then(|| seen.0.clone()),
+            is_settled: true,
+        };
+        self.nodes[id].list_seen = Some(seen);
+        self.give(id, Input::Listed(told));
+        true
     }
 
     /// Whether a node may not hold another for gone: it lives, it was heard not long ago, and no

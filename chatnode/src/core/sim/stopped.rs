@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Call;
-use super::nodes::Input;
+use super::nodes::Comes;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
 use crate::core::stops::CATCH_UP_AFTER;
@@ -54,7 +54,7 @@ impl World {
             for node in [other, stopped] {
                 let mid = Some(mid.parse().expect("a mid"));
                 let say = Call::Say(mid, text.clone(), 0, false);
-                let input = Input::Client(client, 0, say);
+                let input = Comes::Client(client, 0, say);
                 self.at(first, Event::Input(node, input));
             }
         }

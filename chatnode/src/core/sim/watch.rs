@@ -158,9 +158,9 @@ impl World {
     pub(super) fn fetches_are_few(&mut self, id: NodeId, fetch: &Fetch) {
         let node = &self.nodes[id];
         let held = |origin: Origin| node.core.log(origin).map_or(0, |log| log.held());
-        let under_way = node.asked.values().filter_map(|ask| match ask {
-            Ask::Log(other) => Some(other),
-            Ask::Members(_) | Ask::Position(_) => None,
+        let under_way = node.asked.values().filter_map(|(ask, _)| match ask {
+            Ask::Log(other, _) => Some(other),
+            Ask::Hello(_) | Ask::Members(_) | Ask::Position(_) => None,
         });
         let under_way: Vec<&Fetch> = under_way.collect();
         let of_peer = under_way.iter().filter(|other| other.from == fetch.from);

@@ -15,14 +15,14 @@ use super::faults::Fault;
 use super::judge::{Asked, Reply};
 use super::ledger::Ledger;
 use super::net::Net;
-use super::nodes::{Input, Machine, Node};
+use super::nodes::{Comes, Machine, Node};
 use super::phases::{LOOK_EVERY, Phase};
 use super::plan::Plan;
-use super::program::Entering;
 use crate::core::Now;
-use crate::core::archive::Need;
 use crate::core::copies::Ticket;
+use crate::core::links::LinkId;
 use crate::core::log::Span;
+use crate::core::question::Read;
 use crate::model::names::{EntryId, Origin};
 
 /// One start of one node. A restarted node is a new one in the same slot.
@@ -34,14 +34,16 @@ const WALL_START_US: u64 = 1_760_000_000_000_000;
 /// What is to happen.
 #[derive(Debug)]
 pub(super) enum Event {
-    Input(NodeId, Input),
+    Input(NodeId, Comes),
     Tick(NodeId, Duration),
+    /// A dial to there is tried, and given up then.
+    Dials(NodeId, LinkId, String, Duration),
     Client(usize, Doing),
     Start(usize),
     Thaw(NodeId),
     Crash(NodeId),
-    /// A disk reads what a client's request needs; the request is made again after so long.
-    Read(NodeId, usize, u64, Need, Box<Entering>, Duration),
+    /// A disk reads what a question needs, and tells so much later.
+    Read(NodeId, Ticket, Box<Read>, Duration),
     Fault,
     Mend(Fault),
     Heal,
@@ -172,6 +174,15 @@ impl World {
         Self::new(seed, plan, rng, story)
     }
 
+    /// A world in which nodes keep little.
+    pub(super) fn trimming(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut plan = Plan::draw(&mut rng);
+        plan.trims = true;
+        plan.retention.messages = rng.random_range(20..150);
+        Self::new(seed, plan, rng, story)
+    }
+
     /// A world that is in two for a minute.
     pub(super) fn divided(seed: u64, story: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -195,13 +206,12 @@ impl World {
                 None => self.input(id, input),
             },
             Event::Tick(id, at) => self.tick(id, at),
+            Event::Dials(id, link, endpoint, until) => self.tries(id, link, endpoint, until),
             Event::Client(client, doing) => self.client(client, doing),
             Event::Start(slot) => self.start(slot),
             Event::Thaw(id) => self.thaw(id),
             Event::Crash(id) => self.crash_node(id, true, false),
-            Event::Read(id, client, conn, need, entering, after) => {
-                self.read(id, (client, conn), need, entering, after);
-            }
+            Event::Read(id, ticket, read, rest) => self.read(id, ticket, *read, rest),
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(&fault),
             Event::Heal => self.heal(),
@@ -256,7 +266,7 @@ impl World {
         let clocks = self.clocks_of(id);
         let right = self.wall_us(self.now, 0);
         let node = &mut self.nodes[id];
-        let now = node.core.time(clocks);
+        let now = node.core.time(clocks, Duration::ZERO);
         let wrong = now.wall_us.cast_signed() - right.cast_signed();
         let (least, most) = node.time_wrong_us;
         node.time_wrong_us = (least.min(wrong), most.max(wrong));
