@@ -22,7 +22,7 @@ pub(crate) mod input;
 pub(crate) mod output;
 
 // What a node is made of.
-pub(crate) mod archive;
+mod archive;
 mod awaited;
 mod bounds;
 pub(crate) mod clock;
@@ -102,15 +102,15 @@ impl Core {
             Input::Stranger(link, mesh) => self.stranger(link, &mesh, now),
             Input::News(link, news) => self.news_on(link, news, now),
 
-            Input::Listed(listed) => self.list(listed, now),
+            Input::Listed(listed) => self.listed(listed, now),
             Input::Introduced(target) => self.introduced(target, now),
-            Input::Greeted(peer, outcome) => self.hello_answered(peer, outcome.as_ref(), now),
-            Input::Fetched(id, page, took) => self.page_came(id, page, took, now),
+            Input::Greeted(peer, outcome) => self.greeted(peer, outcome.as_ref(), now),
+            Input::Fetched(id, page, took) => self.fetched(id, page, took, now),
             Input::MembersFetched(peer, members) => self.members_fetched(peer, members),
             Input::PositionTold(peer, told) => self.position_told(now, peer, told),
 
-            Input::Stored => self.batch_stored(now),
-            Input::DiskFull(why) => self.batch_refused(why, now),
+            Input::Stored => self.stored(now),
+            Input::DiskFull(why) => self.disk_full(why, now),
             Input::DiskBroken => self.disk_broken(),
             Input::DiskTrimmed(floors) => self.disk_trimmed(now, floors),
 
@@ -119,7 +119,7 @@ impl Core {
 
             Input::AskAcks => self.ask_acks(now),
             Input::TurnOver => self.feed_disk(now),
-            Input::Tick => self.tick_all(now),
+            Input::Tick => self.tick(now),
         }
         loop {
             self.send_requests(now);

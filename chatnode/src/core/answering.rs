@@ -23,7 +23,7 @@ use super::state::Core;
 use crate::model::page::RoomSummary;
 
 /// A question is answered with what there is when it was tried so often.
-pub(super) const TRIES_MAX: usize = 5;
+const TRIES_MAX: usize = 5;
 
 /// How a try ended.
 enum Step {

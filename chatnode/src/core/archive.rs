@@ -16,7 +16,7 @@ use crate::model::page::Page;
 
 /// What has to be read from the disk before a request can be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(super) enum Need {
     /// Where an entry stands.
     Place(EntryId),
     /// The newest `limit` entries before a place.
@@ -37,26 +37,26 @@ pub(crate) enum Need {
 
 /// What of a room lies in parts of logs.
 #[derive(Debug)]
-pub(crate) struct Beyond {
+pub(super) struct Beyond {
     /// The parts.
-    pub(crate) spans: Vec<(Origin, Span)>,
+    pub(super) spans: Vec<(Origin, Span)>,
     /// The entries, in no order. `None`: too many, or trimmed.
-    pub(crate) entries: Option<Vec<Arc<Entry>>>,
+    pub(super) entries: Option<Vec<Arc<Entry>>>,
 }
 
 /// What was read for one request.
 #[derive(Debug, Default)]
-pub(crate) struct Archive {
+pub(super) struct Archive {
     /// Where the entry stands, if it is kept.
-    pub(crate) place: Option<Option<Place>>,
+    pub(super) place: Option<Option<Place>>,
     /// A page, and the `trims` for which it was read.
-    pub(crate) page: Option<(Page, u64)>,
+    pub(super) page: Option<(Page, u64)>,
     /// What lies in parts of logs.
     pub(super) beyond: Option<Beyond>,
     /// The other nodes were asked for what they hold, and it was waited for.
-    pub(crate) others_asked: bool,
+    pub(super) others_asked: bool,
     /// Answer with what there is: it was read often enough, or cannot be.
-    pub(crate) is_last: bool,
+    pub(super) is_last: bool,
 }
 
 impl Beyond {
@@ -80,7 +80,7 @@ impl Beyond {
 impl Archive {
     /// Takes in what was read of parts of logs. A busy node lets entries go while the disk is read,
     /// so what is asked for next are those, and not all of it again.
-    pub(crate) fn read_beyond(&mut self, read: Beyond) {
+    pub(super) fn read_beyond(&mut self, read: Beyond) {
         match &mut self.beyond {
             Some(beyond) => beyond.extend(read),
             None => self.beyond = Some(read),

@@ -1,6 +1,8 @@
 //! Sending what is to be asked of peers. A peer of which nobody knows where its HTTP is has failed to
 //! answer at once.
 
+use std::time::Duration;
+
 use super::clock::Now;
 use super::output::Output;
 use super::pace::Request;
@@ -25,7 +27,7 @@ impl Core {
                     let bytes = self.paces.ask(fetch.id, fetch.from);
                     self.outputs.push(Output::Fetch { fetch, url, bytes });
                 }
-                None => self.fetched(now, fetch.id, None),
+                None => self.fetched(fetch.id, None, Duration::ZERO, now),
             },
             Request::Members(from) => match self.http_of(from) {
                 Some(url) => self.outputs.push(Output::FetchMembers { from, url }),

@@ -7,11 +7,11 @@ use super::presence::AWAITED_MAX;
 use crate::model::names::Origin;
 
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
-pub(super) const GREET_FIRST: Duration = Duration::from_millis(50);
+const GREET_FIRST: Duration = Duration::from_millis(50);
 /// up to this,
-pub(super) const GREET_MAX: Duration = Duration::from_secs(2);
+const GREET_MAX: Duration = Duration::from_secs(2);
 /// and for so long after a dial, or the end of the link.
-pub(super) const GREETED_FOR: Duration = AWAITED_MAX;
+const GREETED_FOR: Duration = AWAITED_MAX;
 
 /// Peers to whom hello is said until they beat and hear us, or nobody is there.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::clock::Now;
 use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
 use super::input::Say;
-use super::journal::{Asked, Batch, Health, Journal, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
+use super::journal::{Asked, Health, Journal, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
 use super::log::{Log, Span};
 use super::mids::Verdict;
 use super::output::{Notice, Output};
@@ -94,15 +94,11 @@ impl Core {
             .is_some_and(|journal| journal.wants_disk(mono))
     }
 
-    /// The next batch for the disk, if none is under way. Its outcome is an input:
-    /// `Stored`, `DiskFull` or `DiskBroken`.
-    pub(super) fn next_batch(&mut self, now: Now) -> Option<Batch> {
-        self.journal.as_mut()?.next_batch(now.mono)
-    }
-
-    /// Gives the disk what waits for it, if it is free.
+    /// Gives the disk what waits for it, if it is free. The outcome is an input: `Stored`, `DiskFull` or
+    /// `DiskBroken`.
     pub(super) fn feed_disk(&mut self, now: Now) {
-        let batch = self.next_batch(now);
+        let journal = self.journal.as_mut();
+        let batch = journal.and_then(|journal| journal.next_batch(now.mono));
         self.outputs.extend(batch.map(Output::Write));
     }
 
@@ -148,24 +144,11 @@ impl Core {
         self.outputs.extend(told);
     }
 
-    /// The batch is on the disk; if that was full, there is room again.
-    pub(super) fn batch_stored(&mut self, now: Now) {
+    /// The batch is on the disk: its own entries are said now. If the disk was full, there is room again.
+    pub(super) fn stored(&mut self, now: Now) {
         let was_full = matches!(self.disk_health(), Some(Health::Full(_)));
-        self.stored(now);
         let has_room = was_full.then_some(Notice::DiskHasRoom);
         self.outputs.extend(has_room.map(Output::Notice));
-    }
-
-    /// The disk is full, and says why.
-    pub(super) fn batch_refused(&mut self, why: String, now: Now) {
-        let was_fine = self.disk_health() == Some(Health::Fine);
-        let full = was_fine.then_some(Notice::DiskFull(why));
-        self.outputs.extend(full.map(Output::Notice));
-        self.disk_full(now);
-    }
-
-    /// The batch is on the disk: its own entries are said now.
-    pub(super) fn stored(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;
         };
@@ -193,8 +176,11 @@ impl Core {
         self.refill(now);
     }
 
-    /// The disk is full. What waited to be said is refused; what others said waits on.
-    pub(super) fn disk_full(&mut self, now: Now) {
+    /// The disk is full, and says why. What waited to be said is refused; what others said waits on.
+    pub(super) fn disk_full(&mut self, why: String, now: Now) {
+        let was_fine = self.disk_health() == Some(Health::Fine);
+        let full = was_fine.then_some(Notice::DiskFull(why));
+        self.outputs.extend(full.map(Output::Notice));
         let given_up = match &mut self.journal {
             Some(journal) => journal.full(now.mono),
             None => return,
@@ -226,7 +212,7 @@ impl Core {
     }
 
     /// What of a span of a log is on this node's disk only.
-    pub(crate) fn archived(&self, origin: Origin, span: Span) -> Option<Span> {
+    pub(super) fn archived(&self, origin: Origin, span: Span) -> Option<Span> {
         let log = self.logs.get(&origin).filter(|_| self.is_durable())?;
         let archived = Span {
             after: span.after.max(log.floor()),

@@ -12,7 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 pub(crate) mod fault;
-pub(super) mod peer;
+mod peer;
 mod reasons;
 mod types;
 

@@ -61,20 +61,9 @@ impl Core {
     }
 
     /// A peer answered a request for entries within this time, or did not.
-    pub(super) fn page_came(
-        &mut self,
-        id: FetchId,
-        page: Option<LogPage>,
-        took: Duration,
-        now: Now,
-    ) {
+    pub(super) fn fetched(&mut self, id: FetchId, page: Option<LogPage>, took: Duration, now: Now) {
         let is_known = |peer| self.peers.get(peer).is_some();
         self.paces.answered(id, page.is_some(), took, is_known);
-        self.fetched(now, id, page);
-    }
-
-    /// A peer answered a [`Fetch`](super::repair::Fetch), or did not.
-    pub(super) fn fetched(&mut self, now: Now, id: FetchId, page: Option<LogPage>) {
         let Some((fetch, shown)) = self.repairs.end(id) else {
             return;
         };

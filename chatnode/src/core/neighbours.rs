@@ -27,7 +27,7 @@ impl Core {
     }
 
     /// The registries list other nodes, or another state of theirs is known.
-    pub(super) fn list(&mut self, listed: Listed, now: Now) {
+    pub(super) fn listed(&mut self, listed: Listed, now: Now) {
         let me = self.me.origin;
         let mut members = listed.members;
         members.retain(|target| target.origin != Some(me));
@@ -41,7 +41,8 @@ impl Core {
             known.extend(listed.filter_map(|it| Some((it.origin?, it.endpoint.clone()))));
         }
         self.awaited.is_settled = listed.is_settled;
-        self.listed(now, listed.answering.as_ref());
+        let answering = listed.answering.as_ref();
+        self.peers.presence.list(answering, now.mono);
         let effects = self.links.want(now.mono, members);
         self.link_effects(effects, now);
         self.expect_listed(now);
@@ -60,27 +61,9 @@ impl Core {
         if self.awaited.by_hand.iter().all(is_up) {
             let listed = self.awaited.listed.keys().copied();
             let there = listed.filter(|origin| !self.awaited.absent.contains(origin));
-            let expected = there.collect();
-            self.expect(now, expected);
+            self.awaited.expected = Some(there.collect());
+            self.check_ready(now);
         }
-    }
-
-    /// These nodes are alive, and joining waits for them.
-    pub(super) fn expect(&mut self, now: Now, origins: BTreeSet<Origin>) {
-        self.awaited.expected = Some(origins);
-        self.check_ready(now);
-    }
-
-    /// Registries that answer list these nodes, and no others; `None` if none answers.
-    pub(super) fn listed(&mut self, now: Now, origins: Option<&BTreeSet<Origin>>) {
-        self.peers.presence.list(origins, now.mono);
-    }
-
-    /// A node was said hello to: it is there, or nobody listens at its HTTP, or another node does. That
-    /// there was no answer tells nothing, and is not said here.
-    pub(super) fn greeted(&mut self, now: Now, origin: Origin, there: bool) {
-        self.peers.presence.greeted(origin, there);
-        self.check_ready(now);
     }
 
     /// A node said hello: it is heard from now on, and hears a beat at once.
@@ -92,20 +75,24 @@ impl Core {
 
     /// A peer was said hello to. One where nobody listens, or somebody else does, is dead, and is neither
     /// waited for nor greeted. That there is no way to it proves nothing, but joining does not wait.
-    pub(super) fn hello_answered(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
+    pub(super) fn greeted(&mut self, origin: Origin, outcome: Option<&Fault>, now: Now) {
         let why = outcome.map(|fault| fault.why);
         self.links.greeted(origin, outcome);
         self.greetings.answered(origin);
         match why {
             Some(Why::Refused | Why::OtherNode | Why::OtherMesh) => {
                 self.greetings.end(origin);
-                self.greeted(now, origin, false);
+                self.peers.presence.greeted(origin, false);
+                self.check_ready(now);
                 if why != Some(Why::Refused) {
                     let effects = self.links.elsewhere(now.mono, origin);
                     self.link_effects(effects, now);
                 }
             }
-            None | Some(Why::NotLetIn) => self.greeted(now, origin, true),
+            None | Some(Why::NotLetIn) => {
+                self.peers.presence.greeted(origin, true);
+                self.check_ready(now);
+            }
             _ => {}
         }
         if self.ready {

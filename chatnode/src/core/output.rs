@@ -113,7 +113,6 @@ pub(crate) enum Output {
     /// Take clients.
     Ready {
         /// Peers that were listed and are not linked.
-        #[cfg_attr(not(test), expect(dead_code, reason = "the simulator judges by it"))]
         unlinked: Vec<Origin>,
         /// Origins of which not all is here that others held; see
         /// [`Core::lacking`](super::Core::lacking).
@@ -125,14 +124,6 @@ pub(crate) enum Output {
     CatchingUp,
     /// Sends and joins need not wait any longer.
     CaughtUp,
-    /// The roll call of this number is over, and all before it.
-    RollOver(
-        #[cfg_attr(
-            not(test),
-            expect(dead_code, reason = "clients of the simulator wait for it")
-        )]
-        u64,
-    ),
     /// Tell who runs this node.
     Notice(Notice),
 }

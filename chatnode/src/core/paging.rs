@@ -22,7 +22,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read first.
-    pub(crate) fn page_with(
+    pub(super) fn page_with(
         &self,
         room: &RoomName,
         before: Option<EntryId>,
@@ -43,7 +43,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read first.
-    pub(crate) fn place_of(&self, id: EntryId, archive: &Archive) -> Result<Option<Place>, Need> {
+    pub(super) fn place_of(&self, id: EntryId, archive: &Archive) -> Result<Option<Place>, Need> {
         match (self.store.get(id), archive.place) {
             (Some(entry), _) => Ok(Some(entry.place())),
             (None, Some(place)) => Ok(place),
@@ -53,7 +53,7 @@ impl Core {
     }
 
     /// All of a room in memory that stands before a place, the newest first.
-    pub(crate) fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
+    pub(super) fn transcript(&self, room: &RoomName, before: Option<Place>) -> Vec<Arc<Entry>> {
         self.store.transcript(room, before)
     }
 

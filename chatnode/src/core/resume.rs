@@ -41,7 +41,7 @@ impl Core {
     ///
     /// # Errors
     /// What has to be read from the disk first, or asked of other nodes.
-    pub(crate) fn resume(
+    pub(super) fn resume(
         &self,
         room: &RoomName,
         since: Option<&[EntryId]>,

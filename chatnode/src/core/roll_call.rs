@@ -24,20 +24,18 @@ const CATCH_UP_MAX: Duration = JOIN_MAX;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 impl Core {
-    /// The number of a roll call that begins now: [`Output::RollOver`] comes with it, or a higher one,
-    /// within twice [`ROLL_MAX`] and a moment, if there is one.
+    /// The number of a roll call that begins now. It is over within twice [`ROLL_MAX`] and a moment.
     pub(super) fn next_roll(&self) -> u64 {
         self.rolls.last + 1
     }
 
-    /// Asks all who are heard how far they are. The number of the roll call that tells what they hold now.
-    pub(super) fn call_roll(&mut self, now: Now) -> u64 {
-        let number = self.next_roll();
+    /// Asks all who are heard how far they are: the roll call of [`Core::next_roll`] tells what they hold
+    /// now.
+    pub(super) fn call_roll(&mut self, now: Now) {
         self.rolls.again = true;
         if self.rolls.running.is_none() {
             self.check_roll(now);
         }
-        number
     }
 
     /// This node was stopped: it takes no send and no join before it holds what its peers
@@ -152,7 +150,6 @@ impl Core {
                 return;
             }
             self.rolls.running = None;
-            self.outputs.push(Output::RollOver(self.rolls.last));
             if let Some((number, until)) = self.rolls.catching_up {
                 if now.mono >= until || (complete && self.rolls.last >= number) {
                     self.rolls.catching_up = None;

@@ -15,7 +15,6 @@ mod resuming;
 mod rolls;
 mod saying;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,8 @@ use rand::rngs::StdRng;
 
 use super::archive::Archive;
 use super::copies::Ticket;
+use super::input::Listed;
+use super::links::fault::{Fault, Why};
 use super::log::{AHEAD_ALL_BYTES_MAX, Log, Span};
 use super::members::Snapshot;
 use super::memory::{MemoryStore, Retention};
@@ -122,7 +123,6 @@ fn tell(output: &Output) -> Option<String> {
         }
         Output::Typing(room, name) => format!("{name} types in {room}"),
         Output::AskPosition { from, .. } => format!("position of {}", short(*from)),
-        Output::RollOver(number) => format!("roll {number} over"),
         Output::CaughtUp => "caught up".to_owned(),
         Output::Answer(ticket, _) => format!("answer {}", ticket.0),
         Output::Read(ticket, _) => format!("read {}", ticket.0),
@@ -183,9 +183,16 @@ impl Rig {
     /// A node that was alone and is ready.
     fn new() -> Self {
         let mut rig = Self::with(Retention::default());
-        let alone = rig.does(|r, now| r.expect(now, BTreeSet::new()));
-        assert_eq!(alone, ["ready []"]);
+        assert_eq!(rig.is_alone(), ["ready []"]);
         rig
+    }
+
+    /// The registries list nobody.
+    fn is_alone(&mut self) -> Vec<String> {
+        self.takes(Input::Listed(Listed {
+            is_settled: true,
+            ..Listed::default()
+        }))
     }
 
     /// A ready node that is linked both ways with these.
@@ -220,6 +227,10 @@ impl Rig {
         outputs.iter().filter_map(tell).collect()
     }
 
+    fn takes(&mut self, input: Input<'_>) -> Vec<String> {
+        self.does(|core, now| core.handle(input, now))
+    }
+
     /// What happens while only time passes.
     fn passes(&mut self, ms: u64) -> Vec<String> {
         let mut told = Vec::new();
@@ -231,7 +242,7 @@ impl Rig {
                 break;
             }
             self.ms = due;
-            told.extend(self.does(Core::tick));
+            told.extend(self.takes(Input::Tick));
         }
         self.ms = end;
         told
@@ -290,14 +301,23 @@ impl Rig {
     /// A node is killed: its link ends, and nobody listens where it was.
     fn dies(&mut self, letter: char) -> Vec<String> {
         let mut told = self.unlink(letter);
-        told.extend(self.does(|r, now| r.greeted(now, origin(letter), false)));
+        told.extend(self.greeted(letter, Some(Why::Refused)));
         told
     }
 
-    /// Registries answer, and list these.
+    /// A hello is answered.
+    fn greeted(&mut self, letter: char, why: Option<Why>) -> Vec<String> {
+        let outcome = why.map(|why| Fault::new(why, "it is so"));
+        self.takes(Input::Greeted(origin(letter), outcome))
+    }
+
+    /// Registries answer, and list these, of whom nobody knows where they are.
     fn list(&mut self, letters: &str) -> Vec<String> {
-        let listed = letters.chars().map(origin).collect();
-        self.does(|r, now| r.listed(now, Some(&listed)))
+        let answering = Some(letters.chars().map(origin).collect());
+        self.takes(Input::Listed(Listed {
+            answering,
+            ..Listed::default()
+        }))
     }
 
     /// Entries such as `b.1 b.2` come on the link to their origin.
@@ -333,7 +353,7 @@ impl Rig {
                 .map(|text| entry(text, 0, None))
                 .collect(),
         });
-        self.does(|r, now| r.fetched(now, fetch, page))
+        self.takes(Input::Fetched(fetch, page, Duration::ZERO))
     }
 
     fn says(&mut self, ticket: u64, mid: Option<&str>, copies: usize) -> Vec<String> {
@@ -348,20 +368,15 @@ impl Rig {
         copies: usize,
     ) -> Vec<String> {
         let mid = mid.map(|mid| mid.parse().unwrap());
-        self.does(|r, now| {
-            r.say(
-                now,
-                Say {
-                    ticket: Ticket(ticket),
-                    room: &lobby(),
-                    from: &"ada".parse().unwrap(),
-                    mid: mid.as_ref(),
-                    text: "hello",
-                    copies,
-                    source,
-                },
-            );
-        })
+        self.takes(Input::Say(Say {
+            ticket: Ticket(ticket),
+            room: &lobby(),
+            from: &"ada".parse().unwrap(),
+            mid: mid.as_ref(),
+            text: "hello",
+            copies,
+            source,
+        }))
     }
 
     /// The transcript of the lobby.

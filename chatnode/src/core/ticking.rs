@@ -11,22 +11,20 @@ use super::state::Core;
 use crate::model::names::Origin;
 
 impl Core {
-    /// Time has passed: for the links and the hellos too.
-    pub(super) fn tick_all(&mut self, now: Now) {
-        self.tick(now);
-        let effects = self.links.tick(now.mono);
-        self.link_effects(effects, now);
-        self.greet(now);
-    }
-
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Now) {
         self.look_at_clock(now);
         self.send_acks(now);
         self.send_beat(now);
-        if now.mono < self.tick_due {
-            return;
+        if now.mono >= self.tick_due {
+            self.see_what_is_due(now);
         }
+        let effects = self.links.tick(now.mono);
+        self.link_effects(effects, now);
+        self.greet(now);
+    }
+
+    fn see_what_is_due(&mut self, now: Now) {
         if self.has_fresh() {
             self.settle_positions(now);
         }

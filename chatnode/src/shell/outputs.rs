@@ -68,7 +68,9 @@ impl Shell {
                     disk.write(batch);
                 }
             }
-            Output::Ready { lacking, .. } => self.now_ready(now, lacking.len()),
+            Output::Ready { unlinked, lacking } => {
+                self.now_ready(now, unlinked.len(), lacking.len());
+            }
             Output::Whole => tracing::info!("all is here now that others held"),
             Output::CatchingUp => drop(self.ready.send_replace(false)),
             Output::CaughtUp => {
@@ -77,8 +79,7 @@ impl Shell {
             }
             Output::Notice(notice) => tell(notice),
             // What clients are told is carried out where they are.
-            Output::RollOver(_)
-            | Output::Deliver(..)
+            Output::Deliver(..)
             | Output::Said { .. }
             | Output::NotSaid { .. }
             | Output::Answer(..)
@@ -89,7 +90,7 @@ impl Shell {
         }
     }
 
-    fn now_ready(&mut self, now: Now, logs: usize) {
+    fn now_ready(&mut self, now: Now, awaited: usize, logs: usize) {
         if logs > 0 {
             let count = self.lacking_messages();
             tracing::warn!(
@@ -106,7 +107,11 @@ impl Shell {
             );
         } else {
             let peers = lacking.join("; ");
-            tracing::warn!(peers, "ready: takes clients, but lacks these peers");
+            tracing::warn!(
+                peers,
+                awaited,
+                "ready: takes clients, but lacks these peers"
+            );
         }
         self.ready.send_replace(self.core.takes_clients());
     }

@@ -12,9 +12,9 @@ use crate::core::bounds::SILENCE_MAX;
 use crate::model::names::Origin;
 
 /// The pause after the first failure; it doubles with each further one.
-pub(in crate::core) const REDIAL_MIN: Duration = Duration::from_millis(100);
+const REDIAL_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between dials.
-pub(in crate::core) const REDIAL_MAX: Duration = Duration::from_secs(2);
+const REDIAL_MAX: Duration = Duration::from_secs(2);
 /// A dial that the carrier has said nothing about for so long has failed. The carrier gives up sooner.
 pub(super) const DIAL_MAX: Duration = Duration::from_secs(4);
 /// A peer that introduced itself is wanted for so long, within which a registry should list it.

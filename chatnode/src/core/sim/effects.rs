@@ -127,7 +127,6 @@ impl World {
             Output::Members(change, count) => self.members_told(id, change, count),
             Output::Notice(notice) => self.noticed(id, &notice),
             Output::Typing(..) | Output::NodesChanged | Output::Whole | Output::CatchingUp => {}
-            Output::RollOver(_) => {}
             Output::PublishPlain(_) => unreachable!("nobody speaks the plain form here"),
             Output::Ready { unlinked, lacking } => self.takes_clients(id, &unlinked, &lacking),
         }

@@ -97,7 +97,7 @@ fn one_that_no_registry_lists_is_not_gone_while_somebody_hears_it() {
 fn registries_that_do_not_answer_prove_nothing() {
     let mut rig = rig();
     rig.unlink('b');
-    rig.does(|r, now| r.listed(now, None));
+    rig.takes(Input::Listed(Listed::default()));
     assert_eq!(rig.passes_with(29_500, &OTHERS), Vec::<String>::new());
 }
 
@@ -105,7 +105,7 @@ fn registries_that_do_not_answer_prove_nothing() {
 fn a_registry_that_comes_back_empty_is_given_time_to_list_all_again() {
     let mut rig = rig();
     rig.unlink('b');
-    rig.does(|r, now| r.listed(now, None));
+    rig.takes(Input::Listed(Listed::default()));
     rig.passes_with(8_000, &OTHERS);
     rig.list("");
     assert_eq!(rig.passes_with(2_500, &OTHERS), Vec::<String>::new());
@@ -120,9 +120,9 @@ fn without_registries_only_a_refusal_or_half_a_minute_tells() {
     rig.unlink('b');
     let others = [('c', "a", "")];
     assert_eq!(rig.passes_with(20_000, &others), Vec::<String>::new());
-    rig.does(|r, now| r.greeted(now, origin('b'), true));
+    rig.greeted('b', None);
     assert_eq!(rig.passes_with(2_000, &others), Vec::<String>::new());
-    rig.does(|r, now| r.greeted(now, origin('b'), false));
+    rig.greeted('b', Some(Why::Refused));
     let (ms, told) = told_after(&mut rig, &others);
     assert_eq!((ms, &told[..]), (500, &LOST.map(str::to_owned)[..]));
 }
@@ -232,7 +232,7 @@ fn what_waits_behind_all_holes_together_is_bounded() {
 #[test]
 fn a_refusal_is_remembered_though_no_registry_lists_the_node() {
     let mut rig = Rig::linked("c");
-    rig.does(|r, now| r.greeted(now, origin('b'), false));
+    rig.greeted('b', Some(Why::Refused));
     rig.list("c");
     let claims = [('c', "a", "b.1 b.4")];
     rig.beat('c', "a", "b.1 b.4");

@@ -4,8 +4,8 @@ use super::*;
 
 fn newcomer(expects: &str) -> Rig {
     let mut rig = Rig::with(Retention::default());
-    let expected = expects.chars().map(origin).collect();
-    assert!(rig.does(|r, now| r.expect(now, expected)).is_empty());
+    rig.core.awaited.expected = Some(expects.chars().map(origin).collect());
+    assert!(rig.passes(0).is_empty());
     rig
 }
 
@@ -116,7 +116,7 @@ fn a_listed_node_where_nobody_listens_is_not_waited_for() {
     assert_eq!(rig.passes(20), ["fetch d.1-9 of b"]);
     let rest = rig.answer(Some("d.1 d.2 d.3 d.4 d.8 d.9"));
     assert_eq!(rest, ["fetch d.5-7 of b"]);
-    rig.does(|r, now| r.greeted(now, origin('d'), false));
+    rig.greeted('d', Some(Why::Refused));
     assert_eq!(rig.answer(Some("")), ["gap d.5-7", "ready []"]);
 }
 
@@ -143,7 +143,7 @@ fn each_answer_brings_the_next_request_of_whatever_origin() {
     rig.core.news(now, origin('b'), News::Beat(beat));
     rig.ms += 20;
     let now = rig.now();
-    rig.core.tick(now);
+    rig.core.handle(Input::Tick, now);
     let name: UserName = "ada".parse().unwrap();
     let mut rounds = 0;
     let mut under_way = Vec::new();
@@ -175,7 +175,8 @@ fn each_answer_brings_the_next_request_of_whatever_origin() {
                 floor: 0,
                 entries: vec![Arc::new(entry)],
             };
-            rig.core.fetched(now, fetch.id, Some(page));
+            let came = Input::Fetched(fetch.id, Some(page), Duration::ZERO);
+            rig.core.handle(came, now);
         }
     }
     let least = STARTS.div_ceil(repair::FETCHES_OF_PEER_JOINING_MAX);

@@ -13,7 +13,7 @@ fn rig(loaded: Loaded) -> Rig {
 fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
     let mut rig = Rig::with(retention);
     rig.does(|r, now| r.restore(now, loaded));
-    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.is_alone();
     rig.link('b', "a", "");
     rig.passes(20);
     rig
@@ -23,7 +23,13 @@ impl Rig {
     /// The next batch: `a.1 b.2- | a.1-`, a minus for what is not shown.
     fn batch(&mut self) -> Option<String> {
         let now = self.now();
-        let batch = self.core.next_batch(now)?;
+        self.core.handle(Input::TurnOver, now);
+        let mut outputs = self.core.take_outputs(Vec::new()).into_iter();
+        let write = |output| match output {
+            Output::Write(batch) => Some(batch),
+            _ => None,
+        };
+        let batch = outputs.find_map(write)?;
         let name = |id: EntryId, shown: bool| {
             format!(
                 "{}.{}{}",
@@ -45,7 +51,7 @@ impl Rig {
     }
 
     fn stored(&mut self) -> Vec<String> {
-        self.does(Core::stored)
+        self.takes(Input::Stored)
     }
 
     /// An entry of `b` comes and is written.
@@ -164,8 +170,9 @@ fn a_full_disk_refuses_gives_numbers_again_and_recovers() {
     rig.batch();
     rig.says(2, None, 0);
     rig.come(vec![entry("b.1", 0, None)], false);
-    let told = rig.does(Core::disk_full);
-    assert_eq!(told, ["refused 1 Full", "refused 2 Full"]);
+    let told = rig.takes(Input::DiskFull("no room".to_owned()));
+    let notice = "DiskFull(\"no room\")";
+    assert_eq!(told, [notice, "refused 1 Full", "refused 2 Full"]);
     assert_eq!(rig.says(3, None, 0), ["refused 3 Full"], "at the door");
     let live = rig.come(vec![entry("b.2", 0, None)], false);
     assert_eq!(live, ["deliver b.2"], "the others go on");
@@ -183,7 +190,7 @@ fn a_full_disk_is_asked_again_though_nothing_waits() {
     let mut rig = rig(Loaded::default());
     rig.says(1, None, 0);
     rig.batch();
-    rig.does(Core::disk_full);
+    rig.takes(Input::DiskFull("no room".to_owned()));
     rig.passes(1000);
     assert_eq!(rig.batch().unwrap(), "");
     rig.stored();
@@ -199,7 +206,7 @@ fn a_disk_that_hangs_refuses_what_is_new_and_a_broken_one_everything() {
     assert!(rig.says(2, None, 0).is_empty());
     rig.passes(200);
     assert_eq!(rig.says(3, None, 0), ["refused 3 Busy"]);
-    rig.does(|r, _| r.disk_broken());
+    rig.takes(Input::DiskBroken);
     assert_eq!(rig.says(4, None, 0), ["refused 4 Broken"]);
     assert_eq!(rig.batch(), None);
 }
@@ -244,7 +251,7 @@ fn holes_on_the_disk_are_asked_for() {
     }];
     let mut rig = Rig::with(Retention::default());
     rig.does(|r, now| r.restore(now, loaded));
-    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.is_alone();
     rig.link('b', "a", "c.4");
     let told = rig.passes(200);
     assert!(

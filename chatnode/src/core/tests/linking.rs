@@ -1,8 +1,6 @@
 //! Peers as they are met: listed, dialled, greeted, heard, and lost.
 
 use super::*;
-use crate::core::input::Listed;
-use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech, Target};
 
 fn target(letter: char) -> Target {
@@ -15,10 +13,6 @@ fn target(letter: char) -> Target {
 }
 
 impl Rig {
-    fn takes(&mut self, input: Input<'_>) -> Vec<String> {
-        self.does(|core, now| core.handle(input, now))
-    }
-
     /// All registries have answered, and list these.
     fn sees(&mut self, letters: &str) -> Vec<String> {
         self.takes(Input::Listed(Listed {
@@ -26,11 +20,6 @@ impl Rig {
             answering: Some(letters.chars().map(origin).collect()),
             is_settled: true,
         }))
-    }
-
-    fn greeted(&mut self, letter: char, why: Option<Why>) -> Vec<String> {
-        let outcome = why.map(|why| Fault::new(why, "it is so"));
-        self.takes(Input::Greeted(origin(letter), outcome))
     }
 
     fn beats_on(&mut self, link: u64, letter: char, hears: &str, position: &str) -> Vec<String> {

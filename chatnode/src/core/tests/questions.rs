@@ -7,12 +7,8 @@ use crate::core::question::{Found, Got, Question, ReadError, Resume, Search, Unr
 use crate::model::page::Page;
 
 impl Rig {
-    fn gets(&mut self, input: Input<'_>) -> Vec<String> {
-        self.does(|core, now| core.handle(input, now))
-    }
-
     fn asks(&mut self, ticket: u64, question: Question) -> Vec<String> {
-        self.gets(Input::Ask(Ticket(ticket), question))
+        self.takes(Input::Ask(Ticket(ticket), question))
     }
 }
 
@@ -50,11 +46,11 @@ fn two_search_through_memory_and_the_next_is_told_to_come_later() {
     assert_eq!(rig.asks(2, search()), ["read 2"]);
     assert_eq!(rig.asks(3, search()), ["answer 3"], "refused");
     let found = || Ok(Got::Page(Page::default()));
-    assert_eq!(rig.gets(Input::Read(Ticket(1), found())), ["answer 1"]);
-    assert_eq!(rig.gets(Input::Read(Ticket(1), found())), [""; 0], "once");
+    assert_eq!(rig.takes(Input::Read(Ticket(1), found())), ["answer 1"]);
+    assert_eq!(rig.takes(Input::Read(Ticket(1), found())), [""; 0], "once");
     assert_eq!(rig.asks(4, search()), ["read 4"]);
     let failed = Err(ReadError::Busy);
-    assert_eq!(rig.gets(Input::Read(Ticket(2), failed)), ["answer 2"]);
+    assert_eq!(rig.takes(Input::Read(Ticket(2), failed)), ["answer 2"]);
     assert_eq!(rig.asks(5, search()), ["read 5"], "its turn came back too");
 }
 
@@ -62,11 +58,7 @@ fn two_search_through_memory_and_the_next_is_told_to_come_later() {
 fn who_asks_before_clients_are_taken_is_answered_then() {
     let mut rig = Rig::with(Retention::default());
     assert_eq!(rig.asks(1, page()), [""; 0]);
-    let listed = input::Listed {
-        is_settled: true,
-        ..input::Listed::default()
-    };
-    assert_eq!(rig.gets(Input::Listed(listed)), ["ready []", "answer 1"]);
+    assert_eq!(rig.is_alone(), ["ready []", "answer 1"]);
 }
 
 #[test]
@@ -79,15 +71,15 @@ fn who_is_ahead_is_answered_when_all_were_asked() {
     assert_eq!(rig.asks(3, page()), ["answer 3"]);
     let told = |rig: &mut Rig, letter| {
         let beat = rig.beat_of(letter, "a", "", 0);
-        rig.gets(Input::PositionTold(origin(letter), Some(&beat)))
+        rig.takes(Input::PositionTold(origin(letter), Some(&beat)))
     };
     assert_eq!(told(&mut rig, 'b'), [""; 0]);
-    assert_eq!(told(&mut rig, 'c'), ["roll 1 over", "answer 1"]);
-    assert_eq!(rig.gets(Input::Tick), [""; 0]);
+    assert_eq!(told(&mut rig, 'c'), ["answer 1"]);
+    assert_eq!(rig.takes(Input::Tick), [""; 0]);
     rig.ms += 50;
-    assert_eq!(rig.gets(Input::Tick), ["position of b", "position of c"]);
+    assert_eq!(rig.takes(Input::Tick), ["position of b", "position of c"]);
     told(&mut rig, 'b');
-    assert_eq!(told(&mut rig, 'c'), ["roll 2 over", "answer 2"]);
+    assert_eq!(told(&mut rig, 'c'), ["answer 2"]);
 }
 
 /// What a client named counts until it has joined: it names it only once.
@@ -110,7 +102,7 @@ fn what_was_named_comes_back_when_the_disk_cannot_be_read() {
         ..Loaded::default()
     };
     rig.does(|r, now| r.restore(now, loaded));
-    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.is_alone();
     let mut named = Named::default();
     let mids = ["m".parse().unwrap()];
     let until = Duration::from_secs(300);
@@ -148,9 +140,9 @@ fn nothing_is_looked_at_again_before_somebody_may_go_on() {
     let mut told = Vec::new();
     for _ in 0..3 {
         let beat = rig.beat_of('b', "a", "", 0);
-        told.extend(rig.gets(Input::PositionTold(origin('b'), Some(&beat))));
+        told.extend(rig.takes(Input::PositionTold(origin('b'), Some(&beat))));
         rig.ms += 60;
-        told.extend(rig.gets(Input::Tick));
+        told.extend(rig.takes(Input::Tick));
     }
     assert_eq!(answers(&told), 99, "each once");
     assert!(matches!(rig.core.reads.waiting.len(), 0));

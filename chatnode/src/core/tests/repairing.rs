@@ -183,7 +183,7 @@ fn repair_waits_when_it_has_brought_more_than_its_budget() {
         };
         pages += 1;
         let fetch = *rig.fetches.last().unwrap();
-        asked = rig.does(|r, now| r.fetched(now, fetch, Some(page)));
+        asked = rig.takes(Input::Fetched(fetch, Some(page), Duration::ZERO));
     }
     assert!((2..10).contains(&pages), "{pages} pages of 2 MB at once");
     assert!(

@@ -5,7 +5,7 @@ use super::*;
 impl Rig {
     fn told(&mut self, letter: char, told: Option<&str>) -> Vec<String> {
         let told = told.map(|told| self.beat_of(letter, "a", told, 0));
-        self.does(|r, now| r.position_told(now, origin(letter), told.as_ref()))
+        self.takes(Input::PositionTold(origin(letter), told.as_ref()))
     }
 }
 
@@ -20,10 +20,7 @@ fn a_node_that_was_stopped_waits_for_what_was_said_meanwhile() {
     assert_eq!(rig.told('c', Some("c.0 b.2")), [""; 0]);
     assert!(rig.core.is_catching_up());
     assert_eq!(rig.comes("b.2"), ["deliver b.2"]);
-    assert_eq!(
-        rig.comes("b.3"),
-        ["deliver b.3", "roll 1 over", "caught up"]
-    );
+    assert_eq!(rig.comes("b.3"), ["deliver b.3", "caught up"]);
     assert!(!rig.core.is_catching_up());
 }
 
@@ -37,16 +34,13 @@ fn the_link_of_a_peer_that_died_meanwhile_is_read_to_its_end() {
     assert_eq!(rig.passes(250), ["position of b"], "it is asked again");
     assert_eq!(rig.told('b', None), [""; 0]);
     let ended = rig.does(|r, now| r.unlinked(now, origin('b')));
-    assert_eq!(ended, ["roll 1 over", "caught up"]);
+    assert_eq!(ended, ["caught up"]);
 }
 
 #[test]
 fn a_node_that_hears_nobody_has_nothing_to_catch_up_with() {
     let mut rig = Rig::new();
-    assert_eq!(
-        rig.does(|r, now| r.catch_up(now)),
-        ["roll 1 over", "caught up"]
-    );
+    assert_eq!(rig.does(|r, now| r.catch_up(now)), ["caught up"]);
 }
 
 #[test]
@@ -72,20 +66,20 @@ fn a_roll_call_is_never_older_than_who_waits_for_it() {
     let mut rig = Rig::linked("b");
     let mut numbers = Vec::new();
     let mut call = |rig: &mut Rig| {
-        rig.does(|r, now| {
-            let number = r.call_roll(now);
-            numbers.push(number);
-        })
+        numbers.push(rig.core.next_roll());
+        rig.does(|r, now| r.call_roll(now))
     };
     assert_eq!(call(&mut rig), ["position of b"]);
     assert_eq!(call(&mut rig), [""; 0]);
     assert_eq!(call(&mut rig), [""; 0]);
-    assert_eq!(rig.told('b', Some("b.0")), ["roll 1 over"]);
+    rig.told('b', Some("b.0"));
+    assert_eq!(rig.core.rolls_over(), 1);
     let again = rig.passes_with(100, &[]);
     assert!(
         again.iter().any(|effect| effect == "position of b"),
         "{again:?}"
     );
-    assert_eq!(rig.told('b', Some("b.0")), ["roll 2 over"]);
+    rig.told('b', Some("b.0"));
+    assert_eq!(rig.core.rolls_over(), 2);
     assert_eq!(numbers, [1, 2, 2]);
 }

@@ -63,7 +63,7 @@ fn when_the_shown_one_is_trimmed_the_other_is_shown() {
         messages: 2,
         bytes: 1 << 20,
     });
-    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.is_alone();
     rig.link('b', "a", "");
     rig.link('c', "a", "");
     rig.come(vec![entry("b.1", 10, Some("m"))], false);
@@ -162,7 +162,7 @@ fn a_suspended_process_judges_nobody_before_it_has_read() {
     let told = rig.does(|r, _| r.members_fetched(origin('b'), Some(snapshot)));
     assert_eq!(told, ["lobby +bob = 1"]);
     rig.ms += 10_000;
-    assert!(rig.does(Core::tick).is_empty());
+    assert!(rig.takes(Input::Tick).is_empty());
     let beat = rig.beat_of('b', "a", "", 1);
     assert!(rig.frame('b', News::Beat(beat)).is_empty());
     assert!(rig.passes(500).is_empty());
