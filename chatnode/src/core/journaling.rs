@@ -43,7 +43,8 @@ impl Core {
                 journal.show(entry.id(), false);
             }
         }
-        let mut whole = true;
+        let mut unknown = BTreeMap::new();
+        let mut has_older = false;
         // What the disk does not tell may have been just now.
         let trimmed_at = loaded.trimmed_at.unwrap_or(now.wall_us);
         for log in loaded.logs {
@@ -54,15 +55,15 @@ impl Core {
                     window = hole.after;
                 }
             }
-            whole &= window <= log.floor;
+            has_older |= window > log.floor;
+            // In which rooms that was which the disk has trimmed, nobody knows any more.
+            unknown.insert(log.origin, window.max(log.floor));
             let mut log_of = Log::restored(log.floor, window, log.held, log.holes);
             log_of.times = Times::restored(log.last_ts, trimmed_at);
             self.logs.insert(log.origin, log_of);
         }
-        if !whole {
-            self.store
-                .begins_behind(loaded.entries.first().map(|(entry, _)| entry.place()));
-        }
+        let first = loaded.entries.first().map(|(entry, _)| entry.place());
+        self.store.begins_behind(unknown, first, has_older);
         self.journal = Some(journal);
         self.trim(now);
     }

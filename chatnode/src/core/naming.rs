@@ -152,14 +152,11 @@ impl Core {
         if marks.rest > 0 && times.mark <= marks.rest {
             return Unnamed::Seen;
         }
-        let first = EntryId { origin, seq: 0 };
-        let after = EntryId {
-            origin,
-            seq: log.floor(),
-        };
-        let trimmed =
-            log.started_behind() > 0 || (log.floor() > 0 && self.store.has_trimmed(room, first));
-        if trimmed && !self.was_before(times.trimmed, marks) {
+        // The disk may have trimmed what is in memory still.
+        let gone = log.floor().min(self.store.let_go(room, origin));
+        let seq = gone.max(log.unknown());
+        let after = EntryId { origin, seq };
+        if seq > 0 && !self.was_before(times.trimmed, marks) {
             return Unnamed::Missed;
         }
         if times.late > marks.rest && marks.rest > 0 {
@@ -170,8 +167,7 @@ impl Core {
                 return Unnamed::Missed;
             }
         }
-        // The disk may have trimmed what is in memory still.
-        Unnamed::Beyond(rules::unnamed_begins(trimmed, log.floor()))
+        Unnamed::Beyond(rules::unnamed_begins(seq))
     }
 
     /// Whether a client may have missed something of which not even the origin is known any more.

@@ -177,7 +177,7 @@ impl Core {
             };
             let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
             let after = EntryId { origin, seq };
-            let trimmed = seq < log.started_behind()
+            let trimmed = seq < log.unknown()
                 || (seq < log.floor() && self.store.has_trimmed(room, after));
             if rules::has_missed(trimmed) {
                 return Ok(None);

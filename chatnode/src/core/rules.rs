@@ -300,9 +300,9 @@ rules! {
     }
 
     /// Where that begins of an origin which a client has not seen that does not name it.
-    fn unnamed_begins(trimmed: bool, floor: u64) -> u64 { if trimmed { floor } else { 0 } } bugs {
+    fn unnamed_begins(gone: u64) -> u64 { gone } bugs {
         /// A resume has nothing of origins that the client's position does not name.
-        UnnamedOriginForgotten => if trimmed { floor } else { u64::MAX / 2 };
+        UnnamedOriginForgotten => if gone > 0 { gone } else { u64::MAX / 2 };
     }
 
     /// Whether a client has missed what cannot be brought to it any more.

@@ -10,7 +10,7 @@ fn rig(loaded: Loaded) -> Rig {
     rig_with(Retention::default(), loaded)
 }
 
-fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
+pub(super) fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
     let mut rig = Rig::with(retention);
     rig.does(|r, now| r.restore(now, loaded));
     rig.does(|r, now| r.expect(now, BTreeSet::new()));
@@ -49,14 +49,14 @@ impl Rig {
     }
 
     /// An entry of `b` comes and is written.
-    fn comes_and_is_stored(&mut self, seq: u64) {
+    pub(super) fn comes_and_is_stored(&mut self, seq: u64) {
         self.come(vec![entry(&format!("b.{seq}"), seq, None)], false);
         self.batch();
         self.stored();
     }
 }
 
-fn kept(entries: &[(Arc<Entry>, bool)], logs: &[(char, u64, u64)]) -> Loaded {
+pub(super) fn kept(entries: &[(Arc<Entry>, bool)], logs: &[(char, u64, u64)]) -> Loaded {
     Loaded {
         logs: logs
             .iter()

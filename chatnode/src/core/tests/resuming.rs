@@ -1,5 +1,6 @@
 //! Clients that were elsewhere.
 
+use super::journal::{kept, rig_with};
 use super::*;
 use crate::core::archive::Need;
 use crate::core::named::{Named, NamedBudget};
@@ -266,4 +267,80 @@ fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
     assert!(resumed.ahead.has_seen(&entry("d.4", 0, None), 5));
     assert!(!resumed.ahead.has_seen(&entry("d.6", 0, None), 6));
     assert!(resumed.ahead.is_empty());
+}
+
+/// Goal: what a disk has trimmed is missed by whom had not seen it, though its node was started again since
+/// and all that the disk has fits into memory. Method: positions before and behind what was trimmed.
+#[test]
+fn what_was_trimmed_before_a_restart_cannot_be_replayed_and_that_is_said() {
+    let left = [6, 7].map(|seq| (entry(&format!("b.{seq}"), seq, None), true));
+    let rig = rig_with(Retention::default(), kept(&left, &[('b', 5, 7)]));
+    assert!(!rig.resumes(Some("b.3")).recovered);
+    assert!(
+        !rig.resumes(Some("c.1")).recovered,
+        "nor has it seen any of b"
+    );
+    let resumed = rig.resumes(Some("b.5"));
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "b.6 b.7")
+    );
+}
+
+/// Goal: of an origin that a position does not name all is brought that is here, though the disk has trimmed
+/// some of it and memory not. Method: memory begins at 4, the disk behind 4; the position is newer.
+#[test]
+fn what_memory_has_still_is_replayed_though_the_disk_has_trimmed_it() {
+    let small = Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    };
+    let mut rig = rig_with(small, kept(&[], &[]));
+    for seq in 1..=5 {
+        rig.comes_and_is_stored(seq);
+    }
+    rig.does(|core, now| core.disk_trimmed(now, vec![(origin('b'), 4)]));
+    rig.ms += 1000;
+    rig.passes(200);
+    let mut since = rig.core.client_position();
+    since.retain(|id| id.origin.is_mark());
+    let named = &mut Named::default();
+    let resumed = rig
+        .core
+        .resume(&lobby(), Some(&since), named, 2, &Archive::default());
+    let resumed = resumed.unwrap();
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "b.4 b.5")
+    );
+}
+
+/// Goal: a hole does not become silent when retention goes beyond it. Method: what comes behind a hole is of
+/// another room, and is trimmed; who had seen what is before the hole comes back.
+#[test]
+fn a_hole_that_is_trimmed_is_not_forgotten() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    rig.comes("b.1");
+    let elsewhere = |seq: u64| {
+        let (id, name) = (id(&format!("b.{seq}")), "bob".parse().unwrap());
+        let (ts, room) = (WALL_US + seq, "busy".parse().unwrap());
+        Arc::new(Entry::new(id, ts, room, None, &name, "hello"))
+    };
+    rig.come((3..=6).map(elsewhere).collect(), false);
+    rig.dies('b');
+    rig.passes_with(2000, &[('c', "a", "")]);
+    assert!(rig.answer(Some("")).contains(&"gap b.2-2".to_owned()));
+    assert!(
+        rig.core
+            .log(origin('b'))
+            .is_some_and(|log| log.floor() == 4)
+    );
+    assert!(!rig.resumes(Some("b.1")).recovered);
+    assert!(rig.resumes(Some("b.2")).recovered);
 }
