@@ -17,7 +17,7 @@ use super::program::Entering;
 use super::world::{Event, NodeId, World};
 use crate::core::answering::TRIES_MAX;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
+use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog, LoadedMid};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::core::mids::MIDS_TRIMMED_MAX;
@@ -155,11 +155,8 @@ impl Disk {
             fit += 1;
         }
         let surplus = entries.len() - fit;
-        let older = entries.drain(..surplus).filter(|(_, shown)| *shown);
-        let mids = older.filter_map(|(entry, _)| {
-            let mid = entry.mid.clone()?;
-            Some((entry.room.clone(), mid, entry.place(), entry.id()))
-        });
+        let older = entries.drain(..surplus);
+        let mids = older.filter_map(|(entry, shown)| LoadedMid::of(&entry, shown));
         let mut mids: Vec<_> = mids.collect();
         mids.drain(..mids.len().saturating_sub(MIDS_TRIMMED_MAX));
         let numbers = self.origins();

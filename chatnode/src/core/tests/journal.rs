@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::journal::{Loaded, LoadedLog, RETRIES_MAX};
+use crate::core::journal::{Loaded, LoadedLog, LoadedMid, RETRIES_MAX};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 
 /// A ready node with a disk that had this, linked both ways with `b`.
@@ -404,10 +404,9 @@ fn a_mid_is_known_as_long_as_its_entry_is_on_the_disk() {
     assert_eq!(rig.says(5, Some("m"), 0), ["said 5 a.1 copies 0"]);
     assert_eq!(rig.batch(), None);
 
-    let said = entry("b.1", 0, None);
-    let mid = "m".parse().unwrap();
+    let said = entry("b.1", 0, Some("m"));
     let loaded = Loaded {
-        mids: vec![(lobby(), mid, said.place(), said.id())],
+        mids: LoadedMid::of(&said, true).into_iter().collect(),
         ..kept(&[(entry("b.2", 1, None), true)], &[('b', 0, 2)])
     };
     let mut rig = rig_with(small, loaded);

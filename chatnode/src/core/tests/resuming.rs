@@ -3,6 +3,7 @@
 use super::journal::{kept, rig_with};
 use super::*;
 use crate::core::archive::Need;
+use crate::core::journal::{Loaded, LoadedMid};
 use crate::core::named::{Named, NamedBudget};
 
 /// A node that holds `b.1 b.2 b.3` and `c.1`.
@@ -313,6 +314,87 @@ fn what_memory_has_still_is_replayed_though_the_disk_has_trimmed_it() {
         (resumed.recovered, entries(&resumed).as_str()),
         (true, "b.4 b.5")
     );
+}
+
+/// Goal: after a restart a node knows what repeated a mid, though only its disk has it. Method: of two with
+/// one mid the first is shown; a client has seen the other, elsewhere; and only the other is left.
+#[test]
+fn what_repeats_a_mid_is_known_after_a_restart() {
+    let said = |name: &str| entry(name, id(name).seq, Some("m"));
+    let restarted = |mids: &[(&str, bool)]| {
+        let mids = mids
+            .iter()
+            .filter_map(|(name, shown)| LoadedMid::of(&said(name), *shown));
+        let loaded = Loaded {
+            mids: mids.collect(),
+            ..kept(
+                &[(entry("b.9", 9, None), true)],
+                &[('b', 0, 9), ('c', 0, 2)],
+            )
+        };
+        rig_with(Retention::default(), loaded)
+    };
+    let mut rig = restarted(&[("b.1", true), ("c.2", false)]);
+    let first = said("b.1");
+    assert_eq!(tell_ids(rig.core.mids.repeats(&first)), "c.2");
+    assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 b.1"));
+    let mut rig = restarted(&[("c.2", false)]);
+    let batch = rig.core.next_batch(rig.now()).unwrap();
+    assert_eq!(batch.shows, [(id("c.2"), true)], "what it repeated is gone");
+    assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 c.2"));
+}
+
+/// Goal: who has seen a message is not brought what repeats it, though the one that it saw is gone. Method: of
+/// two with one mid the first is trimmed, and the other shown in its place, or comes later still.
+#[test]
+fn who_saw_what_is_gone_is_not_brought_what_repeats_it() {
+    for late in [false, true] {
+        let mut rig = Rig::with(Retention {
+            messages: 3,
+            bytes: 1 << 20,
+        });
+        rig.does(|r, now| r.expect(now, BTreeSet::new()));
+        rig.link('b', "a", "");
+        rig.link('c', "a", "");
+        let again = vec![entry("c.1", 20, Some("m"))];
+        rig.come(vec![entry("b.1", 10, Some("m"))], false);
+        if !late {
+            rig.come(again.clone(), false);
+        }
+        rig.come(
+            [2, 3, 4]
+                .map(|seq| entry(&format!("b.{seq}"), 10 + seq, None))
+                .to_vec(),
+            false,
+        );
+        if late {
+            rig.come(again, false);
+        }
+        assert!(rig.transcript().contains("c.1"));
+        let resumed = rig.resumes(Some("b.4"));
+        assert_eq!((resumed.recovered, entries(&resumed).as_str()), (true, ""));
+    }
+}
+
+/// Goal: who is told that it missed something is all the same not shown again what it named. Method: nobody has
+/// what it saw of one node, and of another more was trimmed than it has seen.
+#[test]
+fn who_begins_anew_is_not_shown_again_what_it_named() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.does(|r, now| r.expect(now, BTreeSet::new()));
+    rig.link('b', "a", "");
+    rig.comes("b.1 b.2 b.3 b.4");
+    let (since, archive) = (ids("b.1 d.5"), asked_others());
+    let mut named = names(&["m"], "d.0");
+    let resumed = rig
+        .core
+        .resume(&lobby(), Some(&since), &mut named, 2, &archive);
+    let mut resumed = resumed.unwrap();
+    assert!(!resumed.recovered);
+    assert!(resumed.ahead.has_seen(&entry("b.5", 0, Some("m")), 5));
 }
 
 /// Goal: a hole does not become silent when retention goes beyond it. Method: what comes behind a hole is of
