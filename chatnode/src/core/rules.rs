@@ -93,6 +93,12 @@ rules! {
         GapNotAnnounced => None;
     }
 
+    /// Whether what was said until then is owed to clients.
+    fn is_owed(since: u64, until: u64) -> bool { until >= since } bugs {
+        /// A log of which the front is trimmed everywhere begins behind that without a word.
+        FrontSkippedInSilence => false;
+    }
+
     // Repair.
 
     /// Whether missing numbers are asked for already.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clients::Client;
 use super::exempt::Exempt;
 use super::world::{NodeId, World};
+use crate::core::clock::AHEAD_MAX_US;
 use crate::core::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
@@ -116,7 +117,17 @@ fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
                 continue;
             };
             let began = node.began_behind.get(&other.origin).copied();
-            for seq in began.unwrap_or_default() + 1..=log.held() {
+            let began = began.unwrap_or_default();
+            for (seq, said) in (1..=log.held()).zip(world.ledger.of(of)) {
+                // What was trimmed before it took clients is history that these need not have.
+                let is_old = node.ready_at.is_none_or(|ready| said.at < ready);
+                let is_old = is_old && world.passes(Exempt::LetGo);
+                // Nor what seems to be.
+                let looks_old = said.entry.ts + AHEAD_MAX_US < world.wall_us(said.at, 0);
+                let looks_old = looks_old && world.passes(Exempt::ClocksApart);
+                if seq <= began && (is_old || looks_old) {
+                    continue;
+                }
                 let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
                 let came = node.arrivals.at(of, seq).is_some();
                 let lost = !came || log.holes().iter().any(inside);

@@ -362,6 +362,9 @@ impl World {
         if let Some(since) = &entering.since {
             self.resumed(id, index, (since, &entering.mids), &resumed);
         }
+        if resumed.recovered {
+            self.nodes[id].core.has_resumed(&entering);
+        }
         let ahead = std::mem::take(&mut resumed.ahead);
         resumed.ahead.origins.clone_from(&ahead.origins);
         let conn_of = Conn {

@@ -134,8 +134,8 @@ impl World {
                 } else {
                     self.ready_says_what_it_lacks(id, &unlinked, &lacking);
                 }
-                self.nodes[id].takes_clients = true;
                 self.nodes[id].passed_before_ready = self.passed(id);
+                self.nodes[id].ready_at = Some(self.now);
             }
         }
     }

@@ -75,8 +75,8 @@ pub(super) struct Node {
     pub(super) listed_again: Duration,
     /// What the registries told it last.
     pub(super) list_seen: Option<BTreeSet<Origin>>,
-    /// Whether it has said that it takes clients.
-    pub(super) takes_clients: bool,
+    /// When it said that it takes clients, if it has.
+    pub(super) ready_at: Option<Duration>,
     pub(super) frozen: bool,
     /// How long its monotonic clock has stood still, while it was stopped.
     pub(super) stood_still: Duration,
@@ -232,7 +232,7 @@ impl World {
             unlisted: None,
             listed_again: Duration::ZERO,
             list_seen: None,
-            takes_clients: false,
+            ready_at: None,
             frozen: false,
             stood_still: Duration::ZERO,
             thawed: Duration::ZERO,

@@ -164,6 +164,11 @@ impl Program {
             .resume(room, since, &mut named, history, &entering.archive)
     }
 
+    /// It was let in, with all beyond its position.
+    pub(super) fn has_resumed(&mut self, entering: &Entering) {
+        self.0.has_resumed(entering.since.as_deref());
+    }
+
     // Of the disk.
 
     pub(super) fn restore(&mut self, now: Now, loaded: Loaded) {
