@@ -96,7 +96,7 @@ impl Client {
             gone: false,
             position: None,
             base: BTreeMap::new(),
-            trimmed: Trimmed::new(),
+            trimmed: Trimmed::default(),
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
@@ -359,9 +359,7 @@ impl World {
             return self.at(after, Event::Client(index, Doing::Got(conn, wanted)));
         }
         self.nodes[id].core.enter(&room, &name);
-        if let Some(since) = &entering.since {
-            self.resumed(id, index, (since, &entering.mids), &resumed);
-        }
+        self.resumed(id, index, &entering, &resumed);
         if resumed.recovered {
             self.nodes[id].core.has_resumed(&entering);
         }

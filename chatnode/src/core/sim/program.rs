@@ -42,6 +42,8 @@ pub(super) struct Entering {
     /// What its node has read, and how often.
     pub(super) archive: Archive,
     pub(super) reads: usize,
+    /// Whether one of them took too long.
+    pub(super) slow: bool,
 }
 
 impl Program {
