@@ -132,7 +132,7 @@ impl World {
                 if !late {
                     self.ready_with_all(id, &unlinked);
                 } else {
-                    self.ready_says_what_it_lacks(id, &unlinked, &lacking);
+                    self.ready_says_what_it_lacks(id, &lacking);
                 }
                 self.nodes[id].passed_before_ready = self.passed(id);
                 self.nodes[id].ready_at = Some(self.now);
