@@ -103,7 +103,8 @@ impl Core {
                 log.trimmed(entry.seq);
                 log.times.trim(at);
             }
-            let instead = rules::shown_instead(self.mids.trimmed(&entry, now));
+            let kept = |id| self.store.get(id).is_some();
+            let instead = rules::shown_instead(self.mids.trimmed(&entry, now, kept));
             if let Some(entry) = instead.and_then(|id| self.store.get(id)) {
                 self.store.show(&entry);
             }

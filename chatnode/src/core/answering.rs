@@ -141,6 +141,11 @@ impl Core {
         asked.archive.is_last = asked.tries >= TRIES_MAX;
         asked.tries += 1;
         let step = self.try_to_answer(&mut asked);
+        if let (Ok(Step::Found(Found::Resumed(resumed, _))), Question::Resume(resume)) =
+            (&step, &asked.question)
+        {
+            self.has_resumed(resume.since.as_deref().filter(|_| resumed.recovered));
+        }
         match step.unwrap_or_else(Step::from) {
             Step::Refused(why) => {
                 let unread = unread(why, &mut asked.question);

@@ -80,6 +80,7 @@ impl Core {
             self.repairs.holes_changed(now.mono);
         }
         if first {
+            self.await_position_of(beat.origin);
             self.ask_for_holes(beat.origin);
             self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
         }

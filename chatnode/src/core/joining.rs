@@ -6,6 +6,7 @@ use super::bounds::{JOIN_MAX, ORIGINS_MAX};
 use super::clock::Now;
 use super::log::{Log, SEQ_MAX, Span};
 use super::output::Output;
+use super::peers::Peer;
 use super::rules;
 use super::state::Core;
 use crate::model::names::Origin;
@@ -41,6 +42,7 @@ impl Core {
         }
         self.lacks();
         self.ready = true;
+        self.begin_to_owe(now);
         self.repairs.has_joined();
         self.beat_due = now.mono;
         let behind = self.awaited.position.iter().flatten();
@@ -55,12 +57,9 @@ impl Core {
     /// Whether something is not here of what others held when this was asked first.
     fn lacks(&mut self) -> bool {
         let target = self.awaited.position.get_or_insert_with(|| {
-            let mut target: BTreeMap<Origin, u64> = BTreeMap::new();
+            let mut target = BTreeMap::new();
             for (_, peer) in self.peers.heard() {
-                for (origin, seq) in peer.position.iter().filter(|(_, seq)| **seq <= SEQ_MAX) {
-                    let most = target.entry(*origin).or_default();
-                    *most = (*most).max(*seq);
-                }
+                add_position(&mut target, peer);
             }
             target
         });
@@ -71,6 +70,15 @@ impl Core {
             log.map_or(0, Log::held) < *seq && !refused
         });
         !target.is_empty()
+    }
+
+    /// Who is heard for the first time while this node joins may hold what nobody else does.
+    pub(super) fn await_position_of(&mut self, peer: Origin) {
+        if let (Some(target), Some(peer)) = (&mut self.awaited.position, self.peers.get(peer))
+            && !self.ready
+        {
+            add_position(target, peer);
+        }
     }
 
     /// Says so when that is here which was not when clients began to be taken.
@@ -98,5 +106,13 @@ impl Core {
             let through = *seq;
             (*origin, Span { after, through })
         })
+    }
+}
+
+/// Adds what a peer says to hold.
+fn add_position(target: &mut BTreeMap<Origin, u64>, peer: &Peer) {
+    for (origin, seq) in peer.position.iter().filter(|(_, seq)| **seq <= SEQ_MAX) {
+        let most = target.entry(*origin).or_default();
+        *most = (*most).max(*seq);
     }
 }

@@ -14,7 +14,7 @@ use super::copies::Ticket;
 use super::input::Source;
 use super::log::Span;
 use super::rules;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Mid, Origin, RoomName};
 
 /// Own entries that wait for the disk at the most; beyond, sends are refused as busy.
@@ -63,6 +63,35 @@ pub(crate) struct LoadedLog {
     pub(crate) last_ts: u64,
 }
 
+/// The mid of an entry that a disk keeps and memory does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadedMid {
+    /// Of this room.
+    pub(crate) room: RoomName,
+    /// It.
+    pub(crate) mid: Mid,
+    /// Where the entry stands.
+    pub(crate) place: Place,
+    /// Which entry.
+    pub(crate) id: EntryId,
+    /// Whether that is shown, and not another with the same mid.
+    pub(crate) shown: bool,
+}
+
+impl LoadedMid {
+    /// Of an entry, if it has one.
+    pub(crate) fn of(entry: &Entry, shown: bool) -> Option<Self> {
+        let mid = entry.mid.clone()?;
+        Some(Self {
+            room: entry.room.clone(),
+            mid,
+            place: entry.place(),
+            id: entry.id(),
+            shown,
+        })
+    }
+}
+
 /// What a node that starts finds on its disk.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -70,8 +99,8 @@ pub struct Loaded {
     pub(crate) logs: Vec<LoadedLog>,
     /// The newest entries, as many as fit into memory, by place, and whether each is shown.
     pub entries: Vec<(Arc<Entry>, bool)>,
-    /// Mids of shown entries that are older than these, of the newest of them, oldest first.
-    pub(crate) mids: Vec<(RoomName, Mid, crate::model::entry::Place, EntryId)>,
+    /// Mids of entries that are older than these, of the newest of them, oldest first.
+    pub(crate) mids: Vec<LoadedMid>,
     /// When retention has trimmed something last; 0 if it never did, `None` if that is not known.
     /// Microseconds since 1970.
     pub(crate) trimmed_at: Option<u64>,

@@ -9,7 +9,7 @@ use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
 use super::input::Say;
 use super::journal::{Asked, Health, Journal, Loaded, NotTaken, PENDING_REPAIR_MAX, Staged};
 use super::log::{Log, Span};
-use super::mids::Verdict;
+use super::mids::{MIDS_TRIMMED_MAX, Verdict};
 use super::output::{Notice, Output};
 use super::position::Times;
 use super::rules;
@@ -26,8 +26,12 @@ impl Core {
     pub(crate) fn restore(&mut self, now: Now, loaded: Loaded) {
         let mut journal = Journal::new();
         self.mids.archived = true;
-        for (room, mid, place, id) in loaded.mids {
-            self.mids.recall(now, &room, &mid, place, id);
+        // What repeated a message that the disk has no more is shown in its place.
+        let all_known = loaded.mids.len() < MIDS_TRIMMED_MAX;
+        for mid in &loaded.mids {
+            if self.mids.recall(now, mid) && all_known {
+                journal.show(mid.id, true);
+            }
         }
         let mut first: BTreeMap<Origin, u64> = BTreeMap::new();
         for (entry, shown) in &loaded.entries {
@@ -36,14 +40,18 @@ impl Core {
             self.clock.observe(entry.ts, now.wall_us);
             self.store.keep(entry);
             // Two with one mid are both shown if the node died before the disk was told of it.
-            let repeats = self.mids.note(entry, |_| true) == Verdict::Repeats;
-            if rules::is_shown_again(*shown, repeats) {
+            let verdict = self.mids.note(entry, |_| true);
+            let is_alone = all_known && verdict == Verdict::First;
+            let shows = rules::is_shown_again(*shown || is_alone, verdict == Verdict::Repeats);
+            if shows {
                 self.store.show(entry);
-            } else if *shown {
-                journal.show(entry.id(), false);
+            }
+            if shows != *shown {
+                journal.show(entry.id(), shows);
             }
         }
-        let mut whole = true;
+        let mut unknown = BTreeMap::new();
+        let mut has_older = false;
         // What the disk does not tell may have been just now.
         let trimmed_at = loaded.trimmed_at.unwrap_or(now.wall_us);
         for log in loaded.logs {
@@ -54,15 +62,15 @@ impl Core {
                     window = hole.after;
                 }
             }
-            whole &= window <= log.floor;
+            has_older |= window > log.floor;
+            // In which rooms that was which the disk has trimmed, nobody knows any more.
+            unknown.insert(log.origin, window.max(log.floor));
             let mut log_of = Log::restored(log.floor, window, log.held, log.holes);
             log_of.times = Times::restored(log.last_ts, trimmed_at);
             self.logs.insert(log.origin, log_of);
         }
-        if !whole {
-            self.store
-                .begins_behind(loaded.entries.first().map(|(entry, _)| entry.place()));
-        }
+        let first = loaded.entries.first().map(|(entry, _)| entry.place());
+        self.store.begins_behind(unknown, first, has_older);
         self.journal = Some(journal);
         self.trim(now);
     }

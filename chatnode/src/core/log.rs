@@ -84,6 +84,8 @@ pub(crate) struct Log {
     elsewhere: u64,
     /// The number behind which it was begun.
     behind: u64,
+    /// The last number of holes that are remembered no more.
+    forgotten: u64,
     /// What is held back.
     ahead: BTreeMap<u64, Arc<Entry>>,
     ahead_bytes: usize,
@@ -148,6 +150,12 @@ impl Log {
     /// The number behind which this log was started: what was before, this node never had.
     pub(super) fn started_behind(&self) -> u64 {
         self.behind
+    }
+
+    /// The number through which something may never have been here, of whatever room, and is in no hole that
+    /// is remembered.
+    pub(super) fn unknown(&self) -> u64 {
+        self.behind.max(self.forgotten)
     }
 
     /// The number through which retention has trimmed: nothing of that is kept.
@@ -270,7 +278,8 @@ impl Log {
     pub(super) fn trimmed(&mut self, through: u64) {
         self.floor = self.floor.max(through);
         self.window = self.window.max(through);
-        self.holes.retain(|hole| hole.through > through);
+        let gone = self.holes.partition_point(|hole| hole.through <= through);
+        self.drop_holes(gone);
     }
 
     /// Notes that what is in memory begins behind this number; before it there is the disk.
@@ -297,8 +306,12 @@ impl Log {
     }
 
     fn forget_holes(&mut self) {
-        let surplus = self.holes.len().saturating_sub(HOLES_MAX);
-        self.holes.drain(..surplus);
+        self.drop_holes(self.holes.len().saturating_sub(HOLES_MAX));
+    }
+
+    fn drop_holes(&mut self, count: usize) {
+        let last = self.holes.drain(..count).next_back();
+        self.forgotten = self.forgotten.max(last.map_or(0, |hole| hole.through));
     }
 
     /// Moves entries that need not wait any longer.
@@ -365,6 +378,10 @@ mod tests {
         ))
     }
 
+    fn span(after: u64, through: u64) -> Span {
+        Span { after, through }
+    }
+
     /// Feeds numbers, returns those accepted, in order.
     fn feed(log: &mut Log, seqs: &[u64]) -> Vec<u64> {
         let mut accepted = Vec::new();
@@ -378,21 +395,9 @@ mod tests {
     fn entries_are_accepted_once_and_in_order() {
         let mut log = Log::default();
         assert_eq!(feed(&mut log, &[1, 1, 3, 5, 3]), [1]);
-        assert_eq!(
-            log.missing(),
-            Some(Span {
-                after: 1,
-                through: 2
-            })
-        );
+        assert_eq!(log.missing(), Some(span(1, 2)));
         assert_eq!(feed(&mut log, &[2, 2]), [2, 3]);
-        assert_eq!(
-            log.missing(),
-            Some(Span {
-                after: 3,
-                through: 4
-            })
-        );
+        assert_eq!(log.missing(), Some(span(3, 4)));
         assert_eq!(feed(&mut log, &[4]), [4, 5]);
         assert_eq!((log.missing(), log.held()), (None, 5));
     }
@@ -402,13 +407,7 @@ mod tests {
         let mut log = Log::default();
         feed(&mut log, &[1]);
         log.claim(3);
-        assert_eq!(
-            log.missing(),
-            Some(Span {
-                after: 1,
-                through: 3
-            })
-        );
+        assert_eq!(log.missing(), Some(span(1, 3)));
     }
 
     #[test]
@@ -439,26 +438,11 @@ mod tests {
         let mut log = Log::default();
         feed(&mut log, &[1, 5]);
         let mut accepted = Vec::new();
-        assert_eq!(
-            log.pass(4, &mut accepted),
-            Span {
-                after: 1,
-                through: 4
-            }
-        );
+        assert_eq!(log.pass(4, &mut accepted), span(1, 4));
         assert_eq!(accepted.len(), 1);
         assert_eq!((log.held(), log.counts.lost), (5, 3));
         assert_eq!(feed(&mut log, &[3]), [3]);
-        let holes = [
-            Span {
-                after: 1,
-                through: 2,
-            },
-            Span {
-                after: 3,
-                through: 4,
-            },
-        ];
+        let holes = [span(1, 2), span(3, 4)];
         assert_eq!(log.holes(), holes);
         assert_eq!(feed(&mut log, &[3, 2, 4]), [2, 4]);
         assert_eq!((log.holes().len(), log.counts.lost), (0, 0));

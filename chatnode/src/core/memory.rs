@@ -86,6 +86,10 @@ pub(crate) struct MemoryStore {
     /// Rooms that were trimmed empty, and are remembered for what they had.
     empty: VecDeque<RoomName>,
     has_forgotten: bool,
+    /// What stood before these was here before the node started, and in which room is not known.
+    unknown: BTreeMap<Origin, u64>,
+    /// Whether the disk has some of that.
+    has_older: bool,
     /// The last place of all that was trimmed.
     trimmed_through: Option<Place>,
     count: usize,
@@ -102,6 +106,8 @@ impl MemoryStore {
             rooms: HashMap::new(),
             empty: VecDeque::new(),
             has_forgotten: false,
+            unknown: BTreeMap::new(),
+            has_older: false,
             trimmed_through: None,
             count: 0,
             bytes: 0,
@@ -276,18 +282,24 @@ impl MemoryStore {
             .flat_map(move |shown| shown.beyond(after.seq))
     }
 
+    /// Through which number a room may have lost something of an origin. All beyond that is here.
+    pub(super) fn let_go(&self, room: &RoomName, origin: Origin) -> u64 {
+        let trimmed = match self.rooms.get(room) {
+            Some(room) if room.forgetful => u64::MAX,
+            Some(room) => match room.trimmed.get(&origin) {
+                Some(seq) => *seq,
+                None if room.forgot_spent && !self.logs.contains_key(&origin) => u64::MAX,
+                None => 0,
+            },
+            None if self.has_forgotten => u64::MAX,
+            None => 0,
+        };
+        trimmed.max(self.unknown.get(&origin).copied().unwrap_or_default())
+    }
+
     /// Whether something in a room of one origin beyond a number was trimmed, or may have been.
     pub(super) fn has_trimmed(&self, room: &RoomName, after: EntryId) -> bool {
-        match self.rooms.get(room) {
-            Some(room) => match room.trimmed.get(&after.origin) {
-                Some(seq) if *seq > after.seq => true,
-                None if !self.logs.contains_key(&after.origin) => {
-                    room.forgetful || room.forgot_spent
-                }
-                Some(_) | None => room.forgetful,
-            },
-            None => self.has_forgotten,
-        }
+        self.let_go(room, after.origin) > after.seq
     }
 
     /// Whether a kept entry is shown in its room's transcript.
@@ -297,13 +309,17 @@ impl MemoryStore {
         shown.is_some_and(|shown| shown.get(entry.seq).is_some())
     }
 
-    /// Says that there were entries before this place, of which this store knows nothing.
-    pub(super) fn begins_behind(&mut self, place: Option<Place>) {
-        self.has_forgotten = true;
+    /// Says that of each origin there were entries through a number, of which this store knows nothing, all
+    /// before this place; and whether the disk has some of them.
+    pub(super) fn begins_behind(
+        &mut self,
+        unknown: BTreeMap<Origin, u64>,
+        place: Option<Place>,
+        has_older: bool,
+    ) {
+        self.unknown = unknown;
+        self.has_older = has_older;
         self.trimmed_through = self.trimmed_through.max(place);
-        for room in self.rooms.values_mut() {
-            room.forgetful = true;
-        }
     }
 
     /// Whether a page has all that stands there: nothing that was trimmed, or may have been, would
@@ -313,6 +329,7 @@ impl MemoryStore {
             Some(room) => room.forgetful || room.forgot_spent || !room.trimmed.is_empty(),
             None => self.has_forgotten,
         };
+        let trimmed = trimmed || self.has_older;
         let behind_all = page
             .entries
             .first()

@@ -85,6 +85,8 @@ impl Core {
             if log.started_behind() > before {
                 let at = self.trim_time(now);
                 self.log_mut(origin).times.skip(at);
+                let first = page.entries.iter().find(|entry| entry.seq > page.floor);
+                self.tell_skipped(origin, first.map(|first| &**first), now);
             }
             self.accept(origin, accepted, now);
             let count = self.arrive(origin, page.entries, now);

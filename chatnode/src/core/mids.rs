@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Now;
+use super::journal::LoadedMid;
 use super::rules;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Mid, RoomName};
@@ -130,8 +131,8 @@ pub(super) struct Mids {
     pub(super) archived: bool,
     hashers: [RandomState; 2],
     tables: Vec<Table<Shown>>,
-    /// Other kept entries with the same mid, in order: retries through other nodes. Few, and no more
-    /// than [`HIDDEN_MAX`] for one mid.
+    /// Other entries with the same mid, in order: retries through other nodes, and what was shown before them
+    /// and is gone. Few, and no more than [`HIDDEN_MAX`] for one mid.
     hidden: Table<Vec<(Place, EntryId)>>,
     trimmed: VecDeque<Trimmed>,
 }
@@ -146,6 +147,14 @@ impl Default for Mids {
             trimmed: VecDeque::new(),
         }
     }
+}
+
+/// Notes another entry with the mid of one that is shown.
+fn remember(hidden: &mut Vec<(Place, EntryId)>, other: Shown) {
+    let other = (other.place(), other.id);
+    let index = hidden.partition_point(|before| *before < other);
+    hidden.insert(index, other);
+    hidden.truncate(HIDDEN_MAX);
 }
 
 /// How much longer a mid is known whose entry was said then.
@@ -214,7 +223,8 @@ impl Mids {
             MapEntry::Occupied(known) => known.into_mut(),
         };
         if !self.archived && !kept(known.id) {
-            *known = new;
+            let gone = std::mem::replace(known, new);
+            remember(self.hidden.entry(key).or_default(), gone);
             return Verdict::Outlives;
         }
         let (place, id) = (new.place(), new.id);
@@ -223,33 +233,38 @@ impl Mids {
             return Verdict::Repeats;
         }
         let hidden = self.hidden.entry(key).or_default();
+        if hidden.len() >= HIDDEN_MAX && !self.archived {
+            hidden.retain(|(_, other)| kept(*other));
+        }
         if rules::stands_before(known.place(), place) {
-            let index = hidden.partition_point(|other| *other < (place, id));
-            hidden.insert(index, (place, id));
-            hidden.truncate(HIDDEN_MAX);
+            remember(hidden, new);
             return Verdict::Repeats;
         }
-        let replaced = (known.place(), known.id);
-        hidden.splice(0..0, rules::remembered(replaced));
-        hidden.truncate(HIDDEN_MAX);
-        *known = new;
-        Verdict::Replaces(replaced.0, replaced.1)
+        let replaced = std::mem::replace(known, new);
+        if let Some(replaced) = rules::remembered(replaced) {
+            remember(hidden, replaced);
+        }
+        Verdict::Replaces(replaced.place(), replaced.id)
     }
 
-    /// Notes the mid of an entry that a disk keeps and memory does not.
-    pub(super) fn recall(
-        &mut self,
-        now: Now,
-        room: &RoomName,
-        mid: &Mid,
-        place: Place,
-        id: EntryId,
-    ) {
-        let key = self.key(room, mid);
-        let shown = Shown { ts: place.ts, id };
-        self.tables[key.table()].insert(key, shown);
-        let at = self.known_until(place.ts, now);
+    /// Notes the mid of an entry that a disk keeps and memory does not. They come oldest first: one that is
+    /// not shown repeats what is known, or what the disk has no more. Whether it is alone so.
+    pub(super) fn recall(&mut self, now: Now, loaded: &LoadedMid) -> bool {
+        let (key, id, ts) = (
+            self.key(&loaded.room, &loaded.mid),
+            loaded.id,
+            loaded.place.ts,
+        );
+        let known = self.tables[key.table()].entry(key);
+        let is_alone = !loaded.shown && matches!(known, MapEntry::Vacant(_));
+        if loaded.shown || is_alone {
+            known.insert_entry(Shown { ts, id });
+        } else {
+            remember(self.hidden.entry(key).or_default(), Shown { ts, id });
+        }
+        let at = self.known_until(ts, now);
         self.trimmed.push_back(Trimmed { at, key, id });
+        is_alone
     }
 
     /// Other entries that said the same as this one.
@@ -261,8 +276,13 @@ impl Mids {
     }
 
     /// Notes that an entry is in memory no more. Returns the one to be shown in its stead: none if
-    /// the disk goes on showing it.
-    pub(super) fn trimmed(&mut self, entry: &Entry, now: Now) -> Option<EntryId> {
+    /// the disk goes on showing it. `kept` says whether another is in memory.
+    pub(super) fn trimmed(
+        &mut self,
+        entry: &Entry,
+        now: Now,
+        kept: impl Fn(EntryId) -> bool,
+    ) -> Option<EntryId> {
         let (key, id) = (self.key_of(entry)?, entry.id());
         if !self.hidden.is_empty()
             && let Some(hidden) = self.hidden.get_mut(&key)
@@ -272,9 +292,13 @@ impl Mids {
             let mut instead = None;
             if !was_shown && !self.archived {
                 hidden.retain(|(_, other)| *other != id);
-            } else if was_shown && !self.archived && !hidden.is_empty() {
-                let (place, id) = hidden.remove(0);
-                *known = Shown { ts: place.ts, id };
+            } else if was_shown
+                && !self.archived
+                && let Some(index) = hidden.iter().position(|(_, other)| kept(*other))
+            {
+                let (place, id) = hidden.remove(index);
+                // Who has seen the one that is gone has seen what the other says.
+                remember(hidden, std::mem::replace(known, Shown { ts: place.ts, id }));
                 instead = Some(id);
             }
             if hidden.is_empty() {
@@ -357,7 +381,7 @@ mod tests {
             wall_us: 0,
         };
         for seq in 1..=count {
-            mids.trimmed(&entry(seq), now);
+            mids.trimmed(&entry(seq), now, |_| false);
         }
         let known = |mids: &Mids, seq: u64| {
             let entry = entry(seq);
@@ -397,7 +421,7 @@ mod tests {
             );
         }
         for seq in 1..=1000 {
-            mids.trimmed(&of(seq), now);
+            mids.trimmed(&of(seq), now, |_| false);
         }
         assert_eq!(mids.repeats(&of(1)).count(), HIDDEN_MAX);
         while !mids.trimmed.is_empty() {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bounds::ORIGINS_MAX;
 use super::clock::{AHEAD_MAX_US, Now};
-use super::log::Log;
+use super::log::{Log, Span};
 use super::news::Beat;
+use super::output::Output;
 use super::position::{FRESH_MAX, Marks, NAMED_DEAD_MAX, NAMED_SPENT_MAX, Unnamed};
 use super::presence::SETTLED_AFTER;
 use super::rules;
 use super::state::Core;
+use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 
 impl Core {
@@ -41,6 +43,8 @@ impl Core {
         let ts = made.map(|id| id.seq).fold(beat.ts, u64::max);
         let ahead = ts.saturating_sub(now.wall_us).min(AHEAD_MAX_US);
         self.positions.skew = self.positions.skew.max(ahead);
+        let behind = now.wall_us.saturating_sub(beat.ts).min(AHEAD_MAX_US);
+        self.positions.behind = self.positions.behind.max(behind);
     }
 
     /// A log has accepted entries from these times.
@@ -152,14 +156,11 @@ impl Core {
         if marks.rest > 0 && times.mark <= marks.rest {
             return Unnamed::Seen;
         }
-        let first = EntryId { origin, seq: 0 };
-        let after = EntryId {
-            origin,
-            seq: log.floor(),
-        };
-        let trimmed =
-            log.started_behind() > 0 || (log.floor() > 0 && self.store.has_trimmed(room, first));
-        if trimmed && !self.was_before(times.trimmed, marks) {
+        // The disk may have trimmed what is in memory still.
+        let gone = log.floor().min(self.store.let_go(room, origin));
+        let seq = gone.max(log.unknown());
+        let after = EntryId { origin, seq };
+        if seq > 0 && !self.was_before(times.trimmed, marks) {
             return Unnamed::Missed;
         }
         if times.late > marks.rest && marks.rest > 0 {
@@ -170,8 +171,44 @@ impl Core {
                 return Unnamed::Missed;
             }
         }
-        // The disk may have trimmed what is in memory still.
-        Unnamed::Beyond(rules::unnamed_begins(trimmed, log.floor()))
+        Unnamed::Beyond(rules::unnamed_begins(seq))
+    }
+
+    /// From now on clients are taken: what is said is owed to them.
+    pub(super) fn begin_to_owe(&mut self, now: Now) {
+        self.positions.taken_since = Some(now.mono);
+        self.positions.owed_since = self.positions.owed_since.min(now.wall_us);
+    }
+
+    /// A client has got all beyond this position, if it has one.
+    pub(super) fn has_resumed(&mut self, since: Option<&[EntryId]>) {
+        let made = |since: &[EntryId]| {
+            let made = since.iter().filter(|id| id.origin == Origin::MADE);
+            made.map(|id| id.seq).max().unwrap_or_default()
+        };
+        if let Some(since) = since {
+            self.positions.owed_since = self.positions.owed_since.min(made(since));
+        }
+    }
+
+    /// A log begins here behind what others have trimmed, with this entry. What of that was said since
+    /// clients are owed it they are told to be lost; what is older is history that they never were to get.
+    pub(super) fn tell_skipped(&mut self, origin: Origin, first: Option<&Entry>, now: Now) {
+        let Some(taken) = self.positions.taken_since else {
+            return;
+        };
+        // By the time as it is now: the clock may have been set since.
+        let ago = u64::try_from(now.mono.saturating_sub(taken).as_micros()).unwrap_or(u64::MAX);
+        let since = now
+            .wall_us
+            .saturating_sub(ago)
+            .min(self.positions.owed_since);
+        let until = first.map_or(u64::MAX, |it| it.ts.saturating_add(self.positions.behind));
+        if rules::is_owed(since, until) {
+            let through = self.logs.get(&origin).map_or(0, Log::started_behind);
+            let span = Span { after: 0, through };
+            self.outputs.push(Output::Gap(origin, span));
+        }
     }
 
     /// Whether a client may have missed something of which not even the origin is known any more.

@@ -17,6 +17,7 @@
 //! what that node did before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::clock::AHEAD_MAX_US;
 use crate::model::names::{EntryId, Origin};
@@ -89,12 +90,19 @@ pub(super) struct Positions {
     pub(super) time: u64,
     /// The node's time when it was looked at last.
     pub(super) now: u64,
-    /// How far the clock of another node was ahead of this one's, at the most.
+    /// How far the clock of another node was ahead of this one's, at the most,
     pub(super) skew: u64,
+    /// and how far behind, with the way of its beat.
+    pub(super) behind: u64,
     /// The mark that stands for those not named.
     pub(super) rest: u64,
     /// When something was trimmed of a log that was forgotten.
     pub(super) forgotten: u64,
+    /// What was said before this no client here has to get any more: when this node began to take them, or
+    /// the oldest of the positions with which they came.
+    pub(super) owed_since: u64,
+    /// When this node began to take clients, by the clock that nobody sets.
+    pub(super) taken_since: Option<Duration>,
     /// Origins that lived when this was last looked at.
     pub(super) alive: BTreeSet<Origin>,
     /// Logs that have begun since.
@@ -107,6 +115,7 @@ impl Positions {
         Self {
             time: wall_us,
             now: wall_us,
+            owed_since: u64::MAX,
             ..Self::default()
         }
     }

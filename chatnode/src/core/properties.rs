@@ -164,7 +164,8 @@ proptest! {
             }
             all.push(entry);
             while let Some(trimmed) = store.trim(|_| true) {
-                if let Some(instead) = mids.trimmed(&trimmed, now) {
+                let kept = |id| store.get(id).is_some();
+                if let Some(instead) = mids.trimmed(&trimmed, now, kept) {
                     store.show(&store.get(instead).expect("kept"));
                 }
             }

@@ -22,7 +22,7 @@ use super::resumed::{Ahead, Resumed};
 use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Mid, Origin, RoomName};
 
 /// Messages that a resume replays at the most; a client further behind starts anew and is told so.
 pub(crate) const RESUME_MESSAGES_MAX: usize = 10_000;
@@ -103,11 +103,6 @@ impl Core {
             let through = marks;
             marks = self.marks().or(marks);
             resumed.entries = entries;
-            resumed.ahead.mids = std::mem::take(&mut named.mids);
-            resumed
-                .ahead
-                .mids
-                .retain(|mid| self.mids.get(room, mid).is_none());
             for (origin, log) in &self.logs {
                 if !seen.contains_key(origin) && through.stands_for(log.times) {
                     // It was told when it was there.
@@ -121,6 +116,10 @@ impl Core {
             marks = self.marks();
             resumed.entries = self.page_before(room, None, history, archive)?.entries;
         }
+        // It was shown them, whether or not it begins anew.
+        resumed.ahead.mids = std::mem::take(&mut named.mids);
+        let unknown = |mid: &Mid| self.mids.get(room, mid).is_none();
+        resumed.ahead.mids.retain(unknown);
         resumed.at.extend(marks.ids());
         Ok(resumed)
     }
@@ -177,8 +176,8 @@ impl Core {
             };
             let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
             let after = EntryId { origin, seq };
-            let trimmed = seq < log.started_behind()
-                || (seq < log.floor() && self.store.has_trimmed(room, after));
+            let trimmed =
+                seq < log.unknown() || (seq < log.floor() && self.store.has_trimmed(room, after));
             if rules::has_missed(trimmed) {
                 return Ok(None);
             }

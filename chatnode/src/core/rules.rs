@@ -93,6 +93,12 @@ rules! {
         GapNotAnnounced => None;
     }
 
+    /// Whether what was said until then is owed to clients.
+    fn is_owed(since: u64, until: u64) -> bool { until >= since } bugs {
+        /// A log of which the front is trimmed everywhere begins behind that without a word.
+        FrontSkippedInSilence => false;
+    }
+
     // Repair.
 
     /// Whether missing numbers are asked for already.
@@ -300,9 +306,9 @@ rules! {
     }
 
     /// Where that begins of an origin which a client has not seen that does not name it.
-    fn unnamed_begins(trimmed: bool, floor: u64) -> u64 { if trimmed { floor } else { 0 } } bugs {
+    fn unnamed_begins(gone: u64) -> u64 { gone } bugs {
         /// A resume has nothing of origins that the client's position does not name.
-        UnnamedOriginForgotten => if trimmed { floor } else { u64::MAX / 2 };
+        UnnamedOriginForgotten => if gone > 0 { gone } else { u64::MAX / 2 };
     }
 
     /// Whether a client has missed what cannot be brought to it any more.

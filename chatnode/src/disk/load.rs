@@ -3,11 +3,11 @@
 use rusqlite::Connection;
 
 use super::check::Sound;
-use super::row::{COLUMNS, Kept};
+use super::row::COLUMNS;
 use super::shared::Shared;
 use super::state::State;
 use super::{reader, schema, upgrade};
-use crate::core::journal::Loaded;
+use crate::core::journal::{Loaded, LoadedMid};
 use crate::core::memory::{Retention, cost};
 use crate::core::mids::MIDS_TRIMMED_MAX;
 
@@ -64,20 +64,11 @@ fn newest(
             loaded.entries.push((kept.entry, kept.shown));
             return true;
         }
-        note_mid(loaded, &kept);
+        let mid = LoadedMid::of(&kept.entry, kept.shown);
+        loaded.mids.extend(mid);
         loaded.mids.len() < MIDS_TRIMMED_MAX
     })?;
     loaded.entries.reverse();
     loaded.mids.reverse();
     Ok(())
-}
-
-fn note_mid(loaded: &mut Loaded, kept: &Kept) {
-    let entry = &kept.entry;
-    if let Some(mid) = &entry.mid
-        && kept.shown
-    {
-        let of = (entry.room.clone(), mid.clone(), entry.place(), entry.id());
-        loaded.mids.push(of);
-    }
 }

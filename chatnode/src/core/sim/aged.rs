@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::clients::Call;
+use super::exempt::Exempt;
 use super::nodes::Comes;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
@@ -69,6 +70,11 @@ impl World {
     pub(super) fn is_said_long_ago(&self, id: NodeId, entry: EntryId) -> bool {
         let said = self.ledger.get(entry);
         let old = said.is_some_and(|said| self.now + SURE > said.at + MID_KEPT);
+        // By the time of a node whose clock was far from the others' it may look so old much earlier.
+        let kept_us = u64::try_from(MID_KEPT.as_micros()).expect("minutes");
+        let latest = self.wall_us(self.now + SURE, self.nodes[id].time_wrong_us.1);
+        let looks_old = said.is_some_and(|said| latest > said.entry.ts + kept_us);
+        let old = old || (looks_old && self.passes(Exempt::ClocksApart));
         old && !self.holds(id, entry) && self.disk_of(id).is_none()
     }
 

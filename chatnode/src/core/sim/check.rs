@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::clients::Client;
 use super::exempt::Exempt;
 use super::world::{NodeId, World};
+use crate::core::clock::AHEAD_MAX_US;
 use crate::core::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
@@ -63,7 +64,8 @@ fn what_the_living_said_is_everywhere(world: &World, live: &[NodeId]) {
                 continue;
             };
             // Whether it was told is judged elsewhere.
-            if !world.is_kept_nowhere(id) || !world.passes(Exempt::TrimmedElsewhere) {
+            let gone = world.is_kept_nowhere(id) && world.has_been_let_go(id);
+            if !gone || !world.passes(Exempt::TrimmedElsewhere) {
                 world.broken(format!("n{node} lacks {id:?}, whose origin lives"));
             }
         }
@@ -116,7 +118,18 @@ fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
                 continue;
             };
             let began = node.began_behind.get(&other.origin).copied();
-            for seq in began.unwrap_or_default() + 1..=log.held() {
+            let began = began.unwrap_or_default();
+            for (seq, said) in (1..=log.held()).zip(world.ledger.of(of)) {
+                // What was trimmed before it took clients is history that these need not have.
+                let is_old = node.ready_at.is_none_or(|ready| said.at < ready);
+                let is_old = is_old && world.passes(Exempt::LetGo);
+                // Nor what seems to be.
+                let looks_old =
+                    said.entry.ts + AHEAD_MAX_US < world.wall_us(said.at, node.time_wrong_us.1);
+                let looks_old = looks_old && world.passes(Exempt::ClocksApart);
+                if seq <= began && (is_old || looks_old) {
+                    continue;
+                }
                 let inside = |hole: &Span| hole.after < seq && seq <= hole.through;
                 let came = node.arrivals.at(of, seq).is_some();
                 let lost = !came || log.holes().iter().any(inside);
@@ -215,9 +228,7 @@ fn transcripts_show_what_is_held(world: &World, transcripts: &Transcripts) {
         let mut mids = BTreeSet::new();
         held.retain(|entry| entry.mid.is_none() || mids.insert(entry.mid.clone()));
         held.retain(|entry| !is_hidden_by_what_is_trimmed(world, *id, entry, shown));
-        // A mid that memory let go is known by its age, if the clocks can be trusted.
-        let ageless = world.plan.trims && world.clocks_are_wild && world.disk_of(*id).is_some();
-        if held != *shown && !(ageless && world.passes(Exempt::ClocksApart)) {
+        if held != *shown {
             let ids = |entries: &[Arc<Entry>]| entries.iter().map(|e| e.id()).collect();
             let (held, shown): (Vec<_>, Vec<_>) = (ids(&held), ids(shown));
             let first = held.iter().zip(&shown).position(|(a, b)| a != b);
@@ -280,7 +291,8 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
         let own = world.nodes[reply.node].origin == reply.id.origin;
         // What is lost with a disk is lost.
         let disk = world.machines[slot].disk.as_ref();
-        let lost = disk.is_some_and(|disk| disk.has_lost) && world.passes(Exempt::LostWithDisk);
+        let lost = disk.is_some_and(|disk| disk.lost.contains(&reply.id));
+        let lost = lost && world.passes(Exempt::LostWithDisk);
         let kept = own && disk.is_some() && !lost;
         let back = kept && live.iter().any(|id| world.nodes[*id].slot == slot);
         let left = back || holders.any(|id| world.nodes[*id].alive);
@@ -296,16 +308,26 @@ fn acknowledged_is_kept(world: &World, live: &[NodeId]) {
     }
 }
 
-/// Whether a client need not have seen an entry: it, or what was said with its mid, was there
-/// before the client, or is in a gap that it was told of.
+/// Whether a client need not have seen an entry: it, or what was said with its mid, was there before the
+/// client, or is in a gap that the client was told of. What its node has brought to all since must be seen.
 fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
+    let id = entry.id();
+    let is_ahead = client.ahead.get(&id.origin).is_some_and(|s| *s >= id.seq);
+    let brought = client.home.is_some_and(|home| {
+        let of = world.ledger.node(id.origin).unwrap_or(home.node);
+        let at = world.nodes[home.node].delivered.at(of, id.seq);
+        home.joined.is_some_and(|joined| at > Some(joined))
+    });
+    if brought && !is_ahead {
+        return false;
+    }
     let before = |id: EntryId| client.base.get(&id.origin).is_some_and(|s| *s >= id.seq);
-    let before = |id: EntryId| before(id) && world.passes(Exempt::SaidBefore);
-    let told = |id: EntryId| client.was_told_of(id) && world.passes(Exempt::ToldOfGap);
-    let trimmed = |id: EntryId| world.plan.trims && world.some_began_behind(id);
-    let excused = |id: EntryId| before(id) || told(id) || trimmed(id);
-    let alike = world.ledger.alike(entry);
-    excused(entry.id()) || alike.iter().any(|other| excused(*other))
+    let excused = |id: EntryId| {
+        (before(id) && world.passes(Exempt::SaidBefore))
+            || (client.was_told_of(id) && world.passes(Exempt::ToldOfGap))
+    };
+    let mut alike = world.ledger.alike(entry).iter();
+    excused(id) || alike.any(|other| excused(*other))
 }
 
 /// Once, and resume anywhere: all that is shown was seen, or was there before, or was told to be lost.
@@ -316,9 +338,8 @@ fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
             let id = entry.id();
             let mid = entry.mid.as_ref();
             let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
-            let gone = || world.has_let_go(home.node, id);
             let seen = client.seen.contains(&id) || by_mid;
-            if !seen && !gone() && !is_excused(world, client, entry) {
+            if !seen && !is_excused(world, client, entry) {
                 world.broken(format!(
                     "client {index} at n{} never saw {id:?} {mid:?}",
                     home.node
@@ -346,7 +367,8 @@ fn clients_saw_what_was_said_last(world: &World) {
             // A retry of what was said, and trimmed, before this client came is not said again to all.
             let alike = world.ledger.alike(entry).iter();
             let mut alike = alike.filter_map(|id| world.ledger.get(*id));
-            let seen = seen || alike.any(|first| first.at < since);
+            let again = alike.any(|first| first.at < since) && world.passes(Exempt::SaidAgain);
+            let seen = seen || again;
             if entry.room == client.room && !seen && !is_excused(world, client, entry) {
                 world.broken(format!("client {index} did not see {:?}", entry.id()));
             }

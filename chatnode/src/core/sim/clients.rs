@@ -46,10 +46,12 @@ pub(super) enum Call {
 #[derive(Debug)]
 pub(super) struct Entering {
     /// The position that it has.
-    since: Option<Vec<EntryId>>,
+    pub(super) since: Option<Vec<EntryId>>,
     /// The mids of what it has seen behind these, if it names them.
     named: Option<Vec<EntryId>>,
-    mids: Vec<Mid>,
+    pub(super) mids: Vec<Mid>,
+    /// Whether what was read for it took too long.
+    pub(super) slow: bool,
 }
 
 /// A connection, as the node sees it.
@@ -106,7 +108,7 @@ impl Client {
             gone: false,
             position: None,
             base: BTreeMap::new(),
-            trimmed: Trimmed::new(),
+            trimmed: Trimmed::default(),
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
@@ -279,7 +281,12 @@ impl World {
         };
         let mids = client.mids.iter().filter(|(_, id)| behind(id));
         let mids = mids.map(|(mid, _)| mid.clone()).collect();
-        let entering = Entering { since, named, mids };
+        let entering = Entering {
+            since,
+            named,
+            mids,
+            slow: false,
+        };
         let after = self.up_to(Duration::from_millis(20));
         let join = Comes::Client(index, conn, Call::Join(Box::new(entering)));
         self.at(after, Event::Input(node, join));
@@ -377,9 +384,7 @@ impl World {
         let Client { room, name, .. } = &self.clients[index];
         let (room, name) = (room.clone(), name.clone());
         self.give(id, Input::Enter(&room, &name));
-        if let Some(since) = &entering.since {
-            self.resumed(id, index, (since, &entering.mids), &resumed);
-        }
+        self.resumed(id, index, entering, &resumed);
         let ahead = std::mem::take(&mut resumed.ahead);
         resumed.ahead.origins.clone_from(&ahead.origins);
         let conn_of = Conn {

@@ -4,7 +4,7 @@
 //! node died is there or not, as it happens. What is read takes its time too. A disk may be slow, and
 //! full; it keeps only so much; and it may fail, which ends its node, and takes some of it along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::nodes::Comes;
 use super::phases::Phase;
 use super::world::{Event, NodeId, World};
 use crate::core::Input;
-use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog};
+use crate::core::journal::{Batch, DISK_WAIT_MAX, Loaded, LoadedLog, LoadedMid};
 use crate::core::log::Span;
 use crate::core::memory::Retention;
 use crate::core::mids::MIDS_TRIMMED_MAX;
@@ -37,6 +37,8 @@ pub(super) struct Disk {
     last: BTreeMap<Origin, (u64, u64)>,
     /// Through which number each log was trimmed.
     floors: BTreeMap<Origin, u64>,
+    /// And since when.
+    pub(super) trims: Vec<(Duration, BTreeMap<Origin, u64>)>,
     /// When something was trimmed last, if that can be read.
     trimmed_at: Option<u64>,
     retention: DiskRetention,
@@ -44,8 +46,8 @@ pub(super) struct Disk {
     pub(super) full_until: Duration,
     /// The next batch fails.
     breaks: bool,
-    /// It has failed, and something was lost with it.
-    pub(super) has_lost: bool,
+    /// What was lost when it failed.
+    pub(super) lost: BTreeSet<EntryId>,
 }
 
 impl Disk {
@@ -110,7 +112,7 @@ impl Disk {
 
     /// Removes what is too much: the oldest first, but always from the front of a log. What was trimmed
     /// through which number.
-    fn trim(&mut self, wall_us: u64) -> BTreeMap<Origin, u64> {
+    pub(super) fn trim(&mut self, wall_us: u64) -> BTreeMap<Origin, u64> {
         let mut floors = BTreeMap::new();
         if self.retention == DiskRetention::default() {
             return floors;
@@ -159,11 +161,8 @@ impl Disk {
             fit += 1;
         }
         let surplus = entries.len() - fit;
-        let older = entries.drain(..surplus).filter(|(_, shown)| *shown);
-        let mids = older.filter_map(|(entry, _)| {
-            let mid = entry.mid.clone()?;
-            Some((entry.room.clone(), mid, entry.place(), entry.id()))
-        });
+        let older = entries.drain(..surplus);
+        let mids = older.filter_map(|(entry, shown)| LoadedMid::of(&entry, shown));
         let mut mids: Vec<_> = mids.collect();
         mids.drain(..mids.len().saturating_sub(MIDS_TRIMMED_MAX));
         let numbers = self.origins();
@@ -263,9 +262,9 @@ impl Disk {
         for (from, count) in parts {
             for seq in from.seq..from.seq + count {
                 let origin = from.origin;
-                self.entries.remove(&EntryId { origin, seq });
+                let id = EntryId { origin, seq };
+                self.lost.extend(self.entries.remove(&id).map(|_| id));
             }
-            self.has_lost = true;
         }
         if forgets_times && self.floors.values().any(|floor| *floor > 0) {
             self.trimmed_at = None;
@@ -279,7 +278,7 @@ impl World {
         self.machines[self.nodes[id].slot].disk.as_ref()
     }
 
-    fn disk_of_mut(&mut self, id: NodeId) -> Option<&mut Disk> {
+    pub(super) fn disk_of_mut(&mut self, id: NodeId) -> Option<&mut Disk> {
         self.machines[self.nodes[id].slot].disk.as_mut()
     }
 
@@ -366,23 +365,6 @@ impl World {
             self.note("group commit");
         }
         self.trim_disk(id);
-    }
-
-    /// Retention removes what is too much, and the node hears of it a little later.
-    fn trim_disk(&mut self, id: NodeId) {
-        let wall_us = self.clocks_of(id).wall_us;
-        let Some(disk) = self.disk_of_mut(id) else {
-            return;
-        };
-        let floors = disk.trim(wall_us);
-        if floors.is_empty() {
-            return;
-        }
-        self.note("disk trimmed");
-        let after = self.disk_takes(id);
-        let floors = floors.into_iter().collect();
-        let trimmed = Comes::Input(Input::DiskTrimmed(floors));
-        self.at(after, Event::Input(id, trimmed));
     }
 
     /// A node dies: what was being written is there or not. A disk that failed may have lost more.

@@ -141,9 +141,9 @@ impl World {
         } else {
             self.note("ready after 5 s");
             self.nothing_was_in_its_way(id);
-            self.ready_says_what_it_lacks(id, unlinked, lacking);
+            self.ready_says_what_it_lacks(id, lacking);
         }
-        self.nodes[id].takes_clients = true;
+        self.nodes[id].ready_at = Some(self.now);
         self.nodes[id].passed_before_ready = self.passed(id);
     }
 

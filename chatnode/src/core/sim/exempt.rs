@@ -28,20 +28,28 @@ macro_rules! exemptions {
 exemptions! {
     /// A client need not have seen what was said before it came.
     SaidBefore: Protocol "`at` is the position from which live messages go on",
+    /// A retry of what was said before a client came is not said again to all.
+    SaidAgain: Protocol "makes no second message, and the reply is the first one's",
     /// A client need not have seen what it was told to be lost.
     ToldOfGap: Protocol "`gap` says that entries of an origin, perhaps some of this room, are lost",
     /// A client that was told so may go on without all that lies beyond its position.
     ToldNotRecovered: Readme "If something cannot be replayed the client is told.",
+    /// Of an origin that a client's position does not name it has not missed what was gone before.
+    TrimmedBefore: Protocol "what was trimmed before is nothing that it has missed",
+    /// Of such an origin a node does not know what of it went when.
+    TrimmedSince: Protocol "if that was trimmed since, `recovered` is false",
+    /// What a disk does not find in time is not waited for.
+    TooSlow: Protocol "or takes a disk longer than two seconds",
     /// A client that names no mids may be shown again what it saw at a node that died.
     DropsByMid: Readme "Any other client has to drop it by its `mid`.",
     /// Of what retention has removed, nothing is expected where it was removed.
     LetGo: Readme "A node keeps 100 000 messages or 64 MiB in memory, and with `--data` as much as its flags say.",
-    /// A retry of what was trimmed before a node came is new there: it has never seen it.
-    NeverSeen: Protocol "one that was seen in this room in the last 5 minutes, or is still held in memory, on any node",
+    /// A retry of what a node has never had is new there.
+    NeverSeen: Protocol "A node that never had the first, and keeps nothing any more of when that was said, does not know it",
     /// A retry that comes too late is another message, where the first is kept no more.
     SaidAgainLater: Readme "What is said again more than five minutes later is another message.",
     /// Of two entries with one mid none is shown where the first was trimmed from the disk.
-    HidesRepeats: Protocol "the one that stands earlier in the order is shown, on every node",
+    HidesRepeats: Protocol "by a node with a disk when it is started again",
     /// How old something is means nothing where clocks were hours apart.
     ClocksApart: Readme "**Times from clocks that nobody can compare.**",
     /// Who lives no more, and nobody else had it: then an acknowledged message is gone too.

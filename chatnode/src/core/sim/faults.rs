@@ -264,7 +264,8 @@ impl World {
         }
         self.clients_lose(id, at_once);
         // Somebody is there in the end.
-        if self.chance(0.8) || self.live().is_empty() {
+        let last = self.live().is_empty() && self.starting == 0;
+        if self.chance(0.8) || last {
             self.note("fault: restart");
             let after = Duration::from_millis(self.rng.random_range(50..5_000));
             self.start_in(after, slot);
@@ -303,7 +304,6 @@ impl World {
             .rng
             .random_range(-seconds * 1_000_000..seconds * 1_000_000);
         self.tell(|_| format!("n{id}'s wall clock jumps by {jump} us"));
-        self.clocks_are_wild |= seconds > 60;
         self.clocks_changed = self.now;
         let slot = self.nodes[id].slot;
         self.machines[slot].wall_offset_us += jump;

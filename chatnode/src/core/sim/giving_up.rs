@@ -13,6 +13,11 @@ impl World {
     /// if somebody whom it hears has them and was not asked since. But it does not wait for who
     /// failed again and again.
     pub(super) fn gave_up(&mut self, id: NodeId, origin: Origin, span: Span) {
+        let log = self.nodes[id].core.log(origin);
+        if log.is_some_and(|log| span.through <= log.started_behind()) {
+            // The front of a log that begins here: nobody gives it any more.
+            return self.is_nobodys(id, origin, span);
+        }
         let failed = &self.nodes[id].failed_in_row;
         let fails = |peer: &Origin| {
             let times = failed.get(&(*peer, origin));
@@ -28,7 +33,7 @@ impl World {
         let spent = self.ledger.node(origin).is_some_and(|of| {
             (span.after + 1..=span.through).all(|seq| {
                 let name = EntryId { origin, seq };
-                !self.keeps(of, name) && self.passes(Exempt::TrimmedElsewhere)
+                self.has_let_go(of, name) && self.passes(Exempt::TrimmedElsewhere)
             })
         });
         let node = &self.nodes[id];
@@ -57,15 +62,32 @@ impl World {
                     told.by == by && told.of == origin && covers && told.at < since
                 });
                 let name = EntryId { origin, seq };
-                // The origin's word that it has trimmed this is enough, where others came to have it late.
-                let trimmed = self.plan.trims && !self.keeps(of, name);
-                let passed_over = trimmed && self.passes(Exempt::TrimmedElsewhere);
+                // The word of an origin that is heard and has trimmed this is enough, where others came to
+                // have it since they told.
+                let told = peer.position.get(&origin).copied().unwrap_or_default();
+                let trimmed = peers.hears(origin) && self.has_let_go(of, name);
+                let late = trimmed && told <= span.after;
+                let passed_over = late && self.passes(Exempt::TrimmedElsewhere);
                 if self.nodes[by].alive && !was_asked && !passed_over && self.holds(by, name) {
                     self.broken(format!(
                         "n{id} gives up {name:?}, which n{by} has since {since:?}"
                     ));
                 }
             }
+        }
+    }
+
+    /// What a node skips of a log that it did not know somebody has let go of, in memory at least.
+    fn is_nobodys(&self, id: NodeId, origin: Origin, span: Span) {
+        let gone = |other: NodeId| {
+            let log = self.nodes[other].core.log(origin);
+            other != id && log.is_some_and(|log| log.window() >= span.through)
+        };
+        let gone = (0..self.nodes.len()).any(gone) && self.passes(Exempt::TrimmedElsewhere);
+        if !gone {
+            self.broken(format!(
+                "n{id} skips {origin} {span:?}, which nobody has let go"
+            ));
         }
     }
 

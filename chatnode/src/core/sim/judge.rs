@@ -54,18 +54,12 @@ impl World {
         let known = |other: &&EntryId| {
             self.accepted_before(id, **other, staged) && !self.is_said_long_ago(id, **other)
         };
-        let ages_count =
-            !(self.plan.trims && self.clocks_are_wild && self.passes(Exempt::ClocksApart));
-        if let Some(other) = self.ledger.alike(entry).iter().find(known)
-            && ages_count
-        {
+        if let Some(other) = self.ledger.alike(entry).iter().find(known) {
             self.broken(format!("n{id} makes {:?} of {other:?} again", entry.id()));
         }
         let own =
             |other: &&EntryId| other.origin == entry.origin && !self.is_said_long_ago(id, **other);
-        if let Some(other) = self.ledger.alike(entry).iter().find(own)
-            && ages_count
-        {
+        if let Some(other) = self.ledger.alike(entry).iter().find(own) {
             self.broken(format!("n{id} says {other:?} again, as {:?}", entry.id()));
         }
         self.stamped(id, entry, staged);
@@ -204,9 +198,7 @@ impl World {
             let before = **other != name && node.delivered.at(of, other.seq).is_some();
             before && !self.is_said_long_ago(id, **other)
         };
-        if let Some(other) = self.ledger.alike(entry).iter().find(before)
-            && !(self.plan.trims && self.clocks_are_wild && self.passes(Exempt::ClocksApart))
-        {
+        if let Some(other) = self.ledger.alike(entry).iter().find(before) {
             self.broken(format!(
                 "n{id} delivers {name:?} after {other:?}, said again"
             ));
@@ -263,20 +255,21 @@ impl World {
         // not at all where something before it is lost or trimmed.
         let own = entry.origin == self.nodes[id].origin;
         let said = self.ledger.get(entry).map(|said| said.at);
-        // Where much is trimmed, that may be learnt by beats too.
-        let new = said >= self.talk_since && !self.plan.trims;
+        let new = said >= self.talk_since;
         let most = if own && new {
             CALM_MAX
         } else {
             BEAT_EVERY + CALM_MAX
         };
-        // Where there is a hole before it a node acknowledges nothing that lies behind.
-        let holed = |id: &NodeId| {
-            let log = self.nodes[*id].core.log(entry.origin);
-            log.is_some_and(|log| !log.holes().is_empty())
+        // Who has a hole before it acknowledges nothing that lies behind.
+        let whole = |other: &&NodeId| {
+            let log = self.nodes[**other].core.log(entry.origin);
+            **other != id && log.is_none_or(|log| log.holes().is_empty())
         };
-        let holed = self.live().iter().any(holed) && self.passes(Exempt::FewerCopies);
-        let possible = own && !holed && asked.copies < self.live().len();
+        let whole = self.live().iter().filter(whole).count();
+        let filled = self.hole_filled.is_some_and(|at| at >= asked.at);
+        let holed = (filled || asked.copies > whole) && self.passes(Exempt::FewerCopies);
+        let possible = own && !holed;
         if calm && possible && (waited > most || copies < asked.copies) {
             self.broken(format!(
                 "n{id} replies {entry:?} copies {copies} after {waited:?} to {asked:?}"
@@ -292,14 +285,18 @@ impl World {
             let node = &self.nodes[*other];
             node.crashed.is_some() && !self.nodes[id].hears.contains(&node.origin)
         };
+        // What its origin has trimmed counts as held by who has all else.
+        let of = self.ledger.node(entry.origin).unwrap_or(id);
+        let spent = self.has_let_go(of, entry);
         let holders: Vec<NodeId> = (0..self.nodes.len())
             .filter(|other| {
+                let log = self.nodes[*other].core.log(entry.origin);
+                let else_all = spent && log.is_some_and(|log| log.held() >= entry.seq);
                 let has = self.keeps(*other, entry) || self.has_let_go(*other, entry);
-                *other != id && !dead(other) && has
+                *other != id && !dead(other) && (has || else_all)
             })
             .collect();
-        // What its origin has trimmed counts as held by who has all else.
-        if holders.len() < copies && !self.has_let_go(id, entry) {
+        if holders.len() < copies {
             self.broken(format!(
                 "n{id} says that {copies} others hold {entry:?}, but only {holders:?} do"
             ));
@@ -338,15 +335,7 @@ impl World {
     }
 
     /// A node takes clients without having all, and says what it lacks.
-    pub(super) fn ready_says_what_it_lacks(
-        &self,
-        id: NodeId,
-        unlinked: &[Origin],
-        lacking: &[Origin],
-    ) {
-        if !unlinked.is_empty() && self.passes(Exempt::SaysWhomItLacks) {
-            return;
-        }
+    pub(super) fn ready_says_what_it_lacks(&self, id: NodeId, lacking: &[Origin]) {
         let node = &self.nodes[id];
         for (peer_origin, peer) in node.core.peers().heard() {
             for (origin, seq) in &peer.position {
@@ -359,12 +348,13 @@ impl World {
                 };
                 let open = open && !self.has_let_go(by, last);
                 let held = log.map_or(0, |log| log.held());
-                // What a peer has come to hold since all were linked is live, not history.
+                // What a peer has come to hold since this node started is live, not history.
                 let old = node
                     .held_at_start
                     .iter()
-                    .any(|(_, of, at)| of == origin && at == seq);
-                if open && old && held < *seq && !lacking.contains(origin) {
+                    .any(|(peer, of, at)| *peer == by && of == origin && held < *at);
+                let told = || lacking.contains(origin) && self.passes(Exempt::SaysWhomItLacks);
+                if open && old && !told() {
                     self.broken(format!(
                         "n{id} is ready without all of {origin}, and silent"
                     ));

@@ -68,8 +68,8 @@ pub(super) struct Node {
     pub(super) listed_again: Duration,
     /// Whom the registries listed as it was told last, and whether they answer.
     pub(super) list_seen: Option<(BTreeSet<Origin>, bool)>,
-    /// Whether it has said that it takes clients.
-    pub(super) takes_clients: bool,
+    /// When it said that it takes clients, if it has.
+    pub(super) ready_at: Option<Duration>,
     pub(super) frozen: bool,
     /// How long its monotonic clock has stood still, while it was stopped.
     pub(super) stood_still: Duration,
@@ -237,7 +237,7 @@ impl World {
             unlisted: None,
             listed_again: Duration::ZERO,
             list_seen: None,
-            takes_clients: false,
+            ready_at: None,
             frozen: false,
             stood_still: Duration::ZERO,
             thawed: Duration::ZERO,

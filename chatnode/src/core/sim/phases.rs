@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::aged::{self, TALKED};
-use super::exempt::Exempt;
 use super::nodes::Node;
 use super::world::{Event, NodeId, World};
 use crate::core::bounds::SILENCE_MAX;
@@ -232,7 +231,8 @@ impl World {
             let lost = holes.flat_map(|hole| hole.after + 1..=hole.through);
             // Where all have trimmed it, or do not have it either, a hole stays.
             let fills = |seq: &u64| {
-                !self.plan.trims || !self.is_kept_nowhere(EntryId { origin, seq: *seq })
+                let name = EntryId { origin, seq: *seq };
+                !(self.is_kept_nowhere(name) && self.has_been_let_go(name))
             };
             (log.held(), lost.filter(fills).collect())
         })
@@ -244,9 +244,9 @@ impl World {
             let extents: Vec<_> = live.iter().map(|id| self.extent(*id, origin)).collect();
             // Of a dead node of which nobody keeps anything nobody speaks any more.
             let seq = extents.iter().map(|(held, _)| *held).max().unwrap_or(0);
-            let spent = self.plan.trims && !node.alive && seq > 0;
-            if spent && self.is_kept_nowhere(EntryId { origin, seq }) && self.passes(Exempt::LetGo)
-            {
+            let last = EntryId { origin, seq };
+            let spent = !node.alive && seq > 0 && self.is_kept_nowhere(last);
+            if spent && self.has_been_let_go(last) {
                 continue;
             }
             let differs = (1..live.len()).find(|&index| extents[index] != extents[0]);

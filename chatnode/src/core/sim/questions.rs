@@ -45,12 +45,13 @@ impl World {
         if self.disk_of(id).is_none() {
             self.broken(format!("n{id} reads {read:?} and has no disk"));
         }
-        let waits = self.nodes[id].waiting.get(&ticket);
-        if matches!(waits, Some(Waits::Client(..))) {
+        let takes = self.disk_takes(id);
+        let slow = takes > BEYOND_TIME_MAX && matches!(*read, Read::Beyond(..));
+        if let Some(Waits::Client(_, _, entering)) = self.nodes[id].waiting.get_mut(&ticket) {
+            entering.slow |= slow;
             self.note("read for a client");
         }
-        let takes = self.disk_takes(id);
-        if takes > BEYOND_TIME_MAX && matches!(*read, Read::Beyond(..)) {
+        if slow {
             let slow = Input::Read(ticket, Err(ReadError::Slow));
             return self.at(BEYOND_TIME_MAX, Event::Input(id, Comes::Input(slow)));
         }

@@ -1,12 +1,45 @@
 //! What retention lets go of: no more than is too much, the oldest first, and nothing in silence.
 
+use std::time::Duration;
+
+use super::disk::Disk;
 use super::exempt::Exempt;
-use super::world::{NodeId, World};
+use super::nodes::Comes;
+use super::world::{Event, NodeId, World};
+use crate::core::Input;
 use crate::core::log::Span;
 use crate::core::memory::cost;
 use crate::model::names::{EntryId, Origin};
 
+impl Disk {
+    /// The number through which a log was trimmed here at a time.
+    pub(super) fn floor_at(&self, origin: Origin, at: Duration) -> u64 {
+        let until = self.trims.iter().rev().filter(|(then, _)| *then <= at);
+        let mut floors = until.filter_map(|(_, floors)| floors.get(&origin));
+        floors.next().copied().unwrap_or_default()
+    }
+}
+
 impl World {
+    /// Retention removes what is too much, and the node hears of it a little later.
+    pub(super) fn trim_disk(&mut self, id: NodeId) {
+        let wall_us = self.clocks_of(id).wall_us;
+        let now = self.now;
+        let Some(disk) = self.disk_of_mut(id) else {
+            return;
+        };
+        let floors = disk.trim(wall_us);
+        if floors.is_empty() {
+            return;
+        }
+        disk.trims.push((now, floors.clone()));
+        self.note("disk trimmed");
+        let after = self.disk_takes(id);
+        let floors = floors.into_iter().collect();
+        let trimmed = Comes::Input(Input::DiskTrimmed(floors));
+        self.at(after, Event::Input(id, trimmed));
+    }
+
     /// Whether a node had an entry, or would have had it, and keeps it no more: it lies where the node
     /// has trimmed, or began behind what others had.
     pub(super) fn has_let_go(&self, id: NodeId, entry: EntryId) -> bool {
@@ -24,6 +57,11 @@ impl World {
         if log.is_some_and(|log| log.floor() >= entry.seq) {
             return false;
         }
+        self.has(id, entry)
+    }
+
+    /// Whether a node has an entry, in memory or on its disk.
+    pub(super) fn has(&self, id: NodeId, entry: EntryId) -> bool {
         self.holds(id, entry) || self.disk_of(id).is_some_and(|disk| disk.has(entry))
     }
 
@@ -35,15 +73,6 @@ impl World {
     /// Whether somebody, dead or alive, had an entry and let it go.
     pub(super) fn has_been_let_go(&self, entry: EntryId) -> bool {
         (0..self.nodes.len()).any(|id| self.has_let_go(id, entry))
-    }
-
-    /// Whether a node began with a log behind an entry, since who had more of it had trimmed it by then.
-    pub(super) fn some_began_behind(&self, entry: EntryId) -> bool {
-        let behind = |node: &super::nodes::Node| {
-            let log = node.core.log(entry.origin);
-            log.is_some_and(|log| log.started_behind() >= entry.seq)
-        };
-        self.nodes.iter().any(behind) && self.passes(Exempt::LetGo)
     }
 
     /// What a node has let go of was too much: its memory is full, and has nothing older; or its disk

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clients::Client;
 use super::exempt::Exempt;
 use super::judge::Asked;
+use super::ledger::Said;
+use super::clients::Entering;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
 use crate::core::log::Span;
@@ -13,8 +16,13 @@ use crate::core::resumed::Resumed;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin};
 
-/// By node and origin, the number through which the node has trimmed that log.
-pub(super) type Trimmed = BTreeMap<(NodeId, Origin), u64>;
+/// What was gone when a client's position was made.
+#[derive(Debug, Default)]
+pub(super) struct Trimmed {
+    at: Duration,
+    /// By node and origin, the number through which the node had trimmed that log.
+    floors: BTreeMap<(NodeId, Origin), u64>,
+}
 
 /// What a node sends to a client.
 #[derive(Debug)]
@@ -40,20 +48,19 @@ impl World {
 
     /// A node tells a client that enters what it has missed: all that the node has or had of the
     /// room beyond the client's position, or that it cannot.
-    pub(super) fn resumed(
-        &self,
-        id: NodeId,
-        index: usize,
-        (since, mids): (&[EntryId], &[Mid]),
-        told: &Resumed,
-    ) {
-        let Client { room, trimmed, .. } = &self.clients[index];
+    pub(super) fn resumed(&self, id: NodeId, index: usize, entering: &Entering, told: &Resumed) {
+        let Some(since) = &entering.since else { return };
+        if !told.recovered {
+            return self.could_not_replay(id, index, since, entering);
+        }
+        let client = &self.clients[index];
+        let room = &client.room;
         let node = &self.nodes[id];
         let mut had: BTreeMap<Origin, u64> = BTreeMap::new();
         for at in since {
             had.insert(at.origin, at.seq);
         }
-        let mids: BTreeSet<&Mid> = mids.iter().collect();
+        let mids: BTreeSet<&Mid> = entering.mids.iter().collect();
         let had = |id: &EntryId| had.get(&id.origin).is_some_and(|seq| *seq >= id.seq);
         let back = |at: &&EntryId| {
             let now = told.at.iter().find(|now| now.origin == at.origin);
@@ -61,11 +68,8 @@ impl World {
         };
         // When a position was made is not believed of a clock that is far ahead.
         let mut since_of = since.iter().filter(|at| at.origin != Origin::MADE);
-        if let Some(at) = since_of.find(back).filter(|_| told.recovered) {
+        if let Some(at) = since_of.find(back) {
             self.broken(format!("n{id} takes a client back behind {at:?}"));
-        }
-        if !told.recovered {
-            return;
         }
         let given: BTreeSet<EntryId> = told.entries.iter().map(|entry| entry.id()).collect();
         for of in &self.nodes {
@@ -76,8 +80,11 @@ impl World {
             // What this node had let go of before the client's position was made, and the node that
             // made it never had, is nothing that the client has missed.
             let named = since.iter().any(|at| at.origin == of.origin);
-            let gone = trimmed.get(&(id, of.origin)).filter(|_| !named);
-            let gone = gone.copied().unwrap_or_default();
+            let gone = if named {
+                0
+            } else {
+                self.gone_then(client, id, of.origin)
+            };
             let log = self.ledger.node(of.origin).map(|of| self.ledger.of(of));
             for said in log.unwrap_or_default() {
                 let entry = &said.entry;
@@ -85,16 +92,19 @@ impl World {
                 if name.seq > held {
                     break;
                 }
-                if name.seq <= gone {
+                if name.seq <= gone && !self.has(id, name) && self.passes(Exempt::TrimmedBefore) {
                     continue;
                 }
+                let lost = |(origin, span): &(Origin, Span)| {
+                    *origin == name.origin && span.after < name.seq && name.seq <= span.through
+                };
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
                 if entry.room != *room || had(&name) || given.contains(&name) || by_mid {
                     continue;
                 }
                 let alike = self.ledger.alike(entry).iter();
                 let has = |other: &EntryId| had(other) || given.contains(other);
-                if self.accepted(id, name) && !alike.clone().any(has) {
+                if !told.gaps.iter().any(lost) && !alike.clone().any(has) {
                     self.broken(format!(
                         "n{id} says that a client has all beyond {since:?}, but not {name:?}"
                     ));
@@ -112,7 +122,8 @@ impl World {
         }
         match push {
             Push::Joined(resumed, trimmed) => {
-                self.clients[index].trimmed.extend(trimmed);
+                self.has_not_missed(index, &resumed);
+                self.clients[index].trimmed = trimmed;
                 self.joined(index, *resumed);
             }
             Push::MidsWanted(node, behind) => self.comes_in(index, node, conn, Some(behind)),
@@ -136,7 +147,37 @@ impl World {
             let origins = core.position().into_iter().map(|at| at.origin);
             origins.filter_map(move |origin| Some(((id, origin), core.log(origin)?.floor())))
         };
-        self.live().into_iter().flat_map(of).collect()
+        Trimmed {
+            at: self.now,
+            floors: self.live().into_iter().flat_map(of).collect(),
+        }
+    }
+
+    /// Through which number a node had trimmed a log when a client's position was made, or, if it was not
+    /// there, its disk.
+    fn gone_then(&self, client: &Client, id: NodeId, origin: Origin) -> u64 {
+        let Trimmed { at, floors } = &client.trimmed;
+        let disk = || Some(self.disk_of(id)?.floor_at(origin, *at));
+        let gone = floors.get(&(id, origin)).copied().or_else(disk);
+        gone.unwrap_or_default()
+    }
+
+    /// Of an origin that its position does not name a client has not missed what its node had let go of then.
+    fn has_not_missed(&mut self, index: usize, told: &Resumed) {
+        let client = &self.clients[index];
+        let (Some(home), Some(position)) = (client.home, &client.position) else {
+            return;
+        };
+        let mut base = client.base.clone();
+        for at in told
+            .at
+            .iter()
+            .filter(|at| !position.contains_key(&at.origin))
+        {
+            let seq = base.entry(at.origin).or_default();
+            *seq = (*seq).max(self.gone_then(client, home.node, at.origin));
+        }
+        self.clients[index].base = base;
     }
 
     fn joined(&mut self, index: usize, resumed: Resumed) {
@@ -169,11 +210,6 @@ impl World {
         } else {
             if resumes {
                 self.note("resume told recovered:false");
-                let told =
-                    self.nodes.iter().any(|node| node.alive) && self.may_be_beyond_recovery(index);
-                if !told || !self.passes(Exempt::ToldNotRecovered) {
-                    self.broken(format!("client {index} could not resume"));
-                }
             }
             // It starts anew: what the page shows it may have had.
             let client = &mut self.clients[index];
@@ -198,23 +234,53 @@ impl World {
         let Some(home) = client.home else {
             return false;
         };
-        let never = self.plan.trims && !self.accepted(home.node, seen);
+        let never = !self.accepted(home.node, seen) && self.has_let_go(home.node, seen);
         let late = self.is_said_long_ago(home.node, seen);
-        (never && self.passes(Exempt::NeverSeen))
-            || (late && self.passes(Exempt::SaidAgainLater))
-            || self.has_let_go(home.node, seen)
+        (never && self.passes(Exempt::NeverSeen)) || (late && self.passes(Exempt::SaidAgainLater))
     }
 
-    /// Whether a node may have to tell a client that it cannot bring it all: it has let go of something,
-    /// or its disk is so slow that this takes too long.
-    fn may_be_beyond_recovery(&self, index: usize) -> bool {
-        let Some(home) = self.clients[index].home else {
-            return false;
+    /// A node tells a client that it cannot bring all that lies beyond its position: it has let go of some of
+    /// that, or cannot know, since it never had it; or its disk is too slow.
+    fn could_not_replay(&self, id: NodeId, index: usize, since: &[EntryId], entering: &Entering) {
+        let client = &self.clients[index];
+        let node = &self.nodes[id];
+        let made = since.iter().find(|at| at.origin == Origin::MADE);
+        let made = made.map_or(0, |at| at.seq);
+        let missed = |of: NodeId| {
+            let origin = self.nodes[of].origin;
+            let Some(log) = node.core.log(origin) else {
+                return false;
+            };
+            let named = since.iter().find(|at| at.origin == origin);
+            let after = named.map_or_else(|| self.gone_then(client, id, origin), |at| at.seq);
+            // What of it has gone since, and what before, a node does not know; nor whether that was since,
+            // if it was within the time by which clocks are apart.
+            let trimmed = log.times.trimmed;
+            let apart = (trimmed..trimmed + node.core.positions.skew).contains(&made);
+            let since = after < log.floor() || (apart && self.passes(Exempt::ClocksApart));
+            let after = if named.is_none() && since && self.passes(Exempt::TrimmedSince) {
+                0
+            } else {
+                after
+            };
+            // Of what a disk has removed it does not know of which room that was.
+            let unsure = self.disk_of(id).is_some() && after < log.floor();
+            let gone = |said: &Said| {
+                let name = said.entry.id();
+                let beyond = said.entry.room == client.room && name.seq > after;
+                beyond && (self.has_let_go(id, name) || unsure) && !self.holds(id, name)
+            };
+            let began = node.began_behind.get(&origin).copied();
+            let unknown = after < began.unwrap_or_default().max(log.unknown());
+            unknown || self.ledger.of(of).iter().any(gone)
         };
-        let node = &self.nodes[home.node];
-        let origins = self.nodes.iter().map(|other| other.origin);
-        let mut floors = origins.map(|origin| node.core.log(origin).map_or(0, |log| log.floor()));
-        floors.any(|floor| floor > 0) || self.disk_of(home.node).is_some()
+        let slow = entering.slow && self.passes(Exempt::TooSlow);
+        let missed = || (0..self.nodes.len()).any(missed) && self.passes(Exempt::ToldNotRecovered);
+        if !slow && !missed() {
+            self.broken(format!(
+                "n{id} says that client {index} missed what it cannot bring beyond {since:?}"
+            ));
+        }
     }
 
     /// A client sees a message: once, and in its origin's order.

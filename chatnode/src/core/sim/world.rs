@@ -67,8 +67,6 @@ pub(super) struct World {
     pub(super) hole_filled: Option<Duration>,
     /// When somebody last did not know of a dead node that it is gone.
     pub(super) dead_awaited: Option<Duration>,
-    /// Whether a wall clock was so wrong that ages mean nothing.
-    pub(super) clocks_are_wild: bool,
     /// When a wall clock was set last, or another set of clocks was to be compared.
     pub(super) clocks_changed: Duration,
     /// How much each had said when the faults were over.
@@ -129,7 +127,6 @@ impl World {
             calm_since: Duration::ZERO,
             hole_filled: None,
             dead_awaited: None,
-            clocks_are_wild: plan.clock_skew_max_us > 600_000_000,
             clocks_changed: Duration::ZERO,
             heads_at_heal: Vec::new(),
             registries_away: Duration::ZERO,

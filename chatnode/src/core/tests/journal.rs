@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::archive::{Archive, Beyond, Need};
-use crate::core::journal::{Loaded, LoadedLog, RETRIES_MAX};
+use crate::core::journal::{Loaded, LoadedLog, LoadedMid, RETRIES_MAX};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
 
 /// A ready node with a disk that had this, linked both ways with `b`.
@@ -10,7 +10,7 @@ fn rig(loaded: Loaded) -> Rig {
     rig_with(Retention::default(), loaded)
 }
 
-fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
+pub(super) fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
     let mut rig = Rig::with(retention);
     rig.does(|r, now| r.restore(now, loaded));
     rig.is_alone();
@@ -21,7 +21,7 @@ fn rig_with(retention: Retention, loaded: Loaded) -> Rig {
 
 impl Rig {
     /// The next batch: `a.1 b.2- | a.1-`, a minus for what is not shown.
-    fn batch(&mut self) -> Option<String> {
+    pub(super) fn batch(&mut self) -> Option<String> {
         let now = self.now();
         self.core.handle(Input::TurnOver, now);
         let mut outputs = self.core.take_outputs(Vec::new()).into_iter();
@@ -55,14 +55,14 @@ impl Rig {
     }
 
     /// An entry of `b` comes and is written.
-    fn comes_and_is_stored(&mut self, seq: u64) {
+    pub(super) fn comes_and_is_stored(&mut self, seq: u64) {
         self.come(vec![entry(&format!("b.{seq}"), seq, None)], false);
         self.batch();
         self.stored();
     }
 }
 
-fn kept(entries: &[(Arc<Entry>, bool)], logs: &[(char, u64, u64)]) -> Loaded {
+pub(super) fn kept(entries: &[(Arc<Entry>, bool)], logs: &[(char, u64, u64)]) -> Loaded {
     Loaded {
         logs: logs
             .iter()
@@ -411,10 +411,9 @@ fn a_mid_is_known_as_long_as_its_entry_is_on_the_disk() {
     assert_eq!(rig.says(5, Some("m"), 0), ["said 5 a.1 copies 0"]);
     assert_eq!(rig.batch(), None);
 
-    let said = entry("b.1", 0, None);
-    let mid = "m".parse().unwrap();
+    let said = entry("b.1", 0, Some("m"));
     let loaded = Loaded {
-        mids: vec![(lobby(), mid, said.place(), said.id())],
+        mids: LoadedMid::of(&said, true).into_iter().collect(),
         ..kept(&[(entry("b.2", 1, None), true)], &[('b', 0, 2)])
     };
     let mut rig = rig_with(small, loaded);

@@ -291,3 +291,31 @@ fn a_node_that_is_heard_but_whose_log_cannot_be_read_does_not_hold_back_what_it_
     }
     assert_eq!(told, ["gap b.2-3", "deliver b.4"]);
 }
+
+/// Goal: a log of which the front is trimmed everywhere is begun behind that without a word if that was said
+/// before anybody here was owed it, and else it is told. Method: a node that takes clients hears three others
+/// for the first time: before and after somebody came with an old position, and one that spoke just now.
+#[test]
+fn the_trimmed_front_of_a_log_is_told_to_those_who_may_have_missed_it() {
+    let mut rig = Rig::with(Retention::default());
+    rig.ms = 10_000;
+    rig.is_alone();
+    let begins = |rig: &mut Rig, of: char, said_ms: u64| {
+        rig.link(of, "a", &format!("{of}.4"));
+        rig.passes(300);
+        let fetch = rig.fetches.remove(0);
+        let page = LogPage {
+            floor: 3,
+            entries: vec![entry(&format!("{of}.4"), said_ms, None)],
+        };
+        let told = rig.takes(Input::Fetched(fetch, Some(page), Duration::ZERO));
+        told.iter().any(|it| *it == format!("gap {of}.1-3"))
+    };
+    assert!(!begins(&mut rig, 'b', 9_000), "history");
+    assert!(begins(&mut rig, 'c', 11_000), "some of it may be newer");
+    let mut since = ids("b.4");
+    let (origin, seq) = (Origin::MADE, WALL_US + 8_000_000);
+    since.push(EntryId { origin, seq });
+    rig.core.has_resumed(Some(&since));
+    assert!(begins(&mut rig, 'd', 9_000), "somebody is owed it");
+}

@@ -1,7 +1,9 @@
 //! Clients that were elsewhere.
 
+use super::journal::{kept, rig_with};
 use super::*;
 use crate::core::archive::Need;
+use crate::core::journal::{Loaded, LoadedMid};
 use crate::core::named::{Named, NamedBudget};
 
 /// A node that holds `b.1 b.2 b.3` and `c.1`.
@@ -266,4 +268,161 @@ fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
     assert!(resumed.ahead.has_seen(&entry("d.4", 0, None), 5));
     assert!(!resumed.ahead.has_seen(&entry("d.6", 0, None), 6));
     assert!(resumed.ahead.is_empty());
+}
+
+/// Goal: what a disk has trimmed is missed by whom had not seen it, though its node was started again since
+/// and all that the disk has fits into memory. Method: positions before and behind what was trimmed.
+#[test]
+fn what_was_trimmed_before_a_restart_cannot_be_replayed_and_that_is_said() {
+    let left = [6, 7].map(|seq| (entry(&format!("b.{seq}"), seq, None), true));
+    let rig = rig_with(Retention::default(), kept(&left, &[('b', 5, 7)]));
+    assert!(!rig.resumes(Some("b.3")).recovered);
+    assert!(
+        !rig.resumes(Some("c.1")).recovered,
+        "nor has it seen any of b"
+    );
+    let resumed = rig.resumes(Some("b.5"));
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "b.6 b.7")
+    );
+}
+
+/// Goal: of an origin that a position does not name all is brought that is here, though the disk has trimmed
+/// some of it and memory not. Method: memory begins at 4, the disk behind 4; the position is newer.
+#[test]
+fn what_memory_has_still_is_replayed_though_the_disk_has_trimmed_it() {
+    let small = Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    };
+    let mut rig = rig_with(small, kept(&[], &[]));
+    for seq in 1..=5 {
+        rig.comes_and_is_stored(seq);
+    }
+    rig.does(|core, now| core.disk_trimmed(now, vec![(origin('b'), 4)]));
+    rig.ms += 1000;
+    rig.passes(200);
+    let mut since = rig.core.client_position();
+    since.retain(|id| id.origin.is_mark());
+    let named = &mut Named::default();
+    let resumed = rig
+        .core
+        .resume(&lobby(), Some(&since), named, 2, &Archive::default());
+    let resumed = resumed.unwrap();
+    assert_eq!(
+        (resumed.recovered, entries(&resumed).as_str()),
+        (true, "b.4 b.5")
+    );
+}
+
+/// Goal: after a restart a node knows what repeated a mid, though only its disk has it. Method: of two with
+/// one mid the first is shown; a client has seen the other, elsewhere; and only the other is left.
+#[test]
+fn what_repeats_a_mid_is_known_after_a_restart() {
+    let said = |name: &str| entry(name, id(name).seq, Some("m"));
+    let restarted = |mids: &[(&str, bool)]| {
+        let mids = mids
+            .iter()
+            .filter_map(|(name, shown)| LoadedMid::of(&said(name), *shown));
+        let loaded = Loaded {
+            mids: mids.collect(),
+            ..kept(
+                &[(entry("b.9", 9, None), true)],
+                &[('b', 0, 9), ('c', 0, 2)],
+            )
+        };
+        rig_with(Retention::default(), loaded)
+    };
+    let mut rig = restarted(&[("b.1", true), ("c.2", false)]);
+    let first = said("b.1");
+    assert_eq!(tell_ids(rig.core.mids.repeats(&first)), "c.2");
+    assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 b.1"));
+    let mut rig = restarted(&[("c.2", false)]);
+    let batch = rig.batch().unwrap();
+    assert!(batch.ends_with("| c.2"), "what it repeated is gone: {batch}");
+    assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 c.2"));
+}
+
+/// Goal: who has seen a message is not brought what repeats it, though the one that it saw is gone. Method: of
+/// two with one mid the first is trimmed, and the other shown in its place, or comes later still.
+#[test]
+fn who_saw_what_is_gone_is_not_brought_what_repeats_it() {
+    for late in [false, true] {
+        let mut rig = Rig::with(Retention {
+            messages: 3,
+            bytes: 1 << 20,
+        });
+        rig.is_alone();
+        rig.link('b', "a", "");
+        rig.link('c', "a", "");
+        let again = vec![entry("c.1", 20, Some("m"))];
+        rig.come(vec![entry("b.1", 10, Some("m"))], false);
+        if !late {
+            rig.come(again.clone(), false);
+        }
+        rig.come(
+            [2, 3, 4]
+                .map(|seq| entry(&format!("b.{seq}"), 10 + seq, None))
+                .to_vec(),
+            false,
+        );
+        if late {
+            rig.come(again, false);
+        }
+        assert!(rig.transcript().contains("c.1"));
+        let resumed = rig.resumes(Some("b.4"));
+        assert_eq!((resumed.recovered, entries(&resumed).as_str()), (true, ""));
+    }
+}
+
+/// Goal: who is told that it missed something is all the same not shown again what it named. Method: nobody has
+/// what it saw of one node, and of another more was trimmed than it has seen.
+#[test]
+fn who_begins_anew_is_not_shown_again_what_it_named() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.is_alone();
+    rig.link('b', "a", "");
+    rig.comes("b.1 b.2 b.3 b.4");
+    let (since, archive) = (ids("b.1 d.5"), asked_others());
+    let mut named = names(&["m"], "d.0");
+    let resumed = rig
+        .core
+        .resume(&lobby(), Some(&since), &mut named, 2, &archive);
+    let mut resumed = resumed.unwrap();
+    assert!(!resumed.recovered);
+    assert!(resumed.ahead.has_seen(&entry("b.5", 0, Some("m")), 5));
+}
+
+/// Goal: a hole does not become silent when retention goes beyond it. Method: what comes behind a hole is of
+/// another room, and is trimmed; who had seen what is before the hole comes back.
+#[test]
+fn a_hole_that_is_trimmed_is_not_forgotten() {
+    let mut rig = Rig::with(Retention {
+        messages: 2,
+        bytes: 1 << 20,
+    });
+    rig.is_alone();
+    rig.link('b', "a", "");
+    rig.link('c', "a", "");
+    rig.comes("b.1");
+    let elsewhere = |seq: u64| {
+        let (id, name) = (id(&format!("b.{seq}")), "bob".parse().unwrap());
+        let (ts, room) = (WALL_US + seq, "busy".parse().unwrap());
+        Arc::new(Entry::new(id, ts, room, None, &name, "hello"))
+    };
+    rig.come((3..=6).map(elsewhere).collect(), false);
+    rig.dies('b');
+    rig.passes_with(2000, &[('c', "a", "")]);
+    assert!(rig.answer(Some("")).contains(&"gap b.2-2".to_owned()));
+    assert!(
+        rig.core
+            .log(origin('b'))
+            .is_some_and(|log| log.floor() == 4)
+    );
+    assert!(!rig.resumes(Some("b.1")).recovered);
+    assert!(rig.resumes(Some("b.2")).recovered);
 }
