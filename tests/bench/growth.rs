@@ -25,9 +25,6 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Measures the tables that are wanted: those of the mesh, of growth, or all.
-///
-/// # Errors
-/// The results cannot be written.
 pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
     let of_it = |sweep: &&Sweep| what == "all" || sweep.name.starts_with(what);
     sweeps()
@@ -36,9 +33,6 @@ pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
 }
 
 /// All tables for which there are measurements, as Markdown; the plots are written beside.
-///
-/// # Errors
-/// The plots cannot be written.
 pub(crate) fn tables(rows: &[Row]) -> Result<String> {
     let mut text = String::new();
     for sweep in sweeps() {

@@ -64,9 +64,6 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// By the command line.
-    ///
-    /// # Errors
-    /// It names what there is not.
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let quick = options.flag("quick");
         let only = options.list("only");
@@ -157,9 +154,6 @@ impl Runner {
     }
 
     /// Measures all scenarios that are wanted, repetitions interleaved over the peers.
-    ///
-    /// # Errors
-    /// The results cannot be written.
     pub(crate) fn scenarios(&mut self) -> Result<()> {
         for scenario in SCENARIOS {
             if !self.wants(scenario.name) {
@@ -192,9 +186,6 @@ impl Runner {
     }
 
     /// Writes a measurement down and tells it; one that failed is left out, and that is told too.
-    ///
-    /// # Errors
-    /// The results cannot be written.
     pub(crate) fn keep(
         &mut self,
         scenario: &str,
@@ -247,9 +238,6 @@ impl Runner {
     }
 
     /// Runs the load generator on these servers.
-    ///
-    /// # Errors
-    /// It says why it failed.
     pub(crate) fn load(&self, servers: &Servers, args: &[String]) -> Result<Value> {
         let mut args = args.to_vec();
         if self.quick {
@@ -291,9 +279,6 @@ fn file() -> PathBuf {
 }
 
 /// All measurements that were kept.
-///
-/// # Errors
-/// The file of results is none.
 pub(crate) fn results() -> Result<Vec<Row>> {
     let text = fs::read_to_string(file()).unwrap_or_default();
     let row = |line: &str| {
@@ -313,9 +298,6 @@ pub(crate) fn results() -> Result<Vec<Row>> {
 }
 
 /// Forgets what was measured of a scenario, or of all points of a growth table, before.
-///
-/// # Errors
-/// The results cannot be written.
 pub(crate) fn forget(name: &str) -> Result<()> {
     let text = fs::read_to_string(file()).unwrap_or_default();
     let (exactly, point) = (

@@ -21,9 +21,6 @@ struct Page {
 }
 
 /// Waits until these nodes hold the same position over all origins.
-///
-/// # Errors
-/// They do not in time.
 pub(crate) async fn converged(nodes: &[&Node], within: Duration) -> Result<()> {
     same_position(nodes, within, false).await
 }
@@ -53,9 +50,6 @@ async fn same_position(nodes: &[&Node], within: Duration, trimmed: bool) -> Resu
 }
 
 /// The whole history of a room at a node: each message as its bytes, oldest first.
-///
-/// # Errors
-/// The node does not answer as the contract says.
 pub(crate) async fn history(node: &Node, room: &str) -> Result<Vec<String>> {
     let mut pages: Vec<Vec<String>> = Vec::new();
     let mut before: Option<String> = None;
@@ -102,9 +96,6 @@ pub(crate) struct Settled {
 
 /// One transcript: waits until all nodes hold the same position and their histories of the room are the same
 /// bytes. If retention may have trimmed logs of dead origins, positions need not name all of them.
-///
-/// # Errors
-/// They are not in time.
 pub(crate) async fn settled(
     nodes: &[&Node],
     room: &str,
@@ -149,9 +140,6 @@ async fn same_history(nodes: &[&Node], room: &str) -> Result<Result<Vec<String>,
 
 /// One transcript and more: waits until all hold the same, then reads the room's history from every node.
 /// They must be the same bytes, in the order of `(ts, origin)`, no id and no mid twice.
-///
-/// # Errors
-/// One of these does not hold.
 pub(crate) async fn histories(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<Msg>> {
     let history = settled(nodes, room, within, false).await?.history;
     let mut verdict = Verdict::default();
@@ -183,9 +171,6 @@ pub(crate) struct Losses {
 /// Reads the counters of all nodes, and notes those that cannot be true: `/api/mesh` must account
 /// for each number of a linked origin (unless retention has trimmed, or it came from the node's own
 /// disk), and not differ from `/metrics`; nothing may be lost unless there may be holes.
-///
-/// # Errors
-/// A node does not answer.
 pub(crate) async fn losses(
     nodes: &[&Node],
     expect: &Expect,

@@ -30,9 +30,6 @@ pub(crate) fn flags(data: &Path, extra: &[&str]) -> Vec<String> {
 }
 
 /// A node that keeps its history in this folder and knows no other node.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn alone(data: &Path, extra: &[&str]) -> Result<Node> {
     let node = Node::start(flags(data, extra)).await?;
     node.takes_clients(PATIENCE).await?;
@@ -40,9 +37,6 @@ pub(crate) async fn alone(data: &Path, extra: &[&str]) -> Result<Node> {
 }
 
 /// A node of a mesh, with history in this folder, or without a disk.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn member(
     registry: &Registry,
     data: Option<&Path>,
@@ -60,9 +54,6 @@ pub(crate) async fn member(
 }
 
 /// Starts a node that has ended once more, and waits until it takes clients; how long both took.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn reborn(node: &mut Node) -> Result<Duration> {
     let begun = Instant::now();
     node.again().await?;
@@ -71,9 +62,6 @@ pub(crate) async fn reborn(node: &mut Node) -> Result<Duration> {
 }
 
 /// One number of `/metrics`.
-///
-/// # Errors
-/// There is none of this name.
 pub(crate) async fn number(node: &Node, name: &str) -> Result<u64> {
     let text = node.get("/metrics").await?.error_for_status()?;
     let text = text.text().await?;
@@ -84,17 +72,11 @@ pub(crate) async fn number(node: &Node, name: &str) -> Result<u64> {
 }
 
 /// What `/api/mesh` says of where history is kept.
-///
-/// # Errors
-/// It does not answer.
 pub(crate) async fn storage(node: &Node) -> Result<Value> {
     Ok(node.get_json("/api/mesh").await?["storage"].take())
 }
 
 /// Waits until the disk of the node is in this state and nothing waits for it.
-///
-/// # Errors
-/// Not in time.
 pub(crate) async fn written(node: &Node, within: Duration) -> Result<()> {
     eventually(within, "everything is on the disk", async || {
         let state = storage(node).await.map_err(|error| error.to_string())?;
@@ -109,9 +91,6 @@ pub(crate) async fn written(node: &Node, within: Duration) -> Result<()> {
 }
 
 /// Says these texts, many at once.
-///
-/// # Errors
-/// One is not accepted.
 pub(crate) async fn pour(
     client: &Client,
     room: &str,
@@ -150,9 +129,6 @@ async fn poured(
 
 /// Waits until these nodes hold the same and their histories of a room are the same bytes, and
 /// gives that history.
-///
-/// # Errors
-/// Not in time.
 pub(crate) async fn same(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<String>> {
     let deadline = Instant::now() + within;
     converged(nodes, within).await?;
@@ -178,9 +154,6 @@ pub(crate) async fn same(nodes: &[&Node], room: &str, within: Duration) -> Resul
 }
 
 /// Bytes of all files in a folder, as their lengths say.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(crate) fn bytes_in(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for file in fs::read_dir(folder)? {
@@ -191,9 +164,6 @@ pub(crate) fn bytes_in(folder: &Path) -> Result<u64> {
 }
 
 /// The names of all files in a folder, sorted.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for file in fs::read_dir(folder)? {
@@ -204,9 +174,6 @@ pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Copies the files of a folder into a new one.
-///
-/// # Errors
-/// One cannot be copied.
 pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for file in fs::read_dir(from)? {

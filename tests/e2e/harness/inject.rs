@@ -16,18 +16,12 @@ const SYNCS: &str = "fsync,fdatasync,sync_file_range,syncfs,sync,msync";
 
 /// The words before a command whose calls that sync are not done and claim success: a program that
 /// forgets to sync. `None` where programs cannot be traced.
-///
-/// # Errors
-/// `strace` is not installed.
 pub(crate) fn that_never_syncs() -> Result<Option<Vec<String>>> {
     prefix(&format!("{SYNCS}:retval=0"))
 }
 
 /// The words before a command whose calls that sync fail with EIO from the `nth` on. `None` where
 /// programs cannot be traced.
-///
-/// # Errors
-/// `strace` is not installed.
 pub(crate) fn that_fails_to_sync(nth: u32) -> Result<Option<Vec<String>>> {
     prefix(&format!("{SYNCS}:error=EIO:when={nth}+"))
 }
@@ -80,9 +74,6 @@ pub(crate) struct Failing {
 
 impl Failing {
     /// From now on each call that syncs fails with EIO. `None` where programs cannot be traced.
-    ///
-    /// # Errors
-    /// `strace` is not installed, or does not get hold of every thread.
     pub(crate) async fn syncs_of(process: &Process) -> Result<Option<Self>> {
         let pid = process.id();
         let mut strace = Command::new(installed("strace")?)

@@ -137,9 +137,6 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Sends so many messages, of at least so many bytes, in frames of many, as fast as they are
 /// answered.
-///
-/// # Errors
-/// The connection is lost, or a message refused.
 pub(crate) async fn send_at_once(
     client: &Client,
     room: &str,

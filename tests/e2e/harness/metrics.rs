@@ -15,9 +15,6 @@ pub(crate) struct Metrics(HashMap<String, u64>);
 
 impl Metrics {
     /// Those of the node at this HTTP endpoint now.
-    ///
-    /// # Errors
-    /// It does not answer as the contract says.
     pub(crate) async fn at(http: &str) -> Result<Self> {
         let text = get(&format!("{http}/metrics")).await?.error_for_status()?;
         let text = String::from_utf8(text.bytes().await?.to_vec())?;
@@ -30,9 +27,6 @@ impl Metrics {
     }
 
     /// One number: the name without `chatnode_`.
-    ///
-    /// # Errors
-    /// There is none of this name.
     pub(crate) fn get(&self, name: &str) -> Result<u64> {
         let full = format!("chatnode_{name}");
         let found = self.0.get(&full).copied();

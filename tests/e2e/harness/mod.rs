@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, clusters of them, clients, faults and the checks of the
 //! promises. Nothing here knows the programs' code; it sees what a user, a client or a peer sees.
+//! A helper's error says what did not happen, or not in time; `?` ends the test with it.
 
 pub(crate) mod apart;
 pub(crate) mod balancer;
@@ -108,9 +109,6 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// Raises the limit of open files of this process to what it may be, for thousands of clients.
-///
-/// # Errors
-/// The system refuses.
 pub(crate) fn many_files() -> anyhow::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

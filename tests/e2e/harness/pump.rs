@@ -86,9 +86,6 @@ impl Ledger {
     }
 
     /// The mids of accepted messages that a history lacks.
-    ///
-    /// # Errors
-    /// The history is not of messages.
     pub(crate) fn lost(&self, history: &[String]) -> Result<Vec<&str>> {
         let mut there = HashMap::new();
         for text in history {
@@ -107,9 +104,6 @@ impl Ledger {
 
     /// Whether a history is in order and has each message once, only what was sent, as it was sent
     /// and accepted, and nothing that was refused.
-    ///
-    /// # Errors
-    /// It has something else.
     pub(crate) fn explains(&self, history: &[String]) -> Result<()> {
         let mut seen = HashMap::new();
         let mut last: Option<Msg> = None;
@@ -143,9 +137,6 @@ impl Ledger {
     }
 
     /// Both: nothing accepted is missing, and all that is there is explained.
-    ///
-    /// # Errors
-    /// One of these does not hold.
     pub(crate) fn check(&self, history: &[String]) -> Result<()> {
         let lost = self.lost(history)?;
         ensure!(
@@ -247,9 +238,6 @@ impl Pump {
     }
 
     /// Waits until so many more are accepted.
-    ///
-    /// # Errors
-    /// Not in time, or a sender was not answered as the contract says.
     pub(crate) async fn accepts(&self, more: usize, within: Duration) -> Result<()> {
         let due = self.accepted() + more;
         eventually(within, "more messages are accepted", async || {
@@ -262,9 +250,6 @@ impl Pump {
     }
 
     /// Waits until none of them waits for a reply; they must be told to hold before.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn is_idle(&self, within: Duration) -> Result<()> {
         eventually(within, "every sender has its reply", async || {
             let ledger = self.ledger();
@@ -275,9 +260,6 @@ impl Pump {
     }
 
     /// Stops them, each when it has a reply to what it sent last.
-    ///
-    /// # Errors
-    /// One was not answered as the contract says.
     pub(crate) async fn stop(self) -> Result<Ledger> {
         self.orders.send_modify(|orders| orders.ends = true);
         for sender in self.senders {

@@ -127,17 +127,11 @@ impl Recorder {
     }
 
     /// A client on record that has said hello.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn client(&self, node: &Node, name: &str) -> Result<Client> {
         self.client_at(&node.http, name).await
     }
 
     /// Like [`Recorder::client`], at a node's HTTP endpoint.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn client_at(&self, http: &str, name: &str) -> Result<Client> {
         let client = Client::hello_at(http, name).await?;
         self.add(&client);
@@ -145,18 +139,12 @@ impl Recorder {
     }
 
     /// A person on record who reads a room from now on.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn reader(&self, node: &Node, name: &str, room: &str) -> Result<Reader> {
         Reader::start(self, node, name, room).await
     }
 
     /// `kill -9`. What the node acknowledged without copies may be lost from now on, unless it has
     /// a data directory: then it must be there when it has been started again.
-    ///
-    /// # Errors
-    /// It was gone before.
     pub(crate) async fn kill(&self, node: &mut Node) -> Result<()> {
         if node.keeps_data() {
             self.book().durable.insert(node.origin.clone());

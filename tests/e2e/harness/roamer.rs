@@ -87,9 +87,6 @@ struct State {
 
 impl Roamer {
     /// Enters the room at one of these nodes and begins.
-    ///
-    /// # Errors
-    /// None lets it in.
     pub(crate) async fn start(
         recorder: &Recorder,
         nodes: &[&Node],
@@ -101,9 +98,6 @@ impl Roamer {
     }
 
     /// Like [`Roamer::start`], with HTTP endpoints.
-    ///
-    /// # Errors
-    /// None lets it in.
     pub(crate) async fn start_at(
         recorder: &Recorder,
         ways: Ways,
@@ -173,18 +167,12 @@ impl Roamer {
     }
 
     /// Waits until it is in the room at another node than this.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn is_away_from(&mut self, origin: &str, within: Duration) -> Result<()> {
         let elsewhere = |state: &State| state.at.as_ref().is_some_and(|at| at != origin);
         self.until("goes on elsewhere", within, elsewhere).await
     }
 
     /// Waits until so many messages of its were answered in all.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn has_said(&mut self, count: usize, within: Duration) -> Result<()> {
         let what = format!("has {count} answers");
         self.until(&what, within, |state| state.answered >= count)
@@ -192,9 +180,6 @@ impl Roamer {
     }
 
     /// Says nothing new, and waits until all that it said was answered. It reads on.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn hush(&mut self, within: Duration) -> Result<()> {
         self.talks.send_replace(false);
         self.until("is answered", within, |state| {
@@ -207,9 +192,6 @@ impl Roamer {
     /// their room at this HTTP endpoint, on a connection that stands. When no fault comes after
     /// this, whoever judges them finds them there. A person that seems to be at a node may have
     /// lost it and not have noticed yet: the mark is what knows.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn rest(
         people: &mut [Self],
         recorder: &Recorder,
