@@ -6,27 +6,13 @@ use zeromq::RepSocket;
 
 use super::*;
 use crate::carriers::tests::{
-    DEADLINE, closed, connected, frame, heard, meet, next, number, numbered, origin, some_beat,
+    DEADLINE, bind, bind_in, closed, connected, frame, heard, meet, next, number, numbered, origin,
+    some_beat,
 };
 use crate::wire::frame::encode;
 
 const A: &str = "aaaaaaaaaa";
 const B: &str = "bbbbbbbbbb";
-
-async fn bind(me: &str) -> (ZmqCarrier, String, TaskTracker) {
-    bind_in("main", me).await
-}
-
-async fn bind_in(mesh: &str, me: &str) -> (ZmqCarrier, String, TaskTracker) {
-    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let tasks = TaskTracker::new();
-    let stop = CancellationToken::new();
-    let mesh = mesh.parse().unwrap();
-    let (carrier, endpoint) = ZmqCarrier::bind(listener, origin(me), &mesh, tasks.clone(), stop)
-        .await
-        .unwrap();
-    (carrier, endpoint, tasks)
-}
 
 #[tokio::test]
 async fn accepted_sockets_end_by_themselves() {
