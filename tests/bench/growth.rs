@@ -67,15 +67,14 @@ impl Sweep {
         if runner.quick {
             points.truncate(3);
         }
-        let (field, name) = (self.columns[0].1, self.columns[0].0);
+        let (name, field) = self.columns[0];
         for rep in 1..=runner.growth_reps {
             for x in &points {
                 for peer in self.peers {
                     if runner.has(peer) {
                         let measured = point(runner, peer, (self.point)(*x), *x);
                         let scenario = format!("{} {x}", self.name);
-                        let metric = Metric { field, name };
-                        runner.keep(&scenario, peer, rep, measured, metric)?;
+                        runner.keep(&scenario, peer, rep, measured, Metric(field, name))?;
                     }
                 }
             }

@@ -265,7 +265,7 @@ const CLOSE: f64 = 0.2;
 
 /// What a bar is about, once for each repetition.
 fn judged(bar: &Bar, rows: &[&Row]) -> Vec<f64> {
-    let field = bar.metric.field;
+    let field = bar.metric.0;
     let own = rows.iter().filter(|row| row.peer == bar.whose);
     own.filter_map(|row| {
         let value = row.figure(field)?;
@@ -294,7 +294,7 @@ pub(crate) fn is_close(scenario: &Scenario, rows: &[Row]) -> bool {
 }
 
 fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
-    let field = bar.metric.field;
+    let field = bar.metric.0;
     let values = judged(bar, rows);
     let Some((median, least, most)) = spread(&values) else {
         return;
@@ -329,7 +329,7 @@ fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
         format_args!(
             "| {} | {}, {}{against} | {}{range} | {} | {} | {judged} |\n",
             scenario.name,
-            bar.metric.name,
+            bar.metric.1,
             bar.whose,
             say(median),
             limit(bar.bar),
