@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{SECOND, eventually, now};
 use crate::plot::{Line, Plot};
-use crate::report::{cell, faults, put};
+use crate::report::{cell, faults};
 use crate::runner::{Row, Runner, forget};
 use crate::scenarios::Metric;
 use crate::servers::{Servers, folder};
@@ -89,7 +89,7 @@ impl Sweep {
         );
         let talks = self.columns.iter().any(|(_, field)| *field == "p50_us");
         for (name, _) in self.columns {
-            put(&mut text, format_args!(" {name} |"));
+            text += &format!(" {name} |");
         }
         text.push_str(if talks {
             " faults |\n| --- | --- | --- |"
@@ -103,22 +103,19 @@ impl Sweep {
                 if of.is_empty() {
                     continue;
                 }
-                put(&mut text, format_args!("\n| {x} | {peer} |"));
+                text += &format!("\n| {x} | {peer} |");
                 for (_, field) in self.columns {
-                    put(&mut text, format_args!(" {} |", cell(&of, field)));
+                    text += &format!(" {} |", cell(&of, field));
                 }
                 if talks {
-                    put(&mut text, format_args!(" {} |", faults(&of)));
+                    text += &format!(" {} |", faults(&of));
                 }
             }
         }
-        put(&mut text, format_args!("\n\n{}\n\n", self.why));
+        text += &format!("\n\n{}\n\n", self.why);
         for field in self.plots {
             let file = self.file(field);
-            put(
-                &mut text,
-                format_args!("![{}: {}](PLOTS/{file})\n", self.title, self.label(field)),
-            );
+            text += &format!("![{}: {}](PLOTS/{file})\n", self.title, self.label(field));
         }
         text
     }

@@ -121,7 +121,7 @@ async fn members_of_a_killed_node_leave_within_4_s() -> Outcome {
     })
     .await?;
     let took = killed.elapsed();
-    say(format_args!("members of a killed node left after {took:?}"));
+    say!("members of a killed node left after {took:?}");
     assert!(took <= LEAVE_WITHIN + NOISE, "bob left only after {took:?}");
     members_are(&ada, "tea", &["ada"]).await?;
 

@@ -52,7 +52,7 @@ impl Fleet {
             flags.push(args.clone());
             nodes.push(Node::start(args).await?);
         }
-        linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+        linked(&nodes, PATIENCE).await?;
         for node in &nodes {
             node.takes_clients(PATIENCE).await?;
         }

@@ -181,7 +181,7 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(self.log());
+            say!("{}", self.log());
         }
         // Not killed: its workers would stay.
         let _gone = self.signal(Signal::TERM);

@@ -130,6 +130,11 @@ impl Browser {
             .with_context(|| format!("no element #{id}"))
     }
 
+    /// Types into the element with this id.
+    pub(crate) async fn type_in(&self, id: &str, keys: impl Into<TypingData>) -> Result<()> {
+        Ok(self.element(id).await?.send_keys(keys).await?)
+    }
+
     /// Waits until the page says that it is in one of these states.
     pub(crate) async fn status(&self, states: &[&str], within: Duration) -> Result<String> {
         eventually(
@@ -155,7 +160,7 @@ impl Browser {
 
     /// Types a message and sends it by the button.
     pub(crate) async fn say(&self, text: &str) -> Result<()> {
-        self.element("compose").await?.send_keys(text).await?;
+        self.type_in("compose", text).await?;
         self.element("send").await?.click().await?;
         Ok(())
     }
@@ -179,10 +184,12 @@ impl Browser {
     }
 
     /// Waits until an expression of JavaScript is true in the page.
-    ///
-    /// # Errors
-    /// Not in time; the text has its last value.
-    pub(crate) async fn holds(&self, expression: &str, within: Duration) -> Result<()> {
+    pub(crate) async fn holds(&self, expression: &str) -> Result<()> {
+        self.holds_within(PATIENCE, expression).await
+    }
+
+    /// The same, for so long; the text of an error has the last value.
+    pub(crate) async fn holds_within(&self, within: Duration, expression: &str) -> Result<()> {
         eventually(within, &format!("in the page {expression}"), async || {
             let value = self.script(&format!("return {expression}")).await?;
             ensure!(value == true, "it is {value}");
@@ -209,8 +216,8 @@ impl Browser {
     }
 
     /// Waits until the page shows this text, and gives the whole transcript.
-    pub(crate) async fn shows(&self, text: &str, within: Duration) -> Result<Vec<Shown>> {
-        eventually(within, &format!("the page shows {text:?}"), async || {
+    pub(crate) async fn shows(&self, text: &str) -> Result<Vec<Shown>> {
+        eventually(PATIENCE, &format!("the page shows {text:?}"), async || {
             let transcript = self.transcript().await?;
             ensure!(
                 transcript.iter().any(|shown| shown.text == text),

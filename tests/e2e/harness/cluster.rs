@@ -1,5 +1,7 @@
 //! A registry and nodes, and what they say of themselves.
 
+use std::borrow::Borrow;
+
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -330,13 +332,18 @@ impl Cluster {
 
     /// Waits until every node hears every other; how long that took.
     pub(crate) async fn linked(&self, within: Duration) -> Result<Duration> {
-        linked(&self.nodes.iter().collect::<Vec<_>>(), within).await
+        linked(&self.nodes, within).await
     }
 }
 
+/// Nodes, however a test holds them.
+pub(crate) fn each(nodes: &[impl Borrow<Node>]) -> Vec<&Node> {
+    nodes.iter().map(Borrow::borrow).collect()
+}
+
 /// Waits until every one of these nodes hears every other; how long that took.
-pub(crate) async fn linked(nodes: &[&Node], within: Duration) -> Result<Duration> {
-    let start = Instant::now();
+pub(crate) async fn linked(nodes: &[impl Borrow<Node>], within: Duration) -> Result<Duration> {
+    let (nodes, start) = (each(nodes), Instant::now());
     let mut settled = vec![false; nodes.len()];
     eventually(within, "every node hears every other", async || {
         for (place, node) in nodes.iter().enumerate() {

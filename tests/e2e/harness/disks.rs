@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use super::check::{converged, history};
 use super::client::Client;
 use super::cluster::{Node, Registry};
 use super::eventually::{eventually, holds};
@@ -61,14 +60,9 @@ pub(crate) async fn reborn(node: &mut Node) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// One number of `/metrics`.
+/// One number of `/metrics`: the name without `chatnode_`.
 pub(crate) async fn number(node: &Node, name: &str) -> Result<u64> {
-    let text = node.get("/metrics").await?.error_for_status()?;
-    let text = text.text().await?;
-    let mut rows = text.lines().filter_map(|row| row.split_once(' '));
-    let value = rows.find(|(found, _)| *found == name).map(|row| row.1);
-    let value = value.with_context(|| format!("/metrics has no {name}"))?;
-    Ok(value.parse()?)
+    node.metrics().await?.get(name)
 }
 
 /// What `/api/mesh` says of where history is kept.
@@ -77,10 +71,10 @@ pub(crate) async fn storage(node: &Node) -> Result<Value> {
 }
 
 /// Waits until the disk of the node is in this state and nothing waits for it.
-pub(crate) async fn written(node: &Node, within: Duration) -> Result<()> {
-    eventually(within, "everything is on the disk", async || {
+pub(crate) async fn written(node: &Node) -> Result<()> {
+    eventually(PATIENCE, "everything is on the disk", async || {
         let state = storage(node).await.map_err(|error| error.to_string())?;
-        let waiting = number(node, "chatnode_storage_waiting").await;
+        let waiting = number(node, "storage_waiting").await;
         let waiting = waiting.map_err(|error| error.to_string())?;
         holds(
             state["state"] == "ok" && waiting == 0,
@@ -109,11 +103,7 @@ pub(crate) async fn pour(
     while let Some(waiting) = under_way.pop_front() {
         all.push(poured(client, Some(waiting)).await?);
     }
-    say(format_args!(
-        "{} messages said in {:?}",
-        all.len(),
-        begun.elapsed()
-    ));
+    say!("{} messages said in {:?}", all.len(), begun.elapsed());
     Ok(all)
 }
 
@@ -125,32 +115,6 @@ async fn poured(
     Ok(serde_json::from_value(
         client.reply("send", waiting).await?,
     )?)
-}
-
-/// Waits until these nodes hold the same and their histories of a room are the same bytes, and
-/// gives that history.
-pub(crate) async fn same(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<String>> {
-    let deadline = Instant::now() + within;
-    converged(nodes, within).await?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    eventually(left, "all histories are the same bytes", async || {
-        let mut first: Option<Vec<String>> = None;
-        for node in nodes {
-            let texts = history(node, room).await?;
-            let differ = match &first {
-                None => {
-                    first = Some(texts);
-                    continue;
-                }
-                Some(first) if *first == texts => continue,
-                Some(first) => first.iter().zip(&texts).find(|(one, two)| one != two),
-            };
-            let lengths = (first.as_ref().map(Vec::len), texts.len());
-            anyhow::bail!("{lengths:?} messages at {}; {differ:?}", node.origin);
-        }
-        Ok(first.unwrap_or_default())
-    })
-    .await
 }
 
 /// Bytes of all files in a folder, as their lengths say.

@@ -31,21 +31,8 @@ fn prefix(what: &str) -> Result<Option<Vec<String>>> {
     let shown = strace.to_str().context("its path is text")?.to_owned();
     let (trace, inject) = (format!("trace={SYNCS}"), format!("inject={what}"));
     // With -D the program, and not strace, is the child; with the filter nothing else is slower.
-    let words = [
-        &shown,
-        "-D",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec();
+    let line = format!("{shown} -D -f --seccomp-bpf -qq -o /dev/null -e {trace} -e {inject}");
+    let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
     let tried = std::process::Command::new(&words[0])
         .args(&words[1..])
         .arg("true")

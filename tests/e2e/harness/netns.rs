@@ -7,13 +7,12 @@
 //! neither namespace has another wire.
 
 use std::fs::File;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::tools::{installed, limited};
+use super::tools::{installed, limited, run};
 
 /// Addresses of the two ends of the two wires.
 pub(crate) const NEAR_MESH: &str = "10.77.0.1";
@@ -187,15 +186,5 @@ impl Drop for Namespaces {
 
 /// Runs `ip`; what it printed.
 fn ip(args: &[&str]) -> Result<String> {
-    let output = Command::new(installed("ip")?)
-        .args(args)
-        .output()
-        .context("running ip")?;
-    ensure!(
-        output.status.success(),
-        "ip {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    run("ip", args)
 }

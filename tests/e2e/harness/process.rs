@@ -54,7 +54,20 @@ impl Launch {
         }
     }
 
-    fn command(&self) -> Result<Command> {
+    /// With a variable too.
+    pub(crate) fn with(mut self, variable: &str, value: impl Into<String>) -> Self {
+        self.variables.push((variable.to_owned(), value.into()));
+        self
+    }
+
+    /// By a command, whose words these are.
+    pub(crate) fn by<S: Into<String>>(mut self, prefix: impl IntoIterator<Item = S>) -> Self {
+        self.prefix = prefix.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What runs it, killed when dropped.
+    pub(crate) fn command(&self) -> Result<Command> {
         let binary = binary(self.program)?;
         let mut command = match self.prefix.split_first() {
             None => Command::new(binary),
@@ -324,7 +337,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(self.log_tail());
+            say!("{}", self.log_tail());
         } else if super::variable("KEEP_LOGS").is_none() {
             let _gone = std::fs::remove_file(&self.log);
         }

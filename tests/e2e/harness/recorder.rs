@@ -1,16 +1,17 @@
 //! The record of a test: the connections of all its clients, and the one check at its end.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::PATIENCE;
-use super::check::{Losses, losses, settled};
+use super::check::{Losses, losses, parsed, settled};
 use super::client::Client;
-use super::cluster::Node;
+use super::cluster::{Node, each};
 use super::judge::{Evidence, Kind, Trace, Verdict, awaited, judge};
 use super::load::spread;
 use super::reader::Reader;
@@ -131,6 +132,18 @@ impl Recorder {
         self.client_at(&node.http, name).await
     }
 
+    /// Clients on record that have said hello, each at its node.
+    pub(crate) async fn clients<const N: usize>(
+        &self,
+        who: [(&Node, &str); N],
+    ) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        for (node, name) in who {
+            clients.push(self.client(node, name).await?);
+        }
+        Ok(clients)
+    }
+
     /// Like [`Recorder::client`], at a node's HTTP endpoint.
     pub(crate) async fn client_at(&self, http: &str, name: &str) -> Result<Client> {
         let client = Client::hello_at(http, name).await?;
@@ -209,7 +222,8 @@ impl Recorder {
         found
     }
 
-    fn evidence(&self, room: &str, history: Vec<Msg>, holes: bool) -> Evidence {
+    /// What is on record of a room, to be judged against a history; `holes`: gaps may be announced.
+    pub(super) fn evidence(&self, room: &str, history: Vec<Msg>, holes: bool) -> Evidence {
         let book = self.book();
         let traces = book.watched.iter().filter_map(|watched| {
             let record = watched.socket.inbox.record();
@@ -265,24 +279,21 @@ impl Recorder {
     /// A node does not answer. What breaks a promise is in the verdict.
     pub(crate) async fn judge(
         &self,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         room: &str,
         expect: Expect,
     ) -> Result<Checked> {
+        let nodes = &each(nodes);
         let (converged, history, diverged) =
             match settled(nodes, room, expect.within, expect.trimmed).await {
-                Ok(settled) => (settled.took, settled.history, None),
+                Ok((took, history)) => (took, history, None),
                 Err(difference) => {
-                    let Some(node) = nodes.first() else {
-                        bail!("no node to ask")
-                    };
-                    let texts = super::check::history(node, room).await?;
-                    let messages = texts.iter().map(|text| serde_json::from_str(text));
-                    let history = messages.collect::<Result<_, _>>()?;
+                    let node = nodes.first().context("no node to ask")?;
+                    let history = super::check::history(node, room).await?;
                     (expect.within, history, Some(difference))
                 }
             };
-        let mut evidence = self.evidence(room, history, expect.holes);
+        let mut evidence = self.evidence(room, parsed(&history)?, expect.holes);
         let until = Instant::now() + expect.within;
         while !awaited(&evidence).is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(20)).await;
@@ -308,9 +319,9 @@ impl Recorder {
     ///
     /// # Errors
     /// A promise is broken; the text says which, by what.
-    pub(crate) async fn check(
+    pub(crate) async fn check_with(
         &self,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         room: &str,
         expect: Expect,
     ) -> Result<Checked> {
@@ -321,6 +332,11 @@ impl Recorder {
             bail!("{} faults:\n{faults}\nin {checked}", verdict.fault_count());
         }
         Ok(checked)
+    }
+
+    /// The same, where nothing is expected beside the promises.
+    pub(crate) async fn check(&self, nodes: &[impl Borrow<Node>], room: &str) -> Result<Checked> {
+        self.check_with(nodes, room, Expect::default()).await
     }
 
     /// How long the replies to accepted sends took: the middle, the 99th of a hundred, the longest.

@@ -12,10 +12,10 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::tools::{installed, limited};
+use super::tools::{installed, limited, run};
 
 /// Size of the XFS. Its file is sparse: only what is written takes room.
 const STORE_BYTES: u64 = 1 << 30;
@@ -276,18 +276,4 @@ fn sparse(file: &Path, bytes: u64) -> Result<()> {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path of this test is text")
-}
-
-fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(installed(program)?)
-        .args(args)
-        .output()
-        .with_context(|| format!("running {program}"))?;
-    ensure!(
-        output.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }

@@ -3,6 +3,7 @@
 //! sends it and else with full jitter, brings its position, and says again under the same mid
 //! what was not answered.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use self::walk::Walk;
-use super::cluster::Node;
+use super::cluster::{Node, each};
 use super::recorder::Recorder;
 use super::wire::Shown;
 use super::{PATIENCE, spawn};
@@ -39,6 +40,19 @@ pub(crate) struct Habits {
     pub(crate) copies: u32,
     /// The least length of a text.
     pub(crate) bytes: usize,
+}
+
+impl Habits {
+    /// In this room, with texts as short as they come.
+    pub(crate) fn new(room: impl Into<String>, pace: Pace, copies: u32) -> Self {
+        let (room, bytes) = (room.into(), 0);
+        Self {
+            room,
+            pace,
+            copies,
+            bytes,
+        }
+    }
 }
 
 /// The addresses that it knows: nodes', until a node tells of others, or a balancer's for good.
@@ -89,11 +103,14 @@ impl Roamer {
     /// Enters the room at one of these nodes and begins.
     pub(crate) async fn start(
         recorder: &Recorder,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         name: &str,
         habits: Habits,
     ) -> Result<Self> {
-        let known = nodes.iter().map(|node| node.http.clone()).collect();
+        let known = each(nodes)
+            .into_iter()
+            .map(|node| node.http.clone())
+            .collect();
         Self::start_at(recorder, Ways::Nodes(known), name, habits).await
     }
 

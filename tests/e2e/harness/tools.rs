@@ -32,9 +32,7 @@ pub(crate) fn free_port() -> Result<u16> {
 
 /// Says, and counts for `scripts/test`, that this machine cannot do something.
 pub(crate) fn limited(what: &str, instead: &str, why: &str) -> Result<()> {
-    say(format_args!(
-        "LIMITED: {what} not possible here ({why}); used instead: {instead}"
-    ));
+    say!("LIMITED: {what} not possible here ({why}); used instead: {instead}");
     let folder = target()?.join("../e2e-limits");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(
@@ -55,6 +53,21 @@ pub(crate) fn installed(program: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
         .with_context(|| format!("{program} is not installed: run scripts/setup"))
+}
+
+/// Runs a program of the system to its end; what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<String> {
+    let output = std::process::Command::new(installed(program)?)
+        .args(args)
+        .output();
+    let output = output.with_context(|| format!("running {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// libzmq under Node.js: publishes and hears the plain form.
