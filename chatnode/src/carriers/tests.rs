@@ -20,6 +20,9 @@ use crate::wire::frame::{decode, encode};
 /// Longer than anything here takes, also on a busy machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+pub(super) const A: &str = "aaaaaaaaaa";
+pub(super) const B: &str = "bbbbbbbbbb";
+
 pub(super) fn origin(text: &str) -> Origin {
     text.parse().unwrap()
 }
@@ -119,6 +122,28 @@ pub(super) async fn meet(
     listener.dial(link, endpoint, Speech::Mesh);
     connected(listener, link).await;
     heard(publisher, listener, link, 0).await;
+}
+
+/// Two nodes of which the second hears the first, by its link 1; and where the first is.
+pub(super) async fn pair() -> (ZmqCarrier, ZmqCarrier, String) {
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    (a, b, at)
+}
+
+/// Publishes frames of these numbers.
+pub(super) fn publish(publisher: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        publisher.publish(Topic::Live, numbered(number));
+    }
+}
+
+/// The next frames are of these numbers, in this order.
+pub(super) async fn in_order(listener: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
+    for expected in numbers {
+        assert_eq!(number(&frame(listener).await.2), expected);
+    }
 }
 
 /// The next frame but those of [`meet`].

@@ -3,8 +3,6 @@
 use super::*;
 use crate::carriers::zmq::listen;
 
-const A: &str = "aaaaaaaaaa";
-const B: &str = "bbbbbbbbbb";
 const C: &str = "cccccccccc";
 
 /// At the endpoint of a node that is gone, or is about to be.
@@ -52,9 +50,7 @@ async fn frames_arrive_whole_and_in_order() {
 
 #[tokio::test]
 async fn an_acknowledgement_reaches_only_the_one_it_is_for() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
+    let (mut a, mut b, _) = pair().await;
     a.publish(Topic::Ack(origin(C)), numbered(1));
     a.publish(Topic::Ack(origin(B)), numbered(2));
     let (_, topic, bytes) = frame(&mut b).await;
@@ -63,12 +59,8 @@ async fn an_acknowledgement_reaches_only_the_one_it_is_for() {
 
 #[tokio::test]
 async fn nothing_of_a_link_comes_after_it_was_hung_up() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
-    for number in 1..100 {
-        a.publish(Topic::Live, numbered(number));
-    }
+    let (mut a, mut b, at) = pair().await;
+    publish(&mut a, 1..100);
     assert_eq!(
         number(&frame(&mut b).await.2),
         1,
@@ -95,9 +87,7 @@ async fn a_hung_up_dial_says_nothing() {
 
 #[tokio::test]
 async fn the_end_of_a_peer_is_reported() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
+    let (mut a, mut b, at) = pair().await;
     let (mut c, _, _) = bind(C).await;
     meet(&mut a, &mut c, LinkId(1), &at).await;
     drop(a);
@@ -198,24 +188,16 @@ async fn a_plain_listener_hears_plain_text_only() {
 
 #[tokio::test]
 async fn what_was_published_before_closing_arrives() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
-    for number in 1..=5000 {
-        a.publish(Topic::Live, numbered(number));
-    }
+    let (mut a, mut b, _) = pair().await;
+    publish(&mut a, 1..=5000);
     a.close(DEADLINE).await;
-    for expected in 1..=5000 {
-        assert_eq!(number(&frame(&mut b).await.2), expected);
-    }
+    in_order(&mut b, 1..=5000).await;
     closed(&mut b, LinkId(1)).await;
 }
 
 #[tokio::test]
 async fn what_is_too_long_is_not_sent() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
+    let (mut a, mut b, _) = pair().await;
     a.publish(
         Topic::Live,
         vec![1; crate::wire::frame::FRAME_LEN_MAX + 1].into(),
