@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::browser::{Browser, CONNECTED};
 use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, Registry, linked, secs};
+use crate::page_offline::history;
 
 /// Goal: what is typed while no node is there is kept, and delivered once after the return.
 /// Method: one node, killed; type; start it again on its port.
@@ -32,19 +33,8 @@ async fn what_is_typed_while_offline_is_delivered_once_after_the_return() -> Out
     linked(&[&node, &other], PATIENCE).await?;
     let bob = Client::joined(&other, "bob", "lobby").await?;
     ada.status(CONNECTED, secs(35)).await?;
-    let history = crate::harness::eventually(PATIENCE, "it is delivered", async || {
-        let page = other.get_json("/api/rooms/lobby/messages").await?;
-        let page: Vec<crate::harness::wire::Msg> =
-            serde_json::from_value(page["messages"].clone())?;
-        let count = page
-            .iter()
-            .filter(|msg| msg.text == "typed while offline")
-            .count();
-        anyhow::ensure!(count > 0, "{page:?}");
-        Ok(count)
-    })
-    .await?;
-    assert_eq!(history, 1);
+    let kept = history(&other, "ada", 1).await?;
+    assert_eq!(kept, ["typed while offline"]);
     bob.send("lobby", "fence").await?;
     ada.shows("fence").await?;
     let shown = ada.transcript().await?.into_iter();

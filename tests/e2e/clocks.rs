@@ -258,12 +258,7 @@ impl Sleepers {
         // Whatever waking sets off has come by then: the longest pause between two dials or
         // registrations is 2 s, and silence takes 3 s.
         tokio::time::sleep_until(woken + AWAKE_WITHIN).await;
-        eventually(NOISE, "all nodes are listed", async || {
-            let listed = self.registry.listed().await?;
-            anyhow::ensure!(listed.len() == 3, "{listed:?}");
-            Ok(())
-        })
-        .await?;
+        self.registry.lists(3, NOISE).await?;
         linked(&self.nodes(), NOISE).await?;
         let (before, renewed) = (self.dials.clone(), self.renewals);
         self.count().await?;

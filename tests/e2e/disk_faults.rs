@@ -5,7 +5,9 @@ use serde_json::json;
 use tempfile::tempdir;
 
 use crate::harness::check::history;
-use crate::harness::disks::{alone, flags, member, number, pour, reborn, storage, written};
+use crate::harness::disks::{
+    alone, flags, member, number, pour, reborn, storage, taken_again, written,
+};
 use crate::harness::inject::{Failing, that_fails_to_sync};
 use crate::harness::load::spread;
 use crate::harness::metrics::told;
@@ -14,8 +16,8 @@ use crate::harness::pump::{Pump, filled};
 use crate::harness::rig::{Rig, Small};
 use crate::harness::wire::Refused;
 use crate::harness::{
-    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Recorder, Registry, eventually,
-    linked, ms, same, say, secs,
+    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Recorder, Registry, linked, ms,
+    same, say, secs,
 };
 
 /// A full disk is tried again each second: when there is room, sends are taken so soon.
@@ -69,12 +71,7 @@ async fn a_full_disk_refuses_sends_and_nothing_else() -> Outcome {
     while_full(&node, &ada, &bob).await?;
 
     small.make_room()?;
-    let room = Instant::now();
-    let took = eventually(PATIENCE, "sends are taken again", async || {
-        ada.send("tea", "is there room").await?;
-        anyhow::Ok(room.elapsed())
-    })
-    .await?;
+    let took = taken_again(&ada).await?;
     say!("taken again {took:?} after there was room");
     assert!(took <= TAKEN_AGAIN + NOISE, "{took:?}");
     written(&node).await?;

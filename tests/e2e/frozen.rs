@@ -250,12 +250,7 @@ async fn a_stopped_registry_closes_no_link() -> Outcome {
     );
     cluster.registry.process.thaw()?;
     let goes_on = Instant::now();
-    eventually(secs(3) + NOISE, "all nodes are listed", async || {
-        let listed = cluster.registry.listed().await?;
-        anyhow::ensure!(listed.len() == 4, "{listed:?}");
-        Ok(())
-    })
-    .await?;
+    cluster.registry.lists(4, secs(3) + NOISE).await?;
     cluster.linked(secs(5) + NOISE).await?;
     say!(
         "registry stopped for {stop:?}: all listed, and the newcomer linked, {:?} after it",

@@ -9,7 +9,7 @@ use tempfile::tempdir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::disks::{flags, number, storage};
+use crate::harness::disks::{flags, number, storage, taken_again};
 use crate::harness::process::{Launch, Process, binary};
 use crate::harness::rig::Small;
 use crate::harness::tools::{free_port, run};
@@ -105,10 +105,7 @@ async fn a_log_beside_the_history_on_a_full_disk_ends_nothing() -> Outcome {
     })
     .await?;
     small.make_room()?;
-    eventually(PATIENCE, "sends are taken again", async || {
-        ada.send("tea", "is there room").await.map(drop)
-    })
-    .await?;
+    taken_again(&ada).await?;
     told_of_dropped(|| std::fs::read_to_string(&log).map_err(Into::into)).await?;
     node.process.stop(STOPPED + NOISE).await?;
     Ok(())

@@ -11,7 +11,7 @@ const NO_NETWORK: &[&str] = &["WebSocket connection to", "net::ERR_INTERNET_DISC
 const BACK_WITHIN: Duration = secs(35);
 
 /// The texts of this sender in the history of a node, until there are so many.
-async fn history(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn history(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<String>> {
     eventually(PATIENCE, "the history has all", async || {
         let page = node.get_json("/api/rooms/lobby/messages?limit=200").await?;
         let page: Vec<Msg> = serde_json::from_value(page["messages"].clone())?;

@@ -14,20 +14,6 @@ const LISTED_WITHIN: Duration = secs(3);
 /// Joining is lossless: as in `start.rs`.
 const LINKED_WITHIN: Duration = ms(500);
 
-async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::Result<Duration> {
-    let from = registry.process.ready_at;
-    eventually(
-        within,
-        &format!("the registry lists {count} nodes"),
-        async || {
-            let listed = registry.listed().await?;
-            anyhow::ensure!(listed.len() == count, "it lists {listed:?}");
-            Ok(from.elapsed())
-        },
-    )
-    .await
-}
-
 /// Goal: while the registry is away nothing is lost and no link closes, for 60 s (12 s unless
 /// `CHATMESH_LONG=1`: longer than lease, silence and every back-off of a link); back empty, it
 /// lists all nodes within 3 s; and a node that starts right after is linked as ever.
@@ -72,7 +58,7 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     cluster.linked(PATIENCE).await?;
     let newcomer = &cluster.nodes[3];
     let linked_after = newcomer.process.ready_at.elapsed();
-    let listed_after = lists(&cluster.registry, 4, LISTED_WITHIN + NOISE).await?;
+    let listed_after = cluster.registry.lists(4, LISTED_WITHIN + NOISE).await?;
     say!(
         "registry back empty: all listed after {listed_after:?}; the newcomer linked after \
          {linked_after:?}"
@@ -108,7 +94,10 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
         cluster.registry.process.kill().await?;
         cluster.registry = Registry::on(&address).await?;
         cluster.add().await?;
-        let listed = lists(&cluster.registry, round + 3, LISTED_WITHIN + NOISE).await?;
+        let listed = cluster
+            .registry
+            .lists(round + 3, LISTED_WITHIN + NOISE)
+            .await?;
         cluster.linked(PATIENCE).await?;
         let newcomer = &cluster.nodes[round + 2];
         let took = newcomer.process.ready_at.elapsed();
@@ -163,7 +152,7 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
     linked(&nodes, PATIENCE).await?;
     let without_one = nodes[2].process.ready_at.elapsed();
     let one = Registry::on(one.address()).await?;
-    lists(&one, 3, LISTED_WITHIN + NOISE).await?;
+    one.lists(3, LISTED_WITHIN + NOISE).await?;
 
     two.process.kill().await?;
     nodes.push(Node::start(args).await?);

@@ -287,12 +287,7 @@ async fn nodes_start_without_their_registry_and_join_when_it_appears() -> Outcom
     let took = linked(&[&first, &second], secs(3) + NOISE).await?;
     say!("linked {took:?} after the registry appeared");
     // A hello may have linked them before the second had registered.
-    crate::harness::eventually(secs(3) + NOISE, "both are listed", async || {
-        let listed = registry.listed().await?;
-        anyhow::ensure!(listed.len() == 2, "{listed:?}");
-        Ok(())
-    })
-    .await?;
+    registry.lists(2, secs(3) + NOISE).await?;
     crate::harness::converged(&[&first, &second], PATIENCE).await?;
     let bob = Client::hello(&second, "bob").await?;
     let joined = bob

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 use tokio::net::UdpSocket;
 
-use crate::harness::disks::{alone, flags};
+use crate::harness::disks::{alone, flags, taken_again};
 use crate::harness::process::{Launch, Process};
 use crate::harness::raw::{CLOSE, FIN, Raw, frame};
 use crate::harness::tools::{installed, limited, run};
@@ -295,10 +295,7 @@ async fn the_limit_of_a_files_size_is_a_full_disk() -> Outcome {
     assert!(node.get("/healthz").await?.status() == 200);
     let pid = node.process.id().to_string();
     run("prlimit", &["--pid", &pid, "--fsize=unlimited"])?;
-    eventually(PATIENCE, "sends are taken again", async || {
-        ada.send("tea", "is there room").await.map(drop)
-    })
-    .await?;
+    taken_again(&ada).await?;
     node.process.stop(STOPPED + NOISE).await?;
     let node = alone(&data, &[]).await?;
     let kept = crate::harness::disks::storage(&node).await?;

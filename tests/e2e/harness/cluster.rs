@@ -58,6 +58,17 @@ impl Registry {
         self.url.trim_start_matches("http://")
     }
 
+    /// Waits until it lists so many nodes; how long after its start that is.
+    pub(crate) async fn lists(&self, count: usize, within: Duration) -> Result<Duration> {
+        let what = format!("the registry lists {count} nodes");
+        eventually(within, &what, async || {
+            let listed = self.listed().await?;
+            ensure!(listed.len() == count, "it lists {listed:?}");
+            Ok(self.process.ready_at.elapsed())
+        })
+        .await
+    }
+
     /// The ids of the nodes that it lists, sorted.
     pub(crate) async fn listed(&self) -> Result<Vec<String>> {
         let url = format!("{}/v1/nodes", self.url);

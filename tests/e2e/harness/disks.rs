@@ -146,3 +146,13 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Waits until sends are taken, which were refused; how long that takes.
+pub(crate) async fn taken_again(client: &Client) -> Result<Duration> {
+    let begun = Instant::now();
+    eventually(PATIENCE, "sends are taken again", async || {
+        client.send("tea", "is there room").await?;
+        anyhow::Ok(begun.elapsed())
+    })
+    .await
+}
