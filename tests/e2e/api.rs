@@ -90,9 +90,7 @@ async fn every_path_answers_in_its_form() -> Outcome {
 #[tokio::test]
 async fn a_mid_seen_before_gives_the_first_reply_again() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let [here, there] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [here, there] = cluster.each();
     let ada = Client::joined(there, "ada", "tea").await?;
     let bob = Client::joined(here, "bob", "tea").await?;
     let body = json!({ "from": "bot", "text": "posted", "mid": "m-1" });
@@ -136,9 +134,7 @@ async fn a_mid_seen_before_gives_the_first_reply_again() -> Outcome {
 #[tokio::test]
 async fn events_go_on_from_the_last_id_on_any_node() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let [here, there] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [here, there] = cluster.each();
     let post = async |node: &Node, text: &str| {
         let body = json!({ "from": "bot", "text": text });
         let (status, answer) = node.post("/api/rooms/tea/messages", &body).await?;
@@ -185,9 +181,7 @@ async fn events_go_on_from_the_last_id_on_any_node() -> Outcome {
 #[tokio::test]
 async fn two_spellings_of_a_room_are_one_room_at_every_door() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let [here, there] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [here, there] = cluster.each();
     let (one, two) = ("caf\u{E9}", "cafe\u{301}");
     let path = |what: &str| format!("/api/rooms/cafe%CC%81/{what}");
     let ada = Client::joined(here, "Zo\u{EB}", one).await?;

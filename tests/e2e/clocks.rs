@@ -204,11 +204,7 @@ impl Sleepers {
         }
         linked(&nodes, PATIENCE).await?;
         let recorder = Recorder::new();
-        let mut readers = Vec::new();
-        for (place, node) in nodes.iter().enumerate() {
-            let name = format!("reader{place}");
-            readers.push(recorder.reader(node, &name, "tea").await?);
-        }
+        let readers = recorder.readers(&nodes, "tea").await?;
         let mut all = Self {
             registry,
             nodes,

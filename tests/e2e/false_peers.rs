@@ -50,9 +50,7 @@ async fn false_answers_to_repair_are_refused_and_the_true_ones_found() -> Outcom
         liars.push((kind, liar));
     }
     cluster.add().await?;
-    let [holder, node] = &cluster.nodes[..] else {
-        unreachable!("two nodes live")
-    };
+    let [holder, node] = cluster.each();
     node.takes_clients(secs(5) + NOISE).await?;
     let before = node.process.usage()?.rss;
     let started = Instant::now();

@@ -25,11 +25,7 @@ const BURST_WITHIN: Duration = secs(60);
 async fn a_burst_of_a_hundred_thousand_messages_is_in_every_history() -> Outcome {
     let cluster = Cluster::with(3, &KEEPS_ALL).await?;
     let recorder = Recorder::new();
-    let mut readers = Vec::new();
-    for (place, node) in cluster.nodes.iter().enumerate() {
-        let name = format!("reader{place}");
-        readers.push(recorder.reader(node, &name, "tea").await?);
-    }
+    let _readers = recorder.readers(&cluster.nodes, "tea").await?;
     let begun = Instant::now();
     burst(&recorder, &cluster.nodes, 25_000, 0).await?;
     let taken = begun.elapsed();
@@ -51,9 +47,7 @@ async fn a_burst_of_a_hundred_thousand_messages_is_in_every_history() -> Outcome
 async fn what_a_stopped_node_did_not_take_is_found_and_filled() -> Outcome {
     let cluster = Cluster::with(3, &KEEPS_ALL).await?;
     let recorder = Recorder::new();
-    let [one, two, frozen] = &cluster.nodes[..] else {
-        unreachable!("three nodes")
-    };
+    let [one, two, frozen] = cluster.each();
     let _awake = recorder.reader(one, "awake", "tea").await?;
     frozen.process.freeze()?;
     burst(&recorder, &cluster.nodes[..2], 5000, 1500).await?;

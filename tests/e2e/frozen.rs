@@ -36,9 +36,7 @@ fn undelayed(what: &str, times: Vec<Duration>) {
 #[tokio::test]
 async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
     let cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
-    let [one, two, frozen] = &cluster.nodes[..] else {
-        unreachable!("three nodes")
-    };
+    let [one, two, frozen] = cluster.each();
     let recorder = Recorder::new();
     let _readers = [
         recorder.reader(one, "one-reads", "tea").await?,
@@ -174,9 +172,7 @@ async fn noticed(cluster: &Cluster, watcher: &Client) -> anyhow::Result<Vec<u64>
 async fn a_stopped_peer_does_not_fill_the_memory_of_the_others() -> Outcome {
     let args = ["--rate-limit", "0", "--retain-bytes", "1048576"];
     let cluster = Cluster::with(2, &args).await?;
-    let [node, frozen] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [node, frozen] = cluster.each();
     let client = Client::hello(node, "ada").await?;
     let text = "x".repeat(4000);
     // Warm first: the caches and buffers that any load fills are not what is measured.

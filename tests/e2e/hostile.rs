@@ -44,9 +44,7 @@ async fn with_origins(node: &Node, origins: &[&str]) -> anyhow::Result<u16> {
 async fn a_foreign_origin_gets_403_before_the_upgrade() -> Outcome {
     let mut cluster = Cluster::with(2, &["--allow-origin", "https://chat.example"]).await?;
     let outsider = Node::start(["--registry", "none"]).await?;
-    let [node, other] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [node, other] = cluster.each();
     let lookalike = format!("{}.evil.example", node.http);
     let longer = format!("{}0", node.http);
     let https = node.http.replace("http:", "https:");

@@ -39,9 +39,7 @@ fn names(change: &Value, field: &str) -> Vec<String> {
 #[tokio::test]
 async fn members_of_all_nodes_are_one_list_and_a_name_counts_once() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let [here, there] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [here, there] = cluster.each();
     let ada = Client::joined(here, "ada", "tea").await?;
     let bob = Client::joined(there, "bob", "tea").await?;
     ada.push(PATIENCE, "members", |change| {

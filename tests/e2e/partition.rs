@@ -38,11 +38,7 @@ async fn a_mesh_of_three_that_was_split_under_load_heals_within_seconds() -> Out
     };
     let nodes = mesh.nodes();
     let recorder = Recorder::new();
-    let mut readers = Vec::new();
-    for (place, node) in nodes.iter().enumerate() {
-        let name = format!("reader{place}");
-        readers.push(recorder.reader(node, &name, "tea").await?);
-    }
+    let readers = recorder.readers(&nodes, "tea").await?;
     let (rate, bearable) = try_rates(&recorder, &nodes).await?;
     let load = start(&recorder, &nodes, rate).await?;
     mesh.wire.cut()?;

@@ -290,9 +290,7 @@ async fn a_listed_address_is_no_web_origin_before_it_is_heard() -> Outcome {
     const LISTED: &str = "listedaaaa";
     const EVIL: &str = "http://evil.example:8080";
     let cluster = Cluster::start(2).await?;
-    let [node, friend] = &cluster.nodes[..] else {
-        unreachable!("two nodes were started")
-    };
+    let [node, friend] = cluster.each();
     let nobody = "tcp://127.0.0.1:9";
     let _listing = Listing::of(LISTED, nobody, EVIL, &cluster.registry).await?;
     eventually(PATIENCE, "the list has arrived", async || {

@@ -333,6 +333,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Its nodes, of which there are so many.
+    pub(crate) fn each<const N: usize>(&self) -> [&Node; N] {
+        let nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.try_into().expect("as many nodes as were started")
+    }
+
     /// Starts one more node, and does not wait for its links.
     pub(crate) async fn add(&mut self) -> Result<&Node> {
         let mut args = vec!["--registry".to_owned(), self.registry.url.clone()];

@@ -156,6 +156,20 @@ impl Recorder {
         Reader::start(self, node, name, room).await
     }
 
+    /// A reader of a room on each of these nodes: `reader0` and so on.
+    pub(crate) async fn readers(
+        &self,
+        nodes: &[impl Borrow<Node>],
+        room: &str,
+    ) -> Result<Vec<Reader>> {
+        let mut readers = Vec::new();
+        for (place, node) in nodes.iter().enumerate() {
+            let name = format!("reader{place}");
+            readers.push(self.reader(node.borrow(), &name, room).await?);
+        }
+        Ok(readers)
+    }
+
     /// `kill -9`. What the node acknowledged without copies may be lost from now on, unless it has
     /// a data directory: then it must be there when it has been started again.
     pub(crate) async fn kill(&self, node: &mut Node) -> Result<()> {
