@@ -5,8 +5,6 @@
 //! frame means is [`frame`](crate::wire::frame)'s. A carrier may lose, and says nothing when it does: truth is in the
 //! numbers of the log, never in the socket.
 
-#[cfg(test)]
-mod memory;
 pub(crate) mod parts;
 pub(crate) mod zmq;
 
@@ -53,39 +51,20 @@ impl CarrierEvent {
 /// What a carrier is told to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Publish a frame.
+    /// Publish a frame to all that hear this node. Never waits; may lose.
     Publish(Topic, Bytes),
-    /// Publish the plain form.
+    /// Publish `chat <text>`, the plain form.
     PublishPlain(String),
-    /// Dial.
+    /// Start to hear a peer. The outcome comes as an event with this id.
     Dial(LinkId, String, Speech),
-    /// Hang up.
+    /// Stop hearing. No event of this link comes after this, queued ones included.
     HangUp(LinkId),
 }
 
 /// Carries frames between nodes.
 pub(crate) trait Carrier: fmt::Debug {
-    /// Publishes a frame to all that hear this node. Never waits; may lose.
-    fn publish(&mut self, topic: Topic, body: Bytes);
-
-    /// Publishes `chat <text>`, the plain form.
-    fn publish_plain(&mut self, text: &str);
-
-    /// Starts to hear a peer. The outcome comes as an event with this id.
-    fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech);
-
-    /// Stops hearing. No event of this link comes after this call, queued ones included.
-    fn hang_up(&mut self, link: LinkId);
-
     /// Does what it is told.
-    fn carry(&mut self, command: Command) {
-        match command {
-            Command::Publish(topic, body) => self.publish(topic, body),
-            Command::PublishPlain(text) => self.publish_plain(&text),
-            Command::Dial(link, endpoint, speech) => self.dial(link, &endpoint, speech),
-            Command::HangUp(link) => self.hang_up(link),
-        }
-    }
+    fn carry(&mut self, command: Command);
 
     /// The next event. Cancel safe.
     fn event(&mut self) -> impl Future<Output = CarrierEvent>;

@@ -55,7 +55,7 @@ use self::reader::{Job, Reader};
 use self::shared::Shared;
 use self::state::State;
 pub(crate) use self::terms::OpenError;
-pub use self::terms::{DiskOptions, DiskRetention, Outcome};
+pub(crate) use self::terms::{DiskOptions, DiskRetention, Outcome};
 use self::writer::Writer;
 use crate::core::LogPage;
 use crate::core::journal::{Batch, Loaded};
@@ -72,7 +72,9 @@ use crate::model::query::Query;
 ///
 /// # Errors
 /// If the folder cannot be used. Damage is no error: see `Loaded::set_aside`.
-pub fn open(options: DiskOptions) -> Result<(Disk, Loaded, mpsc::Receiver<Outcome>), OpenError> {
+pub(crate) fn open(
+    options: DiskOptions,
+) -> Result<(Disk, Loaded, mpsc::Receiver<Outcome>), OpenError> {
     let folder = Folder::open(options.dir)?;
     let seconds = options.wall_us / 1_000_000;
     let fault = |why| folder.fault(why);
@@ -172,7 +174,7 @@ pub(crate) const BEYOND_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A handle on the disk; cheap to clone. The threads end when the last one is dropped.
 #[derive(Debug, Clone)]
-pub struct Disk(Arc<Handle>);
+pub(crate) struct Disk(Arc<Handle>);
 
 #[derive(Debug)]
 struct Handle {
@@ -240,7 +242,7 @@ impl Disk {
     ///
     /// # Panics
     /// If a batch is handed over while another still waits to be taken.
-    pub fn write(&self, batch: Batch) {
+    pub(crate) fn write(&self, batch: Batch) {
         match self.0.batches.push(batch) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => unreachable!("batches are handed over one at a time"),
@@ -252,7 +254,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`.
-    pub async fn page(
+    pub(crate) async fn page(
         &self,
         room: &RoomName,
         before: Option<Place>,
@@ -318,7 +320,7 @@ impl Disk {
     ///
     /// # Errors
     /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than `SEARCH_TIME_MAX`.
-    pub async fn search(
+    pub(crate) async fn search(
         &self,
         room: &RoomName,
         query: &Query,
@@ -399,7 +401,8 @@ impl Disk {
     }
 
     /// Entries that are not in the index of words yet. They are found all the same, but slower.
-    pub fn unindexed(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn unindexed(&self) -> u64 {
         self.0.shared.unindexed.load(Ordering::Relaxed)
     }
 
@@ -411,7 +414,7 @@ impl Disk {
     /// Writes what was handed over, checkpoints, marks the file as closed well, ends the threads.
     /// Waits for that at most `grace`, and says whether it was enough. Other handles can do nothing
     /// any more; reads that wait are answered with `ReadError::Closed`.
-    pub async fn close(self, grace: Duration) -> bool {
+    pub(crate) async fn close(self, grace: Duration) -> bool {
         self.0.close();
         let ended = tokio::time::timeout(grace, self.0.ends.closed());
         let ended = ended.await;

@@ -26,15 +26,6 @@ mod peers;
 mod shell;
 mod wire;
 
-/// What `examples/disk_speed.rs` measures: nothing else is used from outside but [`main`].
-pub mod measured {
-    pub use crate::core::journal::{Batch, Loaded};
-    pub use crate::core::memory::Retention;
-    pub use crate::disk::{Disk, DiskOptions, DiskRetention, Outcome, open};
-    pub use crate::model::entry::Entry;
-    pub use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
-}
-
 use std::net::SocketAddr;
 use std::time::Duration;
 

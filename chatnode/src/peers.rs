@@ -4,7 +4,7 @@ mod hello;
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::core::links::fault::Fault;
 use crate::core::members::Snapshot;
@@ -136,15 +136,8 @@ impl Asker {
         let (url, to, mesh) = (&at.url, at.origin, &self.mesh);
         let url = format!("{url}/mesh/{path}{joint}to={to}&mesh={mesh}");
         let get = async {
-            let mut answer = self.http.get(url).send().await?.error_for_status()?;
-            let mut body = BytesMut::new();
-            while let Some(chunk) = answer.chunk().await? {
-                body.extend_from_slice(&chunk);
-                if body.len() > bytes_max {
-                    return Ok(None);
-                }
-            }
-            Ok::<_, reqwest::Error>(Some(body.freeze()))
+            let answer = self.http.get(url).send().await?.error_for_status()?;
+            base::body::of_answer(answer, bytes_max).await
         };
         match tokio::time::timeout(FETCH_MAX, get).await {
             Ok(Ok(Some(body))) => Ok(body),

@@ -23,11 +23,11 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 
 use crate::api::{BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registration, is_id};
+use base::body::of_answer;
 use base::problem::ProblemBody;
 use base::resolver::Resolver;
 
@@ -228,20 +228,11 @@ async fn send(request: RequestBuilder) -> Result<Response, ClientError> {
     })
 }
 
-async fn read<T: DeserializeOwned>(
-    mut response: Response,
-    bytes_max: usize,
-) -> Result<T, ClientError> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(broken)? {
-        if body.len() + chunk.len() > bytes_max {
-            return Err(ClientError::Nonsense(format!(
-                "its answer is over {bytes_max} bytes"
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
+async fn read<T: DeserializeOwned>(response: Response, bytes_max: usize) -> Result<T, ClientError> {
+    let body = of_answer(response, bytes_max).await.map_err(broken)?;
+    let too_long = || ClientError::Nonsense(format!("its answer is over {bytes_max} bytes"));
+    serde_json::from_slice(&body.ok_or_else(too_long)?)
+        .map_err(|error| ClientError::Nonsense(error.to_string()))
 }
 
 fn broken(error: reqwest::Error) -> ClientError {

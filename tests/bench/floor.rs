@@ -37,9 +37,6 @@ struct Floor {
 }
 
 /// Serves until it is killed.
-///
-/// # Errors
-/// It cannot listen.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{SECOND, eventually, now};
 use crate::plot::{Line, Plot};
-use crate::report::{cell, faults, put};
+use crate::report::{cell, faults};
 use crate::runner::{Row, Runner, forget};
 use crate::scenarios::Metric;
 use crate::servers::{Servers, folder};
@@ -25,9 +25,6 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Measures the tables that are wanted: those of the mesh, of growth, or all.
-///
-/// # Errors
-/// The results cannot be written.
 pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
     let of_it = |sweep: &&Sweep| what == "all" || sweep.name.starts_with(what);
     sweeps()
@@ -36,9 +33,6 @@ pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
 }
 
 /// All tables for which there are measurements, as Markdown; the plots are written beside.
-///
-/// # Errors
-/// The plots cannot be written.
 pub(crate) fn tables(rows: &[Row]) -> Result<String> {
     let mut text = String::new();
     for sweep in sweeps() {
@@ -73,15 +67,14 @@ impl Sweep {
         if runner.quick {
             points.truncate(3);
         }
-        let (field, name) = (self.columns[0].1, self.columns[0].0);
+        let (name, field) = self.columns[0];
         for rep in 1..=runner.growth_reps {
             for x in &points {
                 for peer in self.peers {
                     if runner.has(peer) {
                         let measured = point(runner, peer, (self.point)(*x), *x);
                         let scenario = format!("{} {x}", self.name);
-                        let metric = Metric { field, name };
-                        runner.keep(&scenario, peer, rep, measured, metric)?;
+                        runner.keep(&scenario, peer, rep, measured, Metric(field, name))?;
                     }
                 }
             }
@@ -96,7 +89,7 @@ impl Sweep {
         );
         let talks = self.columns.iter().any(|(_, field)| *field == "p50_us");
         for (name, _) in self.columns {
-            put(&mut text, format_args!(" {name} |"));
+            text += &format!(" {name} |");
         }
         text.push_str(if talks {
             " faults |\n| --- | --- | --- |"
@@ -110,22 +103,19 @@ impl Sweep {
                 if of.is_empty() {
                     continue;
                 }
-                put(&mut text, format_args!("\n| {x} | {peer} |"));
+                text += &format!("\n| {x} | {peer} |");
                 for (_, field) in self.columns {
-                    put(&mut text, format_args!(" {} |", cell(&of, field)));
+                    text += &format!(" {} |", cell(&of, field));
                 }
                 if talks {
-                    put(&mut text, format_args!(" {} |", faults(&of)));
+                    text += &format!(" {} |", faults(&of));
                 }
             }
         }
-        put(&mut text, format_args!("\n\n{}\n\n", self.why));
+        text += &format!("\n\n{}\n\n", self.why);
         for field in self.plots {
             let file = self.file(field);
-            put(
-                &mut text,
-                format_args!("![{}: {}](PLOTS/{file})\n", self.title, self.label(field)),
-            );
+            text += &format!("![{}: {}](PLOTS/{file})\n", self.title, self.label(field));
         }
         text
     }

@@ -42,9 +42,6 @@ struct Load {
 }
 
 /// Runs the mode that the options name.
-///
-/// # Errors
-/// The options make no sense, or a client was refused or lost its connection.
 pub(crate) fn run(mut options: Options) -> Result<Value> {
     let mode = options.free("which: fanout, saturate, idle or fill")?;
     if let Some(core) = options.number("core")? {

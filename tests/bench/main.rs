@@ -153,17 +153,11 @@ fn write(runner: &Runner, options: &Options) -> Result<()> {
 }
 
 /// Keeps this process, and those that it starts, on one core.
-///
-/// # Errors
-/// There is no such core.
 pub(crate) fn pin(core: usize) -> Result<()> {
     pin_to([core])
 }
 
 /// The same for several cores, of which those that exist are used.
-///
-/// # Errors
-/// There is none of them.
 pub(crate) fn pin_to(cores: impl IntoIterator<Item = usize>) -> Result<()> {
     let mut set = CpuSet::new();
     for core in cores {
@@ -173,9 +167,6 @@ pub(crate) fn pin_to(cores: impl IntoIterator<Item = usize>) -> Result<()> {
 }
 
 /// A line of result, on stdout.
-///
-/// # Errors
-/// Nobody reads.
 pub(crate) fn print(line: impl Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     Ok(writeln!(out, "{line}").and_then(|()| out.flush())?)

@@ -16,9 +16,6 @@ const FLAGS: [&str; 4] = ["quick", "publish", "batch", "help"];
 
 impl Options {
     /// From the command line.
-    ///
-    /// # Errors
-    /// A name stands without its value.
     pub(crate) fn of(args: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut options = Self::default();
         let mut args = args.into_iter();
@@ -40,9 +37,6 @@ impl Options {
     }
 
     /// The next word.
-    ///
-    /// # Errors
-    /// There is none; `what` says what it would be.
     pub(crate) fn free(&mut self, what: &str) -> Result<String> {
         if self.words.is_empty() {
             bail!("{what}");
@@ -73,17 +67,11 @@ impl Options {
     }
 
     /// A number.
-    ///
-    /// # Errors
-    /// It is none.
     pub(crate) fn number(&self, name: &str) -> Result<Option<usize>> {
         self.parsed(name)
     }
 
     /// A number that may have a fraction.
-    ///
-    /// # Errors
-    /// It is none.
     pub(crate) fn number_f64(&self, name: &str) -> Result<Option<f64>> {
         self.parsed(name)
     }

@@ -1,7 +1,5 @@
 //! Line plots as SVG, both axes logarithmic.
 
-use std::fmt::Write as _;
-
 use crate::report::short;
 
 const WIDTH: f64 = 720.0;
@@ -148,12 +146,9 @@ impl Plot<'_> {
             &escaped(self.x),
         );
         let middle = f64::midpoint(TOP, bottom);
-        put(
-            &mut svg,
-            format_args!(
-                "<text transform=\"translate(18 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-                escaped(self.y)
-            ),
+        svg += &format!(
+            "<text transform=\"translate(18 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
+            escaped(self.y)
         );
         for (number, line) in self.lines.iter().enumerate() {
             curve(&mut svg, line, (x, y), number);
@@ -163,27 +158,17 @@ impl Plot<'_> {
     }
 }
 
-fn put(svg: &mut String, what: std::fmt::Arguments<'_>) {
-    svg.write_fmt(what).expect("a string takes all");
-}
-
 fn line(svg: &mut String, from: (f64, f64), to: (f64, f64)) {
-    put(
-        svg,
-        format_args!(
-            "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\n",
-            from.0, from.1, to.0, to.1
-        ),
+    *svg += &format!(
+        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"#ddd\"/>\n",
+        from.0, from.1, to.0, to.1
     );
 }
 
 fn text(svg: &mut String, at: (f64, f64), anchor: &str, text: &str) {
-    put(
-        svg,
-        format_args!(
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{text}</text>\n",
-            at.0, at.1
-        ),
+    *svg += &format!(
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{text}</text>\n",
+        at.0, at.1
     );
 }
 
@@ -198,12 +183,9 @@ fn curve(svg: &mut String, line: &Line, axes: (Axis, Axis), number: usize) {
         .iter()
         .map(|(x, y)| format!("{x:.1},{y:.1}"))
         .collect();
-    put(
-        svg,
-        format_args!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
-            joined.join(" ")
-        ),
+    *svg += &format!(
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
+        joined.join(" ")
     );
     let key = (WIDTH - RIGHT + 22.0, TOP + 12.0 + 22.0 * number as f64);
     for (x, y) in places.into_iter().chain([key]) {

@@ -1,7 +1,6 @@
 //! The report: what the figures mean, the machine, tables, verdicts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
@@ -176,18 +175,15 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
     ];
     for (peer, version) in peers {
         if rows.iter().any(|row| row.peer == peer) {
-            put(&mut text, format_args!("| {peer} | {version} |\n"));
+            text += &format!("| {peer} | {version} |\n");
         }
     }
-    put(
-        &mut text,
-        format_args!(
-            "\nAgain: `scripts/bench all`, or parts of it by name (`scripts/bench help`). All measurements, a \
-             line each: `target/bench/results.jsonl`.\n"
-        ),
+    text.push_str(
+        "\nAgain: `scripts/bench all`, or parts of it by name (`scripts/bench help`). All measurements, a \
+             line each: `target/bench/results.jsonl`.\n",
     );
     for what in &runner.skipped {
-        put(&mut text, format_args!("\n- {what}\n"));
+        text += &format!("\n- {what}\n");
     }
     text
 }
@@ -230,10 +226,6 @@ fn repetitions(rows: &[Row]) -> String {
     }
 }
 
-pub(crate) fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
-    text.write_fmt(what).expect("a string takes all");
-}
-
 /// Verdicts and tables of all scenarios that were run.
 pub(crate) fn scenarios(rows: &[Row]) -> String {
     let mut verdicts = String::new();
@@ -265,7 +257,7 @@ const CLOSE: f64 = 0.2;
 
 /// What a bar is about, once for each repetition.
 fn judged(bar: &Bar, rows: &[&Row]) -> Vec<f64> {
-    let field = bar.metric.field;
+    let field = bar.metric.0;
     let own = rows.iter().filter(|row| row.peer == bar.whose);
     own.filter_map(|row| {
         let value = row.figure(field)?;
@@ -294,7 +286,7 @@ pub(crate) fn is_close(scenario: &Scenario, rows: &[Row]) -> bool {
 }
 
 fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
-    let field = bar.metric.field;
+    let field = bar.metric.0;
     let values = judged(bar, rows);
     let Some((median, least, most)) = spread(&values) else {
         return;
@@ -324,17 +316,14 @@ fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
     let against = bar
         .against
         .map_or(String::new(), |against| format!(" ÷ {against}"));
-    put(
-        text,
-        format_args!(
-            "| {} | {}, {}{against} | {}{range} | {} | {} | {judged} |\n",
-            scenario.name,
-            bar.metric.name,
-            bar.whose,
-            say(median),
-            limit(bar.bar),
-            limit(bar.aim),
-        ),
+    *text += &format!(
+        "| {} | {}, {}{against} | {}{range} | {} | {} | {judged} |\n",
+        scenario.name,
+        bar.metric.1,
+        bar.whose,
+        say(median),
+        limit(bar.bar),
+        limit(bar.aim)
     );
 }
 
@@ -360,15 +349,12 @@ const IDLE: &[(&str, &str)] = &[
 fn table(text: &mut String, scenario: &Scenario, rows: &[&Row]) {
     let idle = scenario.load.starts_with("idle");
     let columns = if idle { IDLE } else { TALK };
-    put(
-        text,
-        format_args!(
-            "\n## {}\n\n{}.\n`bench load {}`\n\n| peer |",
-            scenario.name, scenario.about, scenario.load
-        ),
+    *text += &format!(
+        "\n## {}\n\n{}.\n`bench load {}`\n\n| peer |",
+        scenario.name, scenario.about, scenario.load
     );
     for (name, _) in columns {
-        put(text, format_args!(" {name} |"));
+        *text += &format!(" {name} |");
     }
     text.push_str(if idle {
         "\n| --- |"
@@ -385,12 +371,12 @@ fn table(text: &mut String, scenario: &Scenario, rows: &[&Row]) {
         if of.is_empty() {
             continue;
         }
-        put(text, format_args!("\n| {peer} |"));
+        *text += &format!("\n| {peer} |");
         for (_, field) in columns {
-            put(text, format_args!(" {} |", cell(&of, field)));
+            *text += &format!(" {} |", cell(&of, field));
         }
         if !idle {
-            put(text, format_args!(" {} |", faults(&of)));
+            *text += &format!(" {} |", faults(&of));
         }
     }
     text.push('\n');

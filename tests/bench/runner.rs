@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::clock::{SECOND, now};
 use crate::options::Options;
@@ -24,15 +25,17 @@ const REPS_CLOSE: usize = 7;
 /// The most clients of any measurement.
 const CLIENTS_MAX: usize = 20_000;
 
-/// One measurement.
-#[derive(Debug, Clone)]
+/// One measurement, which is a line of the results.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) peer: String,
     pub(crate) rep: usize,
     /// Shortened by `--quick`.
+    #[serde(default)]
     pub(crate) quick: bool,
     /// The last change of the programs that were measured.
+    #[serde(default)]
     pub(crate) commit: String,
     pub(crate) figures: Value,
 }
@@ -64,9 +67,6 @@ pub(crate) struct Runner {
 
 impl Runner {
     /// By the command line.
-    ///
-    /// # Errors
-    /// It names what there is not.
     pub(crate) fn new(options: &Options) -> Result<Self> {
         let quick = options.flag("quick");
         let only = options.list("only");
@@ -157,9 +157,6 @@ impl Runner {
     }
 
     /// Measures all scenarios that are wanted, repetitions interleaved over the peers.
-    ///
-    /// # Errors
-    /// The results cannot be written.
     pub(crate) fn scenarios(&mut self) -> Result<()> {
         for scenario in SCENARIOS {
             if !self.wants(scenario.name) {
@@ -192,9 +189,6 @@ impl Runner {
     }
 
     /// Writes a measurement down and tells it; one that failed is left out, and that is told too.
-    ///
-    /// # Errors
-    /// The results cannot be written.
     pub(crate) fn keep(
         &mut self,
         scenario: &str,
@@ -218,20 +212,13 @@ impl Runner {
             commit: self.commit.clone(),
             figures,
         };
-        let line = json!({
-            "scenario": row.scenario, "peer": row.peer, "rep": rep, "quick": row.quick,
-            "commit": row.commit, "figures": row.figures,
-        });
         let mut file = OpenOptions::new().create(true).append(true).open(file())?;
-        writeln!(file, "{line}")?;
-        let value = row.figure(metric.field).unwrap_or(f64::NAN);
-        let mut notes = String::new();
-        for fault in ["lost", "doubled", "reordered", "astray"] {
-            match row.figure(fault) {
-                Some(count) if count > 0.0 => notes += &format!(", {count} {fault}"),
-                _ => {}
-            }
-        }
+        writeln!(file, "{}", serde_json::to_string(&row)?)?;
+        let value = row.figure(metric.0).unwrap_or(f64::NAN);
+        let mut notes = match crate::report::faults(&[&row]) {
+            none if none == "none" => String::new(),
+            some => format!(", {some}"),
+        };
         if row.figures["saturated"] == true {
             notes += ", the generator was at its limit";
         }
@@ -240,16 +227,13 @@ impl Runner {
         }
         say(format_args!(
             "  {scenario} #{rep} {peer}: {} {}{notes}",
-            metric.name,
-            crate::report::shown(metric.field, value),
+            metric.1,
+            crate::report::shown(metric.0, value),
         ));
         Ok(Some(row))
     }
 
     /// Runs the load generator on these servers.
-    ///
-    /// # Errors
-    /// It says why it failed.
     pub(crate) fn load(&self, servers: &Servers, args: &[String]) -> Result<Value> {
         let mut args = args.to_vec();
         if self.quick {
@@ -291,31 +275,14 @@ fn file() -> PathBuf {
 }
 
 /// All measurements that were kept.
-///
-/// # Errors
-/// The file of results is none.
 pub(crate) fn results() -> Result<Vec<Row>> {
     let text = fs::read_to_string(file()).unwrap_or_default();
-    let row = |line: &str| {
-        let row: Value = serde_json::from_str(line)?;
-        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
-        Ok(Row {
-            scenario: text("scenario"),
-            peer: text("peer"),
-            rep: row["rep"].as_u64().unwrap_or_default() as usize,
-            quick: row["quick"] == true,
-            commit: text("commit"),
-            figures: row["figures"].clone(),
-        })
-    };
-    let rows = text.lines().map(row).collect::<Result<_>>();
+    let rows = text.lines().map(serde_json::from_str);
+    let rows = rows.collect::<Result<_, _>>();
     rows.with_context(|| format!("{} holds something else", file().display()))
 }
 
 /// Forgets what was measured of a scenario, or of all points of a growth table, before.
-///
-/// # Errors
-/// The results cannot be written.
 pub(crate) fn forget(name: &str) -> Result<()> {
     let text = fs::read_to_string(file()).unwrap_or_default();
     let (exactly, point) = (

@@ -11,34 +11,15 @@ pub(crate) const PEERS: [&str; 7] = [
     "socketio",
 ];
 
-/// A figure of a measurement.
+/// A figure of a measurement: its field in the generator's JSON, and its name.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Metric {
-    /// Its field in the generator's JSON.
-    pub(crate) field: &'static str,
-    pub(crate) name: &'static str,
-}
+pub(crate) struct Metric(pub(crate) &'static str, pub(crate) &'static str);
 
-const CPU: Metric = Metric {
-    field: "cpu_us_per_delivery",
-    name: "CPU a delivery",
-};
-const CPU_BYTE: Metric = Metric {
-    field: "cpu_ns_per_byte",
-    name: "CPU a delivered byte",
-};
-const P99: Metric = Metric {
-    field: "p99_us",
-    name: "latency p99",
-};
-const RSS: Metric = Metric {
-    field: "rss_bytes_per_conn",
-    name: "memory a connection",
-};
-const ACCEPT: Metric = Metric {
-    field: "cpu_us_per_accept",
-    name: "CPU an accept",
-};
+const CPU: Metric = Metric("cpu_us_per_delivery", "CPU a delivery");
+const CPU_BYTE: Metric = Metric("cpu_ns_per_byte", "CPU a delivered byte");
+const P99: Metric = Metric("p99_us", "latency p99");
+const RSS: Metric = Metric("rss_bytes_per_conn", "memory a connection");
+const ACCEPT: Metric = Metric("cpu_us_per_accept", "CPU an accept");
 
 /// What is asked of a figure of `whose`, as a ratio to the same of `against`, or, without it, as it is.
 #[derive(Debug, Clone, Copy)]
@@ -53,32 +34,37 @@ pub(crate) struct Bar {
 }
 
 const fn bar(metric: Metric, against: &'static str, bar: f64, aim: f64) -> Bar {
+    own(metric, Some(against), Some(bar), Some(aim))
+}
+
+const fn own(
+    metric: Metric,
+    against: Option<&'static str>,
+    bar: Option<f64>,
+    aim: Option<f64>,
+) -> Bar {
+    let whose = "chatnode";
     Bar {
-        whose: "chatnode",
+        whose,
         metric,
-        against: Some(against),
-        bar: Some(bar),
-        aim: Some(aim),
+        against,
+        bar,
+        aim,
+    }
+}
+
+const fn of_chat(metric: Metric, bar: Option<f64>) -> Bar {
+    let whose = "chat.v1";
+    Bar {
+        whose,
+        ..own(metric, Some("chatnode"), bar, None)
     }
 }
 
 /// chat.v1 may cost so much more than plain for each byte that is delivered.
-const CHAT: Bar = Bar {
-    whose: "chat.v1",
-    metric: CPU_BYTE,
-    against: Some("chatnode"),
-    bar: Some(1.25),
-    aim: None,
-};
-
+const CHAT: Bar = of_chat(CPU_BYTE, Some(1.25));
 /// Which is not the same as what it costs for each message; that is told beside.
-const CHAT_TOO: Bar = Bar {
-    whose: "chat.v1",
-    metric: CPU,
-    against: Some("chatnode"),
-    bar: None,
-    aim: None,
-};
+const CHAT_TOO: Bar = of_chat(CPU, None);
 
 /// One row of the table.
 #[derive(Debug)]
@@ -164,20 +150,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         metric: CPU,
         bars: &[
             bar(CPU, "nats", 1.0, 0.7),
-            Bar {
-                whose: "chatnode",
-                metric: P99,
-                against: None,
-                bar: Some(1000.0),
-                aim: None,
-            },
-            Bar {
-                whose: "chatnode",
-                metric: P99,
-                against: Some("nats"),
-                bar: None,
-                aim: Some(1.0),
-            },
+            own(P99, None, Some(1000.0), None),
+            own(P99, Some("nats"), None, Some(1.0)),
             CHAT,
             CHAT_TOO,
         ],
@@ -190,13 +164,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         load: "idle --clients 10000 --senders 0 --hold 3",
         metric: RSS,
         bars: &[
-            Bar {
-                whose: "chatnode",
-                metric: RSS,
-                against: None,
-                bar: Some(1536.0),
-                aim: Some(1024.0),
-            },
+            own(RSS, None, Some(1536.0), Some(1024.0)),
             bar(ACCEPT, "uws", 1.3, 1.0),
         ],
     },

@@ -41,9 +41,6 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 /// A built program of this workspace, beside this one.
-///
-/// # Errors
-/// It is not there.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own
@@ -160,9 +157,6 @@ impl Servers {
     }
 
     /// Starts a peer with so many nodes.
-    ///
-    /// # Errors
-    /// It does not start, or its nodes do not find each other.
     pub(crate) fn start(peer: &str, nodes: usize) -> Result<Self> {
         crate::pin(SERVER_CORE)?;
         let mut servers = Self::none("plain");
@@ -198,9 +192,6 @@ impl Servers {
     }
 
     /// Chatnodes that more may join, even if there is but one.
-    ///
-    /// # Errors
-    /// They do not start or find each other.
     pub(crate) fn mesh(nodes: usize) -> Result<Self> {
         crate::pin(SERVER_CORE)?;
         let mut servers = Self::none("plain");
@@ -209,9 +200,6 @@ impl Servers {
     }
 
     /// Chatnodes on all cores.
-    ///
-    /// # Errors
-    /// They do not start or find each other.
     pub(crate) fn spread(nodes: usize) -> Result<Self> {
         crate::pin_to(0..rustix::thread::CpuSet::MAX_CPU)?;
         let mut servers = Self::none("plain");
@@ -240,9 +228,6 @@ impl Servers {
     }
 
     /// Starts one more chatnode, and returns when it has printed its ready line.
-    ///
-    /// # Errors
-    /// It does not start.
     pub(crate) fn add_chatnode(&mut self) -> Result<()> {
         let registry = self.registry.clone().unwrap_or_else(|| "none".to_owned());
         let mut command = Command::new(program("chatnode")?);
@@ -252,9 +237,6 @@ impl Servers {
     }
 
     /// Waits until all chatnodes hear each other.
-    ///
-    /// # Errors
-    /// They do not within a minute.
     pub(crate) fn await_links(&self) -> Result<()> {
         let nodes = self.urls.len();
         for url in &self.urls {
@@ -380,9 +362,6 @@ impl Servers {
     }
 
     /// Sends a signal to the last process that was started.
-    ///
-    /// # Errors
-    /// It is gone.
     pub(crate) fn signal_last(&self, signal: Signal) -> Result<()> {
         let child = self.children.last().context("no process")?;
         Ok(kill_process(Pid::from_child(child), signal)?)
@@ -412,9 +391,6 @@ fn free_ports(count: usize) -> Result<Vec<u16>> {
 }
 
 /// The JSON at a path of a server.
-///
-/// # Errors
-/// It does not answer, or not with JSON.
 pub(crate) fn get(url: &str, path: &str) -> Result<Value> {
     let host = crate::wire::host(url);
     let mut socket = TcpStream::connect(host)?;

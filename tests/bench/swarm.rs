@@ -115,9 +115,6 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     /// Nobody yet.
-    ///
-    /// # Errors
-    /// No epoll is to be had.
     pub(crate) fn new(crowd: Crowd, shape: Shape) -> Result<Self> {
         let senders = crowd.senders.len();
         Ok(Self {
@@ -143,9 +140,6 @@ impl Swarm {
     }
 
     /// Brings all clients in.
-    ///
-    /// # Errors
-    /// One is refused, or not all are in within `within` nanoseconds.
     pub(crate) fn enter(&mut self, within: u64) -> Result<()> {
         let end = now() + within;
         while self.joined < self.crowd.clients {
@@ -196,9 +190,6 @@ impl Swarm {
     }
 
     /// Reads what comes until `until`, or, if `once`, until something came.
-    ///
-    /// # Errors
-    /// A client lost its connection.
     pub(crate) fn pump(&mut self, until: u64, once: bool) -> Result<()> {
         loop {
             let mut time = now();
@@ -391,9 +382,6 @@ impl Swarm {
     }
 
     /// Says this sender's next `count` messages, all due at `due`.
-    ///
-    /// # Errors
-    /// The connection is gone, or the sender has said all that a mark can number.
     pub(crate) fn say(&mut self, sender: u32, count: u32, due: u64) -> Result<()> {
         let client = self.crowd.senders[sender as usize];
         let room = client * self.crowd.rooms_each % self.crowd.rooms;

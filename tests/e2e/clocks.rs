@@ -7,10 +7,11 @@ use crate::harness::cluster::http;
 use crate::harness::process::{Launch, Process};
 use crate::harness::reader::Reader;
 use crate::harness::recorder::Checked;
+use crate::harness::tools::run;
 use crate::harness::wire::Msg;
 use crate::harness::{
-    Attempt, Client, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry,
-    eventually, linked, ms, say, secs,
+    Attempt, Client, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry, eventually,
+    linked, ms, say, secs,
 };
 
 /// An hour, in the unit of the clock.
@@ -52,10 +53,9 @@ async fn a_wall_clock_set_by_an_hour_ends_nothing_and_breaks_no_order() -> Outco
         recorder.reader(&shifted, "one-reads", "tea").await?,
         recorder.reader(&right, "two-reads", "tea").await?,
     ];
-    let senders = [
-        recorder.client(&shifted, "ada").await?,
-        recorder.client(&right, "bob").await?,
-    ];
+    let senders = recorder
+        .clients([(&shifted, "ada"), (&right, "bob")])
+        .await?;
     let load = Load::start(senders, "tea", 50);
     let mut spans = Vec::new();
     let mut ticks = tokio::time::interval(ms(200));
@@ -75,10 +75,9 @@ async fn a_wall_clock_set_by_an_hour_ends_nothing_and_breaks_no_order() -> Outco
         spans.push((shift, from..Instant::now()));
     }
     let attempts = load.stop().await?;
-    let expect = Expect::default();
-    let checked = recorder.check(&[&shifted, &right], "tea", expect).await?;
+    let checked = recorder.check(&[&shifted, &right], "tea").await?;
     assert_eq!(checked.verdict.shown, 2 * checked.history.len());
-    say(format_args!("{checked}"));
+    say!("{checked}");
     check_stamps(&checked.history, &attempts, &shifted, &spans);
     assert_eq!(counted(&registry, "registry_expirations_total").await?, 0);
     for (node, told) in [(&shifted, 2), (&right, 0)] {
@@ -131,11 +130,11 @@ fn check_stamps(
         }
         let most = |own| ahead[&own].iter().copied().max().unwrap_or_default();
         let (own, other) = (most(true), most(false));
-        say(format_args!(
+        say!(
             "clock at {shift:+} s: its node's stamps up to {} s ahead of the time, the other's {} s",
             own / 1_000_000,
             other / 1_000_000
-        ));
+        );
         assert!(own <= AHEAD_MAX_US, "{own} us ahead of the others");
         assert!(
             other <= AHEAD_MAX_US,
@@ -203,13 +202,9 @@ impl Sleepers {
         for _ in 0..3 {
             nodes.push(node(&registry, clock).await?);
         }
-        linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+        linked(&nodes, PATIENCE).await?;
         let recorder = Recorder::new();
-        let mut readers = Vec::new();
-        for (place, node) in nodes.iter().enumerate() {
-            let name = format!("reader{place}");
-            readers.push(recorder.reader(node, &name, "tea").await?);
-        }
+        let readers = recorder.readers(&nodes, "tea").await?;
         let mut all = Self {
             registry,
             nodes,
@@ -259,21 +254,16 @@ impl Sleepers {
         // Whatever waking sets off has come by then: the longest pause between two dials or
         // registrations is 2 s, and silence takes 3 s.
         tokio::time::sleep_until(woken + AWAKE_WITHIN).await;
-        eventually(NOISE, "all nodes are listed", async || {
-            let listed = self.registry.listed().await?;
-            anyhow::ensure!(listed.len() == 3, "{listed:?}");
-            Ok(())
-        })
-        .await?;
+        self.registry.lists(3, NOISE).await?;
         linked(&self.nodes(), NOISE).await?;
         let (before, renewed) = (self.dials.clone(), self.renewals);
         self.count().await?;
         let dialled: Vec<_> = self.dials.iter().zip(&before).map(|(n, b)| n - b).collect();
         let renewed = self.renewals - renewed;
-        say(format_args!(
+        say!(
             "{what}: linked {took:?} after it; dials {dialled:?}, {renewed} registrations in \
              {AWAKE_WITHIN:?}"
-        ));
+        );
         assert!(
             dialled.iter().all(|&count| count <= DIALS_MAX),
             "{dialled:?}"
@@ -295,11 +285,10 @@ impl Sleepers {
 
     /// All converge, and every reader was shown all.
     async fn finish(&self) -> anyhow::Result<Checked> {
-        let expect = Expect::default();
-        let checked = self.recorder.check(&self.nodes(), "tea", expect).await?;
+        let checked = self.recorder.check(&self.nodes(), "tea").await?;
         let all = self.readers.len() * checked.history.len();
         assert_eq!(checked.verdict.shown, all, "{checked}");
-        say(format_args!("{checked}"));
+        say!("{checked}");
         Ok(checked)
     }
 }
@@ -385,11 +374,7 @@ async fn no_clock_ends_a_program() -> Outcome {
     for (name, year) in [("old.txt", "1901-12-14"), ("new.txt", "2400-01-01")] {
         let file = www.path().join(name);
         std::fs::write(&file, "text")?;
-        let touched = std::process::Command::new("touch")
-            .args(["-d", year])
-            .arg(file)
-            .status()?;
-        assert!(touched.success(), "touch");
+        run("touch", &["-d", year, &file.display().to_string()])?;
     }
     let folder = www.path().display().to_string();
     for years in [-100, -56, 7_972, 7_973, 7_974, 250_000, 290_000_000_000] {
@@ -406,11 +391,11 @@ async fn no_clock_ends_a_program() -> Outcome {
         ada.send("tea", "what time is it").await?;
         for path in ["/api/mesh", "/metrics", "/old.txt", "/new.txt", "/nothing"] {
             let answer = one.get(path).await?;
-            say(format_args!(
+            say!(
                 "{years}: {path} {} {:?}",
                 answer.status(),
                 answer.headers().get("date")
-            ));
+            );
             assert!(!answer.status().is_server_error(), "{path}");
         }
         one.process.stop(secs(3) + NOISE).await?;

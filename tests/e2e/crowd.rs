@@ -4,8 +4,9 @@ use futures::StreamExt as _;
 use futures::stream;
 
 use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::{
-    Cluster, Duration, Expect, Habits, Instant, Load, NOISE, Node, Outcome, Pace, Recorder, Roamer,
+    Cluster, Duration, Habits, Instant, Load, NOISE, Node, Outcome, Pace, Recorder, Roamer,
     many_files, say, secs,
 };
 
@@ -59,46 +60,35 @@ async fn two_thousand_clients_that_lose_their_node_are_back_within_30_s() -> Out
     let nodes = [&cluster.nodes[1], &cluster.nodes[2]];
     load.stop().await?;
     let (median, p99, worst) = spread(times);
-    say(format_args!(
+    say!(
         "{CLIENTS} clients are back {median:?} (median), {p99:?} (99 of 100), {worst:?} (last) \
          after their node was killed: {} and {} at the others",
         nodes[0].mesh().await?.clients,
         nodes[1].mesh().await?.clients
-    ));
+    );
     for reader in ["ada-reads", "bob-reads"] {
         let span = killed..killed + back;
         let meanwhile = recorder.deliveries(reader, |sent| span.contains(&sent.sent_at));
-        let (median, p99, worst) = spread(meanwhile);
-        say(format_args!(
-            "{reader} meanwhile: {median:?} (median), {p99:?} (99 of 100), {worst:?} (longest)"
-        ));
+        let (median, p99, _) = told(&format!("{reader} meanwhile"), meanwhile);
         assert!(median <= DELIVERED_WITHIN && p99 <= DELIVERED_WITHIN + NOISE);
     }
-    let expect = Expect::default();
-    say(recorder.check(&nodes, "tea", expect).await?);
+    say!("{}", recorder.check(&nodes, "tea").await?);
     let mut shown = 0;
     for room in 0..ROOMS {
         let room = format!("hall{room}");
-        let verdict = recorder.check(&nodes, &room, expect).await?.verdict;
+        let verdict = recorder.check(&nodes, &room).await?.verdict;
         assert_eq!(verdict.moves, CLIENTS / ROOMS);
         assert_eq!(verdict.to_the_end, CLIENTS / ROOMS);
         shown += verdict.shown;
     }
-    say(format_args!(
-        "in the {ROOMS} halls {shown} were shown, none missed, none twice"
-    ));
+    say!("in the {ROOMS} halls {shown} were shown, none missed, none twice");
     Ok(())
 }
 
 /// All of the crowd, at this node.
 async fn gather(recorder: &Recorder, node: &Node) -> anyhow::Result<Vec<Roamer>> {
     let starts = (0..CLIENTS).map(|count| async move {
-        let habits = Habits {
-            room: format!("hall{}", count % ROOMS),
-            pace: Pace::Silent,
-            copies: 0,
-            bytes: 0,
-        };
+        let habits = Habits::new(format!("hall{}", count % ROOMS), Pace::Silent, 0);
         let name = format!("client{count}");
         Roamer::start(recorder, &[node], &name, habits).await
     });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::harness::cluster::Listing;
-use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::proxy::Proxy;
 use crate::harness::sluice::Sluice;
 use crate::harness::{
@@ -25,10 +25,7 @@ async fn survivors_agree_within_2_s_on_what_a_killed_sender_had_said() -> Outcom
         let recorder = Recorder::new();
         let room = format!("tea{round}");
         let node = &cluster.nodes[2];
-        let senders = [
-            recorder.client(node, "ada").await?,
-            recorder.client(node, "bob").await?,
-        ];
+        let senders = recorder.clients([(node, "ada"), (node, "bob")]).await?;
         let mut readers = Vec::new();
         for (node, name) in cluster.nodes.iter().zip(["one", "two"]) {
             readers.push(recorder.reader(node, name, &room).await?);
@@ -38,16 +35,15 @@ async fn survivors_agree_within_2_s_on_what_a_killed_sender_had_said() -> Outcom
         recorder.kill(&mut cluster.nodes.remove(2)).await?;
         let killed = Instant::now();
         load.stop().await?;
-        let nodes: Vec<_> = cluster.nodes.iter().collect();
         let expect = Expect {
             within: AGREED_WITHIN + NOISE,
             ..Expect::default()
         };
         let begun = killed.elapsed();
-        let checked = recorder.check(&nodes, &room, expect).await?;
+        let checked = recorder.check_with(&cluster.nodes, &room, expect).await?;
         assert_eq!(checked.verdict.to_the_end, 2);
         times.push(begun + checked.converged);
-        say(format_args!("round {round}: {checked}"));
+        say!("round {round}: {checked}");
         cluster.add().await?;
         cluster.linked(PATIENCE).await?;
     }
@@ -56,10 +52,7 @@ async fn survivors_agree_within_2_s_on_what_a_killed_sender_had_said() -> Outcom
 }
 
 fn agreed_in_time(times: Vec<Duration>) {
-    let (median, _, worst) = spread(times);
-    say(format_args!(
-        "survivors agreed {median:?} (median), {worst:?} (longest) after the kill"
-    ));
+    let (median, _, worst) = told("from the kill until survivors agreed", times);
     assert!(median <= AGREED_WITHIN && worst <= AGREED_WITHIN + NOISE);
 }
 
@@ -82,10 +75,9 @@ async fn last_words_that_one_survivor_did_not_hear_come_from_the_other() -> Outc
         let far = Node::start([&alone[..], &peers].concat()).await?;
         linked(&[&doomed, &near, &far], PATIENCE).await?;
         let recorder = Recorder::new();
-        let senders = [
-            recorder.client(&doomed, "ada").await?,
-            recorder.client(&doomed, "bob").await?,
-        ];
+        let senders = recorder
+            .clients([(&doomed, "ada"), (&doomed, "bob")])
+            .await?;
         let mut heard = recorder.reader(&near, "near", "tea").await?;
         let mut missed = recorder.reader(&far, "far", "tea").await?;
         let load = Load::start(senders, "tea", 500);
@@ -103,12 +95,10 @@ async fn last_words_that_one_survivor_did_not_hear_come_from_the_other() -> Outc
             repaired: true,
             ..Expect::default()
         };
-        let checked = recorder.check(&[&near, &far], "tea", expect).await?;
+        let checked = recorder.check_with(&[&near, &far], "tea", expect).await?;
         assert_eq!(checked.verdict.to_the_end, 2);
         times.push(begun + checked.converged);
-        say(format_args!(
-            "round {round}: {unheard} were not heard by one; {checked}"
-        ));
+        say!("round {round}: {unheard} were not heard by one; {checked}");
     }
     agreed_in_time(times);
     Ok(())
@@ -176,7 +166,7 @@ async fn what_nobody_has_is_told_and_counted_and_the_rest_is_shown() -> Outcome 
         assert_eq!(span, (Some(10), Some(30)), "{gap}");
         reader.shown(15, PATIENCE).await?;
     }
-    say(format_args!("told {:?} after the kill", killed.elapsed()));
+    say!("told {:?} after the kill", killed.elapsed());
     for node in &survivors {
         let mesh = node.mesh().await?;
         let link = mesh.links.iter().find(|link| link.leads_to(&doomed));
@@ -186,8 +176,8 @@ async fn what_nobody_has_is_told_and_counted_and_the_rest_is_shown() -> Outcome 
         holes: true,
         ..Expect::default()
     };
-    let checked = recorder.check(&survivors, "tea", expect).await?;
-    say(format_args!("{checked}"));
+    let checked = recorder.check_with(&survivors, "tea", expect).await?;
+    say!("{checked}");
     assert_eq!(checked.history.len(), 15);
     assert_eq!((checked.verdict.excused, checked.losses.lost), (20, 40));
     Ok(())
@@ -241,9 +231,7 @@ async fn a_listed_node_that_stands_still_for_seconds_is_waited_for() -> Outcome 
     for reader in &mut readers {
         reader.shown(2, PATIENCE).await?;
     }
-    let checked = recorder
-        .check(&[one, two, &still], "tea", Expect::default())
-        .await?;
-    say(format_args!("{checked}"));
+    let checked = recorder.check(&[one, two, &still], "tea").await?;
+    say!("{checked}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde_json::json;
 
-use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::record::Record;
 use crate::harness::{
     Client, Instant, NOISE, Node, Outcome, PATIENCE, Recorder, eventually, ms, say, secs,
@@ -67,20 +67,17 @@ async fn what_many_do_not_read_is_kept_once() -> Outcome {
         most = most.max(node.process.usage()?.rss);
         kept = kept.max(node.metrics().await?.get("spool_bytes")?);
     }
-    say(format_args!(
+    say!(
         "200 that read nothing: {} KiB were kept for them at most, memory grew by {} KiB",
         kept >> 10,
         (most - before) >> 10
-    ));
+    );
     assert!(kept > 0 && kept <= KEPT_MAX, "{kept} bytes were kept");
     assert!(most - before <= GROWTH_MAX, "{} bytes", most - before);
     assert_eq!(node.metrics().await?.get("spool_bytes")?, 0);
     shows_all(&reader, "tea", said).await?;
     let times = recorder.deliveries("reader", |_| true);
-    let (median, p99, worst) = spread(times);
-    say(format_args!(
-        "shown after {median:?} (median), {p99:?} (99 of 100), {worst:?} (longest)"
-    ));
+    let (median, p99, _) = told("deliveries", times);
     assert!(median <= ms(50) && p99 <= ms(50) + NOISE);
     deaf.iter().for_each(Client::thaw);
     for client in &deaf {
@@ -118,12 +115,11 @@ async fn when_too_much_waits_for_all_those_furthest_behind_are_closed() -> Outco
         kept = kept.max(node.metrics().await?.get("spool_bytes")?);
     }
     let closed = node.metrics().await?.get("slow_total")?;
-    let (median, _, worst) = spread(times);
-    say(format_args!(
-        "{} KiB were kept at most, {closed} of 60 were closed; 16 sends took {median:?} (median), \
-         {worst:?} (longest)",
+    let (median, _, worst) = told("16 sends", times);
+    say!(
+        "{} KiB were kept at most, {closed} of 60 were closed",
         kept >> 10
-    ));
+    );
     assert!(kept <= KEPT_MAX, "{kept} bytes were kept");
     assert!((1..60).contains(&closed), "{closed} of 60 were closed");
     assert!(median <= ms(100) && worst <= ms(500) + NOISE);

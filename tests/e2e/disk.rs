@@ -9,15 +9,16 @@ use tempfile::tempdir;
 
 use crate::harness::check::history;
 use crate::harness::disks::{
-    FILE, alone, copy_folder, flags, member, number, pour, reborn, same, written,
+    FILE, alone, copy_folder, flags, member, number, pour, reborn, written,
 };
 use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::process::Launch;
-use crate::harness::pump::{Ledger, Pump};
+use crate::harness::pump::Pump;
 use crate::harness::wire::Msg;
 use crate::harness::{
-    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Registry, linked, long, ms, say,
-    secs,
+    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Registry, linked, long, ms, same,
+    say, secs,
 };
 
 /// Half of the restarts of a node with a small history take no longer. It is about a tenth of
@@ -66,7 +67,7 @@ async fn a_node_alone_has_its_history_after_a_restart() -> Outcome {
         );
         assert_eq!(history(&node, "tea").await?, tea);
         assert_eq!(history(&node, "coffee").await?, coffee);
-        for count in ["chatnode_fetches_total", "chatnode_repaired_total"] {
+        for count in ["fetches_total", "repaired_total"] {
             assert_eq!(number(&node, count).await?, 0, "{count}");
         }
         // The mid is known still: no second message.
@@ -81,10 +82,7 @@ async fn a_node_alone_has_its_history_after_a_restart() -> Outcome {
     let rounds: Vec<_> = last.iter().map(|message| message.text.as_str()).collect();
     let due: Vec<_> = (0..6).map(|round| format!("round {round}")).collect();
     assert_eq!(rounds, due, "each start goes on after the one before");
-    let (median, _, worst) = spread(times);
-    say(format_args!(
-        "restart until clients are taken: median {median:?}, worst {worst:?}"
-    ));
+    let (median, ..) = told("restart until clients are taken", times);
     assert!(median < QUICK, "half of the restarts took {median:?}");
     Ok(())
 }
@@ -95,15 +93,15 @@ async fn three(registry: &Registry, folder: &std::path::Path) -> anyhow::Result<
     for name in ["one", "two", "three"] {
         nodes.push(member(registry, Some(&folder.join(name)), &[]).await?);
     }
-    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     for (node, name) in nodes.iter().zip(["ada", "bob", "eve"]) {
         let client = Client::hello(node, name).await?;
         pour(&client, "tea", texts(name, BEGIN)).await?;
     }
-    let begin = same(&nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    let begin = same(&nodes, "tea", PATIENCE).await?;
     ensure!(begin.len() == 3 * BEGIN, "{} messages", begin.len());
     for node in &nodes {
-        written(node, PATIENCE).await?;
+        written(node).await?;
     }
     Ok(nodes)
 }
@@ -119,19 +117,17 @@ async fn a_killed_node_fetches_only_what_it_lacks() -> Outcome {
     let bob = Client::hello(&nodes[1], "bob").await?;
     pour(&bob, "tea", texts("bob again", 250)).await?;
     let took = reborn(&mut nodes[2]).await?;
-    let tea = same(&nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    let tea = same(&nodes, "tea", PATIENCE).await?;
     assert_eq!(tea.len(), 3 * BEGIN + 250);
     let of_old = tea.iter().filter(|text| text.contains(&old)).count();
     assert_eq!(of_old, BEGIN, "what the old origin said is there");
-    let fetches = number(&nodes[2], "chatnode_fetches_total").await?;
-    let repaired = number(&nodes[2], "chatnode_repaired_total").await?;
-    say(format_args!(
-        "back after {took:?}: {repaired} entries in {fetches} requests"
-    ));
+    let fetches = number(&nodes[2], "fetches_total").await?;
+    let repaired = number(&nodes[2], "repaired_total").await?;
+    say!("back after {took:?}: {repaired} entries in {fetches} requests");
     assert!(repaired <= 250, "{repaired} entries fetched");
     assert!(fetches <= 20, "{fetches} requests");
     for node in &nodes[..2] {
-        let repaired = number(node, "chatnode_repaired_total").await?;
+        let repaired = number(node, "repaired_total").await?;
         assert!(repaired <= 20, "a survivor fetched {repaired}");
     }
     Ok(())
@@ -145,7 +141,7 @@ async fn a_mesh_that_was_killed_as_a_whole_has_its_history() -> Outcome {
     let mut nodes = three(&registry, folder.path()).await?;
     let before = history(&nodes[0], "tea").await?;
     let pump = Pump::start(3, &nodes[0], "milk", 100);
-    pump.accepts(200, PATIENCE).await?;
+    pump.accepts(200).await?;
     for node in &mut nodes {
         node.process.kill().await?;
     }
@@ -154,18 +150,17 @@ async fn a_mesh_that_was_killed_as_a_whole_has_its_history() -> Outcome {
     for node in &mut nodes {
         times.push(reborn(node).await?);
     }
-    let all: Vec<_> = nodes.iter().collect();
-    linked(&all, PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     pump.go_on_at(&nodes[1]);
-    pump.accepts(50, PATIENCE).await?;
+    pump.accepts(50).await?;
     let ledger = pump.stop().await?;
-    assert_eq!(same(&all, "tea", PATIENCE).await?, before);
-    ledger.check(&same(&all, "milk", PATIENCE).await?)?;
-    say(format_args!(
+    assert_eq!(same(&nodes, "tea", PATIENCE).await?, before);
+    ledger.check(&same(&nodes, "milk", PATIENCE).await?)?;
+    say!(
         "back after {times:?}; {} accepted, {} of them after a retry",
         ledger.accepted(),
         ledger.retried()
-    ));
+    );
     Ok(())
 }
 
@@ -180,23 +175,22 @@ async fn nodes_without_a_disk_get_the_history_from_the_one_that_has() -> Outcome
         member(&registry, None, &[]).await?,
         member(&registry, Some(&folder.path().join("data")), &[]).await?,
     ];
-    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     for (node, name) in nodes.iter().zip(["ada", "bob", "eve"]) {
         let client = Client::hello(node, name).await?;
         pour(&client, "tea", texts(name, 300)).await?;
     }
-    let before = same(&nodes.iter().collect::<Vec<_>>(), "tea", PATIENCE).await?;
+    let before = same(&nodes, "tea", PATIENCE).await?;
     assert_eq!(before.len(), 900);
-    written(&nodes[2], PATIENCE).await?;
+    written(&nodes[2]).await?;
     for node in &mut nodes {
         node.process.kill().await?;
     }
     for place in [2, 0, 1] {
         reborn(&mut nodes[place]).await?;
     }
-    let all: Vec<_> = nodes.iter().collect();
-    linked(&all, PATIENCE).await?;
-    assert_eq!(same(&all, "tea", PATIENCE).await?, before);
+    linked(&nodes, PATIENCE).await?;
+    assert_eq!(same(&nodes, "tea", PATIENCE).await?, before);
     Ok(())
 }
 
@@ -209,7 +203,7 @@ async fn nodes_without_a_disk_get_the_history_from_the_one_that_has() -> Outcome
 async fn an_acknowledged_message_survives_kill_9_every_time() -> Outcome {
     let (rounds, least) = if long() { (300, 300) } else { (100, 25) };
     let seed = rand::random();
-    say(format_args!("seed {seed}"));
+    say!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let folder = tempdir()?;
     let mut node = alone(&folder.path().join("data"), &[]).await?;
@@ -217,7 +211,7 @@ async fn an_acknowledged_message_survives_kill_9_every_time() -> Outcome {
     let mut times = Vec::new();
     let begun = Instant::now();
     while times.len() < rounds && (times.len() < least || begun.elapsed() < secs(40)) {
-        pump.accepts(rng.random_range(1..60), PATIENCE).await?;
+        pump.accepts(rng.random_range(1..60)).await?;
         node.process.kill().await?;
         pump.has_no_node();
         times.push(reborn(&mut node).await?);
@@ -227,12 +221,12 @@ async fn an_acknowledged_message_survives_kill_9_every_time() -> Outcome {
     ledger.check(&history(&node, "tea").await?)?;
     let kills = times.len();
     let (median, p99, worst) = spread(times);
-    say(format_args!(
+    say!(
         "{kills} kills: {} accepted, {} of them after a retry, none lost, none doubled; restart \
          median {median:?}, p99 {p99:?}, worst {worst:?}",
         ledger.accepted(),
         ledger.retried()
-    ));
+    );
     assert!(ledger.retried() > 0, "no kill met a send under way");
     Ok(())
 }
@@ -259,7 +253,7 @@ async fn a_folder_in_use_is_refused() -> Outcome {
             ended.stderr
         );
         assert_eq!(ended.stdout, "");
-        pump.accepts(5, PATIENCE).await?;
+        pump.accepts(5).await?;
     }
     let ledger = pump.stop().await?;
     ledger.check(&history(&node, "tea").await?)?;
@@ -289,18 +283,17 @@ async fn a_copied_folder_is_another_node_with_the_same_past() -> Outcome {
         Pump::start(2, &twin, "milk", 50),
     ];
     for pump in &pumps {
-        pump.accepts(100, PATIENCE).await?;
+        pump.accepts(100).await?;
     }
     twin.process.kill().await?;
     pumps[1].has_no_node();
-    pumps[0].accepts(100, PATIENCE).await?;
+    pumps[0].accepts(100).await?;
     reborn(&mut twin).await?;
     pumps[1].go_on_at(&twin);
-    pumps[1].accepts(100, PATIENCE).await?;
-    let mut ledger = Ledger::default();
-    for pump in pumps {
-        ledger.merge(pump.stop().await?);
-    }
+    pumps[1].accepts(100).await?;
+    let [one, two] = pumps;
+    let mut ledger = one.stop().await?;
+    ledger.merge(two.stop().await?);
     linked(&[&node, &twin], PATIENCE).await?;
     assert_eq!(same(&[&node, &twin], "tea", PATIENCE).await?.len(), 400);
     ledger.check(&same(&[&node, &twin], "milk", PATIENCE).await?)?;
@@ -319,7 +312,7 @@ async fn a_stop_under_load_loses_nothing() -> Outcome {
     let pump = Pump::start(6, &node, "tea", 200);
     let mut times = Vec::new();
     for _ in 0..10 {
-        pump.accepts(100, PATIENCE).await?;
+        pump.accepts(100).await?;
         let begun = Instant::now();
         node.process.stop(secs(10)).await?;
         times.push(begun.elapsed());
@@ -331,10 +324,7 @@ async fn a_stop_under_load_loses_nothing() -> Outcome {
     let lost = ledger.lost(&history(&node, "tea").await?)?.len();
     assert_eq!(lost, 0, "of {}", ledger.accepted());
     ledger.explains(&history(&node, "tea").await?)?;
-    let (median, _, worst) = spread(times);
-    say(format_args!(
-        "SIGTERM to end: median {median:?}, worst {worst:?}"
-    ));
+    let (median, ..) = told("SIGTERM to end", times);
     assert!(
         median < secs(1) + NOISE,
         "half of the stops took {median:?}"

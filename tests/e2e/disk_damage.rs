@@ -9,11 +9,11 @@ use anyhow::{Context as _, ensure};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::tempdir;
 
-use crate::harness::disks::{FILE, member, names_in, number, pour, reborn, same, written};
+use crate::harness::disks::{FILE, member, names_in, number, pour, reborn, written};
 use crate::harness::pump::filled;
 use crate::harness::{
     Client, Duration, Instant, Node, Outcome, PATIENCE, Registry, check::history, eventually,
-    linked, long, say, secs,
+    linked, long, same, say, secs,
 };
 
 /// Within this time a node whose file was set aside has all from its peers again.
@@ -52,7 +52,7 @@ impl Pair {
         let tea = same(&[&peer, &victim], "tea", PATIENCE).await?;
         ensure!(tea.len() == 800, "{} messages", tea.len());
         for node in [&peer, &victim] {
-            written(node, PATIENCE).await?;
+            written(node).await?;
         }
         Ok(Self {
             peer,
@@ -101,17 +101,17 @@ impl Pair {
         ensure!(tea == self.tea, "{what} ({done}) has spread");
         same(&both, "milk", REBUILT).await?;
         // What the peer has told is found when it is written.
-        written(&self.victim, PATIENCE).await?;
+        written(&self.victim).await?;
         for word in ["ada+7", "bob+90"] {
             self.finds_the_same(word)
                 .await
                 .with_context(|| format!("{what} ({done})"))?;
         }
-        let repaired = number(&self.victim, "chatnode_repaired_total").await?;
-        say(format_args!(
+        let repaired = number(&self.victim, "repaired_total").await?;
+        say!(
             "{what} ({done}): set aside {aside:?}, {repaired} entries from the peer, equal after \
              {took:?}"
-        ));
+        );
         for name in &aside {
             remove(&self.data.join(name))?;
         }
@@ -163,7 +163,7 @@ fn flip(file: &Path, rng: &mut StdRng) -> anyhow::Result<String> {
 #[tokio::test]
 async fn a_flipped_bit_is_never_shown_and_never_spreads() -> Outcome {
     let seed = rand::random();
-    say(format_args!("seed {seed}"));
+    say!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let mut pair = Pair::start().await?;
     let (flips, least) = if long() {
@@ -186,7 +186,7 @@ async fn a_flipped_bit_is_never_shown_and_never_spreads() -> Outcome {
             .await?;
         aside += usize::from(seen);
     }
-    say(format_args!("{aside} of {rounds} files were set aside"));
+    say!("{aside} of {rounds} files were set aside");
     Ok(())
 }
 

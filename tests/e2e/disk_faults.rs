@@ -1,20 +1,23 @@
 //! Disks that are full, fail, or hang, under a node that serves.
 
 use anyhow::ensure;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::tempdir;
 
 use crate::harness::check::history;
-use crate::harness::disks::{alone, flags, member, number, pour, reborn, same, storage, written};
+use crate::harness::disks::{
+    alone, flags, member, number, pour, reborn, storage, taken_again, written,
+};
 use crate::harness::inject::{Failing, that_fails_to_sync};
 use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::process::Launch;
-use crate::harness::pump::{Fate, Ledger, Pump, filled};
+use crate::harness::pump::{Pump, filled};
 use crate::harness::rig::{Rig, Small};
-use crate::harness::wire::{Refused, Sent};
+use crate::harness::wire::Refused;
 use crate::harness::{
-    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Registry, eventually, linked, ms,
-    say, secs,
+    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Recorder, Registry, linked, ms,
+    same, say, secs,
 };
 
 /// A full disk is tried again each second: when there is room, sends are taken so soon.
@@ -24,24 +27,14 @@ const DISK_WAIT: Duration = secs(5);
 /// Most that memory may grow by while the disk hangs and is sent to without pause.
 const GROWTH_MAX: u64 = 150 << 20;
 
-/// Sends one text; what became of it is in the ledger as well.
-async fn say_one(client: &Client, ledger: &mut Ledger, text: String) -> anyhow::Result<Fate> {
-    let mid = client.new_mid();
-    let body = json!({ "room": "tea", "mid": mid, "text": text });
-    let fate = match client.send_with(body).await {
-        Ok(sent) => Fate::Accepted(sent),
-        Err(error) => Fate::Refused(error.downcast::<Refused>()?.code),
-    };
-    ledger.note(mid, &client.name, text, fate.clone());
-    Ok(fate)
-}
-
-/// Sends texts of 4 KB until one is refused; its code.
-async fn until_refused(client: &Client, ledger: &mut Ledger) -> anyhow::Result<String> {
+/// Sends texts of 4 KB until one is refused: how many were taken, and the code.
+async fn until_refused(client: &Client) -> anyhow::Result<(usize, String)> {
     for nth in 0..8000 {
-        let text = filled(&format!("filling {nth}"), 4000);
-        if let Fate::Refused(code) = say_one(client, ledger, text).await? {
-            return Ok(code);
+        if let Err(error) = client
+            .send("tea", &filled(&format!("filling {nth}"), 4000))
+            .await
+        {
+            return Ok((nth, error.downcast::<Refused>()?.code));
         }
     }
     anyhow::bail!("32 MB went onto a disk of 24 MB")
@@ -61,36 +54,29 @@ async fn a_full_disk_refuses_sends_and_nothing_else() -> Outcome {
     let mut node = member(&registry, Some(&small.data()), &[]).await?;
     let mut other = member(&registry, None, &[]).await?;
     linked(&[&node, &other], PATIENCE).await?;
-    let ada = Client::joined(&node, "ada", "tea").await?;
-    let bob = Client::joined(&other, "bob", "tea").await?;
-    let mut ledger = Ledger::default();
-    for nth in 0..100 {
-        say_one(&ada, &mut ledger, format!("early {nth}")).await?;
+    let recorder = Recorder::new();
+    let ada = recorder.client(&node, "ada").await?;
+    let bob = recorder.client(&other, "bob").await?;
+    for client in [&ada, &bob] {
+        client.join("tea").await?;
     }
-    written(&node, PATIENCE).await?;
+    for nth in 0..100 {
+        ada.send("tea", &format!("early {nth}")).await?;
+    }
+    written(&node).await?;
     let ballast = small.fill()?;
-    let before = ledger.accepted();
-    let code = until_refused(&ada, &mut ledger).await?;
+    let (taken, code) = until_refused(&ada).await?;
     assert_eq!(code, "storage_full");
-    say(format_args!(
-        "ballast of {ballast} bytes; {} texts went before the disk was full",
-        ledger.accepted() - before
-    ));
-    while_full(&node, &ada, &bob, &mut ledger).await?;
+    say!("ballast of {ballast} bytes; {taken} texts went before the disk was full");
+    while_full(&node, &ada, &bob).await?;
 
     small.make_room()?;
-    let room = Instant::now();
-    let took = eventually(PATIENCE, "sends are taken again", async || {
-        let fate = say_one(&ada, &mut ledger, "is there room".to_owned()).await?;
-        ensure!(matches!(fate, Fate::Accepted(_)), "{fate:?}");
-        Ok(room.elapsed())
-    })
-    .await?;
-    say(format_args!("taken again {took:?} after there was room"));
+    let took = taken_again(&ada).await?;
+    say!("taken again {took:?} after there was room");
     assert!(took <= TAKEN_AGAIN + NOISE, "{took:?}");
-    written(&node, PATIENCE).await?;
-    let tea = same(&[&node, &other], "tea", PATIENCE).await?;
-    ledger.check(&tea)?;
+    written(&node).await?;
+    recorder.check(&[&node, &other], "tea").await?;
+    let tea = history(&other, "tea").await?;
 
     node.process.kill().await?;
     reborn(&mut node).await?;
@@ -104,49 +90,33 @@ async fn a_full_disk_refuses_sends_and_nothing_else() -> Outcome {
 }
 
 /// What goes on while the disk of `node` is full.
-async fn while_full(
-    node: &Node,
-    ada: &Client,
-    bob: &Client,
-    ledger: &mut Ledger,
-) -> anyhow::Result<()> {
-    let text = filled("by HTTP", 4000);
-    let mid = ada.new_mid();
-    let body = json!({ "from": "ada", "text": text, "mid": mid });
+async fn while_full(node: &Node, ada: &Client, bob: &Client) -> anyhow::Result<()> {
+    let body = json!({ "from": "ada", "text": filled("by HTTP", 4000) });
     let (status, answer) = node.post("/api/rooms/tea/messages", &body).await?;
     ensure!(
         status == 507 && answer["code"] == "storage_full",
         "{status} {answer}"
     );
-    ledger.note(mid, "ada", text, Fate::Refused("storage_full".to_owned()));
-    let refused = ada
-        .refusal(
-            "send",
-            json!({ "room": "tea", "text": filled("by ws", 4000) }),
-        )
-        .await?;
+    let body = json!({ "room": "tea", "text": filled("by ws", 4000) });
+    let refused = ada.refusal("send", body).await?;
     ensure!(
         refused.code == "storage_full" && refused.retry_ms.is_some(),
         "{refused:?}"
     );
     let state = storage(node).await?;
     ensure!(state["state"] == "full", "{state}");
-    ensure!(number(node, "chatnode_storage_ok").await? == 0, "/metrics");
+    ensure!(number(node, "storage_ok").await? == 0, "/metrics");
     let mut delays = Vec::new();
     for nth in 0..300 {
         let text = filled(&format!("meanwhile {nth}"), 1000);
         let begun = Instant::now();
-        let fate = say_one(bob, ledger, text.clone()).await?;
-        ensure!(matches!(fate, Fate::Accepted(_)), "{fate:?} at the other");
+        bob.send("tea", &text).await?;
         if nth % 10 == 9 {
             ada.message(PATIENCE, &text).await?;
             delays.push(begun.elapsed());
         }
     }
-    let (median, _, worst) = spread(delays);
-    say(format_args!(
-        "shown on the node with the full disk: median {median:?}, worst {worst:?}"
-    ));
+    let (median, ..) = told("shown on the node with the full disk", delays);
     ensure!(median < ms(250), "live traffic is held up: {median:?}");
     let page = node.get_json("/api/rooms/tea/messages?limit=200").await?;
     let newest = page["messages"][199]["text"].as_str().unwrap_or_default();
@@ -168,9 +138,9 @@ async fn a_node_whose_disk_fails_stops_and_its_next_start_has_all() -> Outcome {
     let mut node = alone(&folder.path().join("data"), &[]).await?;
     let pump = Pump::start(4, &node, "tea", 300);
     for round in 0..3 {
-        pump.accepts(100, PATIENCE).await?;
+        pump.accepts(100).await?;
         pump.hold(true);
-        pump.is_idle(PATIENCE).await?;
+        pump.is_idle().await?;
         let mut clients = Vec::new();
         for name in ["ada", "bob", "eve"] {
             clients.push(Client::hello(&node, name).await?);
@@ -190,18 +160,18 @@ async fn a_node_whose_disk_fails_stops_and_its_next_start_has_all() -> Outcome {
         assert_eq!(said.len(), 1, "{log}");
         assert!(!log.contains("panicked"), "{log}");
         if round == 0 {
-            say(said[0]);
+            say!("{}", said[0]);
         }
         pump.has_no_node();
         reborn(&mut node).await?;
         pump.go_on_at(&node);
         pump.hold(false);
     }
-    pump.accepts(20, PATIENCE).await?;
+    pump.accepts(20).await?;
     let ledger = pump.stop().await?;
     ledger.check(&history(&node, "tea").await?)?;
     assert_eq!(ledger.refused(), 0);
-    say(format_args!("{} accepted, none lost", ledger.accepted()));
+    say!("{} accepted, none lost", ledger.accepted());
     Ok(())
 }
 
@@ -240,10 +210,9 @@ async fn a_disk_that_fails_at_the_start_is_a_line_and_an_exit_code() -> Outcome 
     };
     let folder = tempdir()?;
     let data = folder.path().join("data");
-    let mut launch = Launch::new("chatnode", flags(&data, &[]));
-    launch.prefix = prefix;
+    let launch = Launch::new("chatnode", flags(&data, &[])).by(prefix);
     let ended = launch.to_end(PATIENCE).await?;
-    say(format_args!("{}", ended.stderr.trim()));
+    say!("{}", ended.stderr.trim());
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains(&data.display().to_string()));
@@ -266,21 +235,24 @@ async fn a_disk_that_hangs_holds_up_nobody_else() -> Outcome {
     let node = member(&registry, Some(&rig.data()), &[]).await?;
     let other = member(&registry, None, &[]).await?;
     linked(&[&node, &other], PATIENCE).await?;
-    let ada = Client::joined(&node, "ada", "tea").await?;
-    let bob = Client::joined(&other, "bob", "tea").await?;
+    let recorder = Recorder::new();
+    let ada = recorder.client(&node, "ada").await?;
+    let bob = recorder.client(&other, "bob").await?;
+    for client in [&ada, &bob] {
+        client.join("tea").await?;
+    }
     pour(&ada, "tea", (0..200).map(|nth| format!("before {nth}"))).await?;
-    written(&node, PATIENCE).await?;
+    written(&node).await?;
     let rss = node.process.usage()?.rss;
     rig.freeze()?;
     let frozen = Instant::now();
     let mut waiting = Vec::new();
-    let (mut refused, mut first_refusal, mut delays) = (0, None, Vec::new());
+    let (mut first_refusal, mut delays) = (None, Vec::new());
     while frozen.elapsed() < DISK_WAIT + secs(3) {
         for _ in 0..20 {
-            let text = filled("during", 2000);
-            let mid = ada.new_mid();
+            let (mid, text) = (ada.new_mid(), filled("during", 2000));
             let body = json!({ "room": "tea", "mid": mid, "text": text });
-            waiting.push((mid, text, ada.start("send", body)));
+            waiting.push(ada.start("send", body));
         }
         let text = format!("from elsewhere {:?}", frozen.elapsed());
         let begun = Instant::now();
@@ -294,54 +266,38 @@ async fn a_disk_that_hangs_holds_up_nobody_else() -> Outcome {
             let why = ada.refusal("send", body).await?;
             assert_eq!(why.code, "overloaded");
             first_refusal = Some(frozen.elapsed());
-            refused += 1;
         }
         tokio::time::sleep(ms(20)).await;
     }
     let grown = node.process.usage()?.rss.saturating_sub(rss);
     rig.thaw()?;
-    let ledger = fates(&ada, waiting, &mut refused).await?;
-    written(&node, PATIENCE).await?;
-    let tea = same(&[&node, &other], "tea", PATIENCE).await?;
-    let during: Vec<String> = tea
-        .iter()
-        .filter(|text| text.contains("\"during"))
-        .cloned()
-        .collect();
-    ledger.check(&during)?;
-    assert!(!tea.iter().any(|text| text.contains("\"refused\"")));
+    let (mut taken, mut refused) = (0, 0);
+    for reply in waiting {
+        match ada.reply("send", reply).await {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!(error.downcast::<Refused>()?.code, "overloaded");
+                refused += 1;
+            }
+        }
+    }
+    written(&node).await?;
+    let checked = recorder.check(&[&node, &other], "tea").await?;
+    assert!(
+        checked
+            .history
+            .iter()
+            .all(|message| message.text != "refused")
+    );
     let (median, _, worst) = spread(delays);
-    say(format_args!(
-        "hung for {:?}: live traffic median {median:?}, worst {worst:?}; {} taken, {refused} \
+    say!(
+        "hung for {:?}: live traffic median {median:?}, worst {worst:?}; {taken} taken, {refused} \
          refused, the first {first_refusal:?}; memory grew by {} KiB",
         DISK_WAIT + secs(3),
-        ledger.accepted(),
         grown / 1024
-    ));
+    );
     assert!(median < ms(250), "live traffic was held up: {median:?}");
-    assert!(ledger.accepted() > 0 && refused > 0);
+    assert!(taken > 0 && refused > 0);
     assert!(grown <= GROWTH_MAX, "memory grew by {grown}");
     Ok(())
-}
-
-/// What became of sends that were under way while the disk hung.
-async fn fates(
-    client: &Client,
-    waiting: Vec<(String, String, tokio::sync::oneshot::Receiver<Value>)>,
-    refused: &mut usize,
-) -> anyhow::Result<Ledger> {
-    let mut ledger = Ledger::default();
-    for (mid, text, reply) in waiting {
-        let fate = match client.reply("send", reply).await {
-            Ok(sent) => Fate::Accepted(serde_json::from_value::<Sent>(sent)?),
-            Err(error) => {
-                let why = error.downcast::<Refused>()?;
-                ensure!(why.code == "overloaded", "{why:?}");
-                *refused += 1;
-                Fate::Refused(why.code)
-            }
-        };
-        ledger.note(mid, &client.name, text, fate);
-    }
-    Ok(ledger)
 }

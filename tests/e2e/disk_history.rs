@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::harness::check::history;
-use crate::harness::disks::{member, number, pour, reborn, same, written};
-use crate::harness::load::spread;
+use crate::harness::disks::{member, number, pour, reborn, written};
+use crate::harness::metrics::told;
 use crate::harness::pump::filled;
 use crate::harness::raw::Raw;
 use crate::harness::tools::{Event, Events};
 use crate::harness::wire::{Joined, Msg};
 use crate::harness::{
-    Client, Instant, Load, Node, Outcome, PATIENCE, Registry, eventually, linked, ms, say, spawn,
+    Client, Instant, Load, Node, Outcome, PATIENCE, Registry, eventually, linked, ms, same, say,
+    spawn,
 };
 
 /// What the node with the disk holds in memory, the least that there is.
@@ -63,8 +64,8 @@ impl Pair {
         let busy = same(&[&disk, &memory], "busy", PATIENCE).await?;
         ensure!(busy.len() == SAID, "{} in the busy room", busy.len());
         let quiet = history(&memory, "quiet").await?;
-        written(&disk, PATIENCE).await?;
-        let held = number(&disk, "chatnode_history_messages").await?;
+        written(&disk).await?;
+        let held = number(&disk, "history_messages").await?;
         ensure!(
             held <= MEMORY as u64,
             "{held} in memory: the test would not be about the disk"
@@ -209,12 +210,12 @@ async fn resumed(pair: &Pair, seen: usize) -> anyhow::Result<(Client, Joined)> {
         let begun = Instant::now();
         let body = json!({ "room": "busy", "since": since, "history": 50 });
         let joined: Joined = ada.join_with(body).await?;
-        say(format_args!(
+        say!(
             "{} messages replayed in {:?}, recovered: {:?}",
             joined.messages.len(),
             begun.elapsed(),
             joined.recovered
-        ));
+        );
         ensure!(joined.recovered == Some(seen > 1), "{seen} seen");
         Ok((ada, joined))
     })
@@ -295,10 +296,7 @@ async fn reading_the_disk_holds_up_nobody_else() -> Outcome {
     }
     for (what, times) in [("replies", replies), ("messages", shown)] {
         let count = times.len();
-        let (median, p99, worst) = spread(times);
-        say(format_args!(
-            "{what} meanwhile: {count}, median {median:?}, p99 {p99:?}, worst {worst:?}"
-        ));
+        let (median, ..) = told(what, times);
         assert!(count >= 5, "{what}: only {count}");
         assert!(median < ms(250), "{what} were held up: median {median:?}");
     }

@@ -3,8 +3,8 @@
 use crate::harness::load::spread;
 use crate::harness::roamer::Move;
 use crate::harness::{
-    Cluster, Expect, Habits, Instant, Load, NOISE, Outcome, PATIENCE, Pace, Plain, Recorder,
-    Roamer, ms, say, secs,
+    Cluster, Habits, Instant, Load, NOISE, Outcome, PATIENCE, Pace, Plain, Recorder, Roamer, ms,
+    say, secs,
 };
 
 /// Goal: SIGTERM drains: clients get `goaway` with the other nodes, then close 1001 or 1012; the
@@ -19,10 +19,7 @@ async fn sigterm_under_load_loses_nothing_and_tells_the_clients_where_to_go() ->
     let mut moved = recorder.reader(&going, "moved", "tea").await?;
     let mut stayed = recorder.reader(&cluster.nodes[0], "stayed", "tea").await?;
     let plain = Plain::connect(&going, "?room=tea").await?;
-    let senders = [
-        recorder.client(&going, "ada").await?,
-        recorder.client(&going, "bob").await?,
-    ];
+    let senders = recorder.clients([(&going, "ada"), (&going, "bob")]).await?;
     let load = Load::start(senders, "tea", 200);
     stayed.shown(200, PATIENCE).await?;
     going.process.signal(rustix::process::Signal::TERM)?;
@@ -51,9 +48,8 @@ async fn sigterm_under_load_loses_nothing_and_tells_the_clients_where_to_go() ->
         .resume(target.expect("goaway names a live node"))
         .await?;
     load.stop().await?;
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
-    say(format_args!("drained in {took:?}; {checked}"));
+    let checked = recorder.check(&cluster.nodes, "tea").await?;
+    say!("drained in {took:?}; {checked}");
     Ok(())
 }
 
@@ -65,13 +61,7 @@ async fn sigterm_under_load_loses_nothing_and_tells_the_clients_where_to_go() ->
 async fn a_rolling_restart_loses_nothing_and_spreads_the_clients() -> Outcome {
     let mut cluster = Cluster::with(4, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let habits = |pace| Habits {
-        room: "tea".to_owned(),
-        pace,
-        copies: 0,
-        bytes: 0,
-    };
+    let habits = |pace| Habits::new("tea", pace, 0);
     let mut people = Vec::new();
     for count in 0..43 {
         let pace = if count < 3 {
@@ -80,7 +70,7 @@ async fn a_rolling_restart_loses_nothing_and_spreads_the_clients() -> Outcome {
             Pace::Silent
         };
         let name = format!("person{count}");
-        people.push(Roamer::start(&recorder, &nodes, &name, habits(pace)).await?);
+        people.push(Roamer::start(&recorder, &cluster.nodes, &name, habits(pace)).await?);
     }
     let mut returns = Vec::new();
     for place in 0..4 {
@@ -107,9 +97,8 @@ async fn a_rolling_restart_loses_nothing_and_spreads_the_clients() -> Outcome {
     for talker in &mut people[..3] {
         talker.hush(PATIENCE).await?;
     }
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
-    say(format_args!("{checked}"));
+    let checked = recorder.check(&cluster.nodes, "tea").await?;
+    say!("{checked}");
     assert_eq!(checked.verdict.to_the_end, people.len());
     let good = returns.iter().filter(|back| follows_and_spreads(back));
     // A busy machine may hold all clients back for longer than they are spread, but not each time.
@@ -134,10 +123,10 @@ fn follows_and_spreads(back: &[Move]) -> bool {
     let span = times[times.len() - 1] - times[0];
     let away = back.iter().map(|moved| moved.back_at - moved.lost_at);
     let (median, _, longest) = spread(away);
-    say(format_args!(
+    say!(
         "{} clients were sent away, {followed} went where they were sent, over {span:?}, {at_once} \
          at most within {within:?}; away for {median:?} (median), {longest:?} (longest)",
         back.len()
-    ));
+    );
     followed * 2 > back.len() && span >= within * 2 && at_once < back.len()
 }

@@ -50,19 +50,17 @@ async fn false_answers_to_repair_are_refused_and_the_true_ones_found() -> Outcom
         liars.push((kind, liar));
     }
     cluster.add().await?;
-    let [holder, node] = &cluster.nodes[..] else {
-        unreachable!("two nodes live")
-    };
+    let [holder, node] = cluster.each();
     node.takes_clients(secs(5) + NOISE).await?;
     let before = node.process.usage()?.rss;
     let started = Instant::now();
     let load = Load::start([recorder.client(node, "ada").await?], "tea", 50);
     let reader = recorder.reader(node, "reader", "tea").await?;
     found(node, &dead).await?;
-    say(format_args!(
+    say!(
         "the true entries were there {:?} after the start",
         node.process.ready_at.elapsed()
-    ));
+    );
     eventually(FOUND_WITHIN, "each false peer was asked", async || {
         for (kind, liar) in &liars {
             let asked = liar.asked();
@@ -75,7 +73,7 @@ async fn false_answers_to_repair_are_refused_and_the_true_ones_found() -> Outcom
     })
     .await?;
     for (kind, liar) in &liars {
-        say(format_args!("{kind}: asked {} times", liar.asked()));
+        say!("{kind}: asked {} times", liar.asked());
         assert!(
             node.mesh().await?.hears(&liar.origin),
             "{kind} is not heard"
@@ -83,12 +81,12 @@ async fn false_answers_to_repair_are_refused_and_the_true_ones_found() -> Outcom
     }
     let growth = node.process.usage()?.rss.saturating_sub(before);
     let counts = node.metrics().await?;
-    say(format_args!(
+    say!(
         "{} repair requests, {} failed; memory grew by {} KiB",
         counts.get("fetches_total")?,
         counts.get("fetches_failed_total")?,
         growth >> 10
-    ));
+    );
     assert!(growth <= GROWTH_MAX, "memory grew by {growth} bytes");
     assert!(
         tokio::time::timeout(Duration::ZERO, trap.accept())
@@ -108,8 +106,8 @@ async fn false_answers_to_repair_are_refused_and_the_true_ones_found() -> Outcom
         holes: true,
         ..Expect::default()
     };
-    let checked = recorder.check(&[holder, node], "tea", expect).await?;
-    say(format_args!("{checked}"));
+    let checked = recorder.check_with(&[holder, node], "tea", expect).await?;
+    say!("{checked}");
     assert_eq!(checked.verdict.to_the_end, 1, "the reader reads to the end");
     assert_eq!(checked.verdict.excused, 0, "what the dead one said is held");
     for node in [holder, node] {
@@ -212,10 +210,10 @@ async fn announced(reader: &Reader, dead: &str) -> anyhow::Result<()> {
     };
     let start = Instant::now();
     reader.client().push(FOUND_WITHIN, "gap", hole).await?;
-    say(format_args!(
+    say!(
         "what nobody has was announced {:?} after those who claimed it were gone",
         start.elapsed()
-    ));
+    );
     Ok(())
 }
 
@@ -259,11 +257,11 @@ async fn a_hole_is_passed_though_a_peer_claims_to_hold_it() -> Outcome {
     };
     reader.push(FOUND_WITHIN, "gap", hole).await?;
     reader.message(PATIENCE, "20").await?;
-    say(format_args!(
+    say!(
         "the hole was passed {:?} after the start, the peer that claimed it was asked {} times",
         start.elapsed(),
         peers[1].asked()
-    ));
+    );
     assert!(node.mesh().await?.hears("failsaaaaa"), "it lives on");
     Ok(())
 }

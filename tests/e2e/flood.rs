@@ -25,21 +25,16 @@ const BURST_WITHIN: Duration = secs(60);
 async fn a_burst_of_a_hundred_thousand_messages_is_in_every_history() -> Outcome {
     let cluster = Cluster::with(3, &KEEPS_ALL).await?;
     let recorder = Recorder::new();
-    let mut readers = Vec::new();
-    for (place, node) in cluster.nodes.iter().enumerate() {
-        let name = format!("reader{place}");
-        readers.push(recorder.reader(node, &name, "tea").await?);
-    }
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
+    let _readers = recorder.readers(&cluster.nodes, "tea").await?;
     let begun = Instant::now();
-    burst(&recorder, &nodes, 25_000, 0).await?;
+    burst(&recorder, &cluster.nodes, 25_000, 0).await?;
     let taken = begun.elapsed();
     let expect = Expect {
         within: BURST_WITHIN,
         ..Expect::default()
     };
-    let checked = recorder.check(&nodes, "tea", expect).await?;
-    say(format_args!("taken in {taken:?}; {checked}"));
+    let checked = recorder.check_with(&cluster.nodes, "tea", expect).await?;
+    say!("taken in {taken:?}; {checked}");
     assert_eq!(checked.verdict.acknowledged, 100_000);
     Ok(())
 }
@@ -52,12 +47,10 @@ async fn a_burst_of_a_hundred_thousand_messages_is_in_every_history() -> Outcome
 async fn what_a_stopped_node_did_not_take_is_found_and_filled() -> Outcome {
     let cluster = Cluster::with(3, &KEEPS_ALL).await?;
     let recorder = Recorder::new();
-    let [one, two, frozen] = &cluster.nodes[..] else {
-        unreachable!("three nodes")
-    };
+    let [one, two, frozen] = cluster.each();
     let _awake = recorder.reader(one, "awake", "tea").await?;
     frozen.process.freeze()?;
-    burst(&recorder, &[one, two], 5000, 1500).await?;
+    burst(&recorder, &cluster.nodes[..2], 5000, 1500).await?;
     let taken = Instant::now();
     // The fault's own length: a connection that takes nothing is cut after 5 s.
     tokio::time::sleep_until(taken + secs(8)).await;
@@ -68,15 +61,15 @@ async fn what_a_stopped_node_did_not_take_is_found_and_filled() -> Outcome {
         ..Expect::default()
     };
     let nodes = [one, two, frozen];
-    let checked = recorder.check(&nodes, "tea", expect).await?;
+    let checked = recorder.check_with(&nodes, "tea", expect).await?;
     let counts = frozen.metrics().await?;
     let count = |kind: &str| counts.get(&format!("{kind}_total"));
-    say(format_args!(
+    say!(
         "the stopped node counts {} gaps, {} repaired in {} requests; {checked}",
         count("gaps")?,
         count("repaired")?,
         count("fetches")?
-    ));
+    );
     assert!(count("gaps")? > 0 && count("repaired")? > 0);
     cluster.linked(PATIENCE).await?;
     Ok(())
@@ -86,13 +79,13 @@ async fn what_a_stopped_node_did_not_take_is_found_and_filled() -> Outcome {
 /// frames of many, as fast as they are answered.
 async fn burst(
     recorder: &Recorder,
-    nodes: &[&Node],
+    nodes: &[Node],
     messages: usize,
     bytes: usize,
 ) -> anyhow::Result<()> {
     let mut senders = Vec::new();
     for (count, place) in [0, 0, 1, 2].into_iter().enumerate() {
-        let node = nodes[place.min(nodes.len() - 1)];
+        let node = &nodes[place.min(nodes.len() - 1)];
         let name = format!("sender{count}");
         senders.push(recorder.client(node, &name).await?);
     }

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::{
-    Attempt, Client, Cluster, Duration, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE,
-    Recorder, eventually, long, ms, say, secs,
+    Attempt, Client, Cluster, Duration, Expect, Instant, Load, NOISE, Outcome, PATIENCE, Recorder,
+    eventually, long, ms, say, secs,
 };
 
 /// Longest that a reply or a delivery to others may take while someone is frozen; half of them are
@@ -22,10 +22,7 @@ const GROWTH_MAX: u64 = 24 << 20;
 
 fn undelayed(what: &str, times: Vec<Duration>) {
     let count = times.len();
-    let (median, p99, worst) = spread(times);
-    say(format_args!(
-        "{what}: {count} times, median {median:?}, p99 {p99:?}, worst {worst:?}"
-    ));
+    let (median, p99, worst) = told(what, times);
     assert!(
         count > 100 && median <= UNDELAYED && p99 <= SLOWEST && worst <= 2 * SLOWEST,
         "{what} were delayed"
@@ -39,9 +36,7 @@ fn undelayed(what: &str, times: Vec<Duration>) {
 #[tokio::test]
 async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
     let cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
-    let [one, two, frozen] = &cluster.nodes[..] else {
-        unreachable!("three nodes")
-    };
+    let [one, two, frozen] = cluster.each();
     let recorder = Recorder::new();
     let _readers = [
         recorder.reader(one, "one-reads", "tea").await?,
@@ -68,13 +63,12 @@ async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
     load.stop().await?;
     frozen.process.thaw()?;
     let thawed = Instant::now();
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
     let within = THAWED_WITHIN + NOISE;
     let expect = Expect {
         within,
         ..Expect::default()
     };
-    let checked = recorder.check(&nodes, "tea", expect).await?;
+    let checked = recorder.check_with(&cluster.nodes, "tea", expect).await?;
     let same_after = checked.converged;
     cluster.linked(PATIENCE).await?;
     let relinked = thawed.elapsed();
@@ -88,16 +82,13 @@ async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
     }
     for (before, after) in before.iter().zip(&after) {
         let growth = after.rss.saturating_sub(before.rss);
-        say(format_args!(
-            "memory grew by {} KiB in {FROZEN:?}",
-            growth >> 10
-        ));
+        say!("memory grew by {} KiB in {FROZEN:?}", growth >> 10);
         assert!(growth <= GROWTH_MAX, "memory grew by {growth} bytes");
     }
-    say(format_args!(
+    say!(
         "its member left after {left_after:?}; after it went on: the same history within \
          {same_after:?}, linked within {relinked:?}; {checked}"
-    ));
+    );
     assert_eq!(
         frozen.mesh().await?.origin,
         frozen.origin,
@@ -154,9 +145,8 @@ async fn a_node_stopped_for_2_s_is_not_noticed() -> Outcome {
     }
     assert!(rounds.contains(&true), "this machine is late each time");
     load.stop().await?;
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
-    say(format_args!("rounds on time: {rounds:?}; {checked}"));
+    let checked = recorder.check(&cluster.nodes, "tea").await?;
+    say!("rounds on time: {rounds:?}; {checked}");
     Ok(())
 }
 
@@ -182,9 +172,7 @@ async fn noticed(cluster: &Cluster, watcher: &Client) -> anyhow::Result<Vec<u64>
 async fn a_stopped_peer_does_not_fill_the_memory_of_the_others() -> Outcome {
     let args = ["--rate-limit", "0", "--retain-bytes", "1048576"];
     let cluster = Cluster::with(2, &args).await?;
-    let [node, frozen] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [node, frozen] = cluster.each();
     let client = Client::hello(node, "ada").await?;
     let text = "x".repeat(4000);
     // Warm first: the caches and buffers that any load fills are not what is measured.
@@ -209,75 +197,16 @@ async fn a_stopped_peer_does_not_fill_the_memory_of_the_others() -> Outcome {
     }
     frozen.process.thaw()?;
     let growth = most - before;
-    say(format_args!(
+    say!(
         "a stopped peer for 12 s: {} MiB were sent, memory grew by {} MiB at most",
         sent >> 20,
         growth >> 20
-    ));
+    );
     assert!(
         growth <= GROWTH_MAX,
         "memory grew by {growth} bytes while {sent} were sent"
     );
     cluster.linked(PATIENCE).await?;
-    Ok(())
-}
-
-/// Goal: a client that never reads is closed with 4000, the others are not delayed, and the
-/// node's memory is bounded. Method: it joins a room with a heavy flow and stops reading; when
-/// the members say that it is gone, it reads what was left for it.
-#[tokio::test]
-async fn a_client_that_never_reads_is_closed_with_4000_and_delays_nobody() -> Outcome {
-    let node = Node::start([
-        "--registry",
-        "none",
-        "--rate-limit",
-        "0",
-        "--retain-bytes",
-        "1048576",
-    ])
-    .await?;
-    let frozen = Client::joined(&node, "frozen", "tea").await?;
-    let reader = Client::joined(&node, "reader", "tea").await?;
-    let sender = Client::hello(&node, "ada").await?;
-    let before = node.process.usage()?.rss;
-    frozen.freeze();
-    let mut most = before;
-    let text = "x".repeat(4000);
-    let mut times = Vec::new();
-    let start = Instant::now();
-    let left = |reader: &Client| {
-        reader
-            .pushed("members")
-            .iter()
-            .any(|change| change["left"] == json!(["frozen"]))
-    };
-    while !left(&reader) {
-        assert!(
-            start.elapsed() < secs(30),
-            "the frozen client is still a member after 30 s"
-        );
-        for _ in 0..20 {
-            let sent_at = Instant::now();
-            sender.send("tea", &text).await?;
-            times.push(sent_at.elapsed());
-        }
-        most = most.max(node.process.usage()?.rss);
-    }
-    let took = start.elapsed();
-    frozen.thaw();
-    let closed = frozen.closed(PATIENCE).await?;
-    assert_eq!(closed.code, 4000, "{closed:?}");
-    undelayed("replies beside a frozen client", times);
-    say(format_args!(
-        "closed after {took:?}; memory grew by {} KiB at most",
-        (most - before) >> 10
-    ));
-    assert!(
-        most - before <= GROWTH_MAX,
-        "memory grew by {} bytes",
-        most - before
-    );
-    assert!(reader.is_closed().is_none());
     Ok(())
 }
 
@@ -317,19 +246,13 @@ async fn a_stopped_registry_closes_no_link() -> Outcome {
     );
     cluster.registry.process.thaw()?;
     let goes_on = Instant::now();
-    eventually(secs(3) + NOISE, "all nodes are listed", async || {
-        let listed = cluster.registry.listed().await?;
-        anyhow::ensure!(listed.len() == 4, "{listed:?}");
-        Ok(())
-    })
-    .await?;
+    cluster.registry.lists(4, secs(3) + NOISE).await?;
     cluster.linked(secs(5) + NOISE).await?;
-    say(format_args!(
+    say!(
         "registry stopped for {stop:?}: all listed, and the newcomer linked, {:?} after it",
         goes_on.elapsed()
-    ));
+    );
     load.stop().await?;
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    recorder.check(&nodes, "tea", Expect::default()).await?;
+    recorder.check(&cluster.nodes, "tea").await?;
     Ok(())
 }

@@ -65,10 +65,8 @@ async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
         "a\nb",
         &"x".repeat(65),
     ] {
-        assert_eq!(
-            client.refusal("join", json!({ "room": room })).await?.code,
-            "room_invalid"
-        );
+        let refused = client.refusal("join", json!({ "room": room })).await?;
+        assert_eq!(refused.code, "room_invalid");
     }
     for room in [
         "__proto__",
@@ -101,10 +99,10 @@ async fn odd_rooms_do_no_harm_and_empty_rooms_cost_nothing() -> Outcome {
         }
     }
     let growth = node.process.usage()?.rss.saturating_sub(before);
-    say(format_args!(
+    say!(
         "10000 rooms: {refused} refused, memory grew by {} KiB",
         growth >> 10
-    ));
+    );
     assert!(growth <= GROWTH_MAX, "memory grew by {growth} bytes");
     still_chats(&mut node).await?;
     Ok(())
@@ -201,40 +199,6 @@ async fn forged_positions_are_refused_or_not_recovered() -> Outcome {
     Ok(())
 }
 
-/// Goal: a history limit that is no page size is clamped to 200 or refused.
-#[tokio::test]
-async fn odd_history_limits_are_clamped_or_refused() -> Outcome {
-    let mut node = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-    let client = Client::joined(&node, "eve", "tea").await?;
-    for count in 0..250 {
-        client.send("tea", &count.to_string()).await?;
-    }
-    for limit in [
-        json!(1e9),
-        json!(1_000_000_000),
-        json!(-1),
-        json!("10"),
-        json!(0),
-        json!(201),
-    ] {
-        match client
-            .ask("history", json!({ "room": "tea", "limit": limit }))
-            .await
-        {
-            Ok(reply) => assert!(
-                reply["messages"].as_array().unwrap().len() <= 200,
-                "{limit}"
-            ),
-            Err(error) => {
-                let refused = error.downcast::<crate::harness::wire::Refused>()?;
-                assert_eq!(refused.code, "bad_request", "{limit}");
-            }
-        }
-    }
-    still_chats(&mut node).await?;
-    Ok(())
-}
-
 /// Goal: what a client says of origin, id, time and sender is ignored.
 #[tokio::test]
 async fn the_node_decides_origin_number_time_and_sender() -> Outcome {
@@ -249,31 +213,6 @@ async fn the_node_decides_origin_number_time_and_sender() -> Outcome {
     assert_eq!((message.from.as_str(), &message.id), ("eve", &sent.id));
     assert_eq!((message.origin(), message.seq()), (node.origin.as_str(), 1));
     assert!(message.ts > 1_700_000_000_000_000, "{message:?}");
-    Ok(())
-}
-
-/// Goal: names of one script's letters that look like another's are names; blank ones are not.
-/// Look-alikes are let be, since a name is no proof of a person.
-#[tokio::test]
-async fn look_alike_names_are_taken_and_blank_ones_are_not() -> Outcome {
-    let node = Node::start(["--registry", "none"]).await?;
-    for name in [
-        "admin",
-        "аdmin",
-        "ADMIN",
-        "ａｄｍｉｎ",
-        "אבג abc",
-        "e\u{301}",
-    ] {
-        Client::hello(&node, name).await?;
-    }
-    let client = Client::silent(&node).await?;
-    for name in ["\u{2800}", "\u{115F}", "\u{2066}x\u{2069}", "x\u{1}"] {
-        assert_eq!(
-            client.refusal("hello", json!({ "name": name })).await?.code,
-            "name_invalid"
-        );
-    }
     Ok(())
 }
 

@@ -146,9 +146,7 @@ async fn silence_is_4002_and_an_answered_ping_keeps_the_connection() -> Outcome 
     );
     let dribbled = tokio::time::timeout_at(start + secs(62), dribbler).await;
     let dribbled = dribbled.map_err(|_| "fragments without end are taken for ever")??;
-    say(format_args!(
-        "fragments without end were taken for {dribbled:?}"
-    ));
+    say!("fragments without end were taken for {dribbled:?}");
     assert!(
         lively.is_closed().is_none(),
         "an answering client was closed"
@@ -181,7 +179,7 @@ async fn floods_are_closed_with_4004() -> Outcome {
         let raw = Raw::websocket(&node, Some("eve")).await?;
         let closed = flood(raw, &bytes).await;
         let closed = closed.unwrap_or_else(|error| panic!("{what}: {error:#}"));
-        say(format_args!("a flood of {what}: closed with {closed:?}"));
+        say!("a flood of {what}: closed with {closed:?}");
         assert_eq!(closed.0, 4004, "{what}: {closed:?}");
     }
     still_chats(&mut node).await?;

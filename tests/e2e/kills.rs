@@ -5,8 +5,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::harness::load::spread;
 use crate::harness::{
-    Cluster, Duration, Expect, Habits, Instant, NOISE, Node, Outcome, PATIENCE, Pace, Recorder,
-    Roamer, long, ms, say, secs, seed,
+    Cluster, Duration, Expect, Habits, Instant, NOISE, Outcome, PATIENCE, Pace, Recorder, Roamer,
+    long, ms, say, secs, seed,
 };
 
 /// Kills in the first test.
@@ -35,16 +35,10 @@ async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
     for round in 0..ROUNDS {
         let recorder = Recorder::new();
         let room = format!("tea{round}");
-        let habits = Habits {
-            room: room.clone(),
-            pace: Pace::Eager(4),
-            copies: 1,
-            bytes: 0,
-        };
+        let habits = Habits::new(&room, Pace::Eager(4), 1);
         let mut talkers = Vec::new();
         for name in ["ada", "bob", "eve"] {
-            let nodes: Vec<&Node> = cluster.nodes.iter().collect();
-            talkers.push(Roamer::start(&recorder, &nodes, name, habits.clone()).await?);
+            talkers.push(Roamer::start(&recorder, &cluster.nodes, name, habits.clone()).await?);
         }
         for talker in &mut talkers {
             talker.has_said(50, PATIENCE).await?;
@@ -64,13 +58,12 @@ async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
         for talker in &mut talkers {
             talker.hush(PATIENCE).await?;
         }
-        let nodes: Vec<_> = cluster.nodes.iter().collect();
         let expect = Expect {
             trimmed: true,
             ..Expect::default()
         };
-        let checked = recorder.check(&nodes, &room, expect).await?;
-        say(format_args!("round {round}: {checked}"));
+        let checked = recorder.check_with(&cluster.nodes, &room, expect).await?;
+        say!("round {round}: {checked}");
         same.push(checked.converged);
         assert_eq!(checked.verdict.to_the_end, 3);
         messages += checked.verdict.messages;
@@ -81,13 +74,13 @@ async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
     }
     let (median, _, worst) = spread(same);
     let (back_median, _, back_worst) = spread(back.iter().copied());
-    say(format_args!(
+    say!(
         "{ROUNDS} kills: {messages} messages, {copied} acknowledged with a copy, {retries} \
          retries, {excused} acknowledged without a copy and lost, nothing else lost, nothing \
          doubled; all nodes the same after {median:?} (median), {worst:?} (longest); {} clients \
          lost their node and were back after {back_median:?}, {back_worst:?}",
         back.len()
-    ));
+    );
     assert!(copied > ROUNDS * 100, "only {copied} had a copy");
     assert!(retries > 0, "no kill hit a message on its way");
     assert!(median <= SAME_WITHIN && worst <= SAME_WITHIN + NOISE);
@@ -103,19 +96,14 @@ async fn a_reader_whose_node_is_killed_each_second_misses_nothing() -> Outcome {
     let kills = if long() { 60 } else { 20 };
     let mut cluster = Cluster::with(4, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
-    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
-    let habits = |pace| Habits {
-        room: "tea".to_owned(),
-        pace,
-        copies: 1,
-        bytes: 0,
-    };
+    let habits = |pace| Habits::new("tea", pace, 1);
     let mut talkers = Vec::new();
     for name in ["ada", "bob", "eve"] {
         let habits = habits(Pace::Steady(67));
-        talkers.push(Roamer::start(&recorder, &nodes, name, habits).await?);
+        talkers.push(Roamer::start(&recorder, &cluster.nodes, name, habits).await?);
     }
-    let mut reader = Roamer::start(&recorder, &nodes, "reader", habits(Pace::Silent)).await?;
+    let mut reader =
+        Roamer::start(&recorder, &cluster.nodes, "reader", habits(Pace::Silent)).await?;
     let mut times = Vec::new();
     for _ in 0..kills {
         let next = Instant::now() + secs(1);
@@ -137,13 +125,12 @@ async fn a_reader_whose_node_is_killed_each_second_misses_nothing() -> Outcome {
         talker.hush(PATIENCE).await?;
     }
     cluster.linked(PATIENCE).await?;
-    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&cluster.nodes, "tea").await?;
     let (median, p99, worst) = spread(times.iter().copied());
-    say(format_args!(
+    say!(
         "{kills} kills: reads again after {median:?} (median), {p99:?} (99 of 100), {worst:?} \
          (longest); {checked}"
-    ));
+    );
     assert_eq!(checked.verdict.to_the_end, 4);
     assert!(median <= READS_WITHIN && worst <= READS_WITHIN + NOISE);
     Ok(())

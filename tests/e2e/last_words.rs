@@ -114,7 +114,7 @@ async fn a_reply_that_waits_for_copies_is_waited_for() -> Outcome {
     let reply: Value = serde_json::from_str(&got[1])?;
     assert!(reply["send"]["copies"] == 1, "{got:?}");
     assert!(took > COPIES_WITHIN - ms(200), "answered after {took:?}");
-    say(format_args!("what cannot be had was waited for {took:?}"));
+    say!("what cannot be had was waited for {took:?}");
     nobody_is_left(node).await?;
     Ok(())
 }

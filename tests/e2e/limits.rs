@@ -4,7 +4,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::raw::Raw;
-use crate::harness::wire::Msg;
+use crate::harness::wire::{Msg, Refused};
 use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, eventually, ms, say};
 
 /// Goal: hello tells the limits of the contract. Method: read them.
@@ -94,8 +94,9 @@ async fn each_error_has_its_code_and_the_connection_goes_on() -> Outcome {
     Ok(())
 }
 
-/// Goal: names are refused by the rules of the contract, and a good one is taken afterwards on
-/// the same connection. Method: one hello for each bad name.
+/// Goal: names are refused by the rules of the contract, and good ones are taken: afterwards on the
+/// same connection, and such as look like another's, since a name is no proof of a person.
+/// Method: one hello for each name.
 #[tokio::test]
 async fn a_bad_name_is_refused_and_a_good_one_taken_after_it() -> Outcome {
     let node = Node::start(["--registry", "none"]).await?;
@@ -109,9 +110,13 @@ async fn a_bad_name_is_refused_and_a_good_one_taken_after_it() -> Outcome {
         "\u{202E}ada",
         "\u{FEFF}ada",
         "\u{3164}",
+        "\u{2800}",
+        "\u{115F}",
         "\u{E0041}",
+        "\u{2066}x\u{2069}",
         "a\nb",
         "a\0",
+        "x\u{1}",
         &marks,
     ];
     for name in names {
@@ -119,6 +124,16 @@ async fn a_bad_name_is_refused_and_a_good_one_taken_after_it() -> Outcome {
         assert_eq!(refused.code, "name_invalid", "{name:?}");
     }
     client.ask("hello", json!({ "name": "ада" })).await?;
+    for name in [
+        "admin",
+        "аdmin",
+        "ADMIN",
+        "ａｄｍｉｎ",
+        "אבג abc",
+        "e\u{301}",
+    ] {
+        Client::hello(&node, name).await?;
+    }
     Ok(())
 }
 
@@ -136,7 +151,7 @@ async fn sends_over_the_rate_are_refused_with_the_time_to_wait() -> Outcome {
         match client.reply("send", reply).await {
             Ok(_) => accepted += 1,
             Err(error) => {
-                let refused = error.downcast::<crate::harness::wire::Refused>()?;
+                let refused = error.downcast::<Refused>()?;
                 assert_eq!(refused.code, "rate_limited");
                 wait = refused
                     .retry_ms
@@ -187,33 +202,6 @@ async fn the_51st_room_is_refused_until_one_is_left() -> Outcome {
     Ok(())
 }
 
-/// Goal: a mid already seen makes no second message, whatever text comes with it, on any node.
-/// Method: the same mid three times; the replies name the first.
-#[tokio::test]
-async fn a_mid_seen_before_gives_the_first_reply_again() -> Outcome {
-    let cluster = Cluster::start(2).await?;
-    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
-    let bob = Client::joined(&cluster.nodes[1], "bob", "tea").await?;
-    let send = |text: &str| json!({ "room": "tea", "mid": "same", "text": text });
-    let first = ada.send_with(send("first")).await?;
-    let again = ada.send_with(send("other text")).await?;
-    assert_eq!((&first.id, first.ts), (&again.id, again.ts));
-    bob.message(PATIENCE, "first").await?;
-    let there = bob.send_with(send("third text")).await?;
-    assert_eq!((&first.id, first.ts), (&there.id, there.ts));
-    ada.send("tea", "end").await?;
-    for client in [&ada, &bob] {
-        client.message(PATIENCE, "end").await?;
-        let texts: Vec<_> = client
-            .messages()
-            .into_iter()
-            .map(|(_, msg)| msg.text)
-            .collect();
-        assert_eq!(texts, ["first", "end"]);
-    }
-    Ok(())
-}
-
 /// Goal: `copies` waits for that many nodes and says how many hold the message; alone it says 0
 /// after 2 s and is no error.
 #[tokio::test]
@@ -240,7 +228,8 @@ async fn copies_says_how_many_other_nodes_hold_the_message() -> Outcome {
 }
 
 /// Goal: history pages backwards without a hole or an overlap, over the socket as over HTTP, at
-/// the size asked for and never more than 200. Method: 450 messages; page by both; compare.
+/// the size asked for and never more than 200; what is no size is refused.
+/// Method: 450 messages; page by both; compare; then a table of sizes.
 #[tokio::test]
 async fn history_pages_join_without_hole_or_overlap() -> Outcome {
     let cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
@@ -250,8 +239,7 @@ async fn history_pages_join_without_hole_or_overlap() -> Outcome {
         ada.send("tea", &format!("a{count}")).await?;
         bob.send("tea", &format!("b{count}")).await?;
     }
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let all = crate::harness::histories(&nodes, "tea", PATIENCE).await?;
+    let all = crate::harness::histories(&cluster.nodes, "tea", PATIENCE).await?;
     assert_eq!(all.len(), 450);
     let mut paged: Vec<Msg> = Vec::new();
     let mut before = None;
@@ -274,10 +262,31 @@ async fn history_pages_join_without_hole_or_overlap() -> Outcome {
         .join_with(json!({ "room": "tea", "history": 50 }))
         .await?;
     assert_eq!(joined.messages, all[400..]);
-    let most = ada
-        .ask("history", json!({ "room": "tea", "limit": 200 }))
-        .await?;
-    assert_eq!(most["messages"].as_array().unwrap().len(), 200);
+    for (limit, count) in [
+        (json!(200), Some(200)),
+        (json!(201), Some(200)),
+        (json!(1_000_000_000), Some(200)),
+        (json!(0), Some(0)),
+        (json!(-1), None),
+        (json!(1e9), None),
+        (json!("10"), None),
+    ] {
+        let body = json!({ "room": "tea", "limit": limit });
+        match (ada.ask("history", body).await, count) {
+            (Ok(page), Some(count)) => {
+                assert_eq!(
+                    page["messages"].as_array().map(Vec::len),
+                    Some(count),
+                    "{limit}"
+                );
+            }
+            (Err(error), None) => {
+                let refused = error.downcast::<Refused>()?;
+                assert_eq!(refused.code, "bad_request", "{limit}");
+            }
+            (answer, _) => panic!("{limit}: {answer:?}"),
+        }
+    }
     let none = ada
         .ask("history", json!({ "room": "empty", "limit": 10 }))
         .await?;
@@ -326,9 +335,7 @@ async fn an_idle_client_takes_less_than_a_kilobyte_and_a_half() -> Outcome {
     }
     let grown = node.process.usage()?.rss.saturating_sub(before);
     let each = grown / CLIENTS as u64;
-    say(format_args!(
-        "{each} bytes for each of {CLIENTS} idle clients"
-    ));
+    say!("{each} bytes for each of {CLIENTS} idle clients");
     assert!(each <= BYTES_MAX, "{each} bytes each");
     Ok(())
 }

@@ -9,10 +9,10 @@ use tempfile::tempdir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::harness::disks::{flags, number, storage};
+use crate::harness::disks::{flags, number, storage, taken_again};
 use crate::harness::process::{Launch, Process, binary};
 use crate::harness::rig::Small;
-use crate::harness::tools::free_port;
+use crate::harness::tools::{free_port, run};
 use crate::harness::{
     Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, eventually, ms, say, secs,
 };
@@ -23,17 +23,14 @@ const STOPPED: Duration = secs(3);
 const AT_ONCE: Duration = ms(500);
 
 /// A program whose outputs a shell leads elsewhere first.
-fn led(mut launch: Launch, redirection: &str) -> Launch {
+fn led(launch: Launch, redirection: &str) -> Launch {
     let script = format!("exec \"$@\" {redirection}");
-    launch.prefix = ["sh", "-c", &script, "sh"].map(ToOwned::to_owned).to_vec();
-    launch
+    launch.by(["sh", "-c", &script, "sh"])
 }
 
 /// A node that knows no other and logs all there is.
-fn talkative(mut launch: Launch) -> Launch {
-    let all = "trace,hyper=off,mio=off".to_owned();
-    launch.variables.push(("RUST_LOG".to_owned(), all));
-    launch
+fn talkative(launch: Launch) -> Launch {
+    launch.with("RUST_LOG", "trace,hyper=off,mio=off")
 }
 
 fn alone() -> Launch {
@@ -63,7 +60,7 @@ async fn a_log_on_a_full_device_ends_nothing() -> Outcome {
             .await?;
         assert_eq!(status, 400);
     }
-    assert!(number(&node, "chatnode_log_dropped_total").await? > 0);
+    assert!(number(&node, "log_dropped_total").await? > 0);
     node.process.stop(STOPPED + NOISE).await?;
 
     let registry = Launch::new("registry", ["--http", "0"]);
@@ -103,18 +100,12 @@ async fn a_log_beside_the_history_on_a_full_disk_ends_nothing() -> Outcome {
     .await?;
     eventually(PATIENCE, "lines are dropped", async || {
         let _refused = ada.send("tea", &filling).await;
-        ensure!(
-            number(&node, "chatnode_log_dropped_total").await? > 0,
-            "none"
-        );
+        ensure!(number(&node, "log_dropped_total").await? > 0, "none");
         Ok(())
     })
     .await?;
     small.make_room()?;
-    eventually(PATIENCE, "sends are taken again", async || {
-        ada.send("tea", "is there room").await.map(drop)
-    })
-    .await?;
+    taken_again(&ada).await?;
     told_of_dropped(|| std::fs::read_to_string(&log).map_err(Into::into)).await?;
     node.process.stop(STOPPED + NOISE).await?;
     Ok(())
@@ -135,8 +126,7 @@ async fn told_of_dropped(read: impl Fn() -> anyhow::Result<String>) -> anyhow::R
 
 fn pipe(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
     let pipe = folder.join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status()?;
-    ensure!(made.success(), "mkfifo");
+    run("mkfifo", &[&pipe.display().to_string()])?;
     Ok(pipe)
 }
 
@@ -155,14 +145,14 @@ async fn a_pipe_that_nobody_reads_holds_nobody_up() -> Outcome {
     let dropped = async |more: u64| {
         let mut slowest = Duration::ZERO;
         let mut nth = 0;
-        while number(&node, "chatnode_log_dropped_total").await? < more {
+        while number(&node, "log_dropped_total").await? < more {
             let begun = Instant::now();
             serves(&node, &format!("guest{nth}")).await?;
             slowest = slowest.max(begun.elapsed());
             nth += 1;
             ensure!(nth < 100_000, "it logs too little");
         }
-        say(format_args!("{nth} guests, the slowest took {slowest:?}"));
+        say!("{nth} guests, the slowest took {slowest:?}");
         ensure!(slowest < AT_ONCE + NOISE, "{slowest:?}");
         anyhow::Ok(())
     };
@@ -175,7 +165,7 @@ async fn a_pipe_that_nobody_reads_holds_nobody_up() -> Outcome {
     let read = folder.path().join("read");
     told_of_dropped(|| Ok(String::from_utf8_lossy(&std::fs::read(&read)?).into_owned())).await?;
     reader.kill().await?;
-    dropped(number(&node, "chatnode_log_dropped_total").await? + 10).await?;
+    dropped(number(&node, "log_dropped_total").await? + 10).await?;
     node.process.stop(STOPPED + NOISE).await?;
     Ok(())
 }

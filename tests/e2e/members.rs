@@ -39,9 +39,7 @@ fn names(change: &Value, field: &str) -> Vec<String> {
 #[tokio::test]
 async fn members_of_all_nodes_are_one_list_and_a_name_counts_once() -> Outcome {
     let cluster = Cluster::start(2).await?;
-    let [here, there] = &cluster.nodes[..] else {
-        unreachable!("two nodes")
-    };
+    let [here, there] = cluster.each();
     let ada = Client::joined(here, "ada", "tea").await?;
     let bob = Client::joined(there, "bob", "tea").await?;
     ada.push(PATIENCE, "members", |change| {
@@ -121,7 +119,7 @@ async fn members_of_a_killed_node_leave_within_4_s() -> Outcome {
     })
     .await?;
     let took = killed.elapsed();
-    say(format_args!("members of a killed node left after {took:?}"));
+    say!("members of a killed node left after {took:?}");
     assert!(took <= LEAVE_WITHIN + NOISE, "bob left only after {took:?}");
     members_are(&ada, "tea", &["ada"]).await?;
 

@@ -127,7 +127,7 @@ async fn one_sees_nodes_die_and_come_and_the_page_outlives_its_node() -> Outcome
     })
     .await?;
     let took = killed.elapsed();
-    say(format_args!("shown dead {took:?} after kill -9"));
+    say!("shown dead {took:?} after kill -9");
     assert!(
         !seen.links.keys().any(|key| key.contains(&third)),
         "the dead have no links: {seen:?}"
@@ -236,11 +236,7 @@ async fn the_mesh_view_is_used_by_keyboard_and_fits_a_narrow_screen() -> Outcome
     for part in [&*other.origin, &*other.http, "1 of 1", "from ", "to "] {
         assert!(details.contains(part), "no {part:?} in {details:?}");
     }
-    browser
-        .element("close")
-        .await?
-        .send_keys("\u{E007}")
-        .await?;
+    browser.type_in("close", "\u{E007}").await?;
     let focused = browser
         .script("return [document.getElementById('details').hidden, document.activeElement.dataset.origin]")
         .await?;

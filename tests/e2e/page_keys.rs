@@ -70,7 +70,7 @@ async fn tab_to(browser: &Browser, is_there: &str) -> anyhow::Result<()> {
 /// Presses Enter, and waits until what that set in motion stands still.
 async fn enter(browser: &Browser) -> anyhow::Result<()> {
     browser.keys(Key::Enter).await?;
-    browser.holds(STILL, PATIENCE).await
+    browser.holds(STILL).await
 }
 
 /// Takes another name, in the field of it.
@@ -80,10 +80,10 @@ async fn rename(browser: &Browser) -> anyhow::Result<()> {
     all.send_keys("a").key_up(Key::Control).perform().await?;
     browser.keys("ada\u{E007}").await?;
     let named = "document.querySelector('#members').textContent.includes('ada')";
-    browser.holds(named, PATIENCE).await?;
+    browser.holds(named).await?;
     // And the field says so, too.
     browser
-        .holds("document.querySelector('#name').value === 'ada'", secs(3))
+        .holds_within(secs(3), "document.querySelector('#name').value === 'ada'")
         .await
 }
 
@@ -109,7 +109,7 @@ async fn everything_is_done_by_keyboard_and_the_focus_is_always_seen() -> Outcom
         focus(&browser).await?;
         enter(&browser).await?;
         browser
-            .holds("document.activeElement.id === 'compose'", PATIENCE)
+            .holds("document.activeElement.id === 'compose'")
             .await?;
         browser.keys(format!("{text}\u{E007}")).await?;
         eve.message(PATIENCE, &text).await?;
@@ -125,7 +125,7 @@ async fn everything_is_done_by_keyboard_and_the_focus_is_always_seen() -> Outcom
             tab_to(&browser, &format!("node === {}", opener("rooms"))).await?;
             enter(&browser).await?;
             browser
-                .holds("document.activeElement.closest('aside') !== null", PATIENCE)
+                .holds("document.activeElement.closest('aside') !== null")
                 .await?;
             // Behind an open drawer nothing takes the focus.
             for _ in 0..12 {
@@ -137,23 +137,16 @@ async fn everything_is_done_by_keyboard_and_the_focus_is_always_seen() -> Outcom
         tab_to(&browser, "node.id === 'room-input'").await?;
         browser.keys(format!("{room}\u{E007}")).await?;
         let current = "document.querySelector('#rooms [aria-current=true]').dataset.room";
-        browser
-            .holds(&format!("{current} === '{room}'"), PATIENCE)
-            .await?;
+        browser.holds(&format!("{current} === '{room}'")).await?;
         if narrow {
             tab_to(&browser, &format!("node === {}", opener("rooms"))).await?;
             enter(&browser).await?;
         }
         tab_to(&browser, "node.dataset.room === 'lobby'").await?;
         enter(&browser).await?;
+        browser.holds(&format!("{current} === 'lobby'")).await?;
         browser
-            .holds(&format!("{current} === 'lobby'"), PATIENCE)
-            .await?;
-        browser
-            .holds(
-                "document.querySelector('#members').textContent.includes('eve')",
-                PATIENCE,
-            )
+            .holds("document.querySelector('#members').textContent.includes('eve')")
             .await?;
         if narrow {
             let members = opener("members");
@@ -161,10 +154,10 @@ async fn everything_is_done_by_keyboard_and_the_focus_is_always_seen() -> Outcom
             enter(&browser).await?;
             let inside =
                 "document.activeElement.closest('aside')?.querySelector('#members') != null";
-            browser.holds(inside, PATIENCE).await?;
+            browser.holds(inside).await?;
             browser.keys(Key::Escape).await?;
             browser
-                .holds(&format!("document.activeElement === {members}"), PATIENCE)
+                .holds(&format!("document.activeElement === {members}"))
                 .await?;
             focus(&browser).await?;
             browser.back_tab().await?;
@@ -215,14 +208,12 @@ async fn nothing_sticks_out_at_any_width() -> Outcome {
     let browser = Browser::person(&cluster.nodes[0], "ada").await?;
     let long_room = "a-room-with-a-name-that-is-as-long-as-a-name-of-a-room-can-be-64";
     browser
-        .element("room-input")
-        .await?
-        .send_keys(format!("{long_room}\u{E007}"))
+        .type_in("room-input", format!("{long_room}\u{E007}"))
         .await?;
     browser
         .script("document.querySelector('#rooms [data-room=lobby]').click()")
         .await?;
-    browser.shows("fence", PATIENCE).await?;
+    browser.shows("fence").await?;
     browser.say(&word).await?;
     for (width, height) in [
         (320, 568),
@@ -235,10 +226,7 @@ async fn nothing_sticks_out_at_any_width() -> Outcome {
             .on(Screen::of(width, height).without_motion())
             .await?;
         browser
-            .holds(
-                &format!("document.documentElement.clientWidth === {width}"),
-                PATIENCE,
-            )
+            .holds(&format!("document.documentElement.clientWidth === {width}"))
             .await?;
         for panel in ["", "rooms", "members"] {
             let button = opener(panel);
@@ -252,7 +240,7 @@ async fn nothing_sticks_out_at_any_width() -> Outcome {
                     .await?
                     == true
             {
-                browser.holds(STILL, PATIENCE).await?;
+                browser.holds(STILL).await?;
                 let outside = browser.script(OUTSIDE).await?;
                 assert_eq!(
                     outside,

@@ -81,16 +81,14 @@ async fn settled(
     faults: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let width = format!("window.innerWidth === {}", screen.width);
-    browser.holds(&width, PATIENCE).await?;
+    browser.holds(&width).await?;
     let moving = "document.getAnimations().filter(one => one.playState === 'running')\
                   .map(one => one.effect.target.id || one.effect.target.className)";
     let moves = browser.script(&format!("return {moving}")).await?;
     if moves != json!([]) {
         faults.push(format!("motion where none is preferred, {state}: {moves}"));
     }
-    browser
-        .holds(&format!("{moving}.length === 0"), PATIENCE)
-        .await
+    browser.holds(&format!("{moving}.length === 0")).await
 }
 
 /// The conversation, in the order written; what is the reader's is typed on the page.
@@ -112,7 +110,7 @@ async fn converse(node: &Node, browser: &Browser) -> anyhow::Result<Vec<Client>>
             "[...document.querySelectorAll('#transcript li.message:not([data-id=\"\"]) .text')]\
              .some(text => text.textContent.includes({start}))"
         );
-        browser.holds(&shown, PATIENCE).await?;
+        browser.holds(&shown).await?;
     }
     Ok(people)
 }
@@ -126,19 +124,13 @@ async fn trouble(browser: &Browser) -> anyhow::Result<()> {
     browser.on(WIDE.without_motion()).await?;
     browser.say("This one is refused.").await?;
     browser
-        .holds(
-            "document.querySelector('li.message[data-state=failed]') !== null",
-            PATIENCE,
-        )
+        .holds("document.querySelector('li.message[data-state=failed]') !== null")
         .await?;
     let busy = json!({ "code": "rate_limited", "message": "wait", "retry_ms": 600_000 });
     browser.refuse(&busy).await?;
     browser.say("This one waits for its turn.").await?;
     browser
-        .holds(
-            "document.querySelector('li.message[data-state=sending]') !== null",
-            PATIENCE,
-        )
+        .holds("document.querySelector('li.message[data-state=sending]') !== null")
         .await?;
     Ok(())
 }
@@ -161,11 +153,7 @@ async fn the_main_states_break_no_rule_of_accessibility_and_are_pictured() -> Ou
     look(&browser, "empty", faults).await?;
 
     let people = converse(&cluster.nodes[1], &browser).await?;
-    browser
-        .element("room-input")
-        .await?
-        .send_keys("release\u{E007}")
-        .await?;
+    browser.type_in("room-input", "release\u{E007}").await?;
     browser
         .script("document.querySelector('#rooms [data-room=lobby]').click()")
         .await?;
@@ -173,16 +161,11 @@ async fn the_main_states_break_no_rule_of_accessibility_and_are_pictured() -> Ou
         .send("release", "Tagged. Packages are building.")
         .await?;
     people[3].send("release", "Done, all green.").await?;
-    browser
-        .holds("/^\\(2\\)/.test(document.title)", PATIENCE)
-        .await?;
+    browser.holds("/^\\(2\\)/.test(document.title)").await?;
     browser.element("compose").await?.click().await?;
     people[1].ask("typing", json!({ "room": "lobby" })).await?;
     browser
-        .holds(
-            "document.querySelector('#typing').textContent.includes('jonas')",
-            PATIENCE,
-        )
+        .holds("document.querySelector('#typing').textContent.includes('jonas')")
         .await?;
     look(&browser, "conversation", faults).await?;
 
@@ -214,7 +197,7 @@ async fn the_main_states_break_no_rule_of_accessibility_and_are_pictured() -> Ou
         .status(&["reconnecting", "offline"], PATIENCE)
         .await?;
     look(&browser, "reconnecting", faults).await?;
-    say(format_args!("{} looks with faults", faults.len()));
+    say!("{} looks with faults", faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     browser
         .no_complaints(&["WebSocket connection to", "net::ERR_CONNECTION_REFUSED"])
@@ -240,21 +223,15 @@ async fn the_mesh_view_breaks_no_rule_of_accessibility_and_is_pictured() -> Outc
         people.push(talk(place, name).await?);
     }
     browser
-        .holds(
-            "document.querySelectorAll('#picture g.link[data-state=up]').length === 20",
-            PATIENCE,
-        )
+        .holds("document.querySelectorAll('#picture g.link[data-state=up]').length === 20")
         .await?;
     let dead = cluster.nodes[4].origin.clone();
     cluster.nodes[4].process.kill().await?;
     browser
-        .holds(
-            &format!(
-                "document.querySelector('#picture g.node[data-origin=\"{dead}\"]')\
+        .holds(&format!(
+            "document.querySelector('#picture g.node[data-origin=\"{dead}\"]')\
                  ?.dataset.status === 'dead'"
-            ),
-            PATIENCE,
-        )
+        ))
         .await?;
     let mut faults = Vec::new();
     look(&browser, "mesh", &mut faults).await?;

@@ -40,11 +40,8 @@ async fn a_page_whose_node_is_killed_while_its_user_types_loses_and_doubles_noth
     );
     let (ada, bob) = (ada?, bob?);
     let witness = Client::joined(&cluster.nodes[2], "eve", "lobby").await?;
-    bob.holds(
-        "document.querySelector('#members').textContent.includes('ada')",
-        PATIENCE,
-    )
-    .await?;
+    bob.holds("document.querySelector('#members').textContent.includes('ada')")
+        .await?;
     ada.element("compose").await?.click().await?;
     bob.element("compose").await?.click().await?;
     bob.keys("half a mess").await?;
@@ -61,7 +58,7 @@ async fn a_page_whose_node_is_killed_while_its_user_types_loses_and_doubles_noth
         anyhow::Ok(Instant::now())
     };
     let dying = async {
-        bob.shows("n30", PATIENCE).await?;
+        bob.shows("n30").await?;
         cluster.nodes[1].process.kill().await?;
         let killed = Instant::now();
         let there = bob
@@ -77,13 +74,13 @@ async fn a_page_whose_node_is_killed_while_its_user_types_loses_and_doubles_noth
     };
     let (sent, died) = tokio::join!(sending, dying);
     let (sent, (killed, said, elsewhere)) = (sent?, died?);
-    bob.shows("n100", PATIENCE).await?;
+    bob.shows("n100").await?;
     let complete = killed.max(sent).elapsed();
-    say(format_args!(
+    say!(
         "after kill -9: Enter pressed at {said:?}, on another node at {elsewhere:?}; the 100 were \
          typed {:?} after the kill, and all shown {complete:?} after both",
         sent.saturating_duration_since(killed)
-    ));
+    );
     assert!(
         elsewhere <= MOVED_WITHIN + NOISE,
         "moved after {elsewhere:?}"
@@ -107,9 +104,9 @@ async fn once_everywhere(browsers: &[&Browser; 2], witness: &Client, nodes: &[&N
     witness.message(PATIENCE, "half a message").await?;
     witness.message(PATIENCE, "n100").await?;
     for browser in browsers {
-        browser.shows("half a message", PATIENCE).await?;
+        browser.shows("half a message").await?;
         let settled = "!document.querySelector('li.message[data-state=sending]')";
-        browser.holds(settled, PATIENCE).await?;
+        browser.holds(settled).await?;
         assert_eq!(said_by(browser, "ada").await?, numbered());
         assert_eq!(said_by(browser, "bob").await?, ["half a message"]);
         let shown = browser.transcript().await?;
@@ -150,7 +147,7 @@ async fn a_message_whose_reply_is_lost_with_its_node_is_shown_once() -> Outcome 
     bob.say("behind it").await?;
     witness.message(PATIENCE, "behind it").await?;
     let settled = "!document.querySelector('li.message[data-id=\"\"]')";
-    bob.holds(settled, PATIENCE).await?;
+    bob.holds(settled).await?;
     let all = ["passed on", "behind it"];
     let page = cluster.nodes[0]
         .get_json("/api/rooms/lobby/messages")
@@ -192,7 +189,7 @@ async fn the_page_asks_only_nodes_of_the_mesh() -> Outcome {
         other.send("lobby", text).await?;
     }
     other.send("lobby", "fence").await?;
-    browser.shows("fence", PATIENCE).await?;
+    browser.shows("fence").await?;
     let hosts: Vec<_> = cluster
         .nodes
         .iter()
@@ -201,7 +198,7 @@ async fn the_page_asks_only_nodes_of_the_mesh() -> Outcome {
     cluster.nodes[0].process.kill().await?;
     browser.status(&["resumed"], PATIENCE).await?;
     let asked = browser.asked().await?;
-    say(format_args!("asked of {asked:?}"));
+    say!("asked of {asked:?}");
     assert!(
         asked.contains(&hosts[0]),
         "the page itself is not in {asked:?}"
@@ -219,11 +216,7 @@ async fn the_page_asks_only_nodes_of_the_mesh() -> Outcome {
 async fn a_node_that_goes_away_is_left_before_it_closes() -> Outcome {
     let mut cluster = Cluster::start(2).await?;
     let browser = Browser::person(&cluster.nodes[0], "ada").await?;
-    browser
-        .element("compose")
-        .await?
-        .send_keys("half a mess")
-        .await?;
+    browser.type_in("compose", "half a mess").await?;
     let witness = Client::joined(&cluster.nodes[1], "eve", "lobby").await?;
     browser.status(CONNECTED, PATIENCE).await?;
     browser
@@ -236,7 +229,7 @@ async fn a_node_that_goes_away_is_left_before_it_closes() -> Outcome {
     cluster.nodes[0].process.stop(PATIENCE).await?;
     browser.status(&["resumed"], PATIENCE).await?;
     let states = browser.script("return [...new Set(window.states)]").await?;
-    say(format_args!("the page showed {states}"));
+    say!("the page showed {states}");
     for loss in ["reconnecting", "offline", "stopped"] {
         assert!(!states.to_string().contains(loss), "it showed {states}");
     }

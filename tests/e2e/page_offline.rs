@@ -11,7 +11,7 @@ const NO_NETWORK: &[&str] = &["WebSocket connection to", "net::ERR_INTERNET_DISC
 const BACK_WITHIN: Duration = secs(35);
 
 /// The texts of this sender in the history of a node, until there are so many.
-async fn history(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn history(node: &Node, name: &str, count: usize) -> anyhow::Result<Vec<String>> {
     eventually(PATIENCE, "the history has all", async || {
         let page = node.get_json("/api/rooms/lobby/messages?limit=200").await?;
         let page: Vec<Msg> = serde_json::from_value(page["messages"].clone())?;
@@ -56,7 +56,7 @@ async fn what_was_typed_offline_survives_a_reload_and_is_sent_once_in_order() ->
     lose_network(&ada).await?;
     ada.element("compose").await?.click().await?;
     ada.keys("one\u{E007}two\u{E007}three\u{E007}").await?;
-    ada.shows("three", PATIENCE).await?;
+    ada.shows("three").await?;
     let waiting = ada.transcript().await?;
     assert!(
         waiting[1..].iter().all(|shown| shown.id.is_empty()),
@@ -71,7 +71,7 @@ async fn what_was_typed_offline_survives_a_reload_and_is_sent_once_in_order() ->
     let all = ["before", "one", "two", "three"];
     assert_eq!(history(&cluster.nodes[1], "ada", all.len()).await?, all);
     eve.send("lobby", "fence").await?;
-    ada.shows("fence", PATIENCE).await?;
+    ada.shows("fence").await?;
     assert_eq!(shown(&ada, "ada").await?, all);
     ada.no_complaints(NO_NETWORK).await?;
     Ok(())
@@ -91,7 +91,7 @@ async fn several_tabs_with_one_outbox_send_each_message_once() -> Outcome {
     ada.take_name("ada").await?;
     ada.say("before").await?;
     let accepted = "document.querySelector('li.message:not([data-id=\"\"])') !== null";
-    ada.holds(accepted, PATIENCE).await?;
+    ada.holds(accepted).await?;
     lose_network(&ada).await?;
     for text in ["one", "two", "three"] {
         ada.say(text).await?;
@@ -109,15 +109,15 @@ async fn several_tabs_with_one_outbox_send_each_message_once() -> Outcome {
     for tab in &tabs {
         ada.driver.switch_to_window(tab.clone()).await?;
         ada.status(CONNECTED, BACK_WITHIN).await?;
-        ada.shows("three", PATIENCE).await?;
+        ada.shows("three").await?;
     }
     let eve = Client::joined(&cluster.nodes[1], "eve", "lobby").await?;
     eve.send("lobby", "fence").await?;
     for tab in &tabs {
         ada.driver.switch_to_window(tab.clone()).await?;
-        ada.shows("fence", PATIENCE).await?;
+        ada.shows("fence").await?;
         let settled = "!document.querySelector('li.message[data-id=\"\"]')";
-        ada.holds(settled, PATIENCE).await?;
+        ada.holds(settled).await?;
         assert_eq!(shown(&ada, "ada").await?, all);
     }
     assert_eq!(history(&cluster.nodes[1], "ada", all.len()).await?, all);

@@ -75,7 +75,7 @@ async fn a_late_message_goes_to_its_place_and_does_not_move_what_is_read() -> Ou
         eve.send("lobby", &format!("early {number}")).await?;
     }
     bob.message(PATIENCE, "early 29").await?;
-    browser.shows("early 29", PATIENCE).await?;
+    browser.shows("early 29").await?;
     mesh.proxy.cut();
     let late = bob.send("lobby", "the late one").await?;
     let lines = "a line\n".repeat(20);
@@ -84,7 +84,7 @@ async fn a_late_message_goes_to_its_place_and_does_not_move_what_is_read() -> Ou
             .await?;
     }
     eve.send("lobby", "newest").await?;
-    let shown = browser.shows("newest", PATIENCE).await?;
+    let shown = browser.shows("newest").await?;
     let (id, before) = read_at(
         &browser,
         "scroller.scrollHeight - scroller.clientHeight - 700",
@@ -95,7 +95,7 @@ async fn a_late_message_goes_to_its_place_and_does_not_move_what_is_read() -> Ou
         "it was not late"
     );
     mesh.proxy.pass();
-    let shown = browser.shows("the late one", PATIENCE).await?;
+    let shown = browser.shows("the late one").await?;
     let after = place_of(&browser, &id).await?;
     let place = shown.iter().position(|shown| shown.id == late.id).unwrap();
     assert_eq!(shown[place - 1].text, "early 29");
@@ -122,7 +122,7 @@ async fn scrolling_back_to_the_beginning_never_jumps() -> Outcome {
     let texts: Vec<_> = (1..=1050).map(|number| format!("m{number}")).collect();
     flood(&eve, "lobby", &texts).await?;
     let browser = on_page(&cluster.nodes[0], "").await?;
-    browser.shows("m1050", PATIENCE).await?;
+    browser.shows("m1050").await?;
     let first = "document.querySelector('#transcript li.message').dataset.id";
     let mut seen: Vec<String> = Vec::new();
     let started = Instant::now();
@@ -141,9 +141,7 @@ async fn scrolling_back_to_the_beginning_never_jumps() -> Outcome {
         }
         let oldest = browser.script(&format!("return {first}")).await?;
         let (id, before) = read_at(&browser, "0").await?;
-        browser
-            .holds(&format!("{first} !== {oldest}"), PATIENCE)
-            .await?;
+        browser.holds(&format!("{first} !== {oldest}")).await?;
         let after = place_of(&browser, &id).await?;
         assert!(
             (after - before).abs() < STILL_PX,
@@ -152,10 +150,10 @@ async fn scrolling_back_to_the_beginning_never_jumps() -> Outcome {
         pages += 1;
         assert!(pages < 60, "no end after {pages} pages");
     }
-    say(format_args!(
+    say!(
         "{pages} pages back to the beginning in {:?}",
         started.elapsed()
-    ));
+    );
     assert_eq!(seen, texts);
     browser.no_complaints(&[]).await?;
     Ok(())
@@ -173,14 +171,8 @@ async fn what_is_unread_is_counted_and_marked_and_the_newest_is_one_jump_away() 
         eve.send("tea", &format!("read {number}\nand more\nand more"))
             .await?;
     }
-    browser
-        .element("room-input")
-        .await?
-        .send_keys("tea\u{E007}")
-        .await?;
-    browser
-        .shows("read 29\nand more\nand more", PATIENCE)
-        .await?;
+    browser.type_in("room-input", "tea\u{E007}").await?;
+    browser.shows("read 29\nand more\nand more").await?;
     let room = "document.querySelector('#rooms button[data-room=tea]')";
     let click_room = async |name: &str| {
         let script = format!("document.querySelector('#rooms button[data-room={name}]').click()");
@@ -188,24 +180,20 @@ async fn what_is_unread_is_counted_and_marked_and_the_newest_is_one_jump_away() 
     };
     click_room("lobby").await?;
     browser
-        .holds(&format!("!{room}.hasAttribute('aria-current')"), PATIENCE)
+        .holds(&format!("!{room}.hasAttribute('aria-current')"))
         .await?;
     for number in 1..=3 {
         eve.send("tea", &format!("unread {number}")).await?;
     }
+    browser.holds("/^\\(3\\)/.test(document.title)").await?;
     browser
-        .holds("/^\\(3\\)/.test(document.title)", PATIENCE)
-        .await?;
-    browser
-        .holds(&format!("/3/.test({room}.textContent)"), PATIENCE)
+        .holds(&format!("/3/.test({room}.textContent)"))
         .await?;
     click_room("tea").await?;
-    browser.shows("unread 3", PATIENCE).await?;
+    browser.shows("unread 3").await?;
+    browser.holds("!/\\(\\d/.test(document.title)").await?;
     browser
-        .holds("!/\\(\\d/.test(document.title)", PATIENCE)
-        .await?;
-    browser
-        .holds(&format!("!/\\d/.test({room}.textContent)"), PATIENCE)
+        .holds(&format!("!/\\d/.test({room}.textContent)"))
         .await?;
     let line = browser
         .script(
@@ -218,7 +206,7 @@ async fn what_is_unread_is_counted_and_marked_and_the_newest_is_one_jump_away() 
 
     let (id, before) = read_at(&browser, "200").await?;
     eve.send("tea", "while reading").await?;
-    browser.shows("while reading", PATIENCE).await?;
+    browser.shows("while reading").await?;
     let after = place_of(&browser, &id).await?;
     assert!(
         (after - before).abs() < STILL_PX,
@@ -230,9 +218,9 @@ async fn what_is_unread_is_counted_and_marked_and_the_newest_is_one_jump_away() 
          return last.textContent.includes('while reading') && last.getBoundingClientRect().bottom \
          <= scroller.getBoundingClientRect().bottom + 1; }})()"
     );
-    browser.holds(&at_end, PATIENCE).await?;
+    browser.holds(&at_end).await?;
     browser
-        .holds("document.querySelector('#jump').hidden", PATIENCE)
+        .holds("document.querySelector('#jump').hidden")
         .await?;
     browser.no_complaints(&[]).await?;
     Ok(())
@@ -250,52 +238,32 @@ async fn drafts_survive_a_reload_and_the_address_of_a_room_leads_there() -> Outc
     let click_room = async |name: &str| {
         let script = format!("document.querySelector('#rooms button[data-room={name}]').click()");
         browser.script(&script).await?;
-        browser
-            .holds(&format!("{current} === '{name}'"), PATIENCE)
-            .await
+        browser.holds(&format!("{current} === '{name}'")).await
     };
-    browser
-        .element("compose")
-        .await?
-        .send_keys("half in the lobby")
-        .await?;
-    browser
-        .element("room-input")
-        .await?
-        .send_keys("tea\u{E007}")
-        .await?;
-    browser
-        .holds(&format!("{current} === 'tea'"), PATIENCE)
-        .await?;
-    browser.holds(&format!("{field} === ''"), PATIENCE).await?;
-    browser
-        .element("compose")
-        .await?
-        .send_keys("half in tea")
-        .await?;
+    browser.type_in("compose", "half in the lobby").await?;
+    browser.type_in("room-input", "tea\u{E007}").await?;
+    browser.holds(&format!("{current} === 'tea'")).await?;
+    browser.holds(&format!("{field} === ''")).await?;
+    browser.type_in("compose", "half in tea").await?;
     click_room("lobby").await?;
     browser
-        .holds(&format!("{field} === 'half in the lobby'"), PATIENCE)
+        .holds(&format!("{field} === 'half in the lobby'"))
         .await?;
     browser.driver.refresh().await?;
     browser.status(CONNECTED, PATIENCE).await?;
     browser
-        .holds(&format!("{field} === 'half in the lobby'"), PATIENCE)
+        .holds(&format!("{field} === 'half in the lobby'"))
         .await?;
     click_room("tea").await?;
-    browser
-        .holds(&format!("{field} === 'half in tea'"), PATIENCE)
-        .await?;
+    browser.holds(&format!("{field} === 'half in tea'")).await?;
     let address = browser.driver.current_url().await?;
     let elsewhere = address
         .as_str()
         .replace(&cluster.nodes[0].http, &cluster.nodes[1].http);
     browser.driver.goto(&elsewhere).await?;
     browser.status(CONNECTED, PATIENCE).await?;
-    browser
-        .holds(&format!("{current} === 'tea'"), PATIENCE)
-        .await?;
-    browser.holds(&format!("{field} === ''"), PATIENCE).await?;
+    browser.holds(&format!("{current} === 'tea'")).await?;
+    browser.holds(&format!("{field} === ''")).await?;
     browser.no_complaints(&[]).await?;
     Ok(())
 }
@@ -346,7 +314,7 @@ async fn ten_thousand_messages_do_not_slow_the_page() -> Outcome {
     browser.driver.refresh().await?;
     drawn(&browser, "one more 8").await?;
     let shown = loaded.elapsed();
-    say(format_args!(
+    say!(
         "10 000 messages said in {said:?}, shown after {caught_up:?} ({rows} rows held); one \
         more is drawn after {:?} \
          (median of 9, worst {:?}); frames while scrolling {median:.1} ms, 95% {slow:.1} ms, worst \
@@ -355,7 +323,7 @@ async fn ten_thousand_messages_do_not_slow_the_page() -> Outcome {
         times[8],
         heap >> 20,
         empty >> 20
-    ));
+    );
     assert!(
         caught_up - said < secs(30),
         "caught up {:?} late",

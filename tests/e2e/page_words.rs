@@ -22,10 +22,7 @@ async fn marks_names_and_emoji_are_drawn_and_completed() -> Outcome {
          javascript:alert(1) or <b>this</b> :tada:\n```\nlet x = 1;\n```";
     eve.send("lobby", text).await?;
     browser
-        .holds(
-            "document.querySelector('#transcript .text pre') !== null",
-            PATIENCE,
-        )
+        .holds("document.querySelector('#transcript .text pre') !== null")
         .await?;
     let drawn = browser
         .script(
@@ -44,10 +41,7 @@ async fn marks_names_and_emoji_are_drawn_and_completed() -> Outcome {
     });
     assert_eq!(drawn, expected);
     browser
-        .holds(
-            "document.querySelector('#members').textContent.includes('evelyn')",
-            PATIENCE,
-        )
+        .holds("document.querySelector('#members').textContent.includes('evelyn')")
         .await?;
 
     browser.element("compose").await?.click().await?;
@@ -57,15 +51,14 @@ async fn marks_names_and_emoji_are_drawn_and_completed() -> Outcome {
     ] {
         browser.keys(typed).await?;
         browser
-            .holds("!document.querySelector('#options').hidden", PATIENCE)
+            .holds("!document.querySelector('#options').hidden")
             .await?;
         browser.keys(Key::Tab).await?;
         let becomes = serde_json::to_string(becomes)?;
         browser
-            .holds(
-                &format!("document.querySelector('#compose').value.startsWith({becomes})"),
-                PATIENCE,
-            )
+            .holds(&format!(
+                "document.querySelector('#compose').value.startsWith({becomes})"
+            ))
             .await?;
     }
     browser.keys("!\u{E007}").await?;
@@ -94,9 +87,7 @@ async fn what_was_said_long_ago_is_found_and_shown_in_its_place() -> Outcome {
         }
     }
     let browser = Browser::person(node, "ada").await?;
-    browser
-        .shows(&format!("straw {}", 2 * AROUND), PATIENCE)
-        .await?;
+    browser.shows(&format!("straw {}", 2 * AROUND)).await?;
     let in_view = format!(
         "(() => {{ const node = document.querySelector('li.message[data-id=\"{sought}\"]'); \
          if (!node) return false; const box = node.getBoundingClientRect(); \
@@ -105,25 +96,23 @@ async fn what_was_said_long_ago_is_found_and_shown_in_its_place() -> Outcome {
     );
     browser.chord(Key::Control, "k").await?;
     browser
-        .holds("document.activeElement.id === 'search-input'", PATIENCE)
+        .holds("document.activeElement.id === 'search-input'")
         .await?;
     browser.keys("\"caf\u{e9} needle\"\u{E007}").await?;
     let hits = "document.querySelectorAll('#search-results button[data-hit]')";
-    browser
-        .holds(&format!("{hits}.length === 1"), PATIENCE)
-        .await?;
+    browser.holds(&format!("{hits}.length === 1")).await?;
     browser
         .script(&format!("{hits}[0].focus(); return true"))
         .await?;
     browser.keys(Key::Enter).await?;
-    browser.holds(&in_view, PATIENCE).await?;
+    browser.holds(&in_view).await?;
     browser
-        .holds("!document.querySelector('#search').open", PATIENCE)
+        .holds("!document.querySelector('#search').open")
         .await?;
     browser.no_complaints(&[]).await?;
 
     let fresh = Browser::open(&format!("{}/#lobby/{sought}", node.http)).await?;
-    fresh.holds(&in_view, PATIENCE).await?;
+    fresh.holds(&in_view).await?;
     fresh.no_complaints(&[]).await?;
     Ok(())
 }

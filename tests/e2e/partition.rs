@@ -8,8 +8,8 @@ use crate::harness::metrics::{Metrics, not_starved, told, undelayed};
 use crate::harness::reader::Reader;
 use crate::harness::wire::Position;
 use crate::harness::{
-    Attempt, Duration, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, eventually,
-    linked, long, ms, say, secs,
+    Attempt, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, eventually, linked,
+    long, ms, say, secs,
 };
 
 /// Senders on each of the three nodes, and what each sends a second: 1000 in all. A machine that is
@@ -38,11 +38,7 @@ async fn a_mesh_of_three_that_was_split_under_load_heals_within_seconds() -> Out
     };
     let nodes = mesh.nodes();
     let recorder = Recorder::new();
-    let mut readers = Vec::new();
-    for (place, node) in nodes.iter().enumerate() {
-        let name = format!("reader{place}");
-        readers.push(recorder.reader(node, &name, "tea").await?);
-    }
+    let readers = recorder.readers(&nodes, "tea").await?;
     let (rate, bearable) = try_rates(&recorder, &nodes).await?;
     let load = start(&recorder, &nodes, rate).await?;
     mesh.wire.cut()?;
@@ -62,13 +58,13 @@ async fn a_mesh_of_three_that_was_split_under_load_heals_within_seconds() -> Out
     tokio::time::sleep_until(caught_up + secs(1)).await;
     load.stop().await?;
 
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
     assert_eq!(checked.verdict.shown, nodes.len() * checked.history.len());
-    say(format_args!(
+    say!(
         "split for {away:?}: linked {relinked:?} after the wire was back, all caught up {:?} after \
          it; {checked}",
         caught_up - healed
-    ));
+    );
     let (split, late): (Check, Check) = if bearable {
         assert!(caught_up - healed <= HEALED_WITHIN + NOISE);
         // What was missed comes first on a reader's connection, and the test's own reading of it is
@@ -77,7 +73,7 @@ async fn a_mesh_of_three_that_was_split_under_load_heals_within_seconds() -> Out
             not_starved(what, times);
         })
     } else {
-        say("times are not asserted here");
+        say!("times are not asserted here");
         let only: Check = |what, times| {
             told(what, times);
         };
@@ -114,13 +110,11 @@ async fn try_rates(recorder: &Recorder, nodes: &[&Node]) -> anyhow::Result<(u32,
         tokio::time::sleep_until(Instant::now() + TRIED).await;
         let tried = load.stop().await?;
         let replies = tried.iter().map(Attempt::delay).collect();
-        let (median, p99) = told("replies before the cut", replies);
+        let (median, p99, _) = told("replies before the cut", replies);
         if median <= ms(20) && p99 <= ms(300) {
             return Ok((rate, true));
         }
-        say(format_args!(
-            "{rate} a second of each sender are too many here"
-        ));
+        say!("{rate} a second of each sender are too many here");
     }
     Ok((RATES[RATES.len() - 1], false))
 }
@@ -188,12 +182,12 @@ fn check_repair(origin: &str, before: &Metrics, after: &Metrics) -> anyhow::Resu
     let grown = |name: &str| Ok::<_, anyhow::Error>(after.get(name)? - before.get(name)?);
     let (fetches, failed) = (grown("fetches_total")?, grown("fetches_failed_total")?);
     let repaired = grown("repaired_total")?;
-    say(format_args!(
+    say!(
         "{origin}: {repaired} entries by {fetches} repair requests, {failed} failed; {} gaps, {} \
          links behind",
         grown("gaps_total")?,
         grown("behind_links_total")?
-    ));
+    );
     assert!(repaired > 0, "{origin} repaired nothing");
     assert!(
         fetches <= FETCHES_MAX,

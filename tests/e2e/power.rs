@@ -67,14 +67,14 @@ async fn what_was_acknowledged_survives_a_power_cut() -> Outcome {
         return Ok(());
     };
     let seed = rand::random();
-    say(format_args!("seed {seed}"));
+    say!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let node = alone(&rig.data(), &[]).await?;
     let pump = Pump::start(6, &node, "tea", BYTES);
     let mut times = Vec::new();
     let (mut promised, mut last) = (0, Vec::new());
     for round in 0..if long() { 5 * ROUNDS } else { ROUNDS } {
-        pump.accepts(rng.random_range(20..600), PATIENCE).await?;
+        pump.accepts(rng.random_range(20..600)).await?;
         let before = pump.ledger();
         let copied = rig.copy()?;
         // Only so that reading the copy is not slower than it need be.
@@ -97,10 +97,10 @@ async fn what_was_acknowledged_survives_a_power_cut() -> Outcome {
     let ledger = pump.stop().await?;
     ledger.check(&history(&node, "tea").await?)?;
     let (median, _, worst) = spread(times);
-    say(format_args!(
+    say!(
         "0 of {promised} lost, {} there; start after a cut: median {median:?}, worst {worst:?}",
         last.len()
-    ));
+    );
     Ok(())
 }
 
@@ -113,14 +113,13 @@ async fn a_program_that_forgets_to_sync_is_found_out_by_a_power_cut() -> Outcome
         return Ok(());
     };
     let ledger = begun(&rig).await?;
-    let mut launch = Launch::new("chatnode", flags(&rig.data(), &[]));
-    launch.prefix = prefix;
-    let node = Node::launch(launch).await?;
+    let launch = Launch::new("chatnode", flags(&rig.data(), &[]));
+    let node = Node::launch(launch.by(prefix)).await?;
     node.takes_clients(PATIENCE).await?;
     let pump = Pump::start(6, &node, "tea", BYTES);
     let mut lost_by_round = Vec::new();
     for _ in 0..ROUNDS {
-        pump.accepts(200, PATIENCE).await?;
+        pump.accepts(200).await?;
         let mut before = pump.ledger();
         before.merge(ledger.clone());
         let copied = rig.copy()?;
@@ -134,7 +133,7 @@ async fn a_program_that_forgets_to_sync_is_found_out_by_a_power_cut() -> Outcome
         }
     }
     drop(pump);
-    say(format_args!("lost without syncing: {lost_by_round:?}"));
+    say!("lost without syncing: {lost_by_round:?}");
     assert!(
         lost_by_round.iter().any(|(lost, _)| *lost > 0),
         "the rig does not see that nothing is synced"
@@ -146,7 +145,7 @@ async fn a_program_that_forgets_to_sync_is_found_out_by_a_power_cut() -> Outcome
 async fn begun(rig: &Rig) -> anyhow::Result<Ledger> {
     let mut node = alone(&rig.data(), &[]).await?;
     let pump = Pump::start(2, &node, "tea", BYTES);
-    pump.accepts(50, PATIENCE).await?;
+    pump.accepts(50).await?;
     let ledger = pump.stop().await?;
     node.process.stop(secs(10)).await?;
     Ok(ledger)

@@ -11,8 +11,8 @@ use crate::harness::load::spread;
 use crate::harness::roamer::{Move, Ways};
 use crate::harness::tools::free_port;
 use crate::harness::{
-    Client, Cluster, Duration, Expect, Habits, Instant, NOISE, Node, Outcome, PATIENCE, Pace,
-    Plain, Recorder, Roamer, eventually, histories, ms, say, secs,
+    Client, Cluster, Duration, Habits, Instant, NOISE, Node, Outcome, PATIENCE, Pace, Plain,
+    Recorder, Roamer, eventually, histories, ms, say, secs,
 };
 
 /// How soon after its node was killed a client is in its room at another one.
@@ -59,7 +59,7 @@ async fn nodes_with_disks_behind_nginx_are_restarted_one_by_one_and_nothing_is_l
     let mut stage = Stage::set(Make::Nginx, cluster).await?;
     stage.rolling().await?;
     let checked = stage.judged(&[]).await?;
-    say(format_args!("with disks: {checked}"));
+    say!("with disks: {checked}");
     Ok(())
 }
 
@@ -102,7 +102,7 @@ async fn a_page_behind_a_balancer_goes_on_through_it() -> Outcome {
         .await?;
         browser.status(&["resumed"], PATIENCE).await?;
         let took = begun.elapsed();
-        say(format_args!("the page was elsewhere after {took:?}"));
+        say!("the page was elsewhere after {took:?}");
         quickest = quickest.min(took);
     }
     // A busy machine may hold a browser back, but not each time.
@@ -138,10 +138,10 @@ async fn comes_and_goes(make: Make) -> Outcome {
 
     let checked = stage.judged(&[killed]).await?;
     let (back, _, longest) = spread(back);
-    say(format_args!(
+    say!(
         "{make:?}: killed: back after {back:?} (median), {longest:?} (longest); drained: away for \
          {away:?} (longest); the balancer restarted: all were answered after {restarted:?}; {checked}"
-    ));
+    );
     assert!(back <= BACK_WITHIN && longest <= BACK_WITHIN + NOISE);
     Ok(())
 }
@@ -283,8 +283,7 @@ impl Stage {
         let (people, here) = (&mut self.people, &self.cluster.nodes[0].http);
         Roamer::rest(people, &self.recorder, here, "tea", PATIENCE).await?;
         let nodes: Vec<_> = self.cluster.nodes.iter().collect();
-        let expect = Expect::default();
-        let checked = self.recorder.check(&nodes, "tea", expect).await?;
+        let checked = self.recorder.check(&nodes, "tea").await?;
         let readers = checked.verdict.to_the_end;
         ensure!(readers == self.people.len(), "{readers} read to the end");
         let history = histories(&nodes, "bots", PATIENCE).await?;

@@ -96,7 +96,7 @@ impl Quiet {
         assert!(event.data.contains("at last"), "{event:?}");
         self.chat.message(PATIENCE, "at last").await?;
         self.plain.line(PATIENCE, "at last").await?;
-        say(format_args!("an event was passed on after {prompt:?}"));
+        say!("an event was passed on after {prompt:?}");
         assert!(prompt <= PROMPT + NOISE);
         Ok(())
     }

@@ -1,29 +1,18 @@
 //! The registry dies, stays away, comes back empty, or there are two.
 
+use registry::client::Listed;
+
 use crate::harness::load::spread;
+use crate::harness::process::{Launch, Process};
 use crate::harness::{
-    Cluster, Duration, Expect, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry,
-    eventually, linked, long, say, secs,
+    Cluster, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry,
+    eventually, linked, long, ms, say, secs,
 };
 
 /// The registry may die: a registry that is back empty knows every live node again within this time.
 const LISTED_WITHIN: Duration = secs(3);
 /// Joining is lossless: as in `start.rs`.
-const LINKED_WITHIN: Duration = crate::harness::ms(500);
-
-async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::Result<Duration> {
-    let from = registry.process.ready_at;
-    eventually(
-        within,
-        &format!("the registry lists {count} nodes"),
-        async || {
-            let listed = registry.listed().await?;
-            anyhow::ensure!(listed.len() == count, "it lists {listed:?}");
-            Ok(from.elapsed())
-        },
-    )
-    .await
-}
+const LINKED_WITHIN: Duration = ms(500);
 
 /// Goal: while the registry is away nothing is lost and no link closes, for 60 s (12 s unless
 /// `CHATMESH_LONG=1`: longer than lease, silence and every back-off of a link); back empty, it
@@ -34,9 +23,7 @@ async fn lists(registry: &Registry, count: usize, within: Duration) -> anyhow::R
 async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outcome {
     let away = if long() { secs(60) } else { secs(12) };
     if !long() {
-        say(format_args!(
-            "the registry stays away {away:?}; 60 s with CHATMESH_LONG=1"
-        ));
+        say!("the registry stays away {away:?}; 60 s with CHATMESH_LONG=1");
     }
     let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
@@ -53,9 +40,9 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     }
     let address = cluster.registry.address().to_owned();
     cluster.registry.process.kill().await?;
-    let until = crate::harness::Instant::now() + away;
-    let mut ticks = tokio::time::interval(crate::harness::ms(200));
-    while crate::harness::Instant::now() < until {
+    let until = Instant::now() + away;
+    let mut ticks = tokio::time::interval(ms(200));
+    while Instant::now() < until {
         ticks.tick().await;
         for node in &cluster.nodes {
             let mesh = node.mesh().await?;
@@ -71,11 +58,11 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     cluster.linked(PATIENCE).await?;
     let newcomer = &cluster.nodes[3];
     let linked_after = newcomer.process.ready_at.elapsed();
-    let listed_after = lists(&cluster.registry, 4, LISTED_WITHIN + NOISE).await?;
-    say(format_args!(
+    let listed_after = cluster.registry.lists(4, LISTED_WITHIN + NOISE).await?;
+    say!(
         "registry back empty: all listed after {listed_after:?}; the newcomer linked after \
          {linked_after:?}"
-    ));
+    );
     assert!(cluster.registry.listed().await?.contains(&fourth));
     // The others may have to be told by their next renewal, so the bound is that of a registry that is back.
     assert!(
@@ -85,11 +72,10 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
     newcomer.takes_clients(PATIENCE).await?;
 
     load.stop().await?;
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&cluster.nodes, "tea").await?;
     assert_eq!(checked.verdict.shown, 3 * checked.history.len());
     let (_, _, worst) = recorder.replies("tea");
-    say(format_args!("{checked}; slowest reply {worst:?}"));
+    say!("{checked}; slowest reply {worst:?}");
     Ok(())
 }
 
@@ -108,13 +94,14 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
         cluster.registry.process.kill().await?;
         cluster.registry = Registry::on(&address).await?;
         cluster.add().await?;
-        let listed = lists(&cluster.registry, round + 3, LISTED_WITHIN + NOISE).await?;
+        let listed = cluster
+            .registry
+            .lists(round + 3, LISTED_WITHIN + NOISE)
+            .await?;
         cluster.linked(PATIENCE).await?;
         let newcomer = &cluster.nodes[round + 2];
         let took = newcomer.process.ready_at.elapsed();
-        say(format_args!(
-            "round {round}: all listed after {listed:?}, linked after {took:?}"
-        ));
+        say!("round {round}: all listed after {listed:?}, linked after {took:?}");
         assert!(
             took <= LISTED_WITHIN + LINKED_WITHIN + NOISE,
             "linked only after {took:?}"
@@ -132,8 +119,7 @@ async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
         "half of the links took {linked:?}"
     );
     load.stop().await?;
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    recorder.check(&nodes, "tea", Expect::default()).await?;
+    recorder.check(&cluster.nodes, "tea").await?;
     Ok(())
 }
 
@@ -154,7 +140,7 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
         Node::start(args.clone()).await?,
         Node::start(args.clone()).await?,
     ];
-    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     let recorder = Recorder::new();
     let _reader = recorder.reader(&nodes[0], "reader", "tea").await?;
     nodes[1].takes_clients(PATIENCE).await?;
@@ -163,27 +149,24 @@ async fn with_two_registries_each_may_die_in_turn() -> Outcome {
 
     one.process.kill().await?;
     nodes.push(Node::start(args.clone()).await?);
-    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     let without_one = nodes[2].process.ready_at.elapsed();
     let one = Registry::on(one.address()).await?;
-    lists(&one, 3, LISTED_WITHIN + NOISE).await?;
+    one.lists(3, LISTED_WITHIN + NOISE).await?;
 
     two.process.kill().await?;
     nodes.push(Node::start(args).await?);
-    linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+    linked(&nodes, PATIENCE).await?;
     let without_two = nodes[3].process.ready_at.elapsed();
     let states = nodes[3].mesh().await?.registries;
     assert_eq!(states.len(), 2, "{states:?}");
     assert_ne!(states[0].state, states[1].state, "one is down: {states:?}");
-    say(format_args!(
-        "one of two registries down: linked after {without_one:?}, {without_two:?}"
-    ));
+    say!("one of two registries down: linked after {without_one:?}, {without_two:?}");
     for took in [without_one, without_two] {
         assert!(took <= LINKED_WITHIN + NOISE, "linked only after {took:?}");
     }
     load.stop().await?;
-    let nodes: Vec<_> = nodes.iter().collect();
-    recorder.check(&nodes, "tea", Expect::default()).await?;
+    recorder.check(&nodes, "tea").await?;
     Ok(())
 }
 
@@ -198,7 +181,7 @@ async fn a_killed_node_is_unlisted_within_7_s_and_a_stopped_one_at_once() -> Out
         "a node that stops leaves the list"
     );
     cluster.nodes[1].process.kill().await?;
-    let killed = crate::harness::Instant::now();
+    let killed = Instant::now();
     let took = eventually(secs(7) + NOISE, "the killed node is unlisted", async || {
         let listed = cluster.registry.listed().await?;
         anyhow::ensure!(listed == [cluster.nodes[0].origin.clone()], "{listed:?}");
@@ -209,5 +192,34 @@ async fn a_killed_node_is_unlisted_within_7_s_and_a_stopped_one_at_once() -> Out
         took >= secs(3),
         "a lease of 6 s, renewed every 2 s, ended after {took:?}"
     );
+    Ok(())
+}
+
+/// Goal: a registry that was stopped for longer than a lease drops nobody when it goes on: its time
+/// stood still for the lease too. Who does not renew then goes. Method: a lease of a second, SIGSTOP.
+#[tokio::test]
+async fn a_stopped_registry_drops_nobody_when_it_goes_on() -> Outcome {
+    let launch = Launch::new("registry", ["--http", "0", "--lease", "1"]);
+    let process = Process::start(&launch).await?;
+    let client = registry::client::Client::new(&process.ready_text("http")?)?;
+    let said = registry::api::Registration {
+        name: "ada".to_owned(),
+        endpoints: [("pub".to_owned(), "tcp://127.0.0.1:9".to_owned())].into(),
+        meta: Default::default(),
+    };
+    client.put("a", &said).await?;
+    process.freeze()?;
+    // Nothing can be observed of a stopped process but time.
+    tokio::time::sleep(ms(1500)).await;
+    process.thaw()?;
+    let Listed::Changed(first) = client.list(None, None).await? else {
+        panic!("no list")
+    };
+    assert_eq!(first.nodes.len(), 1);
+    let next = client.list(Some(&first.token), Some(secs(10))).await?;
+    let Listed::Changed(next) = next else {
+        panic!("a silent node must go")
+    };
+    assert!(next.nodes.is_empty());
     Ok(())
 }

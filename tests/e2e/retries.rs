@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::harness::load::text_of;
 use crate::harness::wire::Sent;
 use crate::harness::{
-    Client, Cluster, Duration, Expect, Habits, Node, Outcome, PATIENCE, Pace, Recorder, Roamer,
-    histories, say,
+    Client, Cluster, Duration, Habits, Node, Outcome, PATIENCE, Pace, Recorder, Roamer, histories,
+    say,
 };
 
 /// Rounds of each test.
@@ -56,14 +56,14 @@ async fn a_mid_through_two_nodes_at_once_is_one_message() -> Outcome {
         bodies.extend(fresh);
     }
     let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
     assert_eq!(checked.history.len(), ROUNDS * TWICE);
     assert_eq!(checked.verdict.shown, 3 * ROUNDS * TWICE);
     assert!(two_entries > 0, "the two nodes were never asked at once");
-    say(format_args!(
+    say!(
         "of {} messages {two_entries} became two entries; {checked}",
         bodies.len()
-    ));
+    );
     answered_as_kept(&recorder, &nodes, &bodies, &clients).await
 }
 
@@ -90,7 +90,7 @@ async fn answered_as_kept(
             );
         }
     }
-    let checked = recorder.check(nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(nodes, "tea").await?;
     assert_eq!(checked.history, kept);
     Ok(())
 }
@@ -105,16 +105,10 @@ async fn answered_as_kept(
 async fn a_mid_said_again_after_a_kill_is_one_message() -> Outcome {
     let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let habits = Habits {
-        room: "tea".to_owned(),
-        pace: Pace::Silent,
-        copies: 0,
-        bytes: 0,
-    };
+    let habits = Habits::new("tea", Pace::Silent, 0);
     let mut readers = Vec::new();
     for name in ["one", "two", "three"] {
-        readers.push(Roamer::start(&recorder, &nodes, name, habits.clone()).await?);
+        readers.push(Roamer::start(&recorder, &cluster.nodes, name, habits.clone()).await?);
     }
     let mut bodies = Vec::new();
     // Which node was given each first, and killed.
@@ -157,15 +151,13 @@ async fn a_mid_said_again_after_a_kill_is_one_message() -> Outcome {
         bodies.extend(fresh);
     }
     let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
     let kept = checked
         .history
         .iter()
         .filter(|message| firsts.contains(&(json!(message.mid), message.origin().to_owned())));
     let survived = kept.count();
-    say(format_args!(
-        "{survived} are kept as the dead node numbered them; {checked}"
-    ));
+    say!("{survived} are kept as the dead node numbered them; {checked}");
     assert!(survived > 0 && survived < ROUNDS * TWICE);
     assert_eq!(checked.history.len(), ROUNDS * TWICE);
     assert_eq!(checked.verdict.to_the_end, 3);

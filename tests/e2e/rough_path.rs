@@ -1,9 +1,9 @@
 //! A path between nodes that is late, unsteady, narrow to a few bytes, or ends within a frame.
 
 use crate::harness::apart::Proxied;
-use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::{
-    Duration, Expect, Instant, Load, Outcome, PATIENCE, Recorder, eventually, linked, ms, say, secs,
+    Duration, Instant, Load, Outcome, PATIENCE, Recorder, eventually, linked, ms, say, secs,
 };
 
 /// Each kind of lateness lasts so long: four beats.
@@ -44,16 +44,12 @@ async fn a_late_path_is_not_taken_for_a_dead_one() -> Outcome {
     }
     pair.proxy.pass();
     load.stop().await?;
-    let expect = Expect::default();
-    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    let checked = recorder.check(&[near, far], "tea").await?;
     assert_eq!(checked.verdict.shown, checked.history.len());
     let mut latest = Duration::ZERO;
     for (kind, late_by, span) in spans {
         let times = recorder.deliveries("here", |sent| span.contains(&sent.sent_at));
-        let (median, p99, worst) = spread(times);
-        say(format_args!(
-            "{kind}: messages over the path after {median:?}, p99 {p99:?}, worst {worst:?}"
-        ));
+        let (median, _, worst) = told(&format!("messages over the path, {kind}"), times);
         assert!(median >= late_by, "{kind}: the path was not late");
         latest = latest.max(worst);
     }
@@ -63,9 +59,7 @@ async fn a_late_path_is_not_taken_for_a_dead_one() -> Outcome {
             assert_eq!(after.get(name)?, before.get(name)?, "{name}");
         }
     } else {
-        say(format_args!(
-            "this machine was too busy: a message took {latest:?}, and so may beats"
-        ));
+        say!("this machine was too busy: a message took {latest:?}, and so may beats");
     }
     for name in ["frames_bad_total", "lost_total", "holes_total"] {
         assert_eq!(after.get(name)?, 0, "{name}");
@@ -83,10 +77,7 @@ async fn half_a_frame_is_never_parsed() -> Outcome {
     let recorder = Recorder::new();
     let mut here = recorder.reader(near, "here", "tea").await?;
     let before = near.metrics().await?;
-    let senders = [
-        recorder.client(far, "bob").await?,
-        recorder.client(far, "eve").await?,
-    ];
+    let senders = recorder.clients([(far, "bob"), (far, "eve")]).await?;
     let load = Load::start(senders, "tea", 250);
     for _ in 0..TEARS {
         let shown = here.stream().len();
@@ -101,15 +92,14 @@ async fn half_a_frame_is_never_parsed() -> Outcome {
         })
         .await?;
         linked(&[near, far], PATIENCE).await?;
-        say(format_args!("linked {:?} after the tear", torn.elapsed()));
+        say!("linked {:?} after the tear", torn.elapsed());
     }
     load.stop().await?;
-    let expect = Expect::default();
-    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    let checked = recorder.check(&[near, far], "tea").await?;
     assert_eq!(checked.verdict.shown, checked.history.len());
     let after = near.metrics().await?;
     let dialled = after.get("dials_total")? - before.get("dials_total")?;
-    say(format_args!("{TEARS} tears: {dialled} dials; {checked}"));
+    say!("{TEARS} tears: {dialled} dials; {checked}");
     assert!(dialled >= u64::from(TEARS), "{dialled} dials");
     for name in ["frames_bad_total", "lost_total", "holes_total"] {
         assert_eq!(after.get(name)?, 0, "{name}");

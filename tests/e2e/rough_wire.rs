@@ -29,10 +29,7 @@ async fn a_wire_that_loses_three_packets_in_ten_loses_no_message() -> Outcome {
     let recorder = Recorder::new();
     let _here = recorder.reader(near, "here", "tea").await?;
     let _there = recorder.reader(far, "there", "tea").await?;
-    let senders = [
-        recorder.client(near, "ada").await?,
-        recorder.client(far, "bob").await?,
-    ];
+    let senders = recorder.clients([(near, "ada"), (far, "bob")]).await?;
     pair.wire.lose(0.3)?;
     let load = Load::start(senders, "tea", 20);
     tokio::time::sleep_until(Instant::now() + LOSSY).await;
@@ -41,16 +38,16 @@ async fn a_wire_that_loses_three_packets_in_ten_loses_no_message() -> Outcome {
         within: CONVERGED_WITHIN,
         ..Expect::default()
     };
-    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    let checked = recorder.check_with(&[near, far], "tea", expect).await?;
     assert_eq!(checked.verdict.shown, 2 * checked.history.len());
     let dropped = pair.wire.dropped()?;
     let mut times = recorder.deliveries("here", |sent| sent.origin == far.origin);
     times.extend(recorder.deliveries("there", |sent| sent.origin == near.origin));
     let (median, p99, worst) = spread(times);
-    say(format_args!(
+    say!(
         "30 % of packets lost, {dropped}: over the wire after {median:?}, p99 {p99:?}, worst \
          {worst:?}; {checked}"
-    ));
+    );
     assert!(dropped >= DROPPED_MIN, "only {dropped} packets were lost");
     for node in [near, far] {
         told(node, "30 % lost").await?;
@@ -61,15 +58,15 @@ async fn a_wire_that_loses_three_packets_in_ten_loses_no_message() -> Outcome {
 /// Says what a node counts of its links and of repair. Nothing is lost, damaged or slow.
 async fn told(node: &Node, what: &str) -> anyhow::Result<()> {
     let metrics = node.metrics().await?;
-    say(format_args!(
+    say!(
         "{what}: {} dials, {} links silent, {} behind; {} entries by {} repair requests, {} failed",
         metrics.get("dials_total")?,
         metrics.get("silent_links_total")?,
         metrics.get("behind_links_total")?,
         metrics.get("repaired_total")?,
         metrics.get("fetches_total")?,
-        metrics.get("fetches_failed_total")?,
-    ));
+        metrics.get("fetches_failed_total")?
+    );
     for name in [
         "lost_total",
         "holes_total",
@@ -90,7 +87,7 @@ const BACK_WITHIN: Duration = secs(2);
 /// repair, no message, and no client its connection. Method: `ss -K` at both ends, under load.
 #[tokio::test]
 async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outcome {
-    let instead = "the cuts of half_open.rs";
+    let instead = "the tears of rough_path.rs";
     let Some(pair) = Apart::start(1, 1, instead).await? else {
         return Ok(());
     };
@@ -98,10 +95,7 @@ async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outc
     let recorder = Recorder::new();
     let mut here = recorder.reader(near, "here", "tea").await?;
     let _there = recorder.reader(far, "there", "tea").await?;
-    let senders = [
-        recorder.client(near, "ada").await?,
-        recorder.client(far, "bob").await?,
-    ];
+    let senders = recorder.clients([(near, "ada"), (far, "bob")]).await?;
     let load = Load::start(senders, "tea", 100);
     let mut times = Vec::new();
     for round in 1..=RESETS {
@@ -117,10 +111,10 @@ async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outc
         .await?;
         linked(&[near, far], PATIENCE).await?;
         times.push(reset.elapsed());
-        say(format_args!(
+        say!(
             "reset {round}: {count} connections; linked both ways {:?} after it",
             reset.elapsed()
-        ));
+        );
         // The next one finds the load flowing again.
         let shown = here.stream().len();
         here.shown(shown + 50, PATIENCE).await?;
@@ -129,10 +123,9 @@ async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outc
     assert!(median <= BACK_WITHIN, "half of them took {median:?}");
     assert!(worst <= BACK_WITHIN + 2 * NOISE, "one took {worst:?}");
     load.stop().await?;
-    let expect = Expect::default();
-    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    let checked = recorder.check(&[near, far], "tea").await?;
     assert_eq!(checked.verdict.shown, 2 * checked.history.len());
-    say(format_args!("{RESETS} resets: {checked}"));
+    say!("{RESETS} resets: {checked}");
     for node in [near, far] {
         told(node, "resets").await?;
     }
@@ -175,10 +168,7 @@ async fn a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on() -> 
     let recorder = Recorder::new();
     let _here = recorder.reader(near, "here", "tea").await?;
     let _there = recorder.reader(far, "there", "tea").await?;
-    let senders = [
-        recorder.client(near, "ada").await?,
-        recorder.client(far, "bob").await?,
-    ];
+    let senders = recorder.clients([(near, "ada"), (far, "bob")]).await?;
     let before = [near.process.usage()?.rss, far.process.usage()?.rss];
     let mut most = before;
     let load = Load::start(senders, "tea", TOO_MANY);
@@ -201,10 +191,7 @@ async fn a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on() -> 
         Ok(())
     })
     .await?;
-    say(format_args!(
-        "both links were given up after {:?}",
-        thin.elapsed()
-    ));
+    say!("both links were given up after {:?}", thin.elapsed());
     let attempts = load.stop().await?;
     eventually(
         REPAIRED_WITHIN,
@@ -218,19 +205,18 @@ async fn a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on() -> 
         },
     )
     .await?;
-    say(format_args!(
+    say!(
         "both had repaired {REPAIRED_MIN} after {:?}",
         thin.elapsed()
-    ));
+    );
     pair.wire.widen()?;
-    let expect = Expect::default();
-    let checked = recorder.check(&[near, far], "tea", expect).await?;
+    let checked = recorder.check(&[near, far], "tea").await?;
     assert_eq!(checked.verdict.shown, 2 * checked.history.len());
-    say(format_args!(
+    say!(
         "the wire is wide again; memory grew by {} and {} KiB; {checked}",
         (most[0] - before[0]) >> 10,
         (most[1] - before[1]) >> 10
-    ));
+    );
     for (reader, node) in [("here", near), ("there", far)] {
         let own = |sent: &Attempt| sent.origin == node.origin;
         let times = recorder.deliveries(reader, own);

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::harness::cluster::http;
-use crate::harness::disks::{member, pour, reborn, same, written};
-use crate::harness::load::spread;
+use crate::harness::disks::{member, pour, reborn, written};
+use crate::harness::metrics::told;
 use crate::harness::wire::Msg;
 use crate::harness::{
-    Client, Instant, Node, Outcome, PATIENCE, Registry, check::history, eventually, linked, say,
+    Client, Instant, Node, Outcome, PATIENCE, Registry, check::history, eventually, linked, same,
 };
 
 /// Longest that half of these searches may take: they are of words that few messages have.
@@ -154,7 +154,7 @@ impl Pair {
         }
         ada.send("milk", "a release in another room").await?;
         let corpus = same(&[&disk, &memory], "tea", PATIENCE).await?;
-        written(&disk, PATIENCE).await?;
+        written(&disk).await?;
         Ok(Self {
             disk,
             memory,
@@ -238,8 +238,7 @@ async fn a_search_finds_words_and_phrases_and_nothing_is_syntax() -> Outcome {
             );
         }
     }
-    let (median, _, worst) = spread(times);
-    say(format_args!("a search: median {median:?}, worst {worst:?}"));
+    let (median, ..) = told("searches", times);
     assert!(median < QUICK, "half of the searches took {median:?}");
     Ok(())
 }
@@ -316,7 +315,7 @@ async fn many_finds_come_page_by_page() -> Outcome {
     };
     pour(&bob, "tea", (0..3000).map(text)).await?;
     let tea = same(&[&disk, &memory], "tea", PATIENCE).await?;
-    written(&disk, PATIENCE).await?;
+    written(&disk).await?;
     for round in 0..2 {
         for (query, word, count) in [
             ("needle", "needle", 240),

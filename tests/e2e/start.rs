@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use registry::client::Listed;
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::load::spread;
+use crate::harness::metrics::told;
 use crate::harness::netns::Namespaces;
 use crate::harness::process::{Launch, Process};
 use crate::harness::tools::{free_port, limited};
@@ -35,17 +37,12 @@ async fn a_second_node_without_flags_links_within_500_ms_and_both_chat() -> Outc
         )?;
         let registry = Registry::start().await?;
         let first = Node::start(["--registry", &registry.url]).await?;
-        let mut launch = Launch::new("chatnode", [""; 0]);
-        launch
-            .variables
-            .push(("CHATNODE_REGISTRY".to_owned(), registry.url.clone()));
+        let launch = Launch::new("chatnode", [""; 0]).with("CHATNODE_REGISTRY", &registry.url);
         (registry.process, first, Node::launch(launch).await?)
     };
     linked(&[&first, &second], PATIENCE).await?;
     let took = second.process.ready_at.elapsed();
-    say(format_args!(
-        "linked both ways {took:?} after the ready line"
-    ));
+    say!("linked both ways {took:?} after the ready line");
     assert!(
         took <= LINKED_WITHIN + NOISE,
         "linked only {took:?} after the ready line"
@@ -83,10 +80,7 @@ async fn each_newcomer_is_linked_with_all_within_500_ms() -> Outcome {
         let newcomer = &cluster.nodes[cluster.nodes.len() - 1];
         times.push(newcomer.process.ready_at.elapsed());
     }
-    let (median, _, worst) = spread(times);
-    say(format_args!(
-        "newcomers were linked with all after {median:?}, at worst {worst:?}"
-    ));
+    let (median, _, worst) = told("newcomers until they were linked with all", times);
     assert!(
         median <= LINKED_WITHIN,
         "half of the newcomers took longer than {median:?}"
@@ -133,7 +127,7 @@ async fn the_ready_line_is_the_only_line_on_stdout() -> Outcome {
         (&node.origin.clone().into(), &"tea room".into())
     );
     for process in [&mut node.process, &mut registry.process] {
-        process.signal(rustix::process::Signal::TERM)?;
+        process.signal(Signal::TERM)?;
         assert_eq!(
             process.wait(secs(5) + NOISE).await?,
             (0, 0),
@@ -143,146 +137,40 @@ async fn the_ready_line_is_the_only_line_on_stdout() -> Outcome {
     Ok(())
 }
 
-/// Goal: SIGINT stops as SIGTERM does: exit 0.
-/// Method: send it to both programs while they are linked and serve a client.
+/// Goal: SIGINT and SIGTERM alike end both programs with 0, whoever waits, and free the port.
+/// Method: send each to a node that serves a client, and to the registry while a poll waits there;
+/// start the next registry in its place, which does not let the poll of before wait.
 #[tokio::test]
-async fn sigint_ends_both_programs_with_0() -> Outcome {
-    let mut cluster = Cluster::start(1).await?;
-    let client = Client::joined(&cluster.nodes[0], "ada", "lobby").await?;
-    let node = &mut cluster.nodes[0].process;
-    node.signal(rustix::process::Signal::INT)?;
-    assert_eq!(node.wait(secs(5) + NOISE).await?.0, 0);
-    let closed = client.closed(PATIENCE).await?;
-    assert!([1001, 1012].contains(&closed.code), "{closed:?}");
-    let registry = &mut cluster.registry.process;
-    registry.signal(rustix::process::Signal::INT)?;
-    assert_eq!(registry.wait(secs(5) + NOISE).await?.0, 0);
-    Ok(())
-}
+async fn sigint_and_sigterm_end_both_programs_with_0() -> Outcome {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut cluster = Cluster::start(1).await?;
+        let client = Client::joined(&cluster.nodes[0], "ada", "lobby").await?;
+        let node = &mut cluster.nodes[0].process;
+        node.signal(signal)?;
+        assert_eq!(node.wait(secs(5) + NOISE).await?.0, 0);
+        let closed = client.closed(PATIENCE).await?;
+        assert!([1001, 1012].contains(&closed.code), "{closed:?}");
 
-/// Goal: `--help` is a reference: every flag and variable of the contract, on stdout, exit 0.
-#[tokio::test]
-async fn help_names_every_flag_and_variable() -> Outcome {
-    let flags: [(&'static str, &[&str]); 2] = [
-        ("registry", &["--http", "--lease", "--log"]),
-        (
-            "chatnode",
-            &[
-                "--http",
-                "--pub",
-                "--registry",
-                "--mesh",
-                "--peer",
-                "--sub",
-                "--advertise",
-                "--www",
-                "--name",
-                "--data",
-                "--data-messages",
-                "--data-bytes",
-                "--data-days",
-                "--rate-limit",
-                "--retain-messages",
-                "--retain-bytes",
-                "--allow-origin",
-                "--insecure-mesh",
-                "--log",
-            ],
-        ),
-    ];
-    for (program, flags) in flags {
-        let help = Launch::new(program, ["--help"]).to_end(PATIENCE).await?;
-        assert_eq!(help.code, Some(0));
-        for flag in flags {
-            let variable = format!("{program}_{}", flag.trim_start_matches('-'))
-                .to_uppercase()
-                .replace('-', "_");
-            assert!(
-                help.stdout.contains(flag),
-                "{program} --help does not name {flag}"
-            );
-            assert!(
-                help.stdout.contains(&variable),
-                "{program} --help does not name {variable}"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Goal: bad usage exits 2 with one line on stderr that names the culprit, before any port is
-/// bound. Method: each bad flag is given together with a port that is taken: a program that
-/// bound first would complain about the port.
-#[tokio::test]
-async fn bad_usage_exits_2_with_one_line_before_any_port_is_bound() -> Outcome {
-    let held = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let port = held.local_addr()?.port().to_string();
-    let bad: &[(&'static str, &[&str], &str)] = &[
-        ("chatnode", &["--colour"], "--colour"),
-        ("chatnode", &["--pub", "70000"], "--pub"),
-        ("chatnode", &["--pub", "x"], "--pub"),
-        (
-            "chatnode",
-            &["--registry", "ftp://127.0.0.1:1"],
-            "--registry",
-        ),
-        ("chatnode", &["--registry", ""], "--registry"),
-        ("chatnode", &["--peer", "ipc:///tmp/x"], "--peer"),
-        ("chatnode", &["--peer", "tcp://127.0.0.1:0"], "--peer"),
-        ("chatnode", &["--sub", "0"], "--sub"),
-        ("chatnode", &["--name", "a\u{200B}b"], "--name"),
-        ("chatnode", &["--rate-limit=-1"], "--rate-limit"),
-        (
-            "chatnode",
-            &["--retain-messages", "many"],
-            "--retain-messages",
-        ),
-        ("chatnode", &["--retain-messages", "0"], "--retain-messages"),
-        ("chatnode", &["--allow-origin", "evil"], "--allow-origin"),
-        ("chatnode", &["--www", "/no/such/folder"], "--www"),
-        ("chatnode", &["--pub", "0.0.0.0:0"], "--insecure-mesh"),
-        ("chatnode", &["--log", "xml"], "--log"),
-        ("chatnode", &["--data", "/dev/null"], "--data"),
-        ("registry", &["--lease", "0"], "--lease"),
-        ("registry", &["--lease", "61"], "--lease"),
-        ("registry", &["--lease", "soon"], "--lease"),
-        ("registry", &["--log", "xml"], "--log"),
-        ("registry", &["extra"], "extra"),
-    ];
-    for (program, flags, culprit) in bad {
-        let args = ["--http", &port].into_iter().chain(flags.iter().copied());
-        let ended = Launch::new(program, args).to_end(PATIENCE).await?;
-        assert_eq!(ended.code, Some(2), "{program} {flags:?}: {ended:?}");
-        assert_eq!(ended.stdout, "", "{program} {flags:?}");
-        assert_eq!(
-            ended.stderr.trim_end().lines().count(),
-            1,
-            "{program} {flags:?}: {ended:?}"
-        );
-        assert!(
-            ended.stderr.contains(culprit),
-            "{program} {flags:?}: {ended:?}"
-        );
-        assert!(
-            !ended.stderr.contains("panic"),
-            "{program} {flags:?}: {ended:?}"
-        );
-    }
-    Ok(())
-}
-
-/// Goal: a bad variable is named as the variable's flag is: exit 2, one line.
-#[tokio::test]
-async fn a_bad_variable_exits_2_with_one_line() -> Outcome {
-    for (program, variable) in [("chatnode", "CHATNODE_HTTP"), ("registry", "REGISTRY_HTTP")] {
-        let mut launch = Launch::new(program, [""; 0]);
-        launch
-            .variables
-            .push((variable.to_owned(), "nowhere".to_owned()));
-        let ended = launch.to_end(PATIENCE).await?;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
-        assert!(ended.stderr.contains("nowhere"), "{ended:?}");
+        let asker = registry::client::Client::new(&cluster.registry.url)?;
+        let Listed::Changed(before) = asker.list(None, None).await? else {
+            panic!("no list")
+        };
+        let poll = asker.list(Some(&before.token), Some(secs(50)));
+        let stop = async {
+            // The poll's request is on its way first; whether it is parked yet does not matter.
+            asker.list(None, None).await?;
+            cluster.registry.process.signal(signal)
+        };
+        let (poll, stopped) = tokio::join!(poll, stop);
+        stopped?;
+        assert!(matches!(poll, Ok(Listed::Unchanged) | Err(_)), "{poll:?}");
+        assert_eq!(cluster.registry.process.wait(secs(5) + NOISE).await?.0, 0);
+        let _again = Registry::on(cluster.registry.address()).await?;
+        let list = asker.list(Some(&before.token), Some(secs(50))).await?;
+        let Listed::Changed(after) = list else {
+            panic!("a foreign token must not wait")
+        };
+        assert_ne!(after.epoch, before.epoch);
     }
     Ok(())
 }
@@ -397,14 +285,9 @@ async fn nodes_start_without_their_registry_and_join_when_it_appears() -> Outcom
 
     let registry = Registry::on(&address).await?;
     let took = linked(&[&first, &second], secs(3) + NOISE).await?;
-    say(format_args!("linked {took:?} after the registry appeared"));
+    say!("linked {took:?} after the registry appeared");
     // A hello may have linked them before the second had registered.
-    crate::harness::eventually(secs(3) + NOISE, "both are listed", async || {
-        let listed = registry.listed().await?;
-        anyhow::ensure!(listed.len() == 2, "{listed:?}");
-        Ok(())
-    })
-    .await?;
+    registry.lists(2, secs(3) + NOISE).await?;
     crate::harness::converged(&[&first, &second], PATIENCE).await?;
     let bob = Client::hello(&second, "bob").await?;
     let joined = bob

@@ -7,8 +7,8 @@ use crate::harness::metrics::undelayed;
 use crate::harness::process::Launch;
 use crate::harness::quota::Starvation;
 use crate::harness::{
-    Client, Cluster, Duration, Expect, Instant, Load, Node, Outcome, PATIENCE, Recorder,
-    eventually, linked, say, secs,
+    Client, Cluster, Duration, Instant, Load, Node, Outcome, PATIENCE, Recorder, eventually,
+    linked, say, secs,
 };
 
 /// Files that the starved node may open.
@@ -28,20 +28,17 @@ const WARNINGS_MAX: usize = 10;
 async fn a_node_without_files_does_not_spin_and_stays_in_the_mesh() -> Outcome {
     let mut cluster = Cluster::with(1, &["--rate-limit", "0"]).await?;
     let args = ["--registry", &cluster.registry.url, "--rate-limit", "0"];
-    let mut launch = Launch::new("chatnode", args);
-    launch.prefix = ["prlimit", &format!("--nofile={FILES}:{FILES}")]
-        .map(str::to_owned)
-        .to_vec();
+    let few = format!("--nofile={FILES}:{FILES}");
+    let launch = Launch::new("chatnode", args).by(["prlimit", &few]);
     let starved = Node::launch(launch).await?;
     linked(&[&cluster.nodes[0], &starved], PATIENCE).await?;
     starved.takes_clients(PATIENCE).await?;
     let recorder = Recorder::new();
     let _here = recorder.reader(&starved, "here", "tea").await?;
     let _there = recorder.reader(&cluster.nodes[0], "there", "tea").await?;
-    let senders = [
-        recorder.client(&starved, "ada").await?,
-        recorder.client(&cluster.nodes[0], "bob").await?,
-    ];
+    let senders = recorder
+        .clients([(&starved, "ada"), (&cluster.nodes[0], "bob")])
+        .await?;
     let before = starved.metrics().await?;
     let load = Load::start(senders, "tea", 20);
 
@@ -58,7 +55,7 @@ async fn a_node_without_files_does_not_spin_and_stays_in_the_mesh() -> Outcome {
     let _late = recorder.reader(&starved, "late", "tea").await?;
     load.stop().await?;
     let nodes = [&cluster.nodes[0], &cluster.nodes[1], &starved];
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
     assert_eq!(checked.verdict.to_the_end, 3, "{checked}");
     for reader in ["here", "there"] {
         let times = recorder.deliveries(reader, |sent| without.contains(&sent.sent_at));
@@ -84,7 +81,7 @@ async fn fill_with_guests(starved: &Node) -> anyhow::Result<Vec<Client>> {
         }
         assert!(guests.len() < FILES, "more clients than files");
     };
-    say(format_args!("{} guests, then: {refused}", guests.len()));
+    say!("{} guests, then: {refused}", guests.len());
     assert!(refused.contains("503"), "the last was refused by {refused}");
     assert_eq!(starved.get("/healthz").await?.status(), 200);
     Ok(guests)
@@ -116,10 +113,10 @@ async fn watch_without_files(starved: &Node) -> anyhow::Result<()> {
     let share = used.as_secs_f64() / watched.elapsed().as_secs_f64();
     let warnings = starved.process.log_text();
     let warnings = warnings.matches(" WARN ").count();
-    say(format_args!(
+    say!(
         "without files: {:.1} % of a processor, {warnings} warnings",
         share * 100.0
-    ));
+    );
     assert!(share <= SHARE_MAX, "{used:?} of processor time");
     assert!(warnings <= WARNINGS_MAX, "{warnings} warnings");
     Ok(())
@@ -142,9 +139,7 @@ async fn a_node_that_hardly_runs_is_not_taken_for_dead() -> Outcome {
     let mut fed = cluster.nodes.pop().expect("there are two");
     let needed = fed.process.ran()?;
     fed.process.stop(PATIENCE).await?;
-    say(format_args!(
-        "a node starts and joins in {needed:?} of a processor"
-    ));
+    say!("a node starts and joins in {needed:?} of a processor");
     let starvation = Starvation::new(needed.mul_f64(SHARE), secs(1))?;
     for _ in 0..2 {
         let args = ["--registry", &cluster.registry.url, "--rate-limit", "0"];
@@ -177,18 +172,16 @@ async fn a_node_that_hardly_runs_is_not_taken_for_dead() -> Outcome {
     let listed = cluster.registry.listed().await?;
     load.stop().await?;
     let nodes: Vec<_> = cluster.nodes.iter().collect();
-    let checked = recorder.check(&nodes, "tea", Expect::default()).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
     assert_eq!(checked.verdict.shown, nodes.len() * checked.history.len());
     for reader in &readers {
         let (median, p99, worst) = spread(recorder.deliveries(&reader.name, |_| true));
-        say(format_args!(
+        say!(
             "deliveries to {}: median {median:?}, p99 {p99:?}, worst {worst:?}",
             reader.name
-        ));
+        );
     }
-    say(format_args!(
-        "in {span:?} they waited to run for {waited:?}; {checked}"
-    ));
+    say!("in {span:?} they waited to run for {waited:?}; {checked}");
     let much = |time: &Duration| *time * 5 > span;
     assert!(waited.iter().all(much), "they were not starved: {waited:?}");
     assert_eq!(listed.len(), 3, "a lease ended");

@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 use tokio::net::UdpSocket;
 
-use crate::harness::disks::{alone, flags};
-use crate::harness::process::{Launch, Process, binary};
+use crate::harness::disks::{alone, flags, taken_again};
+use crate::harness::process::{Launch, Process};
 use crate::harness::raw::{CLOSE, FIN, Raw, frame};
-use crate::harness::tools::{installed, limited};
+use crate::harness::tools::{installed, limited, run};
 use crate::harness::{
     Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, eventually, ms, say, secs,
 };
@@ -67,14 +67,14 @@ impl DeadNames {
         }))
     }
 
-    /// Makes the program ask this server, and no file.
-    fn give(&self, launch: &mut Launch) {
+    /// A program that asks this server, and no file.
+    fn given(&self, launch: Launch) -> Launch {
         let file = self.folder.path().join("resolv.conf");
         let script = format!(
             "mount --bind {} /etc/resolv.conf && exec \"$@\"",
             file.display()
         );
-        let prefix = [
+        launch.by([
             "unshare",
             "-m",
             "--propagation",
@@ -83,8 +83,7 @@ impl DeadNames {
             "-c",
             &script,
             "sh",
-        ];
-        launch.prefix = prefix.map(ToOwned::to_owned).to_vec();
+        ])
     }
 }
 
@@ -135,9 +134,7 @@ async fn names_whose_server_hangs_hold_up_neither_files_nor_a_stop() -> Outcome 
     for nth in 0..40 {
         args.extend(["--peer".to_owned(), format!("tcp://dead{nth}.example:5555")]);
     }
-    let mut launch = Launch::new("chatnode", args);
-    names.give(&mut launch);
-    let mut node = Node::launch(launch).await?;
+    let mut node = Node::launch(names.given(Launch::new("chatnode", args))).await?;
     let pid = node.process.id();
     let (mut most, mut slowest) = (0, Duration::ZERO);
     let begun = Instant::now();
@@ -149,14 +146,12 @@ async fn names_whose_server_hangs_hold_up_neither_files_nor_a_stop() -> Outcome 
         most = most.max(threads(pid)?.len());
     }
     looks_up(pid).await?;
-    say(format_args!(
-        "{most} threads at the most, the slowest page took {slowest:?}"
-    ));
+    say!("{most} threads at the most, the slowest page took {slowest:?}");
     assert!(most <= LOOKUPS_MAX + THREADS_BESIDE, "{most}");
     assert!(slowest < ms(300) + NOISE, "{slowest:?}");
     let told = Instant::now();
     node.process.stop(STOPPED + NOISE).await?;
-    say(format_args!("ended {:?} after SIGTERM", told.elapsed()));
+    say!("ended {:?} after SIGTERM", told.elapsed());
     Ok(())
 }
 
@@ -169,8 +164,7 @@ async fn a_node_that_hangs_while_it_starts_stops_in_time() -> Outcome {
     let data = folder.path().join("data");
     fs::create_dir(&data)?;
     let fifo = data.join("history.db");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status()?;
-    assert!(made.success(), "mkfifo");
+    run("mkfifo", &[&text(&fifo)])?;
     let locked = data.join("history.lock");
     ends_in_time(&Launch::new("chatnode", flags(&data, &[])), async |_| {
         eventually(PATIENCE, "the history is opened", async || {
@@ -183,39 +177,22 @@ async fn a_node_that_hangs_while_it_starts_stops_in_time() -> Outcome {
     let Some(names) = DeadNames::start().await? else {
         return Ok(());
     };
-    let everywhere = [
-        "--http",
-        "0.0.0.0:0",
-        "--registry",
-        "http://registry.example:7171",
-    ];
-    let mut launch = Launch::new("chatnode", everywhere);
-    names.give(&mut launch);
-    ends_in_time(&launch, looks_up).await?;
+    let registry = "http://registry.example:7171";
+    let launch = Launch::new("chatnode", ["--http", "0.0.0.0:0", "--registry", registry]);
+    ends_in_time(&names.given(launch), looks_up).await?;
     Ok(())
 }
 
 /// Starts a program, waits, and tells it to stop.
 async fn ends_in_time(launch: &Launch, waits: impl AsyncFnOnce(i32) -> Result<()>) -> Result<()> {
-    let mut command = match launch.prefix.split_first() {
-        None => tokio::process::Command::new(binary(launch.program)?),
-        Some((first, rest)) => {
-            let mut command = tokio::process::Command::new(first);
-            command.args(rest).arg(binary(launch.program)?);
-            command
-        }
-    };
-    let mut child = command.args(&launch.args).kill_on_drop(true).spawn()?;
+    let mut child = launch.command()?.spawn()?;
     let id = i32::try_from(child.id().context("it runs")?)?;
     waits(id).await?;
     let told = Instant::now();
     kill_process(Pid::from_raw(id).context("it runs")?, Signal::TERM)?;
     let status = tokio::time::timeout(STOPPED + NOISE, child.wait()).await;
     let status = status.with_context(|| format!("{launch:?} did not end"))??;
-    say(format_args!(
-        "ended {:?} after SIGTERM: {status}",
-        told.elapsed()
-    ));
+    say!("ended {:?} after SIGTERM: {status}", told.elapsed());
     ensure!(status.code() == Some(0), "{launch:?}: {status}");
     Ok(())
 }
@@ -243,7 +220,7 @@ async fn clients_that_close_and_end_at_once_hold_up_no_stop() -> Outcome {
         one?;
     }
     let took = told.elapsed();
-    say(format_args!("ended {took:?} after SIGTERM"));
+    say!("ended {took:?} after SIGTERM");
     assert_eq!(code?.0, 0);
     assert!(took < QUICK, "{took:?}");
     Ok(())
@@ -268,7 +245,7 @@ async fn a_client_that_waits_for_joining_is_told_of_a_stop() -> Outcome {
     };
     let (code, ended) = tokio::join!(client, node.process.wait(STOPPED + NOISE));
     let took = told.elapsed();
-    say(format_args!("ended {took:?} after SIGTERM"));
+    say!("ended {took:?} after SIGTERM");
     assert_eq!((code?, ended?.0), (1012, 0));
     assert!(took < QUICK, "{took:?}");
     Ok(())
@@ -283,9 +260,8 @@ async fn a_hangup_stops_a_node_in_good_order_unless_it_is_ignored() -> Outcome {
     node.process.signal(Signal::HUP)?;
     let (code, _) = node.process.wait(STOPPED + NOISE).await?;
     assert_eq!(code, 0);
-    let mut launch = Launch::new("chatnode", ["--registry", "none", "--http", "0"]);
-    launch.prefix = vec!["nohup".to_owned()];
-    let mut node = Node::launch(launch).await?;
+    let launch = Launch::new("chatnode", ["--registry", "none", "--http", "0"]);
+    let mut node = Node::launch(launch.by(["nohup"])).await?;
     node.process.signal(Signal::HUP)?;
     node.takes_clients(PATIENCE).await?;
     node.process.stop(STOPPED + NOISE).await?;
@@ -301,14 +277,8 @@ async fn the_limit_of_a_files_size_is_a_full_disk() -> Outcome {
     let data = folder.path().join("data");
     let log: PathBuf = folder.path().join("log");
     let script = format!("ulimit -S -f 4096; exec \"$@\" 2>{}", log.display());
-    let mut launch = Launch::new("chatnode", flags(&data, &[]));
-    launch.prefix = ["bash", "-c", &script, "bash"]
-        .map(ToOwned::to_owned)
-        .to_vec();
-    launch
-        .variables
-        .push(("RUST_LOG".to_owned(), "trace".to_owned()));
-    let mut node = Node::launch(launch).await?;
+    let launch = Launch::new("chatnode", flags(&data, &[])).with("RUST_LOG", "trace");
+    let mut node = Node::launch(launch.by(["bash", "-c", &script, "bash"])).await?;
     node.takes_clients(PATIENCE).await?;
     let ada = Client::joined(&node, "ada", "tea").await?;
     let filling = "f".repeat(4000);
@@ -320,17 +290,12 @@ async fn the_limit_of_a_files_size_is_a_full_disk() -> Outcome {
         }
         assert!(said < 4000, "16 MB went into files of 4");
     };
-    say(format_args!("{said} went in, then: {refused}"));
+    say!("{said} went in, then: {refused}");
     assert!(refused.contains("storage_full"), "{refused}");
     assert!(node.get("/healthz").await?.status() == 200);
-    let lifted = std::process::Command::new("prlimit")
-        .args(["--pid", &node.process.id().to_string(), "--fsize=unlimited"])
-        .status()?;
-    assert!(lifted.success(), "prlimit");
-    eventually(PATIENCE, "sends are taken again", async || {
-        ada.send("tea", "is there room").await.map(drop)
-    })
-    .await?;
+    let pid = node.process.id().to_string();
+    run("prlimit", &["--pid", &pid, "--fsize=unlimited"])?;
+    taken_again(&ada).await?;
     node.process.stop(STOPPED + NOISE).await?;
     let node = alone(&data, &[]).await?;
     let kept = crate::harness::disks::storage(&node).await?;
@@ -343,10 +308,7 @@ async fn the_limit_of_a_files_size_is_a_full_disk() -> Outcome {
         "ulimit -f 0; exec \"$@\" 2>{}",
         log.with_extension("2").display()
     );
-    let mut launch = Launch::new("registry", ["--http", "0"]);
-    launch.prefix = ["bash", "-c", &script, "bash"]
-        .map(ToOwned::to_owned)
-        .to_vec();
+    let launch = Launch::new("registry", ["--http", "0"]).by(["bash", "-c", &script, "bash"]);
     let mut registry = Process::start(&launch).await?;
     let url = registry.ready_text("http")?;
     assert!(reqwest::get(format!("{url}/healthz")).await?.status() == 200);

@@ -2,13 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::harness::cluster::{Listing, http};
 use crate::harness::process::Launch;
+use crate::harness::tools::free_port;
 use crate::harness::{
-    Client, Cluster, Node, Outcome, PATIENCE, Registry, eventually, histories, linked, secs,
+    Client, Cluster, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Registry, eventually,
+    histories, linked, ms, secs,
 };
+use crate::hostile::still_chats;
 
 /// A lease, and what it takes to be seen to have ended.
-const UNLISTED_WITHIN: crate::harness::Duration = secs(12);
+const UNLISTED_WITHIN: Duration = secs(12);
 
 /// The link of a node to where this origin, or this endpoint, should be.
 async fn link_to(node: &Node, who: &str) -> anyhow::Result<Value> {
@@ -191,30 +195,28 @@ async fn two_meshes_share_a_registry_and_stay_two() -> Outcome {
     Ok(())
 }
 
-/// Goal: whom a node lacks it names with the reason, in `/readyz`, `/api/mesh` and the log, when it
-/// takes clients without them. Method: `--peer` to a port where nobody listens, to one that takes
-/// connections and says nothing, to one that is no publisher.
+/// Goal: a node that lacks peers takes clients after 5 s, not before and not never; whom it lacks it
+/// names with the reason, in `/readyz`, `/api/mesh` and the log. Method: `--peer` to a port where
+/// nobody listens, to one that takes connections and says nothing, to one that is no publisher.
 #[tokio::test]
 async fn a_node_says_whom_it_lacks_and_why() -> Outcome {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let refuses = format!("tcp://{}", nobody.local_addr()?);
-    drop(nobody);
+    let refuses = format!("tcp://127.0.0.1:{}", free_port()?);
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let silent = format!("tcp://{}", mute.local_addr()?);
     let registry = Registry::start().await?;
     let none = registry.url.replace("http://", "tcp://");
-    let args = [
-        "--registry",
-        "none",
-        "--peer",
-        &refuses,
-        "--peer",
-        &silent,
-        "--peer",
-        &none,
-    ];
+    let mut args = vec!["--registry", "none"];
+    args.extend(
+        [&refuses, &silent, &none]
+            .iter()
+            .flat_map(|peer| ["--peer", peer]),
+    );
     let node = Node::start(args).await?;
-    node.takes_clients(PATIENCE).await?;
+    let waiting = node.get("/readyz").await?;
+    assert_eq!(waiting.status(), 503, "ready without its peers at once");
+    node.takes_clients(secs(5) + NOISE * 2).await?;
+    let took = node.process.ready_at.elapsed();
+    assert!(took >= secs(4), "ready without its peers after {took:?}");
     for (peer, reason, word) in [
         (&refuses, "refused", "refused"),
         (&silent, "timed_out", "timed out"),
@@ -245,14 +247,13 @@ async fn two_that_tell_one_endpoint_do_not_take_turns() -> Outcome {
     node.takes_clients(PATIENCE).await?;
     let version = async || {
         let url = format!("{}/v1/nodes", registry.url);
-        let answer = crate::harness::cluster::http()?.get(url).send().await?;
+        let answer = http()?.get(url).send().await?;
         let list: Value = answer.json().await?;
         anyhow::Ok(list["version"].as_u64().unwrap_or_default())
     };
     let before = version().await?;
     let elsewhere = "http://127.0.0.1:9";
-    let listing =
-        crate::harness::cluster::Listing::of(RIVAL, &node.publishes, elsewhere, &registry).await?;
+    let listing = Listing::of(RIVAL, &node.publishes, elsewhere, &registry).await?;
     eventually(PATIENCE, "the elder says who is in its place", async || {
         let row = node.get_json("/api/mesh").await?["registries"][0].clone();
         let error = row["error"].as_str().unwrap_or_default();
@@ -289,12 +290,9 @@ async fn a_listed_address_is_no_web_origin_before_it_is_heard() -> Outcome {
     const LISTED: &str = "listedaaaa";
     const EVIL: &str = "http://evil.example:8080";
     let cluster = Cluster::start(2).await?;
-    let [node, friend] = &cluster.nodes[..] else {
-        unreachable!("two nodes were started")
-    };
+    let [node, friend] = cluster.each();
     let nobody = "tcp://127.0.0.1:9";
-    let _listing =
-        crate::harness::cluster::Listing::of(LISTED, nobody, EVIL, &cluster.registry).await?;
+    let _listing = Listing::of(LISTED, nobody, EVIL, &cluster.registry).await?;
     eventually(PATIENCE, "the list has arrived", async || {
         let link = link_to(node, LISTED).await?;
         anyhow::ensure!(link["http"] == EVIL, "{link}");
@@ -302,17 +300,45 @@ async fn a_listed_address_is_no_web_origin_before_it_is_heard() -> Outcome {
     })
     .await?;
     let asked_by = async |page: &str| {
-        let request = crate::harness::cluster::http()?.get(format!("{}/ws", node.http));
-        anyhow::Ok(
-            request
-                .header("origin", page)
-                .send()
-                .await?
-                .status()
-                .as_u16(),
-        )
+        let request = http()?.get(format!("{}/ws", node.http));
+        let answer = request.header("origin", page).send().await?;
+        anyhow::Ok(answer.status().as_u16())
     };
     assert_eq!(asked_by(EVIL).await?, 403, "what is only listed");
     assert_eq!(asked_by(&friend.http).await?, 426, "what was heard");
+    Ok(())
+}
+
+/// Goal: a registry that lists nonsense (dead endpoints, one that says nothing, one that is no
+/// publisher) hurts no live link. Method: such records beside two live nodes, who chat on for 5 s.
+#[tokio::test]
+async fn records_of_nobody_hurt_no_live_link() -> Outcome {
+    let mut cluster = Cluster::start(2).await?;
+    let mute = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let silent = format!("tcp://{}", mute.local_addr()?);
+    let no_publisher = format!("tcp://{}", cluster.nodes[1].address());
+    let mut listings = Vec::new();
+    for (id, publishes) in [
+        ("deadaaaaaa", "tcp://127.0.0.1:1"),
+        ("silentaaaa", &silent),
+        ("httpaaaaaa", &no_publisher),
+    ] {
+        let http = "http://127.0.0.1:9";
+        listings.push(Listing::of(id, publishes, http, &cluster.registry).await?);
+    }
+    let until = Instant::now() + secs(5);
+    let ada = Client::joined(&cluster.nodes[0], "ada", "tea").await?;
+    let bob = Client::joined(&cluster.nodes[1], "bob", "tea").await?;
+    let mut count = 0;
+    while Instant::now() < until {
+        count += 1;
+        ada.send("tea", &count.to_string()).await?;
+        bob.message(secs(1) + NOISE, &count.to_string()).await?;
+        tokio::time::sleep(ms(300)).await;
+    }
+    for node in &mut cluster.nodes {
+        still_chats(node).await?;
+    }
+    cluster.linked(PATIENCE).await?;
     Ok(())
 }

@@ -47,11 +47,11 @@ async fn twenty_nodes_are_all_linked_and_a_message_reaches_all() -> Outcome {
         .map(|usage| usage.files)
         .max()
         .unwrap_or_default();
-    say(format_args!(
+    say!(
         "{NODES} nodes linked {linked:?} after the first start; idle, {span:.1} s: {mean:.2} % of \
          a core and at most {:.1} MiB and {files} files a node",
         largest as f64 / f64::from(1 << 20)
-    ));
+    );
     assert!(largest <= RSS_MAX, "an idle node uses {largest} bytes");
 
     let mut clients = Vec::new();
@@ -66,8 +66,10 @@ async fn twenty_nodes_are_all_linked_and_a_message_reaches_all() -> Outcome {
             client.message(PATIENCE, &format!("from {place}")).await?;
         }
     }
-    let nodes: Vec<_> = cluster.nodes.iter().collect();
-    assert_eq!(histories(&nodes, "hall", PATIENCE).await?.len(), NODES);
+    assert_eq!(
+        histories(&cluster.nodes, "hall", PATIENCE).await?.len(),
+        NODES
+    );
     for client in &clients {
         assert_eq!(
             client.messages().len(),

@@ -3,126 +3,92 @@
 use crate::harness::process::{Ended, Launch};
 use crate::harness::{Outcome, PATIENCE};
 
-/// An address of a network that is nobody's: for documents.
-const FAR: &str = "192.0.2.1";
+/// A flag, and values that it cannot have.
+type Row = (&'static str, &'static [&'static str]);
 
-/// Program, flag, and values that it cannot have. `--http` comes first: the others are tried on a
-/// port that is taken.
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn table() -> Vec<(&'static str, &'static str, Vec<String>)> {
-    let far_registry = format!("http://{FAR}:7171");
-    let both = format!("http://127.0.0.1:7171,{far_registry}");
-    let far_peer = format!("tcp://{FAR}:5000");
-    let unresolved = "http://no.such.host.invalid:7171";
-    let rows: &[(&str, &str, &[&str])] = &[
-        (
-            "chatnode",
-            "--http",
-            &["", "nowhere", "70000", "1.2.3.4", "host:80", "192.0.2.9:0"],
-        ),
-        (
-            "chatnode",
-            "--pub",
-            &["", "x", "70000", "0.0.0.0:0", "10.0.0.1"],
-        ),
-        (
-            "chatnode",
-            "--registry",
-            &[
-                "",
-                "127.0.0.1:7171",
-                "ftp://127.0.0.1:1",
-                "https://127.0.0.1:7171",
-                "http://127.0.0.1:0",
-                "http://127.0.0.1:70000",
-                "http://0.0.0.0:7171",
-                "http://u:p@127.0.0.1:7171",
-                "http://127.0.0.1:7171/v1",
-                "none,http://127.0.0.1:7171",
-                "http://127.0.0.1:7171,",
-                &far_registry,
-                &both,
-                unresolved,
-            ],
-        ),
-        (
-            "chatnode",
-            "--mesh",
-            &["", "a b", "a.b", "*", &"x".repeat(33)],
-        ),
-        (
-            "chatnode",
-            "--peer",
-            &[
-                "",
-                "5000",
-                "ipc:///tmp/x",
-                "http://127.0.0.1:1",
-                "tcp://127.0.0.1:0",
-                &far_peer,
-            ],
-        ),
-        (
-            "chatnode",
-            "--sub",
-            &["", "0", "70000", "ipc:///tmp/x", &far_peer],
-        ),
-        (
-            "chatnode",
-            "--advertise",
-            &[
-                "",
-                "a b",
-                "a:80",
-                "http://a",
-                "0.0.0.0",
-                "[::]",
-                "224.0.0.1",
-            ],
-        ),
-        ("chatnode", "--www", &["", "/no/such/folder", "/dev/null"]),
-        (
-            "chatnode",
-            "--name",
-            &["", "a\u{200B}b", " a", &"x".repeat(33)],
-        ),
-        ("chatnode", "--data", &["/dev/null"]),
-        (
-            "chatnode",
-            "--data-messages",
-            &["", "-1", "5", "many", "5000"],
-        ),
-        (
-            "chatnode",
-            "--data-bytes",
-            &["", "-1", "5", "1e9", "99999999"],
-        ),
-        (
-            "chatnode",
-            "--data-days",
-            &["", "-1", "soon", "4294967296", "7"],
-        ),
-        ("chatnode", "--rate-limit", &["", "-1", "1.5", "4294967296"]),
-        ("chatnode", "--retain-messages", &["", "-1", "0", "999"]),
-        ("chatnode", "--retain-bytes", &["", "-1", "0", "1048575"]),
-        (
-            "chatnode",
-            "--allow-origin",
-            &["", "evil", "http://a/b", "http://u@a", "null"],
-        ),
-        ("chatnode", "--log", &["", "xml"]),
-        (
-            "registry",
-            "--http",
-            &["", "nowhere", "70000", "1.2.3.4", "host:80", "192.0.2.9:0"],
-        ),
-        ("registry", "--lease", &["", "0", "61", "-1", "6.5", "soon"]),
-        ("registry", "--log", &["", "xml"]),
-    ];
-    let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
-    rows.iter()
-        .map(|(program, flag, values)| (*program, *flag, owned(values)))
-        .collect()
+const LISTENS: &[&str] = &["", "nowhere", "70000", "1.2.3.4", "host:80", "192.0.2.9:0"];
+/// 192.0.2.0/24 is nobody's: for documents.
+const REGISTRIES: &[&str] = &[
+    "",
+    "127.0.0.1:7171",
+    "ftp://127.0.0.1:1",
+    "https://127.0.0.1:7171",
+    "http://127.0.0.1:0",
+    "http://127.0.0.1:70000",
+    "http://0.0.0.0:7171",
+    "http://u:p@127.0.0.1:7171",
+    "http://127.0.0.1:7171/v1",
+    "none,http://127.0.0.1:7171",
+    "http://127.0.0.1:7171,",
+    "http://192.0.2.1:7171",
+    "http://127.0.0.1:7171,http://192.0.2.1:7171",
+    "http://no.such.host.invalid:7171",
+];
+const PEERS: &[&str] = &[
+    "",
+    "5000",
+    "ipc:///tmp/x",
+    "http://127.0.0.1:1",
+    "tcp://127.0.0.1:0",
+    "tcp://192.0.2.1:5000",
+];
+const HOSTS: &[&str] = &[
+    "",
+    "a b",
+    "a:80",
+    "http://a",
+    "0.0.0.0",
+    "[::]",
+    "224.0.0.1",
+];
+const LONG: &str = "a-name-of-thirty-three-characters";
+
+/// Each program with its flags. All but `--http` are tried beside an `--http` that is taken.
+const FLAGS: [(&str, &[Row]); 2] = [
+    (
+        "chatnode",
+        &[
+            ("--http", LISTENS),
+            ("--pub", &["", "x", "70000", "0.0.0.0:0", "10.0.0.1"]),
+            ("--registry", REGISTRIES),
+            ("--mesh", &["", "a b", "a.b", "*", LONG]),
+            ("--peer", PEERS),
+            (
+                "--sub",
+                &["", "0", "70000", "ipc:///tmp/x", "tcp://192.0.2.1:5000"],
+            ),
+            ("--advertise", HOSTS),
+            ("--www", &["", "/no/such/folder", "/dev/null"]),
+            ("--name", &["", "a\u{200B}b", " a", LONG]),
+            ("--data", &["/dev/null"]),
+            ("--data-messages", &["", "-1", "5", "many", "5000"]),
+            ("--data-bytes", &["", "-1", "5", "1e9", "99999999"]),
+            ("--data-days", &["", "-1", "soon", "4294967296", "7"]),
+            ("--rate-limit", &["", "-1", "1.5", "4294967296"]),
+            ("--retain-messages", &["", "-1", "0", "999", "many"]),
+            ("--retain-bytes", &["", "-1", "0", "1048575"]),
+            (
+                "--allow-origin",
+                &["", "evil", "http://a/b", "http://u@a", "null"],
+            ),
+            ("--insecure-mesh", &[]),
+            ("--log", &["", "xml"]),
+        ],
+    ),
+    (
+        "registry",
+        &[
+            ("--http", LISTENS),
+            ("--lease", &["", "0", "61", "-1", "6.5", "soon"]),
+            ("--log", &["", "xml"]),
+        ],
+    ),
+];
+
+/// The variable of a flag.
+fn variable(program: &str, flag: &str) -> String {
+    let name = flag.trim_start_matches('-').replace('-', "_");
+    format!("{program}_{name}").to_uppercase()
 }
 
 fn refused(what: &str, ended: &Ended, named: &[&str]) {
@@ -148,22 +114,56 @@ fn refused(what: &str, ended: &Ended, named: &[&str]) {
 async fn every_bad_value_is_refused_by_flag_and_by_variable() -> Outcome {
     let held = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = held.local_addr()?.port().to_string();
-    for (program, flag, values) in table() {
-        let variable = format!("{program}_{}", flag.trim_start_matches('-'))
-            .to_uppercase()
-            .replace('-', "_");
-        let beside = ["--http", &port];
-        let beside: &[&str] = if flag == "--http" { &[] } else { &beside };
-        for value in &values {
-            let given = format!("{flag}={value}");
-            let args = beside.iter().copied().chain([&*given]);
+    for (program, rows) in FLAGS {
+        for (flag, values) in rows {
+            let variable = variable(program, flag);
+            let beside: &[&str] = if *flag == "--http" {
+                &[]
+            } else {
+                &["--http", &port]
+            };
+            for value in *values {
+                let given = format!("{flag}={value}");
+                let args = beside.iter().copied().chain([&*given]);
+                let ended = Launch::new(program, args).to_end(PATIENCE).await?;
+                refused(&format!("{program} {given:?}"), &ended, &[flag, &variable]);
+                let launch = Launch::new(program, beside.iter().copied());
+                let ended = launch.with(&variable, *value).to_end(PATIENCE).await?;
+                let what = format!("{variable}={value:?} {program}");
+                refused(&what, &ended, &[flag, &variable]);
+            }
+        }
+        for (args, word) in [(["--colour"], "--help"), (["extra"], "extra")] {
+            let args = ["--http", &port].into_iter().chain(args);
             let ended = Launch::new(program, args).to_end(PATIENCE).await?;
-            let named: &[&str] = &[flag, &variable];
-            refused(&format!("{program} {given:?}"), &ended, named);
-            let mut launch = Launch::new(program, beside.iter().copied());
-            launch.variables.push((variable.clone(), value.clone()));
-            let ended = launch.to_end(PATIENCE).await?;
-            refused(&format!("{variable}={value:?} {program}"), &ended, named);
+            refused(program, &ended, &[word]);
+        }
+    }
+    for (given, remedy) in [
+        ("--lease=0", "1 to 60"),
+        ("--http=1.2.3.4", "port is missing"),
+        ("--log=xml", "text, json"),
+    ] {
+        let ended = Launch::new("registry", [given]).to_end(PATIENCE).await?;
+        refused(given, &ended, &[remedy]);
+    }
+    Ok(())
+}
+
+/// Goal: `--help` is a reference: every flag and variable of the contract, on stdout, exit 0.
+#[tokio::test]
+async fn help_names_every_flag_and_variable() -> Outcome {
+    for (program, rows) in FLAGS {
+        let help = Launch::new(program, ["--help"]).to_end(PATIENCE).await?;
+        assert_eq!(help.code, Some(0));
+        for name in rows
+            .iter()
+            .flat_map(|row| [row.0.to_owned(), variable(program, row.0)])
+        {
+            assert!(
+                help.stdout.contains(&name),
+                "{program} --help does not name {name}"
+            );
         }
     }
     Ok(())
@@ -177,9 +177,8 @@ async fn yes_and_no_are_understood_and_a_bad_log_filter_is_not() -> Outcome {
     let held = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = held.local_addr()?.port().to_string();
     let with = async |program, name: &str, value: &str| {
-        let mut launch = Launch::new(program, ["--http", &port]);
-        launch.variables.push((name.to_owned(), value.to_owned()));
-        launch.to_end(PATIENCE).await
+        let launch = Launch::new(program, ["--http", &port]);
+        launch.with(name, value).to_end(PATIENCE).await
     };
     let flag = "CHATNODE_INSECURE_MESH";
     for value in ["1", "true", "yes", "on", "TRUE", "0", "false", "no", "off"] {
@@ -196,70 +195,6 @@ async fn yes_and_no_are_understood_and_a_bad_log_filter_is_not() -> Outcome {
             let ended = with(program, "RUST_LOG", value).await?;
             refused(value, &ended, &["RUST_LOG", "info"]);
         }
-    }
-    Ok(())
-}
-
-/// Goal: a node that would tell other machines an address on loopback does not start, and its one
-/// line has the ways out. Method: the commands that people type, towards an address of nobody.
-#[tokio::test]
-async fn a_node_that_would_split_the_mesh_does_not_start() -> Outcome {
-    let registry = format!("http://{FAR}:7171");
-    let peer = format!("tcp://{FAR}:5000");
-    let near = "http://127.0.0.1:7171";
-    let open = "0.0.0.0:0";
-    let cases: &[(&[&str], &[&str])] = &[
-        (
-            &["--http", open, "--registry", &registry],
-            &["--insecure-mesh"],
-        ),
-        (
-            &["--http", open, "--registry", near, "--registry", &registry],
-            &[FAR, "--insecure-mesh"],
-        ),
-        (
-            &["--http", open, "--registry", "none", "--peer", &peer],
-            &["--peer", "--insecure-mesh"],
-        ),
-        (
-            &[
-                "--http",
-                open,
-                "--registry",
-                &registry,
-                "--advertise",
-                "192.0.2.7",
-            ],
-            &["--insecure-mesh"],
-        ),
-        (
-            &[
-                "--http",
-                "127.0.0.1:0",
-                "--registry",
-                &registry,
-                "--insecure-mesh",
-            ],
-            &["--http", "0.0.0.0"],
-        ),
-        (
-            &[
-                "--http",
-                open,
-                "--registry",
-                &registry,
-                "--insecure-mesh",
-                "--advertise",
-                "127.0.0.1",
-            ],
-            &["--advertise"],
-        ),
-    ];
-    for (args, ways_out) in cases {
-        let ended = Launch::new("chatnode", args.iter().copied())
-            .to_end(PATIENCE)
-            .await?;
-        refused(&format!("{args:?}"), &ended, ways_out);
     }
     Ok(())
 }

@@ -33,9 +33,6 @@ pub(crate) struct Lanes<'a> {
 
 impl Lanes<'_> {
     /// Runs all lanes until it is time and all that they broke is mended.
-    ///
-    /// # Errors
-    /// A process did not start or end as it must, or something did not mend.
     pub(crate) async fn run(&self, plan: &mut Plan) -> Result<()> {
         let lanes = (
             self.lane(&mut plan.ends),

@@ -36,9 +36,6 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts all, and waits until they are linked.
-    ///
-    /// # Errors
-    /// They do not start or do not link.
     pub(crate) async fn start(options: &Options) -> Result<Self> {
         let registry = Registry::start().await?;
         let data = options.data.then(TempDir::new).transpose()?;
@@ -55,7 +52,7 @@ impl Fleet {
             flags.push(args.clone());
             nodes.push(Node::start(args).await?);
         }
-        linked(&nodes.iter().collect::<Vec<_>>(), PATIENCE).await?;
+        linked(&nodes, PATIENCE).await?;
         for node in &nodes {
             node.takes_clients(PATIENCE).await?;
         }
@@ -121,9 +118,6 @@ impl Fleet {
     }
 
     /// Stops a node: the one meant, or the next that is there.
-    ///
-    /// # Errors
-    /// Its process is gone.
     pub(crate) fn freeze(&self, victim: usize) -> Result<Option<usize>> {
         let mut places = self.places.borrow_mut();
         let count = places.len();
@@ -140,9 +134,6 @@ impl Fleet {
     }
 
     /// Lets a stopped node go on.
-    ///
-    /// # Errors
-    /// Its process is gone.
     pub(crate) fn thaw(&self, number: usize) -> Result<()> {
         let place = &mut self.places.borrow_mut()[number];
         place.frozen = false;
@@ -152,9 +143,6 @@ impl Fleet {
     }
 
     /// Waits until a node and all that run hear each other.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn is_linked(&self, number: usize, within: Duration) -> Result<()> {
         eventually(
             within,
@@ -187,9 +175,6 @@ impl Fleet {
     }
 
     /// Takes the registry away to end it, or to stop it.
-    ///
-    /// # Errors
-    /// It is away.
     pub(crate) fn take_registry(&self) -> Result<Registry> {
         self.registry_answers.set(false);
         self.registry.take().context("the registry is away")
@@ -207,9 +192,6 @@ impl Fleet {
     }
 
     /// Waits until a registry lists all nodes that run.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn is_listed(&self, registry: &Registry, within: Duration) -> Result<()> {
         eventually(
             within,
@@ -226,9 +208,6 @@ impl Fleet {
     }
 
     /// Takes all nodes, for looking at them when nothing happens to them.
-    ///
-    /// # Errors
-    /// One is away, or has ended.
     pub(crate) fn take_all(&self) -> Result<Vec<Node>> {
         let mut nodes = Vec::new();
         for place in self.places.borrow_mut().iter_mut() {

@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let options = match Options::of(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(why) => {
-            say(why);
+            say!("{}", why);
             return ExitCode::from(2);
         }
     };
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Ok(report) if report.is_good() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            say(format_args!("the soak itself failed: {error:#}"));
+            say!("the soak itself failed: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -98,10 +98,7 @@ async fn soak(options: &Options) -> Result<Report> {
     if report.is_good() {
         forget(&logs)?;
     } else {
-        say(format_args!(
-            "SEED={seed} does the same again; logs: {}*",
-            logs.display()
-        ));
+        say!("SEED={seed} does the same again; logs: {}*", logs.display());
     }
     Ok(report)
 }
@@ -148,7 +145,7 @@ async fn round(
             Roamer::start_at(&recorder, Ways::Nodes(fleet.endpoints()), &name, habits).await?,
         );
     }
-    say(format_args!("{room}: {rate} messages a second"));
+    say!("{room}: {rate} messages a second");
     let lanes = Lanes {
         fleet,
         recorder: &recorder,
@@ -167,13 +164,12 @@ async fn round(
     people
         .iter()
         .for_each(|person| report.moved(&person.moves()));
-    let all: Vec<_> = nodes.iter().collect();
     let expect = Expect {
         within: SAME_WITHIN,
         trimmed: true,
         ..Expect::default()
     };
-    let checked = recorder.judge(&all, &room, expect).await?;
+    let checked = recorder.judge(&nodes, &room, expect).await?;
     fleet.put_all(nodes);
     let attempts = recorder.attempts(&room);
     // Those of a burst wait for each other.

@@ -123,7 +123,7 @@ impl Report {
     pub(crate) fn checked(&self, checked: &Checked, replies: impl IntoIterator<Item = Duration>) {
         let verdict = &checked.verdict;
         let mut sums = self.sums.borrow_mut();
-        say(format_args!("round {}: {checked}", sums.rounds));
+        say!("round {}: {checked}", sums.rounds);
         sums.rounds += 1;
         sums.messages += verdict.messages;
         sums.acknowledged += verdict.acknowledged;
@@ -148,7 +148,7 @@ impl Report {
         let faults: usize = sums.faults.values().sum();
         let broken = |kind| sums.broken.get(&kind).copied().unwrap_or_default();
         let memory = fleet.usages().into_iter().map(|(.., usage)| usage.rss);
-        say(format_args!(
+        say!(
             "{:>5} s, round {}: {} messages, {faults} faults, {} of {} nodes run, lost {}, doubled \
              {}, out of order {}, at most {} MiB a node",
             self.begun.elapsed().as_secs(),
@@ -160,7 +160,7 @@ impl Report {
             broken(Broken::Doubled),
             broken(Broken::Misordered),
             memory.max().unwrap_or_default() >> 20
-        ));
+        );
     }
 
     /// Looks at memory and descriptors of all nodes that run.
@@ -194,11 +194,11 @@ impl Report {
     pub(crate) fn print(&self) {
         let slopes = self.slopes();
         let sums = self.sums.borrow();
-        say(format_args!(
+        say!(
             "\n{} rounds in {} s",
             sums.rounds,
             self.begun.elapsed().as_secs()
-        ));
+        );
         for (what, count) in [
             ("messages", sums.messages),
             ("acknowledged", sums.acknowledged),
@@ -210,39 +210,39 @@ impl Report {
             ("acknowledged without a copy, lost", sums.excused),
             ("shown by a node killed before others", sums.vanished),
         ] {
-            say(format_args!("  {what:<38}{count:>12}"));
+            say!("  {what:<38}{count:>12}");
         }
-        say("broken promises");
+        say!("broken promises");
         for kind in PROMISES {
             let count = sums.broken.get(&kind).copied().unwrap_or_default();
-            say(format_args!("  {:<38}{count:>12}", format!("{kind:?}")));
+            say!("  {:<38}{count:>12}", format!("{kind:?}"));
         }
-        say("faults, and until nothing was left of them");
+        say!("faults, and until nothing was left of them");
         for (kind, count) in &sums.faults {
             let times = sums.mended.get(kind).cloned().unwrap_or_default();
-            say(row(kind.name(), Some(*count), times));
+            row(kind.name(), Some(*count), times);
         }
-        say("other times");
-        say(row(
+        say!("other times");
+        row(
             "client lost its node, is back",
             None,
             sums.lost_nodes.clone(),
-        ));
-        say(row(
+        );
+        row(
             "client was sent away, is back",
             None,
             sums.sent_away.clone(),
-        ));
-        say(row("all nodes keep the same", None, sums.converged.clone()));
-        say(row("replies", None, sums.replies.clone()));
-        say("memory beside the history, and descriptors, of the longest life at each place");
+        );
+        row("all nodes keep the same", None, sums.converged.clone());
+        row("replies", None, sums.replies.clone());
+        say!("memory beside the history, and descriptors, of the longest life at each place");
         for line in slopes {
-            say(line);
+            say!("{}", line);
         }
         if sums.texts.is_empty() {
-            say("\nall promises held");
+            say!("\nall promises held");
         } else {
-            say(format_args!("\nBROKEN:\n{}", sums.texts.join("\n")));
+            say!("\nBROKEN:\n{}", sums.texts.join("\n"));
         }
     }
 
@@ -281,14 +281,14 @@ impl Report {
     }
 }
 
-/// A row of a table: how many, and middle, 99th of a hundred and longest of the times.
-fn row(what: &str, count: Option<usize>, times: Vec<Duration>) -> String {
+/// Says a row of a table: how many, and middle, 99th of a hundred and longest of the times.
+fn row(what: &str, count: Option<usize>, times: Vec<Duration>) {
     let count = count.unwrap_or(times.len());
     if times.is_empty() {
-        return format!("  {what:<38}{count:>12}");
+        return say!("  {what:<38}{count:>12}");
     }
     let (median, p99, longest) = spread(times);
-    format!(
+    say!(
         "  {what:<38}{count:>12}   median {median:>10.1?}   p99 {p99:>10.1?}   max {longest:>10.1?}"
-    )
+    );
 }

@@ -1,4 +1,4 @@
-//! What every transport must do, run against each, and what such tests need.
+//! What a carrier must do, and what such tests need.
 
 mod conformance;
 
@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::carriers::zmq::{ZmqCarrier, listen};
 use crate::carriers::{Carrier, CarrierEvent};
 use crate::core::links::{LinkId, Speech};
 use crate::core::news::{Ack, Beat, Entries, Live, News};
@@ -17,8 +20,32 @@ use crate::wire::frame::{decode, encode};
 /// Longer than anything here takes, also on a busy machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+pub(super) const A: &str = "aaaaaaaaaa";
+pub(super) const B: &str = "bbbbbbbbbb";
+
 pub(super) fn origin(text: &str) -> Origin {
     text.parse().unwrap()
+}
+
+/// A node of the mesh without a name of its own: its carrier, its endpoint, and the carrier's tasks.
+pub(super) async fn bind(me: &str) -> (ZmqCarrier, String, TaskTracker) {
+    bind_in("main", me).await
+}
+
+pub(super) async fn bind_in(mesh: &str, me: &str) -> (ZmqCarrier, String, TaskTracker) {
+    bind_at(listen("127.0.0.1:0".parse().unwrap()).unwrap(), mesh, me).await
+}
+
+async fn bind_at(
+    listener: std::net::TcpListener,
+    mesh: &str,
+    me: &str,
+) -> (ZmqCarrier, String, TaskTracker) {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let mesh = mesh.parse().unwrap();
+    let bound = ZmqCarrier::bind(listener, origin(me), &mesh, tasks.clone(), stop).await;
+    let (carrier, endpoint) = bound.unwrap();
+    (carrier, endpoint, tasks)
 }
 
 /// A frame that names itself by a number.
@@ -37,20 +64,20 @@ pub(super) fn number(frame: &Bytes) -> u64 {
     }
 }
 
-pub(super) async fn next(carrier: &mut impl Carrier) -> CarrierEvent {
+pub(super) async fn next(carrier: &mut ZmqCarrier) -> CarrierEvent {
     timeout(DEADLINE, carrier.event())
         .await
         .expect("an event before the deadline")
 }
 
-pub(super) async fn connected(carrier: &mut impl Carrier, link: LinkId) {
+pub(super) async fn connected(carrier: &mut ZmqCarrier, link: LinkId) {
     match next(carrier).await {
         CarrierEvent::Connected(got) if got == link => {}
         other => panic!("{other:?} instead of a connection"),
     }
 }
 
-pub(super) async fn closed(carrier: &mut impl Carrier, link: LinkId) -> String {
+pub(super) async fn closed(carrier: &mut ZmqCarrier, link: LinkId) -> String {
     loop {
         match next(carrier).await {
             CarrierEvent::Closed(got, reason) if got == link => return reason.text,
@@ -63,8 +90,8 @@ pub(super) async fn closed(carrier: &mut impl Carrier, link: LinkId) -> String {
 /// Publishes frames of this number until one is heard: a subscription needs a moment to arrive,
 /// and nobody tells when it has. Frames of that number may still follow.
 pub(super) async fn heard(
-    publisher: &mut impl Carrier,
-    listener: &mut impl Carrier,
+    publisher: &mut ZmqCarrier,
+    listener: &mut ZmqCarrier,
     link: LinkId,
     mark: u64,
 ) {
@@ -87,8 +114,8 @@ pub(super) async fn heard(
 
 /// The listener dials the publisher and hears it.
 pub(super) async fn meet(
-    publisher: &mut impl Carrier,
-    listener: &mut impl Carrier,
+    publisher: &mut ZmqCarrier,
+    listener: &mut ZmqCarrier,
     link: LinkId,
     endpoint: &str,
 ) {
@@ -97,8 +124,30 @@ pub(super) async fn meet(
     heard(publisher, listener, link, 0).await;
 }
 
+/// Two nodes of which the second hears the first, by its link 1; and where the first is.
+pub(super) async fn pair() -> (ZmqCarrier, ZmqCarrier, String) {
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    (a, b, at)
+}
+
+/// Publishes frames of these numbers.
+pub(super) fn publish(publisher: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        publisher.publish(Topic::Live, numbered(number));
+    }
+}
+
+/// The next frames are of these numbers, in this order.
+pub(super) async fn in_order(listener: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
+    for expected in numbers {
+        assert_eq!(number(&frame(listener).await.2), expected);
+    }
+}
+
 /// The next frame but those of [`meet`].
-pub(super) async fn frame(carrier: &mut impl Carrier) -> (LinkId, Topic, Bytes) {
+pub(super) async fn frame(carrier: &mut ZmqCarrier) -> (LinkId, Topic, Bytes) {
     loop {
         match next(carrier).await {
             CarrierEvent::Frame(_, Topic::Live, frame)

@@ -47,7 +47,7 @@ use zeromq::{
 };
 
 use super::parts::{Heard, PLAIN_TOPIC, Topics, from_plain, to_plain};
-use crate::carriers::{Carrier, CarrierEvent};
+use crate::carriers::{Carrier, CarrierEvent, Command};
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech};
 use crate::model::mesh_name::MeshName;
@@ -165,8 +165,8 @@ impl ZmqCarrier {
     }
 }
 
-impl Carrier for ZmqCarrier {
-    fn publish(&mut self, topic: Topic, body: Bytes) {
+impl ZmqCarrier {
+    pub(super) fn publish(&mut self, topic: Topic, body: Bytes) {
         if body.len() > FRAME_LEN_MAX {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return;
@@ -176,11 +176,11 @@ impl Carrier for ZmqCarrier {
         }
     }
 
-    fn publish_plain(&mut self, text: &str) {
+    pub(super) fn publish_plain(&mut self, text: &str) {
         self.send(to_plain(text).into());
     }
 
-    fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech) {
+    pub(super) fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech) {
         let stop = self.stop.child_token();
         let hearing = Hearing {
             link,
@@ -197,8 +197,19 @@ impl Carrier for ZmqCarrier {
         });
     }
 
-    fn hang_up(&mut self, link: LinkId) {
+    pub(super) fn hang_up(&mut self, link: LinkId) {
         self.links.remove(&link);
+    }
+}
+
+impl Carrier for ZmqCarrier {
+    fn carry(&mut self, command: Command) {
+        match command {
+            Command::Publish(topic, body) => self.publish(topic, body),
+            Command::PublishPlain(text) => self.publish_plain(&text),
+            Command::Dial(link, endpoint, speech) => self.dial(link, &endpoint, speech),
+            Command::HangUp(link) => self.hang_up(link),
+        }
     }
 
     async fn event(&mut self) -> CarrierEvent {

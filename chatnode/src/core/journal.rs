@@ -41,11 +41,11 @@ const SKIPPED_MAX: usize = 1024;
 
 /// What is written in one transaction: the entries first, then what is shown.
 #[derive(Debug, Clone, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Entries to keep; the flag says whether each is shown in its room's transcript.
-    pub entries: Vec<(Arc<Entry>, bool)>,
+    pub(crate) entries: Vec<(Arc<Entry>, bool)>,
     /// Entries kept before, and whether they are shown from now on.
-    pub shows: Vec<(EntryId, bool)>,
+    pub(crate) shows: Vec<(EntryId, bool)>,
 }
 
 /// An origin's log as a disk has it.
@@ -94,11 +94,11 @@ impl LoadedMid {
 
 /// What a node that starts finds on its disk.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Each origin of which anything is or was kept.
     pub(crate) logs: Vec<LoadedLog>,
     /// The newest entries, as many as fit into memory, by place, and whether each is shown.
-    pub entries: Vec<(Arc<Entry>, bool)>,
+    pub(crate) entries: Vec<(Arc<Entry>, bool)>,
     /// Mids of entries that are older than these, of the newest of them, oldest first.
     pub(crate) mids: Vec<LoadedMid>,
     /// When retention has trimmed something last; 0 if it never did, `None` if that is not known.

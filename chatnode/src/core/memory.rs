@@ -30,7 +30,7 @@ const ROOM_MARKS_MAX: usize = 1024;
 
 /// How much history is held.
 #[derive(Debug, Clone, Copy)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// Entries at the most.
     pub(crate) messages: usize,
     /// Bytes at the most, bookkeeping included.

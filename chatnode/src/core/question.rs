@@ -158,7 +158,7 @@ pub(crate) struct Unread {
 
 /// Why a read failed. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// As many reads wait as may.
     #[error("too many reads wait; ask again later")]
     Busy,

@@ -8,31 +8,31 @@ use crate::model::names::Origin;
 
 /// How much is kept on disk. 0 and `None` are no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskRetention {
+pub(crate) struct DiskRetention {
     /// Entries at the most.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Bytes of the database in use at the most.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Entries that were said longer ago are trimmed.
-    pub age: Option<Duration>,
+    pub(crate) age: Option<Duration>,
 }
 
 /// Where and how much.
 #[derive(Debug, Clone)]
-pub struct DiskOptions {
+pub(crate) struct DiskOptions {
     /// The folder of `--data`; created if it is not there (its parent must exist).
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// How much is kept.
-    pub retention: DiskRetention,
+    pub(crate) retention: DiskRetention,
     /// How much of the newest is loaded into memory.
-    pub window: memory::Retention,
+    pub(crate) window: memory::Retention,
     /// Microseconds since 1970 now.
-    pub wall_us: u64,
+    pub(crate) wall_us: u64,
 }
 
 /// What became of the batch under way; and what retention did.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The batch is on the disk, synced.
     Stored,
     /// No room: nothing of the batch was written (rolled back).
@@ -46,7 +46,7 @@ pub enum Outcome {
 
 /// Why a folder cannot be used: one line each, that says what, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// Another process holds the folder's lock.
     #[error("--data {0}: another process uses this folder; end it, or choose another folder")]
     InUse(PathBuf),

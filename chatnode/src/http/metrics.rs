@@ -23,13 +23,18 @@ async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     let mut text = MetricsText::default();
     gauges(&status, &mut text);
     counters(&status, &mut text);
-    links(&status, &mut text);
-    log(&mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
     }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text.end())
+}
+
+/// A table of what is counted: a name, its value, what it says.
+macro_rules! rows {
+    ($text:ident.$kind:ident: $($name:literal = $value:expr, $says:literal;)*) => {
+        $($text.$kind($name, $says, $value);)*
+    };
 }
 
 fn gauges(status: &Status, text: &mut MetricsText) {
@@ -38,198 +43,63 @@ fn gauges(status: &Status, text: &mut MetricsText) {
     let up = links.iter().filter(|row| row.link.state == LinkState::Up);
     let up = up.count();
     let clients = &status.clients;
-    let rows = [
-        (
-            "chatnode_ready",
-            "1 when clients are taken",
-            u64::from(status.ready),
-        ),
-        (
-            "chatnode_clients",
-            "WebSocket connections",
-            (clients.all - clients.streams) as u64,
-        ),
-        (
-            "chatnode_spool_bytes",
-            "Bytes kept for clients that have not read them yet",
-            clients.spooled as u64,
-        ),
-        (
-            "chatnode_streams",
-            "Server-sent event streams",
-            clients.stream_seats as u64,
-        ),
-        ("chatnode_rooms", "Rooms with members", status.rooms as u64),
-        (
-            "chatnode_history_messages",
-            "Messages of history held",
-            messages as u64,
-        ),
-        (
-            "chatnode_history_bytes",
-            "Bytes of history held, an estimate",
-            bytes as u64,
-        ),
-        ("chatnode_links_up", "Peers that are heard", up as u64),
-        (
-            "chatnode_links_down",
-            "Peers wanted and not heard",
-            (links.len() - up) as u64,
-        ),
-    ];
-    for (name, help, value) in rows {
-        text.gauge(name, help, value);
+    let websockets = clients.all - clients.streams;
+    rows! { text.gauge:
+        "chatnode_ready" = u64::from(status.ready), "1 when clients are taken";
+        "chatnode_clients" = websockets, "WebSocket connections";
+        "chatnode_spool_bytes" = clients.spooled,
+            "Bytes kept for clients that have not read them yet";
+        "chatnode_streams" = clients.stream_seats, "Server-sent event streams";
+        "chatnode_rooms" = status.rooms, "Rooms with members";
+        "chatnode_history_messages" = messages, "Messages of history held";
+        "chatnode_history_bytes" = bytes, "Bytes of history held, an estimate";
+        "chatnode_links_up" = up, "Peers that are heard";
+        "chatnode_links_down" = links.len() - up, "Peers wanted and not heard";
     }
-}
-
-fn log(text: &mut MetricsText) {
-    text.counter(
-        "chatnode_log_dropped_total",
-        "Lines of the log that nothing took",
-        base::process::log_dropped(),
-    );
 }
 
 /// How the disk of `--data` is.
 fn storage(status: &Status, text: &mut MetricsText) {
-    let storage = &status.storage;
-    let fine = storage.health == Some(Health::Fine);
-    let rows = [
-        (
-            "chatnode_storage_ok",
-            "1 when the disk takes messages",
-            u64::from(fine),
-        ),
-        (
-            "chatnode_storage_waiting",
-            "Messages that wait for the disk",
-            storage.waiting as u64,
-        ),
-        (
-            "chatnode_storage_messages",
-            "Messages of history on disk",
-            storage.messages,
-        ),
-        (
-            "chatnode_storage_bytes",
-            "Bytes of history on disk",
-            storage.bytes,
-        ),
-    ];
-    for (name, help, value) in rows {
-        text.gauge(name, help, value);
+    let (storage, totals) = (&status.storage, &status.totals);
+    let fine = u64::from(storage.health == Some(Health::Fine));
+    let not_taken = status.clients.totals.not_taken;
+    rows! { text.gauge:
+        "chatnode_storage_ok" = fine, "1 when the disk takes messages";
+        "chatnode_storage_waiting" = storage.waiting, "Messages that wait for the disk";
+        "chatnode_storage_messages" = storage.messages, "Messages of history on disk";
+        "chatnode_storage_bytes" = storage.bytes, "Bytes of history on disk";
     }
-    let rows = [
-        (
-            "chatnode_storage_batches_total",
-            "Transactions on disk",
-            status.totals.batches,
-        ),
-        (
-            "chatnode_storage_refused_total",
-            "Messages that the disk did not take",
-            status.clients.totals.not_taken,
-        ),
-        (
-            "chatnode_storage_skipped_total",
-            "Messages of others that left memory before the disk had room for them",
-            storage.skipped,
-        ),
-    ];
-    for (name, help, value) in rows {
-        text.counter(name, help, value);
+    rows! { text.counter:
+        "chatnode_storage_batches_total" = totals.batches, "Transactions on disk";
+        "chatnode_storage_refused_total" = not_taken, "Messages that the disk did not take";
+        "chatnode_storage_skipped_total" = storage.skipped,
+            "Messages of others that left memory before the disk had room for them";
     }
 }
 
 fn counters(status: &Status, text: &mut MetricsText) {
-    let counts = status.counts;
-    let (gaps, repaired, lost) = (counts.gaps, counts.repaired, counts.lost);
+    let (counts, links) = (status.counts, status.link_counts);
     let (totals, clients) = (&status.totals, &status.clients.totals);
-    let rows = [
-        (
-            "chatnode_accepted_total",
-            "WebSocket connections accepted",
-            clients.accepted,
-        ),
-        (
-            "chatnode_said_total",
-            "Messages of this node's clients",
-            totals.said,
-        ),
-        (
-            "chatnode_deliveries_total",
-            "Messages written, times clients",
-            clients.deliveries,
-        ),
-        (
-            "chatnode_refused_total",
-            "Requests refused",
-            clients.refused + totals.refused,
-        ),
-        (
-            "chatnode_slow_total",
-            "Clients and streams closed as slow",
-            clients.slow,
-        ),
-        (
-            "chatnode_gaps_total",
-            "Times that entries were found missing",
-            gaps,
-        ),
-        (
-            "chatnode_repaired_total",
-            "Entries fetched by repair",
-            repaired,
-        ),
-        ("chatnode_lost_total", "Entries that nobody had", lost),
-        (
-            "chatnode_holes_total",
-            "Spans of entries that nobody had",
-            totals.holes,
-        ),
-        ("chatnode_fetches_total", "Repair requests", totals.fetches),
-        (
-            "chatnode_fetches_failed_total",
-            "Repair requests that failed",
-            totals.fetches_failed,
-        ),
-        (
-            "chatnode_frames_bad_total",
-            "Frames that could not be decoded",
-            totals.frames_bad,
-        ),
-        (
-            "chatnode_frames_dropped_total",
-            "Frames without room to go out",
-            totals.frames_dropped,
-        ),
-    ];
-    for (name, help, value) in rows {
-        text.counter(name, help, value);
-    }
-}
-
-fn links(status: &Status, text: &mut MetricsText) {
-    let links = status.link_counts;
-    let rows = [
-        ("chatnode_dials_total", "Dials", links.dials),
-        (
-            "chatnode_misdirected_total",
-            "Links where another node was found",
-            links.misdirected,
-        ),
-        (
-            "chatnode_behind_links_total",
-            "Links given up because they lagged",
-            links.behind,
-        ),
-        (
-            "chatnode_silent_links_total",
-            "Links torn down for silence",
-            links.silent,
-        ),
-    ];
-    for (name, help, value) in rows {
-        text.counter(name, help, value);
+    let refused = clients.refused + totals.refused;
+    rows! { text.counter:
+        "chatnode_accepted_total" = clients.accepted, "WebSocket connections accepted";
+        "chatnode_said_total" = totals.said, "Messages of this node's clients";
+        "chatnode_deliveries_total" = clients.deliveries, "Messages written, times clients";
+        "chatnode_refused_total" = refused, "Requests refused";
+        "chatnode_slow_total" = clients.slow, "Clients and streams closed as slow";
+        "chatnode_gaps_total" = counts.gaps, "Times that entries were found missing";
+        "chatnode_repaired_total" = counts.repaired, "Entries fetched by repair";
+        "chatnode_lost_total" = counts.lost, "Entries that nobody had";
+        "chatnode_holes_total" = totals.holes, "Spans of entries that nobody had";
+        "chatnode_fetches_total" = totals.fetches, "Repair requests";
+        "chatnode_fetches_failed_total" = totals.fetches_failed, "Repair requests that failed";
+        "chatnode_frames_bad_total" = totals.frames_bad, "Frames that could not be decoded";
+        "chatnode_frames_dropped_total" = totals.frames_dropped, "Frames without room to go out";
+        "chatnode_dials_total" = links.dials, "Dials";
+        "chatnode_misdirected_total" = links.misdirected, "Links where another node was found";
+        "chatnode_behind_links_total" = links.behind, "Links given up because they lagged";
+        "chatnode_silent_links_total" = links.silent, "Links torn down for silence";
+        "chatnode_log_dropped_total" = base::process::log_dropped(),
+            "Lines of the log that nothing took";
     }
 }

@@ -13,7 +13,7 @@ pub(crate) const TS_MAX: u64 = i64::MAX as u64;
 /// An entry of an origin's log. What order and repair need stands beside the JSON that clients
 /// get; the JSON is built once, at the origin, and is the same bytes on every node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Who said it.
     pub(crate) origin: Origin,
     /// Which of the origin's entries, from 1 without holes.
@@ -56,7 +56,7 @@ pub(crate) struct EntryJson<'a> {
 
 impl Entry {
     /// Builds the entry and its JSON.
-    pub fn new(
+    pub(crate) fn new(
         id: EntryId,
         ts: u64,
         room: RoomName,
@@ -181,7 +181,7 @@ fn number(json: &mut Vec<u8>, number: u64) {
 /// A place in the one order: by timestamp, then origin. Unique, since a timestamp is unique per
 /// origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub(crate) struct Place {
     /// Hybrid logical clock.
     pub(crate) ts: u64,
     /// Who said it.

@@ -24,7 +24,7 @@ const NAME_MARKS_MAX: usize = 4;
 
 /// Why a name was refused. Nothing changed; the sender must choose another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidName {
+pub(crate) enum InvalidName {
     /// Not letters with their marks, digits and `._-`, 1 to 64; or one of the path words `.` and `..`.
     #[error("a room is 1 to 64 letters, digits, '.', '_' or '-', and not '.' or '..': {0}")]
     Room(String),
@@ -57,7 +57,7 @@ impl InvalidName {
 
 /// The id of one start of one node: ten random characters `[a-z2-7]` (50 bits).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin([u8; Origin::LEN]);
+pub(crate) struct Origin([u8; Origin::LEN]);
 
 impl Origin {
     /// Length in characters, which are bytes.
@@ -128,11 +128,11 @@ impl fmt::Debug for Origin {
 
 /// An entry's name, `<origin>.<seq>`; as a position, "all of `origin` through `seq`".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct EntryId {
+pub(crate) struct EntryId {
     /// Who said it.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Which of the origin's entries, from 1 without holes; as a position 0 is "nothing yet".
-    pub seq: u64,
+    pub(crate) seq: u64,
 }
 
 impl FromStr for EntryId {
@@ -161,7 +161,7 @@ macro_rules! shared_name {
     ($(#[$doc:meta])* $name:ident, $check:path, $variant:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub struct $name(Arc<str>);
+        pub(crate) struct $name(Arc<str>);
 
         impl $name {
             /// The characters.

@@ -10,9 +10,9 @@ pub(crate) const PAGE_BYTES_MAX: usize = 512 << 10;
 
 /// A page of a room's transcript.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// Oldest first.
-    pub entries: Vec<Arc<Entry>>,
+    pub(crate) entries: Vec<Arc<Entry>>,
     /// Whether there are older ones.
     pub(crate) more: bool,
 }

@@ -12,7 +12,7 @@ const QUERY_CHARS_MAX: usize = 256;
 
 /// Why a search was refused. Nothing was read; the person must type something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidQuery {
+pub(crate) enum InvalidQuery {
     /// More than [`QUERY_CHARS_MAX`] characters.
     #[error("a search is at most {QUERY_CHARS_MAX} characters")]
     TooLong,
@@ -24,7 +24,7 @@ pub enum InvalidQuery {
 /// A search, parsed: its phrases, each at least one word long. What was typed as a word is a phrase,
 /// too: `e-mail` is found where `e` is followed by `mail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     /// The words of each phrase, each once, with a space before and behind each word.
     phrases: Vec<String>,
 }

@@ -47,13 +47,9 @@ fn not_said(url: &str, why: &reqwest::Error) -> Fault {
 }
 
 /// What an answer says went wrong, if it is short and has that form.
-async fn problem(mut answer: reqwest::Response) -> Option<ProblemBody> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.ok()? {
-        body.extend_from_slice(&chunk);
-        if body.len() > PROBLEM_BYTES_MAX {
-            return None;
-        }
-    }
+async fn problem(answer: reqwest::Response) -> Option<ProblemBody> {
+    let body = base::body::of_answer(answer, PROBLEM_BYTES_MAX)
+        .await
+        .ok()??;
     serde_json::from_slice(&body).ok()
 }

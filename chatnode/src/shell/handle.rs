@@ -110,12 +110,8 @@ impl Handle {
         let now = shell.now();
         let result = act(&mut shell, now);
         shell.settle(now);
-        let errands = std::mem::take(&mut shell.errands);
         let work = shell.has_work();
-        drop(shell);
-        for errand in errands {
-            self.tasks().spawn(self.clone().run(errand));
-        }
+        self.start_errands(shell);
         if work {
             self.shared.turn.notify_one();
         }
@@ -141,16 +137,21 @@ impl Handle {
 
     /// Does one turn; until when there is nothing more to do.
     pub(super) fn turn(&self) -> tokio::time::Instant {
-        let (due, errands) = {
-            let mut shell = self.lock();
-            let now = shell.now();
-            let due = shell.turn(now);
-            (shell.clock.instant(due), std::mem::take(&mut shell.errands))
-        };
+        let mut shell = self.lock();
+        let now = shell.now();
+        let due = shell.turn(now);
+        let due = shell.clock.instant(due);
+        self.start_errands(shell);
+        due
+    }
+
+    /// Starts what has to wait, when the node is let go.
+    fn start_errands(&self, mut shell: MutexGuard<'_, Shell>) {
+        let errands = std::mem::take(&mut shell.errands);
+        drop(shell);
         for errand in errands {
             self.tasks().spawn(self.clone().run(errand));
         }
-        due
     }
 
     /// There is something for the turn task. Cancel safe: what is not taken stays.

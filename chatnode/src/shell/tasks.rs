@@ -35,9 +35,6 @@ fn watched(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
 
 impl Handle {
     /// Ends turns until the process stops.
-    ///
-    /// # Errors
-    /// None.
     pub(crate) async fn run_turns(self) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {
@@ -107,9 +104,6 @@ impl Handle {
     }
 
     /// Moves frames between the node and the carrier until the process stops, then closes the carrier.
-    ///
-    /// # Errors
-    /// None.
     pub(crate) async fn run_carrier<B: Carrier>(
         self,
         mut carrier: B,
@@ -142,9 +136,6 @@ impl Handle {
     }
 
     /// Follows what the registries list until the process stops.
-    ///
-    /// # Errors
-    /// None.
     pub(crate) async fn run_views(self, mut views: watch::Receiver<View>) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
         loop {

@@ -1,4 +1,4 @@
-//! A request's JSON body, read with bounds: in type, in size, in time. For both programs.
+//! Bodies read with bounds: a request's JSON in type, in size, in time; an answer's in size.
 
 use std::time::Duration;
 
@@ -87,4 +87,22 @@ async fn discard(body: &mut Body) {
     {
         count += data.len();
     }
+}
+
+/// The body of an answer, unless it is longer than `bytes_max`.
+///
+/// # Errors
+/// The connection broke, or the answer did not come in time.
+pub async fn of_answer(
+    mut answer: reqwest::Response,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, reqwest::Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > bytes_max {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
 }

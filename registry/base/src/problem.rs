@@ -136,21 +136,6 @@ impl Problem {
         }
     }
 
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// Which problem.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// What is wrong, for a person.
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
-
     /// The answer to who asked for a stream of events. Browsers give a stream up for good that is
     /// answered by anything but 200; so one that says that it wants events, and for which there is
     /// no room (429), gets a stream that ends at once and tells when to come again. A 503 stays

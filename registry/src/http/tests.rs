@@ -157,6 +157,7 @@ async fn every_token_but_the_present_one_is_answered_at_once() {
         "%00",
         "%F0%9F%A6%80",
         ".",
+        "0.0",
         "0000000000000000.2",
         &format!("{epoch}.1"),
         &format!("{epoch}.3"),

@@ -27,9 +27,6 @@ pub(crate) struct Apart {
 impl Apart {
     /// So many nodes on the near side and on the far side, all linked and taking clients. `None`
     /// where the machine does not let it; see [`Namespaces::enter`].
-    ///
-    /// # Errors
-    /// They do not start or do not link.
     pub(crate) async fn start(near: usize, far: usize, instead: &str) -> Result<Option<Self>> {
         let Some(wire) = Namespaces::enter(instead)? else {
             return Ok(None);
@@ -87,9 +84,6 @@ impl Apart {
     }
 
     /// Starts the first far node again, which has been killed.
-    ///
-    /// # Errors
-    /// As [`Node::again`].
     pub(crate) async fn far_again(&mut self) -> Result<()> {
         self.far[0].again().await?;
         self.far[0].http = format!("http://{FAR_CONTROL}:{HTTP_PORT}");
@@ -110,9 +104,6 @@ pub(crate) struct Proxied {
 impl Proxied {
     /// Only the near node uses the registry; the far one is listed there by the test, with the
     /// proxy's endpoint, and what the registry says weighs more than what a hello says.
-    ///
-    /// # Errors
-    /// They do not start or do not link.
     pub(crate) async fn start() -> Result<Self> {
         let registry = Registry::start().await?;
         let far = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;

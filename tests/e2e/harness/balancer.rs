@@ -32,9 +32,6 @@ pub(crate) enum Make {
 
 impl Make {
     /// The file as people read it.
-    ///
-    /// # Errors
-    /// It is not there.
     pub(crate) fn file(self) -> Result<String> {
         let name = match self {
             Self::HaProxy => "haproxy.cfg",
@@ -57,17 +54,11 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     /// Before these nodes (if there are fewer than three, some stand for two), on a free port.
-    ///
-    /// # Errors
-    /// It is not installed, or lets nobody through.
     pub(crate) async fn start(make: Make, nodes: &[Node]) -> Result<Self> {
         Self::with(make, nodes, free_port()?, SILENCE).await
     }
 
     /// Like that on this port, and a connection may be silent for so long.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) async fn with(make: Make, nodes: &[Node], port: u16, silence: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("chatmesh-proxy-")
@@ -115,9 +106,6 @@ impl Balancer {
     }
 
     /// Waits until a node answers through it.
-    ///
-    /// # Errors
-    /// None does in time.
     pub(crate) async fn lets_through(&self) -> Result<()> {
         eventually(PATIENCE, "a node answers through it", async || {
             let answer = get(&format!("{}/readyz", self.http)).await?;
@@ -129,9 +117,6 @@ impl Balancer {
 
     /// Has it read its file again, as `systemctl reload` does: new processes take what comes, the
     /// old ones keep the connections that they have.
-    ///
-    /// # Errors
-    /// It does not.
     pub(crate) async fn reload(&self) -> Result<()> {
         let before = self.workers()?;
         self.signal(match self.make {
@@ -148,9 +133,6 @@ impl Balancer {
     }
 
     /// Stops it at once, with all its connections.
-    ///
-    /// # Errors
-    /// It does not end.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         self.signal(Signal::TERM)?;
         let ended = timeout(PATIENCE, self.master.wait()).await;
@@ -159,9 +141,6 @@ impl Balancer {
     }
 
     /// Starts it again on its port.
-    ///
-    /// # Errors
-    /// It lets nobody through.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
         self.master = launch(self.make, &self.folder)?;
         self.lets_through().await
@@ -202,7 +181,7 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(self.log());
+            say!("{}", self.log());
         }
         // Not killed: its workers would stay.
         let _gone = self.signal(Signal::TERM);

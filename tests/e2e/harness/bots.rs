@@ -54,9 +54,6 @@ impl Poster {
     }
 
     /// Stops it: what was answered to each mid, and how often it posted in all.
-    ///
-    /// # Errors
-    /// It was not answered as the contract says.
     pub(crate) async fn stop(self) -> Result<(BTreeMap<String, Posted>, u32)> {
         self.stops.store(true, Ordering::Relaxed);
         let posted = timeout(PATIENCE, self.task).await;
@@ -116,9 +113,6 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Begins, and waits until it listens.
-    ///
-    /// # Errors
-    /// The stream is not opened in time.
     pub(crate) async fn start(address: &str, room: &str) -> Result<Self> {
         let shown = Arc::default();
         let opened = Arc::<AtomicUsize>::default();
@@ -154,9 +148,6 @@ impl Listener {
 
     /// Waits until it was shown all of this history, and it was shown nothing else: nothing twice,
     /// of each origin in order. What an origin had shown that was killed may have been said again.
-    ///
-    /// # Errors
-    /// It was not, or the stream was not as the contract says.
     pub(crate) async fn was_shown(&self, history: &[Msg], killed: &[String]) -> Result<()> {
         eventually(PATIENCE, "a listener is shown all", async || {
             ensure!(!self.task.is_finished(), "it has ended");

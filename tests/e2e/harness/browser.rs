@@ -51,9 +51,6 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// Starts a browser of its own and opens this address.
-    ///
-    /// # Errors
-    /// It is not installed, or does not start.
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let browser = Self::start().await?;
         browser.driver.goto(url).await?;
@@ -61,9 +58,6 @@ impl Browser {
     }
 
     /// Starts a browser of its own, and the page of this node in it under this name, connected.
-    ///
-    /// # Errors
-    /// It does not start, or the page does not connect.
     pub(crate) async fn person(node: &Node, name: &str) -> Result<Self> {
         let browser = Self::open(&node.http).await?;
         browser.status(CONNECTED, PATIENCE).await?;
@@ -72,9 +66,6 @@ impl Browser {
     }
 
     /// Starts a browser of its own, with an empty page.
-    ///
-    /// # Errors
-    /// It is not installed, or does not start.
     pub(crate) async fn start() -> Result<Self> {
         let chromium = installed("chromium")?;
         // Asked for any port, it takes one that may be taken in the other family of addresses, and
@@ -132,9 +123,6 @@ impl Browser {
     }
 
     /// The element with this id.
-    ///
-    /// # Errors
-    /// The page has none.
     pub(crate) async fn element(&self, id: &str) -> Result<WebElement> {
         self.driver
             .find(By::Id(id))
@@ -142,10 +130,12 @@ impl Browser {
             .with_context(|| format!("no element #{id}"))
     }
 
+    /// Types into the element with this id.
+    pub(crate) async fn type_in(&self, id: &str, keys: impl Into<TypingData>) -> Result<()> {
+        Ok(self.element(id).await?.send_keys(keys).await?)
+    }
+
     /// Waits until the page says that it is in one of these states.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn status(&self, states: &[&str], within: Duration) -> Result<String> {
         eventually(
             within,
@@ -161,9 +151,6 @@ impl Browser {
     }
 
     /// Gives the person this name, as one types it.
-    ///
-    /// # Errors
-    /// The page has no such field.
     pub(crate) async fn take_name(&self, name: &str) -> Result<()> {
         let field = self.element("name").await?;
         field.clear().await?;
@@ -172,36 +159,24 @@ impl Browser {
     }
 
     /// Types a message and sends it by the button.
-    ///
-    /// # Errors
-    /// The page has no such fields.
     pub(crate) async fn say(&self, text: &str) -> Result<()> {
-        self.element("compose").await?.send_keys(text).await?;
+        self.type_in("compose", text).await?;
         self.element("send").await?.click().await?;
         Ok(())
     }
 
     /// Presses these keys, one after the other, wherever the focus is.
-    ///
-    /// # Errors
-    /// The browser is gone.
     pub(crate) async fn keys(&self, keys: impl Into<TypingData>) -> Result<()> {
         let chain = self.driver.action_chain();
         Ok(chain.send_keys(keys).perform().await?)
     }
 
     /// Goes backwards in the order of focus.
-    ///
-    /// # Errors
-    /// The browser is gone.
     pub(crate) async fn back_tab(&self) -> Result<()> {
         self.chord(Key::Shift, Key::Tab).await
     }
 
     /// Presses a key while another is held.
-    ///
-    /// # Errors
-    /// The browser is gone.
     pub(crate) async fn chord(&self, held: Key, key: impl Into<TypingData>) -> Result<()> {
         let chain = self.driver.action_chain();
         let chain = chain.key_down(held.clone()).send_keys(key);
@@ -209,10 +184,12 @@ impl Browser {
     }
 
     /// Waits until an expression of JavaScript is true in the page.
-    ///
-    /// # Errors
-    /// Not in time; the text has its last value.
-    pub(crate) async fn holds(&self, expression: &str, within: Duration) -> Result<()> {
+    pub(crate) async fn holds(&self, expression: &str) -> Result<()> {
+        self.holds_within(PATIENCE, expression).await
+    }
+
+    /// The same, for so long; the text of an error has the last value.
+    pub(crate) async fn holds_within(&self, within: Duration, expression: &str) -> Result<()> {
         eventually(within, &format!("in the page {expression}"), async || {
             let value = self.script(&format!("return {expression}")).await?;
             ensure!(value == true, "it is {value}");
@@ -222,9 +199,6 @@ impl Browser {
     }
 
     /// The messages that the page shows, in order.
-    ///
-    /// # Errors
-    /// The page is gone.
     pub(crate) async fn transcript(&self) -> Result<Vec<Shown>> {
         // One script, so that all is of one moment; as a browser would read it to a person.
         let script = "return [...document.querySelectorAll('#transcript li.message')].map(li => \
@@ -242,11 +216,8 @@ impl Browser {
     }
 
     /// Waits until the page shows this text, and gives the whole transcript.
-    ///
-    /// # Errors
-    /// Not in time.
-    pub(crate) async fn shows(&self, text: &str, within: Duration) -> Result<Vec<Shown>> {
-        eventually(within, &format!("the page shows {text:?}"), async || {
+    pub(crate) async fn shows(&self, text: &str) -> Result<Vec<Shown>> {
+        eventually(PATIENCE, &format!("the page shows {text:?}"), async || {
             let transcript = self.transcript().await?;
             ensure!(
                 transcript.iter().any(|shown| shown.text == text),
@@ -258,9 +229,6 @@ impl Browser {
     }
 
     /// What a script gives back.
-    ///
-    /// # Errors
-    /// The script fails.
     pub(crate) async fn script(&self, script: &str) -> Result<serde_json::Value> {
         Ok(self
             .driver

@@ -1,11 +1,13 @@
 //! What nodes keep and count, read from all of them.
 
+use std::borrow::Borrow;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Duration, Instant};
 
-use super::cluster::Node;
+use super::cluster::{Node, each};
 use super::eventually::eventually;
 use super::judge::{Kind, Verdict, order_and_once_of_history};
 use super::recorder::Expect;
@@ -21,11 +23,8 @@ struct Page {
 }
 
 /// Waits until these nodes hold the same position over all origins.
-///
-/// # Errors
-/// They do not in time.
-pub(crate) async fn converged(nodes: &[&Node], within: Duration) -> Result<()> {
-    same_position(nodes, within, false).await
+pub(crate) async fn converged(nodes: &[impl Borrow<Node>], within: Duration) -> Result<()> {
+    same_position(&each(nodes), within, false).await
 }
 
 /// Waits until these nodes hold the same position, over all origins or, where retention may have
@@ -53,9 +52,6 @@ async fn same_position(nodes: &[&Node], within: Duration, trimmed: bool) -> Resu
 }
 
 /// The whole history of a room at a node: each message as its bytes, oldest first.
-///
-/// # Errors
-/// The node does not answer as the contract says.
 pub(crate) async fn history(node: &Node, room: &str) -> Result<Vec<String>> {
     let mut pages: Vec<Vec<String>> = Vec::new();
     let mut before: Option<String> = None;
@@ -92,41 +88,33 @@ pub(crate) async fn history(node: &Node, room: &str) -> Result<Vec<String>> {
     Ok(pages.concat())
 }
 
-/// What all nodes keep of a room, and when they did.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    /// From the call until all held the same.
-    pub(crate) took: Duration,
-    pub(crate) history: Vec<Msg>,
-}
-
-/// One transcript: waits until all nodes hold the same position and their histories of the room are the same
-/// bytes. If retention may have trimmed logs of dead origins, positions need not name all of them.
-///
-/// # Errors
-/// They are not in time.
+/// One transcript: waits until all nodes hold the same position and their histories of the room are
+/// the same bytes; how long that took, and that history. If retention may have trimmed logs of dead
+/// origins, positions need not name all of them.
 pub(crate) async fn settled(
     nodes: &[&Node],
     room: &str,
     within: Duration,
     trimmed: bool,
-) -> Result<Settled> {
+) -> Result<(Duration, Vec<String>)> {
     let start = Instant::now();
     loop {
         let left = within.saturating_sub(start.elapsed());
         same_position(nodes, left, trimmed).await?;
         let took = start.elapsed();
         match same_history(nodes, room).await? {
-            Ok(texts) => {
-                let messages = texts.iter().map(|text| serde_json::from_str(text));
-                let history = messages.collect::<Result<_, _>>()?;
-                return Ok(Settled { took, history });
-            }
+            Ok(texts) => return Ok((took, texts)),
             // A hole that was passed is in the position, and may be filled later.
             Err(difference) if start.elapsed() >= within => bail!("{difference}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
+}
+
+/// The messages of a history.
+pub(crate) fn parsed(texts: &[String]) -> Result<Vec<Msg>> {
+    let messages = texts.iter().map(|text| serde_json::from_str(text));
+    Ok(messages.collect::<Result<_, _>>()?)
 }
 
 /// The room's history, if it is the same bytes at all nodes, or how it differs.
@@ -147,13 +135,24 @@ async fn same_history(nodes: &[&Node], room: &str) -> Result<Result<Vec<String>,
     Ok(Ok(first.unwrap_or_default()))
 }
 
+/// Waits until these nodes hold the same and their histories of a room are the same bytes, and
+/// gives that history.
+pub(crate) async fn same(
+    nodes: &[impl Borrow<Node>],
+    room: &str,
+    within: Duration,
+) -> Result<Vec<String>> {
+    Ok(settled(&each(nodes), room, within, false).await?.1)
+}
+
 /// One transcript and more: waits until all hold the same, then reads the room's history from every node.
 /// They must be the same bytes, in the order of `(ts, origin)`, no id and no mid twice.
-///
-/// # Errors
-/// One of these does not hold.
-pub(crate) async fn histories(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<Msg>> {
-    let history = settled(nodes, room, within, false).await?.history;
+pub(crate) async fn histories(
+    nodes: &[impl Borrow<Node>],
+    room: &str,
+    within: Duration,
+) -> Result<Vec<Msg>> {
+    let history = parsed(&same(nodes, room, within).await?)?;
     let mut verdict = Verdict::default();
     order_and_once_of_history(&history, &mut verdict);
     ensure!(verdict.fault_count() == 0, "{}", verdict.faults.join("\n"));
@@ -183,9 +182,6 @@ pub(crate) struct Losses {
 /// Reads the counters of all nodes, and notes those that cannot be true: `/api/mesh` must account
 /// for each number of a linked origin (unless retention has trimmed, or it came from the node's own
 /// disk), and not differ from `/metrics`; nothing may be lost unless there may be holes.
-///
-/// # Errors
-/// A node does not answer.
 pub(crate) async fn losses(
     nodes: &[&Node],
     expect: &Expect,

@@ -34,9 +34,6 @@ pub(crate) struct Client {
 
 impl Client {
     /// A connection that has not said hello.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn silent(node: &Node) -> Result<Self> {
         Self::silent_at(&node.http).await
     }
@@ -53,17 +50,11 @@ impl Client {
     }
 
     /// A connection that has said hello.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn hello(node: &Node, name: &str) -> Result<Self> {
         Self::hello_at(&node.http, name).await
     }
 
     /// Like [`Client::hello`], at a node's HTTP endpoint, as other nodes tell of it.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn hello_at(http: &str, name: &str) -> Result<Self> {
         let mut client = Self::silent_at(http).await?;
         client.welcome = client.ask("hello", json!({ "name": name })).await?;
@@ -72,9 +63,6 @@ impl Client {
     }
 
     /// A connection that has said hello and joined a room.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn joined(node: &Node, name: &str, room: &str) -> Result<Self> {
         let client = Self::hello(node, name).await?;
         client.join(room).await?;
@@ -159,25 +147,16 @@ impl Client {
     }
 
     /// Joins a room without history.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub(crate) async fn join(&self, room: &str) -> Result<Joined> {
         self.typed("join", json!({ "room": room })).await
     }
 
     /// Joins a room with other fields too.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub(crate) async fn join_with(&self, body: Value) -> Result<Joined> {
         self.typed("join", body).await
     }
 
     /// Joins a room, and names of what was shown what it is asked for, as the page does.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub(crate) async fn join_naming(&self, mut body: Value, shown: &Shown) -> Result<Joined> {
         let mut named: Vec<String> = Vec::new();
         loop {
@@ -200,9 +179,6 @@ impl Client {
     }
 
     /// Sends a text under a new mid.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub(crate) async fn send(&self, room: &str, text: &str) -> Result<Sent> {
         let mid = self.new_mid();
         self.send_with(json!({ "room": room, "mid": mid, "text": text }))
@@ -210,9 +186,6 @@ impl Client {
     }
 
     /// Sends with fields of one's own.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub(crate) async fn send_with(&self, body: Value) -> Result<Sent> {
         self.typed("send", body).await
     }
@@ -224,9 +197,6 @@ impl Client {
     }
 
     /// The code of the error that a request earns.
-    ///
-    /// # Errors
-    /// It was not refused.
     pub(crate) async fn refusal(&self, verb: &str, body: Value) -> Result<Refused> {
         let shown = excerpt(&body.to_string());
         match self.ask(verb, body).await {
@@ -283,9 +253,6 @@ impl Client {
     }
 
     /// Waits for a push of this verb whose body pleases.
-    ///
-    /// # Errors
-    /// None in time.
     pub(crate) async fn push(
         &self,
         within: Duration,
@@ -303,9 +270,6 @@ impl Client {
     }
 
     /// Waits for a look at its record to find something.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn until<T>(
         &self,
         within: Duration,
@@ -317,9 +281,6 @@ impl Client {
     }
 
     /// Waits for the message with this text.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn message(&self, within: Duration, text: &str) -> Result<Msg> {
         let mut looked = 0;
         let what = format!("is shown {:?}", excerpt(text));
@@ -333,9 +294,6 @@ impl Client {
     }
 
     /// Waits until the connection is closed.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn closed(&self, within: Duration) -> Result<Closed> {
         let what = format!("{} is closed", self.name);
         self.socket
@@ -350,17 +308,11 @@ impl Client {
     }
 
     /// Sends `{}`, after these lines in the same frame, and waits for the answer.
-    ///
-    /// # Errors
-    /// None in time.
     pub(crate) async fn ping(&self, lines: &str, within: Duration) -> Result<()> {
         self.socket.ping(lines, within).await
     }
 
     /// Waits until `{}` has come from the node of its own, `count` times in all.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn pinged(&self, within: Duration, count: usize) -> Result<()> {
         let inbox = &self.socket.inbox;
         inbox
@@ -389,17 +341,11 @@ pub(crate) struct Plain {
 
 impl Plain {
     /// Connects at `/` with this query, e.g. `?room=tea`.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn connect(node: &Node, query: &str) -> Result<Self> {
         Self::connect_at(&node.http, query).await
     }
 
     /// Like [`Plain::connect`], at an HTTP endpoint.
-    ///
-    /// # Errors
-    /// Nobody there lets it in.
     pub(crate) async fn connect_at(http: &str, query: &str) -> Result<Self> {
         Ok(Self {
             socket: Socket::open(request(http, &format!("/{query}"))?).await?,
@@ -422,9 +368,6 @@ impl Plain {
     }
 
     /// Waits for a line.
-    ///
-    /// # Errors
-    /// It does not come in time.
     pub(crate) async fn line(&self, within: Duration, text: &str) -> Result<()> {
         let what = format!("the bare text {text:?} comes");
         self.socket
@@ -436,9 +379,6 @@ impl Plain {
     }
 
     /// Waits until the connection is closed.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn closed(&self, within: Duration) -> Result<Closed> {
         self.socket
             .inbox

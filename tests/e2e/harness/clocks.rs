@@ -53,9 +53,6 @@ impl Clock {
 
     /// Shifts the clock by so many seconds from what is right, for all programs that have it, at
     /// once.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub(crate) fn shift(&self, seconds: i64) -> Result<()> {
         // Renamed into its place: no program ever reads half of it.
         let new = self.folder.path().join("new");

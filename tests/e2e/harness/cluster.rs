@@ -1,5 +1,7 @@
 //! A registry and nodes, and what they say of themselves.
 
+use std::borrow::Borrow;
+
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,9 +17,6 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// An HTTP client that opens a connection for each request: a pooled one may lead to a process
 /// that was killed meanwhile.
-///
-/// # Errors
-/// The client cannot be built.
 pub(crate) fn http() -> Result<reqwest::Client> {
     Ok(reqwest::Client::builder()
         .no_proxy()
@@ -28,9 +27,6 @@ pub(crate) fn http() -> Result<reqwest::Client> {
 }
 
 /// GET of a URL.
-///
-/// # Errors
-/// There is no answer.
 pub(super) async fn get(url: &str) -> Result<reqwest::Response> {
     let sent = http()?.get(url).send().await;
     sent.with_context(|| format!("GET {url}"))
@@ -46,17 +42,11 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// A registry on a free port.
-    ///
-    /// # Errors
-    /// It does not start.
     pub(crate) async fn start() -> Result<Self> {
         Self::on("127.0.0.1:0").await
     }
 
     /// A registry on this address.
-    ///
-    /// # Errors
-    /// It does not start.
     pub(crate) async fn on(address: &str) -> Result<Self> {
         let process = Process::start(&Launch::new("registry", ["--http", address])).await?;
         let url = process.ready_text("http")?;
@@ -68,10 +58,18 @@ impl Registry {
         self.url.trim_start_matches("http://")
     }
 
+    /// Waits until it lists so many nodes; how long after its start that is.
+    pub(crate) async fn lists(&self, count: usize, within: Duration) -> Result<Duration> {
+        let what = format!("the registry lists {count} nodes");
+        eventually(within, &what, async || {
+            let listed = self.listed().await?;
+            ensure!(listed.len() == count, "it lists {listed:?}");
+            Ok(self.process.ready_at.elapsed())
+        })
+        .await
+    }
+
     /// The ids of the nodes that it lists, sorted.
-    ///
-    /// # Errors
-    /// It does not answer as the contract says.
     pub(crate) async fn listed(&self) -> Result<Vec<String>> {
         let url = format!("{}/v1/nodes", self.url);
         let list: Value = http()?
@@ -97,9 +95,6 @@ pub(crate) struct Listing(JoinHandle<()>);
 
 impl Listing {
     /// Lists an origin at these endpoints, and renews that each second.
-    ///
-    /// # Errors
-    /// The registry refuses.
     pub(crate) async fn of(
         origin: &str,
         publishes: &str,
@@ -185,9 +180,6 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// What the node at this HTTP endpoint says.
-    ///
-    /// # Errors
-    /// It does not answer as the contract says.
     pub(crate) async fn at(http: &str) -> Result<Self> {
         let body = get(&format!("{http}/api/mesh")).await?;
         let body = body.error_for_status()?.bytes().await?;
@@ -218,17 +210,11 @@ impl Mesh {
 
 impl Node {
     /// Starts a node with these flags.
-    ///
-    /// # Errors
-    /// It does not become ready.
     pub(crate) async fn start<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Result<Self> {
         Self::launch(Launch::new("chatnode", args)).await
     }
 
     /// Starts a node.
-    ///
-    /// # Errors
-    /// It does not become ready.
     pub(crate) async fn launch(launch: Launch) -> Result<Self> {
         let process = Process::start(&launch).await?;
         let origin = process.ready_text("origin")?;
@@ -244,9 +230,6 @@ impl Node {
     }
 
     /// Starts a node with the flags of this one, after this one has ended.
-    ///
-    /// # Errors
-    /// This one lives, or the new one does not become ready.
     pub(crate) async fn again(&mut self) -> Result<()> {
         ensure!(!self.process.lives()?, "the node still runs");
         *self = Self::launch(self.launch.clone()).await?;
@@ -254,9 +237,6 @@ impl Node {
     }
 
     /// Like [`Node::again`], on the ports that this one had.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) async fn again_on_its_ports(&mut self) -> Result<()> {
         for (flag, address) in [("--http", &self.http), ("--pub", &self.publishes)] {
             if !self.launch.args.iter().any(|arg| arg == flag) {
@@ -272,41 +252,26 @@ impl Node {
     }
 
     /// `/api/mesh`.
-    ///
-    /// # Errors
-    /// It does not answer as the contract says.
     pub(crate) async fn mesh(&self) -> Result<Mesh> {
         Mesh::at(&self.http).await
     }
 
     /// `/metrics`.
-    ///
-    /// # Errors
-    /// It does not answer as the contract says.
     pub(crate) async fn metrics(&self) -> Result<Metrics> {
         Metrics::at(&self.http).await
     }
 
     /// GET of a path.
-    ///
-    /// # Errors
-    /// The node does not answer.
     pub(crate) async fn get(&self, path: &str) -> Result<reqwest::Response> {
         get(&format!("{}{path}", self.http)).await
     }
 
     /// GET of a path, as JSON.
-    ///
-    /// # Errors
-    /// The node does not answer so.
     pub(crate) async fn get_json(&self, path: &str) -> Result<Value> {
         Ok(self.get(path).await?.error_for_status()?.json().await?)
     }
 
     /// POST of JSON: status and body.
-    ///
-    /// # Errors
-    /// The node does not answer.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
         let url = format!("{}{path}", self.http);
         let response = http()?.post(&url).json(body).send().await?;
@@ -325,9 +290,6 @@ impl Node {
     }
 
     /// Waits until `/readyz` says yes.
-    ///
-    /// # Errors
-    /// It does not in time.
     pub(crate) async fn takes_clients(&self, within: Duration) -> Result<()> {
         eventually(within, "the node takes clients", async || {
             let response = self.get("/readyz").await?;
@@ -348,17 +310,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// `count` linked nodes.
-    ///
-    /// # Errors
-    /// They do not start or do not link.
     pub(crate) async fn start(count: usize) -> Result<Self> {
         Self::with(count, &[]).await
     }
 
     /// `count` linked nodes with these flags.
-    ///
-    /// # Errors
-    /// They do not start or do not link.
     pub(crate) async fn with(count: usize, extra: &[&str]) -> Result<Self> {
         let registry = Registry::start().await?;
         let extra = extra.iter().map(|&flag| flag.to_owned()).collect();
@@ -377,10 +333,13 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Its nodes, of which there are so many.
+    pub(crate) fn each<const N: usize>(&self) -> [&Node; N] {
+        let nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.try_into().expect("as many nodes as were started")
+    }
+
     /// Starts one more node, and does not wait for its links.
-    ///
-    /// # Errors
-    /// It does not become ready.
     pub(crate) async fn add(&mut self) -> Result<&Node> {
         let mut args = vec!["--registry".to_owned(), self.registry.url.clone()];
         args.extend(self.extra.iter().cloned());
@@ -389,20 +348,19 @@ impl Cluster {
     }
 
     /// Waits until every node hears every other; how long that took.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn linked(&self, within: Duration) -> Result<Duration> {
-        linked(&self.nodes.iter().collect::<Vec<_>>(), within).await
+        linked(&self.nodes, within).await
     }
 }
 
+/// Nodes, however a test holds them.
+pub(crate) fn each(nodes: &[impl Borrow<Node>]) -> Vec<&Node> {
+    nodes.iter().map(Borrow::borrow).collect()
+}
+
 /// Waits until every one of these nodes hears every other; how long that took.
-///
-/// # Errors
-/// Not in time.
-pub(crate) async fn linked(nodes: &[&Node], within: Duration) -> Result<Duration> {
-    let start = Instant::now();
+pub(crate) async fn linked(nodes: &[impl Borrow<Node>], within: Duration) -> Result<Duration> {
+    let (nodes, start) = (each(nodes), Instant::now());
     let mut settled = vec![false; nodes.len()];
     eventually(within, "every node hears every other", async || {
         for (place, node) in nodes.iter().enumerate() {

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use super::check::{converged, history};
 use super::client::Client;
 use super::cluster::{Node, Registry};
 use super::eventually::{eventually, holds};
@@ -30,9 +29,6 @@ pub(crate) fn flags(data: &Path, extra: &[&str]) -> Vec<String> {
 }
 
 /// A node that keeps its history in this folder and knows no other node.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn alone(data: &Path, extra: &[&str]) -> Result<Node> {
     let node = Node::start(flags(data, extra)).await?;
     node.takes_clients(PATIENCE).await?;
@@ -40,9 +36,6 @@ pub(crate) async fn alone(data: &Path, extra: &[&str]) -> Result<Node> {
 }
 
 /// A node of a mesh, with history in this folder, or without a disk.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn member(
     registry: &Registry,
     data: Option<&Path>,
@@ -60,9 +53,6 @@ pub(crate) async fn member(
 }
 
 /// Starts a node that has ended once more, and waits until it takes clients; how long both took.
-///
-/// # Errors
-/// It does not start, or takes no clients.
 pub(crate) async fn reborn(node: &mut Node) -> Result<Duration> {
     let begun = Instant::now();
     node.again().await?;
@@ -70,35 +60,21 @@ pub(crate) async fn reborn(node: &mut Node) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// One number of `/metrics`.
-///
-/// # Errors
-/// There is none of this name.
+/// One number of `/metrics`: the name without `chatnode_`.
 pub(crate) async fn number(node: &Node, name: &str) -> Result<u64> {
-    let text = node.get("/metrics").await?.error_for_status()?;
-    let text = text.text().await?;
-    let mut rows = text.lines().filter_map(|row| row.split_once(' '));
-    let value = rows.find(|(found, _)| *found == name).map(|row| row.1);
-    let value = value.with_context(|| format!("/metrics has no {name}"))?;
-    Ok(value.parse()?)
+    node.metrics().await?.get(name)
 }
 
 /// What `/api/mesh` says of where history is kept.
-///
-/// # Errors
-/// It does not answer.
 pub(crate) async fn storage(node: &Node) -> Result<Value> {
     Ok(node.get_json("/api/mesh").await?["storage"].take())
 }
 
 /// Waits until the disk of the node is in this state and nothing waits for it.
-///
-/// # Errors
-/// Not in time.
-pub(crate) async fn written(node: &Node, within: Duration) -> Result<()> {
-    eventually(within, "everything is on the disk", async || {
+pub(crate) async fn written(node: &Node) -> Result<()> {
+    eventually(PATIENCE, "everything is on the disk", async || {
         let state = storage(node).await.map_err(|error| error.to_string())?;
-        let waiting = number(node, "chatnode_storage_waiting").await;
+        let waiting = number(node, "storage_waiting").await;
         let waiting = waiting.map_err(|error| error.to_string())?;
         holds(
             state["state"] == "ok" && waiting == 0,
@@ -109,9 +85,6 @@ pub(crate) async fn written(node: &Node, within: Duration) -> Result<()> {
 }
 
 /// Says these texts, many at once.
-///
-/// # Errors
-/// One is not accepted.
 pub(crate) async fn pour(
     client: &Client,
     room: &str,
@@ -130,11 +103,7 @@ pub(crate) async fn pour(
     while let Some(waiting) = under_way.pop_front() {
         all.push(poured(client, Some(waiting)).await?);
     }
-    say(format_args!(
-        "{} messages said in {:?}",
-        all.len(),
-        begun.elapsed()
-    ));
+    say!("{} messages said in {:?}", all.len(), begun.elapsed());
     Ok(all)
 }
 
@@ -148,39 +117,7 @@ async fn poured(
     )?)
 }
 
-/// Waits until these nodes hold the same and their histories of a room are the same bytes, and
-/// gives that history.
-///
-/// # Errors
-/// Not in time.
-pub(crate) async fn same(nodes: &[&Node], room: &str, within: Duration) -> Result<Vec<String>> {
-    let deadline = Instant::now() + within;
-    converged(nodes, within).await?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    eventually(left, "all histories are the same bytes", async || {
-        let mut first: Option<Vec<String>> = None;
-        for node in nodes {
-            let texts = history(node, room).await?;
-            let differ = match &first {
-                None => {
-                    first = Some(texts);
-                    continue;
-                }
-                Some(first) if *first == texts => continue,
-                Some(first) => first.iter().zip(&texts).find(|(one, two)| one != two),
-            };
-            let lengths = (first.as_ref().map(Vec::len), texts.len());
-            anyhow::bail!("{lengths:?} messages at {}; {differ:?}", node.origin);
-        }
-        Ok(first.unwrap_or_default())
-    })
-    .await
-}
-
 /// Bytes of all files in a folder, as their lengths say.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(crate) fn bytes_in(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for file in fs::read_dir(folder)? {
@@ -191,9 +128,6 @@ pub(crate) fn bytes_in(folder: &Path) -> Result<u64> {
 }
 
 /// The names of all files in a folder, sorted.
-///
-/// # Errors
-/// The folder cannot be read.
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for file in fs::read_dir(folder)? {
@@ -204,9 +138,6 @@ pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Copies the files of a folder into a new one.
-///
-/// # Errors
-/// One cannot be copied.
 pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for file in fs::read_dir(from)? {
@@ -214,4 +145,14 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         fs::copy(file.path(), to.join(file.file_name()))?;
     }
     Ok(())
+}
+
+/// Waits until sends are taken, which were refused; how long that takes.
+pub(crate) async fn taken_again(client: &Client) -> Result<Duration> {
+    let begun = Instant::now();
+    eventually(PATIENCE, "sends are taken again", async || {
+        client.send("tea", "is there room").await?;
+        anyhow::Ok(begun.elapsed())
+    })
+    .await
 }

@@ -10,9 +10,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks until `condition` gives `Ok`, and gives that. When the deadline passes, the error says
 /// what was awaited and what the last look saw.
-///
-/// # Errors
-/// The condition did not hold in time.
 pub(crate) async fn eventually<T, E: Display>(
     within: Duration,
     what: &str,
@@ -34,9 +31,6 @@ pub(crate) async fn eventually<T, E: Display>(
 }
 
 /// Fails with a text unless the condition holds: for use inside [`eventually`].
-///
-/// # Errors
-/// The condition does not hold.
 pub(crate) fn holds(condition: bool, seen: impl Display) -> Result<(), String> {
     if condition {
         Ok(())

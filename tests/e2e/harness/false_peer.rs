@@ -174,9 +174,6 @@ impl Drop for FalsePeer {
 
 impl FalsePeer {
     /// Registers and beats under this origin, claims these positions, and answers like this.
-    ///
-    /// # Errors
-    /// No port is free, or the registry refuses it.
     pub(crate) async fn start(
         registry: &Registry,
         origin: &str,

@@ -16,18 +16,12 @@ const SYNCS: &str = "fsync,fdatasync,sync_file_range,syncfs,sync,msync";
 
 /// The words before a command whose calls that sync are not done and claim success: a program that
 /// forgets to sync. `None` where programs cannot be traced.
-///
-/// # Errors
-/// `strace` is not installed.
 pub(crate) fn that_never_syncs() -> Result<Option<Vec<String>>> {
     prefix(&format!("{SYNCS}:retval=0"))
 }
 
 /// The words before a command whose calls that sync fail with EIO from the `nth` on. `None` where
 /// programs cannot be traced.
-///
-/// # Errors
-/// `strace` is not installed.
 pub(crate) fn that_fails_to_sync(nth: u32) -> Result<Option<Vec<String>>> {
     prefix(&format!("{SYNCS}:error=EIO:when={nth}+"))
 }
@@ -37,21 +31,8 @@ fn prefix(what: &str) -> Result<Option<Vec<String>>> {
     let shown = strace.to_str().context("its path is text")?.to_owned();
     let (trace, inject) = (format!("trace={SYNCS}"), format!("inject={what}"));
     // With -D the program, and not strace, is the child; with the filter nothing else is slower.
-    let words = [
-        &shown,
-        "-D",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec();
+    let line = format!("{shown} -D -f --seccomp-bpf -qq -o /dev/null -e {trace} -e {inject}");
+    let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
     let tried = std::process::Command::new(&words[0])
         .args(&words[1..])
         .arg("true")
@@ -80,9 +61,6 @@ pub(crate) struct Failing {
 
 impl Failing {
     /// From now on each call that syncs fails with EIO. `None` where programs cannot be traced.
-    ///
-    /// # Errors
-    /// `strace` is not installed, or does not get hold of every thread.
     pub(crate) async fn syncs_of(process: &Process) -> Result<Option<Self>> {
         let pid = process.id();
         let mut strace = Command::new(installed("strace")?)

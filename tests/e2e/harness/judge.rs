@@ -53,7 +53,7 @@ pub(crate) enum Kind {
 }
 
 /// What is judged.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Evidence {
     pub(crate) room: String,
     pub(crate) traces: Vec<Trace>,

@@ -49,31 +49,14 @@ impl Load {
         load
     }
 
-    /// Each send of these clients asks that one other node holds it before the reply.
-    pub(crate) fn start_with_a_copy(
-        clients: impl IntoIterator<Item = Client>,
-        room: &str,
-        per_second: u32,
-    ) -> Self {
-        let mut load = Self::new();
-        for client in clients {
-            load.begin(client, json!({ "room": room, "copies": 1 }), per_second, 0);
-        }
-        load
-    }
-
     /// One more sender.
     pub(crate) fn add(&mut self, client: Client, room: &str, per_second: u32) {
-        self.begin(client, json!({ "room": room }), per_second, 0);
+        self.add_long(client, room, per_second, 0);
     }
 
     /// One more sender, of texts of at least so many bytes.
     pub(crate) fn add_long(&mut self, client: Client, room: &str, per_second: u32, bytes: usize) {
-        self.begin(client, json!({ "room": room }), per_second, bytes);
-    }
-
-    fn begin(&mut self, client: Client, body: Value, per_second: u32, bytes: usize) {
-        let stop = self.stop.subscribe();
+        let (stop, body) = (self.stop.subscribe(), json!({ "room": room }));
         self.senders
             .push(spawn(send_until(stop, client, body, per_second, bytes)));
     }
@@ -137,9 +120,6 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Sends so many messages, of at least so many bytes, in frames of many, as fast as they are
 /// answered.
-///
-/// # Errors
-/// The connection is lost, or a message refused.
 pub(crate) async fn send_at_once(
     client: &Client,
     room: &str,

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, clusters of them, clients, faults and the checks of the
 //! promises. Nothing here knows the programs' code; it sees what a user, a client or a peer sees.
+//! A helper's error says what did not happen, or not in time; `?` ends the test with it.
 
 pub(crate) mod apart;
 pub(crate) mod balancer;
@@ -36,7 +37,7 @@ use std::fmt::Display;
 
 use tokio::task::JoinHandle;
 
-pub(crate) use check::{converged, histories};
+pub(crate) use check::{converged, histories, same};
 pub(crate) use client::{Client, Plain};
 pub(crate) use cluster::{Cluster, Node, Registry, linked};
 pub(crate) use eventually::eventually;
@@ -102,15 +103,20 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 }
 
 /// Prints a line for the person who reads the run: measured numbers, what was left out and why.
+macro_rules! say {
+    ($($words:tt)*) => {
+        $crate::harness::spoken(format_args!($($words)*))
+    };
+}
+pub(crate) use say;
+
+/// Prints a line; see [`say!`].
 #[expect(clippy::print_stderr, reason = "the one place where the tests speak")]
-pub(crate) fn say(line: impl Display) {
+pub(crate) fn spoken(line: impl Display) {
     eprintln!("{line}");
 }
 
 /// Raises the limit of open files of this process to what it may be, for thousands of clients.
-///
-/// # Errors
-/// The system refuses.
 pub(crate) fn many_files() -> anyhow::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -122,7 +128,7 @@ pub(crate) fn many_files() -> anyhow::Result<()> {
 pub(crate) fn seed() -> u64 {
     let seed = variable("SEED").and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    say(format_args!("SEED={seed}"));
+    say!("SEED={seed}");
     seed
 }
 

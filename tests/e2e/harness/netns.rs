@@ -7,13 +7,12 @@
 //! neither namespace has another wire.
 
 use std::fs::File;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::tools::{installed, limited};
+use super::tools::{installed, limited, run};
 
 /// Addresses of the two ends of the two wires.
 pub(crate) const NEAR_MESH: &str = "10.77.0.1";
@@ -98,26 +97,17 @@ impl Namespaces {
     }
 
     /// Drops every packet on the mesh wire, both ways: no FIN, no reset, no ICMP.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn cut(&self) -> Result<()> {
         self.iptables(&["-I", "INPUT", "-i", "mesh", "-j", "DROP"])?;
         self.iptables(&["-I", "OUTPUT", "-o", "mesh", "-j", "DROP"])
     }
 
     /// Drops only what comes from the far side.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn deafen_near(&self) -> Result<()> {
         self.iptables(&["-I", "INPUT", "-i", "mesh", "-j", "DROP"])
     }
 
     /// Drops this share of all packets on the mesh wire, each way by itself, by chance.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn lose(&self, share: f64) -> Result<()> {
         let share = share.to_string();
         for (chain, way) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
@@ -130,9 +120,6 @@ impl Namespaces {
     }
 
     /// How many packets were dropped since the wire was cut or made to lose some.
-    ///
-    /// # Errors
-    /// The kernel does not say.
     pub(crate) fn dropped(&self) -> Result<u64> {
         let near = ["netns", "exec", &self.near];
         let listed = ip(&[&near[..], &["iptables", "-w", "-nvxL"]].concat())?;
@@ -142,9 +129,6 @@ impl Namespaces {
     }
 
     /// Ends every TCP connection over the mesh wire by a reset, at both its ends; how many.
-    ///
-    /// # Errors
-    /// The kernel refuses, or there was none.
     pub(crate) fn reset(&self) -> Result<usize> {
         let mut ended = 0;
         for (namespace, other) in [(&self.near, FAR_MESH), (&self.far, NEAR_MESH)] {
@@ -159,9 +143,6 @@ impl Namespaces {
     }
 
     /// Lets so many kilobits a second pass on the mesh wire, each way.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn squeeze(&self, kilobits: u32) -> Result<()> {
         let rate = format!("{kilobits}kbit");
         for namespace in [&self.near, &self.far] {
@@ -174,9 +155,6 @@ impl Namespaces {
     }
 
     /// Lets as much pass as there is, after [`Self::squeeze`].
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn widen(&self) -> Result<()> {
         for namespace in [&self.near, &self.far] {
             let head = ["netns", "exec", namespace, "tc", "qdisc"];
@@ -186,9 +164,6 @@ impl Namespaces {
     }
 
     /// Lets every packet pass again.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn heal(&self) -> Result<()> {
         self.iptables(&["-F"])
     }
@@ -211,15 +186,5 @@ impl Drop for Namespaces {
 
 /// Runs `ip`; what it printed.
 fn ip(args: &[&str]) -> Result<String> {
-    let output = Command::new(installed("ip")?)
-        .args(args)
-        .output()
-        .context("running ip")?;
-    ensure!(
-        output.status.success(),
-        "ip {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    run("ip", args)
 }

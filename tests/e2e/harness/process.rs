@@ -54,7 +54,20 @@ impl Launch {
         }
     }
 
-    fn command(&self) -> Result<Command> {
+    /// With a variable too.
+    pub(crate) fn with(mut self, variable: &str, value: impl Into<String>) -> Self {
+        self.variables.push((variable.to_owned(), value.into()));
+        self
+    }
+
+    /// By a command, whose words these are.
+    pub(crate) fn by<S: Into<String>>(mut self, prefix: impl IntoIterator<Item = S>) -> Self {
+        self.prefix = prefix.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What runs it, killed when dropped.
+    pub(crate) fn command(&self) -> Result<Command> {
         let binary = binary(self.program)?;
         let mut command = match self.prefix.split_first() {
             None => Command::new(binary),
@@ -76,9 +89,6 @@ impl Launch {
     }
 
     /// Runs the program until it ends by itself.
-    ///
-    /// # Errors
-    /// It does not end within the time, or cannot be started.
     pub(crate) async fn to_end(&self, within: Duration) -> Result<Ended> {
         let output = timeout(within, self.command()?.output())
             .await
@@ -128,9 +138,6 @@ pub(crate) struct Usage {
 
 impl Process {
     /// Starts the program and waits for its ready line.
-    ///
-    /// # Errors
-    /// It ends, prints something else first, or takes too long.
     pub(crate) async fn start(launch: &Launch) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -187,9 +194,6 @@ impl Process {
     }
 
     /// A text of the ready line.
-    ///
-    /// # Errors
-    /// The line has no such text.
     pub(crate) fn ready_text(&self, field: &str) -> Result<String> {
         let text = self.ready[field].as_str();
         let text =
@@ -203,18 +207,12 @@ impl Process {
     }
 
     /// Sends a signal.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(self.pid, signal)
             .with_context(|| format!("{} does not take {signal:?}", self.name))
     }
 
     /// `kill -9`, and waits until the process is gone.
-    ///
-    /// # Errors
-    /// It was gone before.
     pub(crate) async fn kill(&mut self) -> Result<()> {
         ensure!(
             self.lives()?,
@@ -228,17 +226,11 @@ impl Process {
     }
 
     /// Stops the process as it stands: it keeps its sockets and answers nothing.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
     /// Lets a stopped process go on.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -267,9 +259,6 @@ impl Process {
     }
 
     /// SIGTERM, and a clean end within the time.
-    ///
-    /// # Errors
-    /// The exit code is not 0, or it takes longer.
     pub(crate) async fn stop(&mut self, within: Duration) -> Result<()> {
         self.signal(Signal::TERM)?;
         let (code, _) = self.wait(within).await?;
@@ -283,17 +272,11 @@ impl Process {
     }
 
     /// Whether it still runs.
-    ///
-    /// # Errors
-    /// The system does not say.
     pub(crate) fn lives(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
     /// What it uses now.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let folder = PathBuf::from(format!("/proc/{}", self.pid.as_raw_nonzero()));
         let status = std::fs::read_to_string(folder.join("status"))?;
@@ -321,9 +304,6 @@ impl Process {
     }
 
     /// For how long since its start it has run, all its threads together.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn ran(&self) -> Result<Duration> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero()))?;
         let times = tasks.map(|task| schedstat(&task?.path(), 0));
@@ -331,9 +311,6 @@ impl Process {
     }
 
     /// For how long since its start it could have run and was not let.
-    ///
-    /// # Errors
-    /// The process is gone.
     pub(crate) fn waited(&self) -> Result<Duration> {
         let folder = format!("/proc/{}", self.pid.as_raw_nonzero());
         schedstat(Path::new(&folder), 1)
@@ -360,7 +337,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(self.log_tail());
+            say!("{}", self.log_tail());
         } else if super::variable("KEEP_LOGS").is_none() {
             let _gone = std::fs::remove_file(&self.log);
         }
@@ -368,9 +345,6 @@ impl Drop for Process {
 }
 
 /// The folder of this build's artifacts, e.g. `target/debug`.
-///
-/// # Errors
-/// The test does not run from such a folder.
 pub(crate) fn target() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test

@@ -52,9 +52,6 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// A proxy on a free port of 127.0.0.1 that passes everything on to `target`.
-    ///
-    /// # Errors
-    /// No port is free.
     pub(crate) async fn to(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -115,9 +112,6 @@ impl Proxy {
 
     /// Waits for a piece of some length, passes its first half, closes that connection, and passes
     /// everything on that is connected after it.
-    ///
-    /// # Errors
-    /// None came in time.
     pub(crate) async fn tear(&self, within: Duration) -> Result<()> {
         let mut tears = self.tears.clone();
         let before = *tears.borrow_and_update();

@@ -1,159 +1,94 @@
 //! Senders in a closed loop that never give a message up: when their node dies, they send what had
-//! no reply again, with the same mid, to the next one. What they were told is in a ledger.
+//! no reply again, with the same mid, to the next one. All that they sent is on a record of theirs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, sleep, timeout};
 
+use super::check::parsed;
 use super::client::Client;
 use super::cluster::Node;
 use super::eventually::{eventually, holds};
-use super::wire::{Msg, Refused, Sent};
+use super::judge::{Evidence, Kind, judge};
+use super::record::{Attempt, Fate};
+use super::recorder::Recorder;
+use super::wire::Refused;
 use super::{PATIENCE, ms, spawn};
 
 /// Pause after a refusal or a failed connection.
 const PAUSE: Duration = ms(5);
 
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// No reply yet.
-    Unknown,
-    /// Accepted: it is promised to be kept.
-    Accepted(Sent),
-    /// Refused: it must never be seen.
-    Refused(String),
-}
-
-/// One message.
-#[derive(Debug, Clone)]
-pub(crate) struct Said {
-    pub(crate) from: String,
-    pub(crate) text: String,
-    /// How often it was sent.
-    pub(crate) tries: u32,
-    pub(crate) fate: Fate,
-}
-
-/// Messages by mid, and what their senders know of them.
+/// What senders knew of their messages at one moment. No node of theirs may lose what it accepted.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger(BTreeMap<String, Said>);
+pub(crate) struct Ledger(Evidence);
 
 impl Ledger {
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
+    fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.0.traces.iter().flat_map(|trace| &trace.attempts)
     }
 
-    /// How many were accepted.
+    /// How many messages were accepted.
     pub(crate) fn accepted(&self) -> usize {
-        let accepted = |said: &&Said| matches!(said.fate, Fate::Accepted(_));
-        self.0.values().filter(accepted).count()
+        self.attempts().filter_map(Attempt::sent).count()
     }
 
     /// How many were accepted after they had been sent more than once.
     pub(crate) fn retried(&self) -> usize {
-        let retried = |said: &&Said| said.tries > 1 && matches!(said.fate, Fate::Accepted(_));
-        self.0.values().filter(retried).count()
+        let mut tries: HashMap<&str, usize> = HashMap::new();
+        self.attempts()
+            .for_each(|it| *tries.entry(&it.mid).or_default() += 1);
+        let retried = |it: &&Attempt| it.sent().is_some() && tries[it.mid.as_str()] > 1;
+        self.attempts().filter(retried).count()
     }
 
     /// How many were refused.
     pub(crate) fn refused(&self) -> usize {
-        let refused = |said: &&Said| matches!(said.fate, Fate::Refused(_));
-        self.0.values().filter(refused).count()
+        let refused = |it: &&Attempt| matches!(it.fate, Fate::Refused(_));
+        self.attempts().filter(refused).count()
     }
 
-    /// Notes a message that a test has sent itself.
-    pub(crate) fn note(&mut self, mid: String, from: &str, text: String, fate: Fate) {
-        let said = Said {
-            from: from.to_owned(),
-            text,
-            tries: 1,
-            fate,
-        };
-        self.0.insert(mid, said);
-    }
-
-    /// Takes in what another ledger has.
+    /// Takes in what another ledger of the room has.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.0.extend(other.0);
+        let mut own = std::mem::replace(&mut self.0, other.0);
+        self.0.traces.append(&mut own.traces);
     }
 
-    /// The mids of accepted messages that a history lacks.
-    ///
-    /// # Errors
-    /// The history is not of messages.
+    /// The mids of accepted messages that a history lacks under the id of the reply.
     pub(crate) fn lost(&self, history: &[String]) -> Result<Vec<&str>> {
-        let mut there = HashMap::new();
-        for text in history {
-            let message: Msg = serde_json::from_str(text)?;
-            there.insert(message.id.clone(), message);
-        }
-        let lost = self.0.iter().filter(|(mid, said)| {
-            let Fate::Accepted(sent) = &said.fate else {
-                return false;
-            };
-            let kept = there.get(&sent.id);
-            kept.and_then(|message| message.mid.as_ref()) != Some(*mid)
-        });
+        let history = parsed(history)?;
+        let there: HashMap<_, _> = history.iter().map(|it| (&it.id, it.mid.as_ref())).collect();
+        let accepted = self.attempts().filter_map(|it| Some((&it.mid, it.sent()?)));
+        let lost = accepted.filter(|(mid, sent)| there.get(&sent.id) != Some(&Some(mid)));
         Ok(lost.map(|(mid, _)| mid.as_str()).collect())
     }
 
-    /// Whether a history is in order and has each message once, only what was sent, as it was sent
-    /// and accepted, and nothing that was refused.
-    ///
-    /// # Errors
-    /// It has something else.
+    /// Whether a history keeps the promises, but that something may be missing.
     pub(crate) fn explains(&self, history: &[String]) -> Result<()> {
-        let mut seen = HashMap::new();
-        let mut last: Option<Msg> = None;
-        for text in history {
-            let message: Msg = serde_json::from_str(text)?;
-            let mid = message.mid.clone().unwrap_or_default();
-            let Some(said) = self.0.get(&mid) else {
-                bail!("nobody sent {text}");
-            };
-            ensure!(
-                said.text == message.text && said.from == message.from,
-                "{text} is not what was sent: {said:?}"
-            );
-            match &said.fate {
-                Fate::Unknown => {}
-                Fate::Accepted(sent) => ensure!(
-                    (&sent.id, sent.ts) == (&message.id, message.ts),
-                    "{text} was accepted as {sent:?}"
-                ),
-                Fate::Refused(code) => bail!("{text} was refused with {code}"),
-            }
-            if let Some(before) = seen.insert(mid, text) {
-                bail!("doubled: {before} and {text}");
-            }
-            if let Some(last) = last {
-                ensure!(last.place() < message.place(), "{text} after {last:?}");
-            }
-            last = Some(message);
-        }
+        let verdict = judge(&Evidence {
+            history: parsed(history)?,
+            ..self.0.clone()
+        });
+        let others = verdict.fault_count() - verdict.count(Kind::Lost);
+        ensure!(
+            others == 0,
+            "{others} faults:\n{}",
+            verdict.faults.join("\n")
+        );
         Ok(())
     }
 
     /// Both: nothing accepted is missing, and all that is there is explained.
-    ///
-    /// # Errors
-    /// One of these does not hold.
     pub(crate) fn check(&self, history: &[String]) -> Result<()> {
-        let lost = self.lost(history)?;
+        let (lost, all) = (self.lost(history)?, self.accepted());
         ensure!(
             lost.is_empty(),
-            "{} of {} accepted messages are lost, first {:?}",
-            lost.len(),
-            self.accepted(),
-            lost[0]
+            "of {all} accepted messages are lost: {lost:?}"
         );
         self.explains(history)
     }
@@ -170,50 +105,34 @@ struct Orders {
 #[derive(Debug)]
 pub(crate) struct Pump {
     orders: watch::Sender<Orders>,
-    book: Arc<Book>,
+    room: String,
+    recorder: Recorder,
+    accepted: Arc<AtomicUsize>,
     senders: Vec<JoinHandle<Result<()>>>,
-}
-
-/// What all senders write into.
-#[derive(Debug, Default)]
-struct Book {
-    ledger: Mutex<Ledger>,
-    accepted: AtomicUsize,
-}
-
-impl Book {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, mid: &str, change: impl FnOnce(&mut Said)) {
-        if let Some(said) = self.ledger().0.get_mut(mid) {
-            change(said);
-        }
-    }
 }
 
 impl Pump {
     /// So many senders, with texts of about so many bytes. They begin at this node.
     pub(crate) fn start(senders: usize, node: &Node, room: &str, bytes: usize) -> Self {
         let orders = watch::Sender::new(Orders::default());
-        let book = Arc::<Book>::default();
+        let (recorder, accepted) = (Recorder::new(), Arc::<AtomicUsize>::default());
         let run = rand::random::<u32>();
         let senders = (0..senders).map(|count| {
-            spawn(pump(
-                Sender {
-                    name: format!("pump-{run:08x}-{count}"),
-                    room: room.to_owned(),
-                    bytes,
-                },
-                orders.subscribe(),
-                Arc::clone(&book),
-            ))
+            spawn(pump(Sender {
+                name: format!("pump-{run:08x}-{count}"),
+                room: room.to_owned(),
+                bytes,
+                orders: orders.subscribe(),
+                recorder: recorder.clone(),
+                accepted: Arc::clone(&accepted),
+            }))
         });
         let senders = senders.collect();
         let pump = Self {
             orders,
-            book,
+            room: room.to_owned(),
+            recorder,
+            accepted,
             senders,
         };
         pump.go_on_at(node);
@@ -238,54 +157,42 @@ impl Pump {
 
     /// What they know now.
     pub(crate) fn ledger(&self) -> Ledger {
-        self.book.ledger().clone()
-    }
-
-    /// How many messages were accepted so far.
-    pub(crate) fn accepted(&self) -> usize {
-        self.book.accepted.load(Ordering::Relaxed)
+        Ledger(self.recorder.evidence(&self.room, Vec::new(), false))
     }
 
     /// Waits until so many more are accepted.
-    ///
-    /// # Errors
-    /// Not in time, or a sender was not answered as the contract says.
-    pub(crate) async fn accepts(&self, more: usize, within: Duration) -> Result<()> {
-        let due = self.accepted() + more;
-        eventually(within, "more messages are accepted", async || {
+    pub(crate) async fn accepts(&self, more: usize) -> Result<()> {
+        let accepted = || self.accepted.load(Ordering::Relaxed);
+        let due = accepted() + more;
+        eventually(PATIENCE, "more messages are accepted", async || {
             let ended = self.senders.iter().any(JoinHandle::is_finished);
-            holds(!ended || self.accepted() >= due, "a sender has ended")?;
-            let accepted = self.accepted();
-            holds(accepted >= due, format_args!("{accepted} of {due}"))
+            holds(!ended || accepted() >= due, "a sender has ended")?;
+            holds(accepted() >= due, format_args!("{} of {due}", accepted()))
         })
         .await
     }
 
     /// Waits until none of them waits for a reply; they must be told to hold before.
-    ///
-    /// # Errors
-    /// Not in time.
-    pub(crate) async fn is_idle(&self, within: Duration) -> Result<()> {
-        eventually(within, "every sender has its reply", async || {
+    pub(crate) async fn is_idle(&self) -> Result<()> {
+        eventually(PATIENCE, "every sender has its reply", async || {
             let ledger = self.ledger();
-            let left = ledger.count() - ledger.accepted() - ledger.refused();
+            let open = ledger.0.traces.iter().filter(|trace| trace.is_open);
+            let last = open.filter_map(|trace| trace.attempts.last());
+            let left = last.filter(|it| it.fate == Fate::Unknown).count();
             holds(left == 0, format_args!("{left} wait"))
         })
         .await
     }
 
     /// Stops them, each when it has a reply to what it sent last.
-    ///
-    /// # Errors
-    /// One was not answered as the contract says.
-    pub(crate) async fn stop(self) -> Result<Ledger> {
+    pub(crate) async fn stop(mut self) -> Result<Ledger> {
         self.orders.send_modify(|orders| orders.ends = true);
-        for sender in self.senders {
+        for sender in std::mem::take(&mut self.senders) {
             timeout(PATIENCE, sender)
                 .await
                 .context("a sender gets no reply")???;
         }
-        Ok(self.book.ledger().clone())
+        Ok(self.ledger())
     }
 }
 
@@ -293,66 +200,56 @@ struct Sender {
     name: String,
     room: String,
     bytes: usize,
+    orders: watch::Receiver<Orders>,
+    recorder: Recorder,
+    accepted: Arc<AtomicUsize>,
 }
 
-async fn pump(sender: Sender, mut orders: watch::Receiver<Orders>, book: Arc<Book>) -> Result<()> {
+async fn pump(mut sender: Sender) -> Result<()> {
     let mut client = None;
     for count in 0.. {
-        if ends(&mut orders).await? {
+        if ends(&mut sender.orders).await? {
             break;
         }
         let mid = format!("{}-{count}", sender.name);
         let text = filled(&format!("text of {mid}"), sender.bytes);
         let body = json!({ "room": sender.room, "mid": mid, "text": text });
-        book.ledger()
-            .note(mid.clone(), &sender.name, text, Fate::Unknown);
-        let fate = loop {
+        loop {
             let connection = match client.take() {
                 Some(client) => client,
-                None => connected(&sender.name, &mut orders).await?,
+                None => sender.connected().await?,
             };
-            let reply = connection.send_with(body.clone()).await;
-            match reply {
-                Ok(sent) => {
-                    client = Some(connection);
-                    break Fate::Accepted(sent);
-                }
-                Err(error) => match error.downcast_ref::<Refused>() {
-                    Some(refused) => {
-                        client = Some(connection);
-                        sleep(PAUSE).await;
-                        break Fate::Refused(refused.code.clone());
-                    }
-                    None if connection.is_closed().is_none() => return Err(error),
-                    None => {}
-                },
+            match connection.send_with(body.clone()).await {
+                Ok(_) => drop(sender.accepted.fetch_add(1, Ordering::Relaxed)),
+                Err(error) if error.is::<Refused>() => sleep(PAUSE).await,
+                Err(error) if connection.is_closed().is_none() => return Err(error),
+                // Once more, elsewhere.
+                Err(_) => continue,
             }
-            book.change(&mid, |said| said.tries += 1);
-        };
-        let accepted = matches!(fate, Fate::Accepted(_));
-        book.change(&mid, |said| said.fate = fate);
-        if accepted {
-            book.accepted.fetch_add(1, Ordering::Relaxed);
+            client = Some(connection);
+            break;
         }
     }
     Ok(())
 }
 
-/// A connection to the node of now, as soon as there is one that lets it in.
-async fn connected(name: &str, orders: &mut watch::Receiver<Orders>) -> Result<Client> {
-    let mut last = None;
-    let connecting = async {
-        loop {
-            let http = target(orders).await?;
-            match Client::hello_at(&http, name).await {
-                Ok(client) => return Ok::<_, anyhow::Error>(client),
-                Err(error) => last = Some(error),
+impl Sender {
+    /// A connection to the node of now, as soon as there is one that lets it in.
+    async fn connected(&mut self) -> Result<Client> {
+        let mut last = None;
+        let connecting = async {
+            loop {
+                let http = target(&mut self.orders).await?;
+                match self.recorder.client_at(&http, &self.name).await {
+                    Ok(client) => return Ok::<_, anyhow::Error>(client),
+                    Err(error) => last = Some(error),
+                }
+                sleep(PAUSE).await;
             }
-            sleep(PAUSE).await;
-        }
-    };
-    let connected = timeout(PATIENCE, connecting).await;
-    connected.with_context(|| format!("{name} finds no node: {last:?}"))?
+        };
+        let connected = timeout(PATIENCE, connecting).await;
+        connected.with_context(|| format!("{} finds no node: {last:?}", self.name))?
+    }
 }
 
 /// Whether a sender ends, as soon as it may begin a message or ends.
@@ -375,72 +272,4 @@ pub(crate) fn filled(begin: &str, bytes: usize) -> String {
         write!(text, " {:x}", rand::random::<u32>()).expect("a string takes all");
     }
     text
-}
-
-/// The checks are checked: each fault of a program that they are there for makes them fail.
-#[cfg(test)]
-mod tests {
-    use super::{Fate, Ledger, Sent};
-
-    fn message(id: &str, mid: &str, ts: u64) -> String {
-        format!(
-            r#"{{"room":"tea","id":"{id}","mid":"{mid}","from":"ada","ts":{ts},"text":"text of {mid}"}}"#
-        )
-    }
-
-    #[test]
-    fn a_ledger_finds_out_a_history_with_a_fault() {
-        let mut ledger = Ledger::default();
-        let accepted = |id: &str, ts| {
-            Fate::Accepted(Sent {
-                id: id.to_owned(),
-                ts,
-                copies: 0,
-            })
-        };
-        let fates = [
-            ("1", accepted("a.1", 1)),
-            ("2", accepted("a.2", 2)),
-            ("3", Fate::Refused("storage_full".to_owned())),
-            ("4", Fate::Unknown),
-        ];
-        for (mid, fate) in fates {
-            ledger.note(mid.to_owned(), "ada", format!("text of {mid}"), fate);
-        }
-        let (one, two) = (message("a.1", "1", 1), message("a.2", "2", 2));
-        let unknown = message("a.4", "4", 4);
-        for history in [
-            vec![one.clone(), two.clone()],
-            vec![one.clone(), two.clone(), unknown.clone()],
-        ] {
-            assert!(ledger.check(&history).is_ok(), "{history:?}");
-        }
-        let altered = two.replace("text of 2", "text of 3");
-        for (what, history) in [
-            ("lost", vec![one.clone()]),
-            ("lost, all", vec![]),
-            ("altered", vec![one.clone(), altered]),
-            ("out of order", vec![two.clone(), one.clone()]),
-            (
-                "refused",
-                vec![one.clone(), two.clone(), message("a.3", "3", 3)],
-            ),
-            (
-                "phantom",
-                vec![one.clone(), two.clone(), message("a.9", "9", 9)],
-            ),
-            (
-                "doubled",
-                vec![
-                    one.clone(),
-                    two.clone(),
-                    unknown.clone(),
-                    message("b.1", "4", 5),
-                ],
-            ),
-            ("under another id", vec![one, message("b.2", "2", 2)]),
-        ] {
-            assert!(ledger.check(&history).is_err(), "{what} was not found");
-        }
-    }
 }

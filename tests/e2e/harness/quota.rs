@@ -45,9 +45,6 @@ impl Drop for Starvation {
 
 impl Starvation {
     /// So much of a processor in each period, for all programs that are started with it together.
-    ///
-    /// # Errors
-    /// Neither way can be gone.
     pub(crate) fn new(quota: Duration, period: Duration) -> Result<Self> {
         let mut all = Self {
             group: None,
@@ -85,9 +82,6 @@ impl Starvation {
     }
 
     /// Ends it, when the programs have ended.
-    ///
-    /// # Errors
-    /// They do not.
     pub(crate) async fn end(self) -> Result<()> {
         let Some(group) = &self.group else {
             return Ok(());

@@ -37,9 +37,6 @@ pub(crate) struct Answer {
 
 impl Raw {
     /// Connects.
-    ///
-    /// # Errors
-    /// Nobody listens.
     pub(crate) async fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -50,25 +47,16 @@ impl Raw {
     }
 
     /// Sends bytes.
-    ///
-    /// # Errors
-    /// The other side has closed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
     /// Ends this side: nothing more is said, and what comes is still read.
-    ///
-    /// # Errors
-    /// The other side has closed.
     pub(crate) async fn end(&mut self) -> Result<()> {
         Ok(self.stream.shutdown().await?)
     }
 
     /// Reads until the other side closes; whatever it said.
-    ///
-    /// # Errors
-    /// It does not close in time.
     pub(crate) async fn until_closed(&mut self, within: Duration) -> Result<Vec<u8>> {
         let mut all = std::mem::take(&mut self.unread);
         let read = timeout(within, self.stream.read_to_end(&mut all)).await;
@@ -83,9 +71,6 @@ impl Raw {
     }
 
     /// Reads one HTTP response: its head, and the body if it has a length.
-    ///
-    /// # Errors
-    /// None in time.
     pub(crate) async fn answer(&mut self, within: Duration) -> Result<Answer> {
         let deadline = Instant::now() + within;
         loop {
@@ -121,9 +106,6 @@ impl Raw {
     }
 
     /// One request, one answer.
-    ///
-    /// # Errors
-    /// No answer in time.
     pub(crate) async fn ask(address: &str, request: &[u8], within: Duration) -> Result<Answer> {
         let mut raw = Self::connect(address).await?;
         // A server may answer and close before it has read all.
@@ -132,9 +114,6 @@ impl Raw {
     }
 
     /// Opens a WebSocket at this path.
-    ///
-    /// # Errors
-    /// The node refuses.
     pub(crate) async fn upgrade(node: &Node, path: &str) -> Result<Self> {
         let mut raw = Self::connect(node.address()).await?;
         let head = UPGRADE.replace("HOST", node.address());
@@ -145,9 +124,6 @@ impl Raw {
     }
 
     /// Opens a WebSocket at `/ws`, and says hello if a name is given.
-    ///
-    /// # Errors
-    /// The node refuses.
     pub(crate) async fn websocket(node: &Node, name: Option<&str>) -> Result<Self> {
         let mut raw = Self::upgrade(node, "/ws").await?;
         if let Some(name) = name {
@@ -161,17 +137,11 @@ impl Raw {
     }
 
     /// Sends one text frame.
-    ///
-    /// # Errors
-    /// The other side has closed.
     pub(crate) async fn say(&mut self, text: &str) -> Result<()> {
         self.send(&frame(FIN | TEXT, text.as_bytes())).await
     }
 
     /// The next frame of the node: first byte and payload.
-    ///
-    /// # Errors
-    /// None in time, or closed.
     pub(crate) async fn frame(&mut self, within: Duration) -> Result<(u8, Vec<u8>)> {
         let deadline = Instant::now() + within;
         loop {
@@ -184,9 +154,6 @@ impl Raw {
     }
 
     /// Reads frames until the close frame; its code and reason.
-    ///
-    /// # Errors
-    /// None in time.
     pub(crate) async fn close_code(&mut self, within: Duration) -> Result<(u16, String)> {
         let deadline = Instant::now() + within;
         loop {

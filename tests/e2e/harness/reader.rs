@@ -27,9 +27,6 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Begins to read at this node, without history.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(super) async fn start(
         recorder: &Recorder,
         node: &Node,
@@ -86,17 +83,11 @@ impl Reader {
     }
 
     /// Leaves its connection, if it still has one, and goes on at this node.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn resume(&mut self, node: &Node) -> Result<Joined> {
         self.resume_naming(node, true).await
     }
 
     /// As [`Reader::resume`], as a client does that knows only of positions.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn resume_without_mids(&mut self, node: &Node) -> Result<Joined> {
         self.resume_naming(node, false).await
     }
@@ -126,9 +117,6 @@ impl Reader {
     }
 
     /// Waits until it was shown so many messages in all.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn shown(&mut self, count: usize, within: Duration) -> Result<()> {
         let what = format!("{} is shown {count} messages", self.name);
         eventually(within, &what, async || {

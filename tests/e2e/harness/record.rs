@@ -274,9 +274,6 @@ impl Inbox {
     }
 
     /// Waits until a look at the record finds something.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn until<T>(
         &self,
         within: Duration,

@@ -1,16 +1,17 @@
 //! The record of a test: the connections of all its clients, and the one check at its end.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::PATIENCE;
-use super::check::{Losses, losses, settled};
+use super::check::{Losses, losses, parsed, settled};
 use super::client::Client;
-use super::cluster::Node;
+use super::cluster::{Node, each};
 use super::judge::{Evidence, Kind, Trace, Verdict, awaited, judge};
 use super::load::spread;
 use super::reader::Reader;
@@ -127,17 +128,23 @@ impl Recorder {
     }
 
     /// A client on record that has said hello.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn client(&self, node: &Node, name: &str) -> Result<Client> {
         self.client_at(&node.http, name).await
     }
 
+    /// Clients on record that have said hello, each at its node.
+    pub(crate) async fn clients<const N: usize>(
+        &self,
+        who: [(&Node, &str); N],
+    ) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        for (node, name) in who {
+            clients.push(self.client(node, name).await?);
+        }
+        Ok(clients)
+    }
+
     /// Like [`Recorder::client`], at a node's HTTP endpoint.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn client_at(&self, http: &str, name: &str) -> Result<Client> {
         let client = Client::hello_at(http, name).await?;
         self.add(&client);
@@ -145,18 +152,26 @@ impl Recorder {
     }
 
     /// A person on record who reads a room from now on.
-    ///
-    /// # Errors
-    /// The node does not let it in.
     pub(crate) async fn reader(&self, node: &Node, name: &str, room: &str) -> Result<Reader> {
         Reader::start(self, node, name, room).await
     }
 
+    /// A reader of a room on each of these nodes: `reader0` and so on.
+    pub(crate) async fn readers(
+        &self,
+        nodes: &[impl Borrow<Node>],
+        room: &str,
+    ) -> Result<Vec<Reader>> {
+        let mut readers = Vec::new();
+        for (place, node) in nodes.iter().enumerate() {
+            let name = format!("reader{place}");
+            readers.push(self.reader(node.borrow(), &name, room).await?);
+        }
+        Ok(readers)
+    }
+
     /// `kill -9`. What the node acknowledged without copies may be lost from now on, unless it has
     /// a data directory: then it must be there when it has been started again.
-    ///
-    /// # Errors
-    /// It was gone before.
     pub(crate) async fn kill(&self, node: &mut Node) -> Result<()> {
         if node.keeps_data() {
             self.book().durable.insert(node.origin.clone());
@@ -221,7 +236,8 @@ impl Recorder {
         found
     }
 
-    fn evidence(&self, room: &str, history: Vec<Msg>, holes: bool) -> Evidence {
+    /// What is on record of a room, to be judged against a history; `holes`: gaps may be announced.
+    pub(super) fn evidence(&self, room: &str, history: Vec<Msg>, holes: bool) -> Evidence {
         let book = self.book();
         let traces = book.watched.iter().filter_map(|watched| {
             let record = watched.socket.inbox.record();
@@ -277,24 +293,21 @@ impl Recorder {
     /// A node does not answer. What breaks a promise is in the verdict.
     pub(crate) async fn judge(
         &self,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         room: &str,
         expect: Expect,
     ) -> Result<Checked> {
+        let nodes = &each(nodes);
         let (converged, history, diverged) =
             match settled(nodes, room, expect.within, expect.trimmed).await {
-                Ok(settled) => (settled.took, settled.history, None),
+                Ok((took, history)) => (took, history, None),
                 Err(difference) => {
-                    let Some(node) = nodes.first() else {
-                        bail!("no node to ask")
-                    };
-                    let texts = super::check::history(node, room).await?;
-                    let messages = texts.iter().map(|text| serde_json::from_str(text));
-                    let history = messages.collect::<Result<_, _>>()?;
+                    let node = nodes.first().context("no node to ask")?;
+                    let history = super::check::history(node, room).await?;
                     (expect.within, history, Some(difference))
                 }
             };
-        let mut evidence = self.evidence(room, history, expect.holes);
+        let mut evidence = self.evidence(room, parsed(&history)?, expect.holes);
         let until = Instant::now() + expect.within;
         while !awaited(&evidence).is_empty() && Instant::now() < until {
             sleep(Duration::from_millis(20)).await;
@@ -320,9 +333,9 @@ impl Recorder {
     ///
     /// # Errors
     /// A promise is broken; the text says which, by what.
-    pub(crate) async fn check(
+    pub(crate) async fn check_with(
         &self,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         room: &str,
         expect: Expect,
     ) -> Result<Checked> {
@@ -333,6 +346,11 @@ impl Recorder {
             bail!("{} faults:\n{faults}\nin {checked}", verdict.fault_count());
         }
         Ok(checked)
+    }
+
+    /// The same, where nothing is expected beside the promises.
+    pub(crate) async fn check(&self, nodes: &[impl Borrow<Node>], room: &str) -> Result<Checked> {
+        self.check_with(nodes, room, Expect::default()).await
     }
 
     /// How long the replies to accepted sends took: the middle, the 99th of a hundred, the longest.

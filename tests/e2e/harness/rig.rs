@@ -12,10 +12,10 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use super::tools::{installed, limited};
+use super::tools::{installed, limited, run};
 
 /// Size of the XFS. Its file is sparse: only what is written takes room.
 const STORE_BYTES: u64 = 1 << 30;
@@ -69,9 +69,6 @@ pub(crate) struct Cut {
 
 impl Rig {
     /// Makes the disk; `None` where the machine does not let it, which is said and counted.
-    ///
-    /// # Errors
-    /// A program is missing, or something failed half-way.
     pub(crate) fn make() -> Result<Option<Self>> {
         for program in ["mkfs.xfs", "mkfs.ext4", "fsfreeze"] {
             installed(program)?;
@@ -110,9 +107,6 @@ impl Rig {
     }
 
     /// What the disk has now, as if its power had been cut: the copy is made at this moment.
-    ///
-    /// # Errors
-    /// The copy cannot be made.
     pub(crate) fn copy(&mut self) -> Result<Copied> {
         self.cuts += 1;
         let name = format!("cut-{}.img", self.cuts);
@@ -123,9 +117,6 @@ impl Rig {
     }
 
     /// Lets every write to the disk wait from now on.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn freeze(&mut self) -> Result<()> {
         run("fsfreeze", &["-f", text(&self.disk.at)?])?;
         self.frozen = true;
@@ -133,9 +124,6 @@ impl Rig {
     }
 
     /// Lets the writes go on.
-    ///
-    /// # Errors
-    /// The kernel refuses.
     pub(crate) fn thaw(&mut self) -> Result<()> {
         run("fsfreeze", &["-u", text(&self.disk.at)?])?;
         self.frozen = false;
@@ -161,9 +149,6 @@ pub(crate) struct Copied {
 
 impl Copied {
     /// Mounts it: the file system recovers from its journal, as at a start after a power cut.
-    ///
-    /// # Errors
-    /// It cannot be mounted.
     pub(crate) fn mount(self) -> Result<Cut> {
         let mount = Mount::new(&["-o", "loop", text(&self.image)?], &self.at)?;
         Ok(Cut {
@@ -195,17 +180,11 @@ pub(crate) struct Small {
 
 impl Small {
     /// A disk of this size, e.g. `24m`; `None` where the machine does not let it.
-    ///
-    /// # Errors
-    /// Something failed half-way.
     pub(crate) fn make(size: &str) -> Result<Option<Self>> {
         Self::with(&format!("size={size}"))
     }
 
     /// A disk that cannot be written; `None` where the machine does not let it.
-    ///
-    /// # Errors
-    /// Something failed half-way.
     pub(crate) fn read_only() -> Result<Option<Self>> {
         Self::with("ro,size=1m")
     }
@@ -253,9 +232,6 @@ impl Small {
     }
 
     /// Gives the room back.
-    ///
-    /// # Errors
-    /// It was not filled.
     pub(crate) fn make_room(&self) -> Result<()> {
         Ok(fs::remove_file(self.ballast())?)
     }
@@ -300,18 +276,4 @@ fn sparse(file: &Path, bytes: u64) -> Result<()> {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path of this test is text")
-}
-
-fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(installed(program)?)
-        .args(args)
-        .output()
-        .with_context(|| format!("running {program}"))?;
-    ensure!(
-        output.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }

@@ -3,6 +3,7 @@
 //! sends it and else with full jitter, brings its position, and says again under the same mid
 //! what was not answered.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use self::walk::Walk;
-use super::cluster::Node;
+use super::cluster::{Node, each};
 use super::recorder::Recorder;
 use super::wire::Shown;
 use super::{PATIENCE, spawn};
@@ -39,6 +40,19 @@ pub(crate) struct Habits {
     pub(crate) copies: u32,
     /// The least length of a text.
     pub(crate) bytes: usize,
+}
+
+impl Habits {
+    /// In this room, with texts as short as they come.
+    pub(crate) fn new(room: impl Into<String>, pace: Pace, copies: u32) -> Self {
+        let (room, bytes) = (room.into(), 0);
+        Self {
+            room,
+            pace,
+            copies,
+            bytes,
+        }
+    }
 }
 
 /// The addresses that it knows: nodes', until a node tells of others, or a balancer's for good.
@@ -87,23 +101,20 @@ struct State {
 
 impl Roamer {
     /// Enters the room at one of these nodes and begins.
-    ///
-    /// # Errors
-    /// None lets it in.
     pub(crate) async fn start(
         recorder: &Recorder,
-        nodes: &[&Node],
+        nodes: &[impl Borrow<Node>],
         name: &str,
         habits: Habits,
     ) -> Result<Self> {
-        let known = nodes.iter().map(|node| node.http.clone()).collect();
+        let known = each(nodes)
+            .into_iter()
+            .map(|node| node.http.clone())
+            .collect();
         Self::start_at(recorder, Ways::Nodes(known), name, habits).await
     }
 
     /// Like [`Roamer::start`], with HTTP endpoints.
-    ///
-    /// # Errors
-    /// None lets it in.
     pub(crate) async fn start_at(
         recorder: &Recorder,
         ways: Ways,
@@ -173,18 +184,12 @@ impl Roamer {
     }
 
     /// Waits until it is in the room at another node than this.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn is_away_from(&mut self, origin: &str, within: Duration) -> Result<()> {
         let elsewhere = |state: &State| state.at.as_ref().is_some_and(|at| at != origin);
         self.until("goes on elsewhere", within, elsewhere).await
     }
 
     /// Waits until so many messages of its were answered in all.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn has_said(&mut self, count: usize, within: Duration) -> Result<()> {
         let what = format!("has {count} answers");
         self.until(&what, within, |state| state.answered >= count)
@@ -192,9 +197,6 @@ impl Roamer {
     }
 
     /// Says nothing new, and waits until all that it said was answered. It reads on.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn hush(&mut self, within: Duration) -> Result<()> {
         self.talks.send_replace(false);
         self.until("is answered", within, |state| {
@@ -207,9 +209,6 @@ impl Roamer {
     /// their room at this HTTP endpoint, on a connection that stands. When no fault comes after
     /// this, whoever judges them finds them there. A person that seems to be at a node may have
     /// lost it and not have noticed yet: the mark is what knows.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn rest(
         people: &mut [Self],
         recorder: &Recorder,

@@ -40,9 +40,6 @@ pub(crate) struct Sluice {
 
 impl Sluice {
     /// An open one before this publisher, on a free port of 127.0.0.1.
-    ///
-    /// # Errors
-    /// No port is free.
     pub(crate) async fn before(publisher: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -82,9 +79,6 @@ impl Sluice {
     }
 
     /// Waits until so many connections have lost, or keep back, a frame with this text.
-    ///
-    /// # Errors
-    /// Not in time.
     pub(crate) async fn has_caught(&self, text: &str, connections: usize) -> Result<()> {
         let what = format!("{connections} connections caught {text:?}");
         eventually(PATIENCE, &what, async || {

@@ -129,9 +129,6 @@ pub(crate) async fn upgrade(
 }
 
 /// The request that opens a WebSocket at a path of a node's HTTP endpoint.
-///
-/// # Errors
-/// The path is no path.
 pub(crate) fn request(http: &str, path: &str) -> Result<Request<()>> {
     let address = http.trim_start_matches("http://");
     Ok(format!("ws://{address}{path}").into_client_request()?)

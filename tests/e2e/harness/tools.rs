@@ -20,9 +20,6 @@ use super::{PATIENCE, say};
 const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A port of 127.0.0.1 on which nobody listens.
-///
-/// # Errors
-/// None was found.
 pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..100 {
         let port = rand::random_range(FREE_PORTS);
@@ -34,13 +31,8 @@ pub(crate) fn free_port() -> Result<u16> {
 }
 
 /// Says, and counts for `scripts/test`, that this machine cannot do something.
-///
-/// # Errors
-/// The count cannot be written.
 pub(crate) fn limited(what: &str, instead: &str, why: &str) -> Result<()> {
-    say(format_args!(
-        "LIMITED: {what} not possible here ({why}); used instead: {instead}"
-    ));
+    say!("LIMITED: {what} not possible here ({why}); used instead: {instead}");
     let folder = target()?.join("../e2e-limits");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(
@@ -63,6 +55,21 @@ pub(crate) fn installed(program: &str) -> Result<PathBuf> {
         .with_context(|| format!("{program} is not installed: run scripts/setup"))
 }
 
+/// Runs a program of the system to its end; what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<String> {
+    let output = std::process::Command::new(installed(program)?)
+        .args(args)
+        .output();
+    let output = output.with_context(|| format!("running {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// libzmq under Node.js: publishes and hears the plain form.
 #[derive(Debug)]
 pub(crate) struct Foreign {
@@ -73,9 +80,6 @@ pub(crate) struct Foreign {
 
 impl Foreign {
     /// Publishes on this port, hears these.
-    ///
-    /// # Errors
-    /// The program is not installed or does not start.
     pub(crate) async fn start(publishes: u16, hears: &[u16]) -> Result<Self> {
         let folder = workspace().join("tests/foreign");
         ensure!(
@@ -102,17 +106,11 @@ impl Foreign {
     }
 
     /// Publishes `chat <text>`.
-    ///
-    /// # Errors
-    /// The program is gone.
     pub(crate) async fn say(&mut self, text: &str) -> Result<()> {
         Ok(self.input.write_all(format!("{text}\n").as_bytes()).await?)
     }
 
     /// The next text that it heard.
-    ///
-    /// # Errors
-    /// None in time.
     pub(crate) async fn next(&mut self, within: Duration) -> Result<String> {
         let line = timeout(within, self.output.next_line())
             .await
@@ -121,9 +119,6 @@ impl Foreign {
     }
 
     /// Skips to this text; what came before it.
-    ///
-    /// # Errors
-    /// It does not come in time.
     pub(crate) async fn hears(&mut self, text: &str) -> Result<Vec<String>> {
         let mut before = Vec::new();
         loop {
@@ -155,17 +150,11 @@ pub(crate) struct Events {
 
 impl Events {
     /// Opens the stream at a path, with this `Last-Event-ID`.
-    ///
-    /// # Errors
-    /// The node refuses, or answers with another content type.
     pub(crate) async fn open(node: &Node, path: &str, last: Option<&str>) -> Result<Self> {
         Self::open_at(&node.http, path, last).await
     }
 
     /// Like [`Events::open`], at an HTTP endpoint.
-    ///
-    /// # Errors
-    /// As there.
     pub(crate) async fn open_at(http: &str, path: &str, last: Option<&str>) -> Result<Self> {
         // Without a limit of time: the stream lasts as long as the test listens.
         let client = reqwest::Client::builder().no_proxy().build()?;
@@ -196,9 +185,6 @@ impl Events {
     }
 
     /// The next event that has data.
-    ///
-    /// # Errors
-    /// None in time, or the stream ended.
     pub(crate) async fn next(&mut self, within: Duration) -> Result<Event> {
         timeout(within, self.read())
             .await

@@ -117,9 +117,6 @@ pub(crate) struct Position(BTreeMap<String, u64>);
 
 impl Position {
     /// From a list of ids.
-    ///
-    /// # Errors
-    /// One is no id.
     pub(crate) fn parse(ids: &[String]) -> Result<Self> {
         let mut position = Self::default();
         for id in ids {

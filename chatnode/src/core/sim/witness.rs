@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clients::Client;
+use super::clients::Entering;
 use super::exempt::Exempt;
 use super::judge::Asked;
 use super::ledger::Said;
-use super::clients::Entering;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
 use crate::core::log::Span;

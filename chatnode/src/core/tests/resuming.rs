@@ -340,7 +340,10 @@ fn what_repeats_a_mid_is_known_after_a_restart() {
     assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 b.1"));
     let mut rig = restarted(&[("c.2", false)]);
     let batch = rig.batch().unwrap();
-    assert!(batch.ends_with("| c.2"), "what it repeated is gone: {batch}");
+    assert!(
+        batch.ends_with("| c.2"),
+        "what it repeated is gone: {batch}"
+    );
     assert!(rig.says(1, Some("m"), 0).concat().starts_with("said 1 c.2"));
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::rig::{Rig, entry, options, shown};
+use super::rig::{PATIENCE, Rig, entry, options, shown};
 use crate::disk::{self, OpenError};
 
 fn refused(dir: &Path) -> OpenError {
@@ -71,7 +71,11 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     );
     let after = std::fs::read(dir.path().join("history.db")).unwrap();
     assert!(before == after, "it was changed");
-    change("PRAGMA user_version = 2");
+    change("PRAGMA user_version = 2; UPDATE meta SET value = 2 WHERE key = 'schema'");
+    let (disk, loaded, _outcomes) = disk::open(options(dir.path())).unwrap();
+    assert!(loaded.set_aside.is_none() && loaded.entries.len() == 1);
+    disk.close(PATIENCE).await;
+    change("UPDATE meta SET value = 7 WHERE key = 'schema'");
     let (_disk, loaded, _outcomes) = disk::open(options(dir.path())).unwrap();
     assert!(loaded.set_aside.is_some());
     assert_eq!(loaded.entries.len(), 1);
@@ -91,7 +95,7 @@ async fn a_start_that_was_killed_is_mended_by_the_next() {
     let options = || options(dir.path());
     let (disk, loaded, outcomes) = disk::open(options()).unwrap();
     assert_eq!((loaded.entries.len(), loaded.set_aside), (1, None));
-    disk.close(super::rig::PATIENCE).await;
+    disk.close(PATIENCE).await;
     drop(outcomes);
     // Between making a successor and putting it in its place.
     std::fs::rename(path("history.db"), path("history.salvaged.db")).unwrap();
@@ -103,7 +107,7 @@ async fn a_start_that_was_killed_is_mended_by_the_next() {
     assert_eq!(std::fs::read(&aside).unwrap(), b"damaged");
     let log = aside.with_extension("db-wal");
     assert_eq!(std::fs::read(log).unwrap(), b"damaged too");
-    disk.close(super::rig::PATIENCE).await;
+    disk.close(PATIENCE).await;
     drop(outcomes);
     // Between moving the damaged file and its log.
     std::fs::rename(path("history.db"), path("history.salvaged.db")).unwrap();
@@ -111,5 +115,5 @@ async fn a_start_that_was_killed_is_mended_by_the_next() {
     let (disk, loaded, _outcomes) = disk::open(options()).unwrap();
     assert_eq!(loaded.entries.len(), 1);
     assert!(loaded.set_aside.is_some_and(|aside| aside.exists()));
-    disk.close(super::rig::PATIENCE).await;
+    disk.close(PATIENCE).await;
 }

@@ -238,6 +238,9 @@ async fn a_change_of_name_in_many_rooms_succeeds_after_the_wait_that_is_told() {
         let Some(wait) = reply["error"]["retry_ms"].as_u64() else {
             assert_eq!(reply["hello"]["name"], "bob", "{reply}");
             assert_eq!(told.len(), 1, "it waits once: {told:?}");
+            let rooms: Value = f.get("/api/rooms").await.json().await.unwrap();
+            let rooms = rooms["rooms"].as_array().unwrap();
+            assert!(rooms.len() == 50 && rooms.iter().all(|room| room["members"] == 1));
             return;
         };
         told.push(wait);

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::process::Tasks;
-use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::*;
 use crate::carriers::CarrierEvent;
-use crate::core::links::{LinkId, Speech};
+use crate::core::links::LinkId;
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, CoreOptions, Identity, Now};
 use crate::shell::{Parts, Settings};
-use crate::wire::frame::Topic;
 
 /// Brings one event after another, without a pause, up to a number.
 #[derive(Debug)]
@@ -25,13 +23,7 @@ struct Flood {
 }
 
 impl Carrier for Flood {
-    fn publish(&mut self, _: Topic, _: Bytes) {}
-
-    fn publish_plain(&mut self, _: &str) {}
-
-    fn dial(&mut self, _: LinkId, _: &str, _: Speech) {}
-
-    fn hang_up(&mut self, _: LinkId) {}
+    fn carry(&mut self, _: Command) {}
 
     async fn event(&mut self) -> CarrierEvent {
         if self.brought.fetch_add(1, Ordering::Relaxed) >= self.most {

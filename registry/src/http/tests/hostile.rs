@@ -2,28 +2,56 @@
 
 use super::*;
 
+/// Puts these bytes, as JSON in a way that not everybody writes it.
+async fn put_raw(f: &Fixture, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    let put = f
+        .request(Method::PUT, "/v1/nodes/a")
+        .header("content-type", "Application/JSON; charset=utf-8");
+    put.body(body).send().await.unwrap()
+}
+
 #[tokio::test]
 async fn hostile_endpoints_are_422_and_name_the_rule() {
     let f = Fixture::new();
+    f.put("live", &node(1000)).await;
     let long = format!("tcp://{}:1", "a".repeat(250));
     for endpoint in [
         "ipc:///etc/x",
         "tcp://169.254.169.254:80",
         "tcp://0.0.0.0:1",
         "tcp://[::]:1",
+        "tcp://[ff02::1]:1",
         "tcp://[::ffff:127.0.0.1]:22",
+        "tcp://",
         "http://",
+        "http://127.0.0.1:1",
+        "tcp://a",
         "tcp://a:0",
         "tcp://a:99999",
+        "tcp://user@127.0.0.1:1",
+        "tcp://127.0.0.1:1/path",
         "tcp://224.0.0.1:5",
         "javascript:alert(1)",
+        "x",
+        "",
         &long,
     ] {
         let body = json!({"name": "a", "endpoints": {"pub": endpoint}});
-        let response = f.put("a", &body).await;
-        f.refused(response, 422, "invalid_endpoint").await;
+        f.refused(f.put("a", &body).await, 422, "invalid_endpoint")
+            .await;
     }
-    assert!(f.listing().await.nodes.is_empty());
+    let mut no_http = node(1000);
+    no_http["endpoints"]["http"] = json!("ftp://127.0.0.1:1");
+    f.refused(f.put("a", &no_http).await, 422, "invalid_endpoint")
+        .await;
+    let ids: Vec<_> = f
+        .listing()
+        .await
+        .nodes
+        .into_iter()
+        .map(|node| node.id)
+        .collect();
+    assert_eq!(ids, ["live"]);
 }
 
 #[tokio::test]
@@ -49,21 +77,11 @@ async fn bodies_that_are_no_registration_are_refused_and_change_nothing() {
         r#"{"name":"a","endpoints":{"pub":"tcp://a:1"},"meta":{"k":1}}"#,
         r#"{"name":"a","endpoints":{"pub":"tcp://a:1"}} trailing"#,
     ] {
-        let put = f
-            .request(Method::PUT, "/v1/nodes/a")
-            .header("content-type", "application/json");
-        let response = put.body(body.to_owned()).send().await.unwrap();
+        let response = put_raw(&f, body.to_owned()).await;
         f.refused(response, 400, "bad_request").await;
     }
-    let put = f
-        .request(Method::PUT, "/v1/nodes/a")
-        .header("content-type", "application/json");
-    f.refused(
-        put.body(vec![0xff, 0xfe]).send().await.unwrap(),
-        400,
-        "bad_request",
-    )
-    .await;
+    let response = put_raw(&f, vec![0xff, 0xfe]).await;
+    f.refused(response, 400, "bad_request").await;
     assert!(f.listing().await.nodes.is_empty());
 }
 
@@ -71,33 +89,16 @@ async fn bodies_that_are_no_registration_are_refused_and_change_nothing() {
 async fn large_bodies_are_413_however_they_come() {
     let f = Fixture::new();
     for size in [8 * 1024 + 1, 5 << 20] {
-        let put = f
-            .request(Method::PUT, "/v1/nodes/a")
-            .header("content-type", "application/json");
-        f.refused(
-            put.body(vec![b' '; size]).send().await.unwrap(),
-            413,
-            "too_large",
-        )
-        .await;
+        let response = put_raw(&f, vec![b' '; size]).await;
+        f.refused(response, 413, "too_large").await;
         let chunks = futures::stream::iter(
             std::iter::repeat_n(vec![b' '; 1024], size / 1024 + 1).map(Ok::<_, std::io::Error>),
         );
-        let body = reqwest::Body::wrap_stream(chunks);
-        let put = f
-            .request(Method::PUT, "/v1/nodes/a")
-            .header("content-type", "application/json");
-        f.refused(put.body(body).send().await.unwrap(), 413, "too_large")
-            .await;
+        let response = put_raw(&f, reqwest::Body::wrap_stream(chunks)).await;
+        f.refused(response, 413, "too_large").await;
     }
     let padded = format!("{:8192}", node(1000).to_string());
-    let put = f
-        .request(Method::PUT, "/v1/nodes/a")
-        .header("content-type", "Application/JSON; charset=utf-8");
-    assert_eq!(
-        put.body(padded).send().await.unwrap().status(),
-        StatusCode::CREATED
-    );
+    assert_eq!(put_raw(&f, padded).await.status(), StatusCode::CREATED);
 }
 
 #[tokio::test]
@@ -161,6 +162,7 @@ async fn wrong_ids_queries_and_web_pages_have_their_codes() {
     for id in [
         "a%20b",
         "%ff",
+        "%00",
         "a%2fb",
         "%7Ba%7D",
         "a%0d%0aINFO",
@@ -192,8 +194,10 @@ async fn wrong_ids_queries_and_web_pages_have_their_codes() {
 }
 
 #[tokio::test]
-async fn a_full_registry_is_503_and_still_renews() {
+async fn a_full_registry_is_503_and_still_renews_and_wakes_hundreds() {
     let f = Fixture::new();
+    let token = f.listing().await.token;
+    let path = format!("/v1/nodes?since={token}&wait=55");
     let puts = (0..NODES_MAX).map(|i| {
         let said = serde_json::from_value(json!({"name": "a",
             "endpoints": {"pub": format!("tcp://10.0.0.1:{}", i + 1)}}))
@@ -201,7 +205,15 @@ async fn a_full_registry_is_503_and_still_renews() {
         let registry = f.registry.clone();
         async move { registry.put(&format!("n{i}"), said).await.unwrap() }
     });
-    futures::future::join_all(puts).await;
+    let filled = async {
+        while f.registry.watchers() < 300 {
+            tokio::task::yield_now().await;
+        }
+        futures::future::join_all(puts).await
+    };
+    let polls = futures::future::join_all((0..300).map(|_| f.get(&path)));
+    let (polls, _) = tokio::join!(polls, filled);
+    assert!(polls.iter().all(|poll| poll.status() == StatusCode::OK));
     let response = f.put("more", &node(60000)).await;
     assert_eq!(response.headers()["retry-after"], "2");
     f.refused(response, 503, "full").await;
@@ -236,6 +248,24 @@ async fn watchers_beyond_the_bound_are_429_and_plain_polls_still_work() {
     })
     .await
     .expect("a closed stream gives its place back");
+}
+
+/// Plain checks of load balancers name no host, as HTTP/1.0 has none.
+#[tokio::test]
+async fn a_probe_that_names_no_host_is_answered() {
+    let f = Fixture::new();
+    for request in [
+        "GET /healthz HTTP/1.0\r\n\r\n",
+        "HEAD /healthz HTTP/1.0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET /metrics HTTP/1.0\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(f.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some("200"), "{request}: {answer}");
+    }
 }
 
 #[tokio::test]

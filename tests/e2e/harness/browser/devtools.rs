@@ -47,18 +47,12 @@ impl Screen {
 
 impl Browser {
     /// A command of the DevTools protocol, to the window in use.
-    ///
-    /// # Errors
-    /// The browser refuses it.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Result<Value> {
         let done = self.driver.cdp().send_raw(command, parameters).await;
         done.with_context(|| format!("DevTools: {command}"))
     }
 
     /// Gives the window this screen.
-    ///
-    /// # Errors
-    /// The browser refuses.
     pub(crate) async fn on(&self, screen: Screen) -> Result<()> {
         let size = json!({
             "width": screen.width, "height": screen.height, "deviceScaleFactor": 1,
@@ -84,9 +78,6 @@ impl Browser {
 
     /// Takes the network from the window in use, or gives it back; sockets excepted, which
     /// DevTools leaves alone.
-    ///
-    /// # Errors
-    /// The browser refuses.
     pub(super) async fn offline(&self, offline: bool) -> Result<()> {
         self.devtools("Network.enable", json!({})).await?;
         let conditions = json!({
@@ -98,9 +89,6 @@ impl Browser {
     }
 
     /// The bytes that the page's scripts and document hold, after the garbage was collected.
-    ///
-    /// # Errors
-    /// The browser does not tell.
     pub(crate) async fn heap(&self) -> Result<u64> {
         self.devtools("HeapProfiler.collectGarbage", json!({}))
             .await?;
@@ -117,9 +105,6 @@ impl Browser {
     }
 
     /// Writes what is to be seen to the folder that CI keeps, under this name.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub(crate) async fn picture(&self, name: &str) -> Result<()> {
         let folder = match variable("CARGO_TARGET_DIR") {
             Some(folder) => folder.into(),
@@ -136,9 +121,6 @@ impl Browser {
     /// Fails if the browser complained since the last look: errors of scripts, violations of the
     /// page's policy, warnings, files that are missing. `expected` are parts of the complaints
     /// that the test itself provoked, such as a socket to a node that it killed.
-    ///
-    /// # Errors
-    /// It complained.
     pub(crate) async fn no_complaints(&self, expected: &[&str]) -> Result<()> {
         let log = self.driver.get_log("browser").await?;
         let complaints: Vec<String> = log
@@ -157,9 +139,6 @@ impl Browser {
 
     /// The hosts that the page asked anything of since the last look, sockets included, as
     /// `scheme://host:port`.
-    ///
-    /// # Errors
-    /// The browser does not tell.
     pub(crate) async fn asked(&self) -> Result<BTreeSet<String>> {
         let mut hosts = BTreeSet::new();
         for entry in self.driver.get_log("performance").await? {

@@ -31,9 +31,6 @@ window.WebSocket = class extends WebSocket {
 
 impl Browser {
     /// Puts the tap into every page that is loaded from now on.
-    ///
-    /// # Errors
-    /// The browser refuses.
     pub(crate) async fn tap(&self) -> Result<()> {
         let source = json!({ "source": TAP });
         self.devtools("Page.addScriptToEvaluateOnNewDocument", source)
@@ -43,9 +40,6 @@ impl Browser {
 
     /// Takes the network from the window in use, or gives it back. DevTools does not take it from
     /// sockets: the one that is open ends here as a lost one does, and new ones find nobody.
-    ///
-    /// # Errors
-    /// The page has no tap.
     pub(crate) async fn plugged(&self, plugged: bool) -> Result<()> {
         if plugged {
             // Before the browser says so: the page tries at once when it hears that.
@@ -63,9 +57,6 @@ impl Browser {
     }
 
     /// Says this to the page, as if its node did.
-    ///
-    /// # Errors
-    /// The page has no tap, or no socket.
     pub(crate) async fn told(&self, push: &Value) -> Result<()> {
         let data = serde_json::to_string(&push.to_string())?;
         let script = format!(
@@ -79,9 +70,6 @@ impl Browser {
 
     /// Keeps from the page whatever its node says, until the page is on another: replies that a
     /// dying node did not get out.
-    ///
-    /// # Errors
-    /// The page has no tap.
     pub(crate) async fn deafen(&self) -> Result<()> {
         let script = "window.tapped.addEventListener('close', () => { window.deaf = false; }); \
                       window.deaf = true";
@@ -90,9 +78,6 @@ impl Browser {
     }
 
     /// Refuses what the page sends with this error from now on; `null` ends that.
-    ///
-    /// # Errors
-    /// The page is gone.
     pub(crate) async fn refuse(&self, error: &Value) -> Result<()> {
         self.script(&format!("window.refusing = {error}")).await?;
         Ok(())
