@@ -256,7 +256,8 @@ impl World {
             // What of it has gone since, and what before, a node does not know; nor whether that was since,
             // if it was within the time by which clocks are apart.
             let trimmed = log.times.trimmed;
-            let apart = (trimmed..trimmed + node.core.positions.skew).contains(&made);
+            let skew = node.core.positions.skew;
+            let apart = (trimmed.saturating_sub(skew)..trimmed + skew).contains(&made);
             let since = after < log.floor() || (apart && self.passes(Exempt::ClocksApart));
             let after = if named.is_none() && since && self.passes(Exempt::TrimmedSince) {
                 0
