@@ -22,8 +22,8 @@ use super::reads::{Asked, SCANS_MAX, Waits};
 use super::state::Core;
 use crate::model::page::RoomSummary;
 
-/// A question is answered with what there is when it was tried so often.
-const TRIES_MAX: usize = 5;
+/// A question is answered with what there is when something was read for it so often.
+pub(super) const TRIES_MAX: usize = 5;
 
 /// How a try ended.
 enum Step {
@@ -139,7 +139,6 @@ impl Core {
             return;
         }
         asked.archive.is_last = asked.tries >= TRIES_MAX;
-        asked.tries += 1;
         let step = self.try_to_answer(&mut asked);
         if let (Ok(Step::Found(Found::Resumed(resumed, _))), Question::Resume(resume)) =
             (&step, &asked.question)
@@ -161,6 +160,7 @@ impl Core {
                 self.call_roll(now);
             }
             Step::Needs(need) => {
+                asked.tries += 1;
                 let read = need_of(&asked.question, &need);
                 asked.waits = Waits::Read(Some(need));
                 self.reads.waiting.insert(ticket, asked);

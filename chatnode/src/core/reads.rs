@@ -26,6 +26,7 @@ pub(super) struct Asked {
     pub(super) question: Question,
     /// What was read for it.
     pub(super) archive: Archive,
+    /// How often something was asked of the disk for it.
     pub(super) tries: usize,
     pub(super) waits: Waits,
 }

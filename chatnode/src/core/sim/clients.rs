@@ -50,7 +50,8 @@ pub(super) struct Entering {
     /// The mids of what it has seen behind these, if it names them.
     named: Option<Vec<EntryId>>,
     pub(super) mids: Vec<Mid>,
-    /// Whether what was read for it took too long.
+    /// How often its node has read for it, and whether that took too long.
+    pub(super) reads: usize,
     pub(super) slow: bool,
 }
 
@@ -285,6 +286,7 @@ impl World {
             since,
             named,
             mids,
+            reads: 0,
             slow: false,
         };
         let after = self.up_to(Duration::from_millis(20));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::clients::Entering;
 use super::nodes::Comes;
 use super::world::{Event, NodeId, World};
+use crate::core::answering::TRIES_MAX;
 use crate::core::copies::Ticket;
 use crate::core::question::{Found, Question, Read, ReadError, Unread};
 use crate::core::repair::Fetch;
@@ -48,7 +49,8 @@ impl World {
         let takes = self.disk_takes(id);
         let slow = takes > BEYOND_TIME_MAX && matches!(*read, Read::Beyond(..));
         if let Some(Waits::Client(_, _, entering)) = self.nodes[id].waiting.get_mut(&ticket) {
-            entering.slow |= slow;
+            entering.reads += 1;
+            entering.slow |= slow || entering.reads >= TRIES_MAX;
             self.note("read for a client");
         }
         if slow {
