@@ -338,21 +338,18 @@ impl World {
     pub(super) fn ready_says_what_it_lacks(&self, id: NodeId, lacking: &[Origin]) {
         let node = &self.nodes[id];
         for (peer_origin, peer) in node.core.peers().heard() {
-            for (origin, seq) in &peer.position {
+            for origin in peer.position.keys() {
                 let log = node.core.log(*origin);
                 let open = log.is_some_and(|log| log.missing().is_some());
                 let by = self.ledger.node(peer_origin).unwrap_or(id);
-                let last = EntryId {
-                    origin: *origin,
-                    seq: *seq,
-                };
-                let open = open && !self.has_let_go(by, last);
                 let held = log.map_or(0, |log| log.held());
-                // What a peer has come to hold since this node started is live, not history.
-                let old = node
-                    .held_at_start
-                    .iter()
-                    .any(|(peer, of, at)| *peer == by && of == origin && held < *at);
+                // What a peer has come to hold since this node started is live, not history; and of what it
+                // has trimmed whole since nobody needs to speak.
+                let old = node.held_at_start.iter().any(|(peer, of, at)| {
+                    let (origin, seq) = (*origin, *at);
+                    let lacks = *peer == by && *of == origin && held < seq;
+                    lacks && !self.has_let_go(by, EntryId { origin, seq })
+                });
                 let told = || lacking.contains(origin) && self.passes(Exempt::SaysWhomItLacks);
                 if open && old && !told() {
                     self.broken(format!(
