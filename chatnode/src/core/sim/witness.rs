@@ -11,7 +11,7 @@ use super::judge::Asked;
 use super::ledger::Said;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
-use crate::core::log::Span;
+use crate::core::log::{Log, Span};
 use crate::core::resumed::Resumed;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin};
@@ -85,6 +85,8 @@ impl World {
             } else {
                 self.gone_then(client, id, of.origin)
             };
+            let unsure = !named && self.was_perhaps_gone(id, log, since);
+            let floor = log.floor();
             let log = self.ledger.node(of.origin).map(|of| self.ledger.of(of));
             for said in log.unwrap_or_default() {
                 let entry = &said.entry;
@@ -93,6 +95,9 @@ impl World {
                     break;
                 }
                 if name.seq <= gone && !self.has(id, name) && self.passes(Exempt::TrimmedBefore) {
+                    continue;
+                }
+                if unsure && name.seq <= floor && self.passes(Exempt::ClocksApart) {
                     continue;
                 }
                 let lost = |(origin, span): &(Origin, Span)| {
@@ -237,6 +242,18 @@ impl World {
         let never = !self.accepted(home.node, seen) && self.has_let_go(home.node, seen);
         let late = self.is_said_long_ago(home.node, seen);
         (never && self.passes(Exempt::NeverSeen)) || (late && self.passes(Exempt::SaidAgainLater))
+    }
+
+    /// Whether a node takes what it has trimmed for gone when a position was made, by the clock of a node
+    /// that it has never compared with its own.
+    fn was_perhaps_gone(&self, id: NodeId, log: &Log, since: &[EntryId]) -> bool {
+        let node = &self.nodes[id];
+        let made = since.iter().find(|at| at.origin == Origin::MADE);
+        let ahead = self.nodes.iter().map(|other| other.time_wrong_us.1).max();
+        let ahead = ahead.unwrap_or_default() - node.time_wrong_us.0;
+        let apart = u64::try_from(ahead).unwrap_or_default();
+        let early = |made: &EntryId| made.seq < log.times.trimmed + apart;
+        apart > node.core.positions.skew && made.is_some_and(early)
     }
 
     /// A node tells a client that it cannot bring all that lies beyond its position: it has let go of some of
