@@ -163,9 +163,7 @@ impl ZmqCarrier {
         let sent = self.publisher.send(message).now_or_never();
         debug_assert!(matches!(sent, Some(Ok(()))), "PUB never waits");
     }
-}
 
-impl ZmqCarrier {
     pub(super) fn publish(&mut self, topic: Topic, body: Bytes) {
         if body.len() > FRAME_LEN_MAX {
             self.refused.fetch_add(1, Ordering::Relaxed);
