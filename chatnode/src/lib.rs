@@ -218,6 +218,8 @@ impl Started {
         {
             return Err(anyhow::anyhow!("the history on disk was not closed in order").into());
         }
+        // The process ends here: a full history is not taken apart message by message.
+        std::mem::forget(self.node);
         if self.tasks.failed() {
             return Err(anyhow::anyhow!("a critical task ended early").into());
         }

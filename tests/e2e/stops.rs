@@ -10,12 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::{TempDir, tempdir};
 use tokio::net::UdpSocket;
 
+use crate::harness::cluster::Listing;
 use crate::harness::disks::{alone, flags, taken_again};
 use crate::harness::process::{Launch, Process};
 use crate::harness::raw::{CLOSE, FIN, Raw, frame};
 use crate::harness::tools::{installed, limited, run};
 use crate::harness::{
-    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, eventually, ms, say, secs,
+    Client, Duration, Instant, NOISE, Node, Outcome, PATIENCE, Registry, eventually, ms, say, secs,
 };
 
 /// The promise.
@@ -247,6 +248,27 @@ async fn a_client_that_waits_for_joining_is_told_of_a_stop() -> Outcome {
     let took = told.elapsed();
     say!("ended {took:?} after SIGTERM");
     assert_eq!((code?, ended?.0), (1012, 0));
+    assert!(took < QUICK, "{took:?}");
+    Ok(())
+}
+
+/// Goal: a peer that hangs while it is asked something holds up no stop.
+/// Method: a node that a registry lists takes connections and says nothing; it is being greeted.
+#[tokio::test]
+async fn a_peer_that_hangs_holds_up_no_stop() -> Outcome {
+    let registry = Registry::start().await?;
+    let publishes = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let serves = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let at = format!("tcp://{}", publishes.local_addr()?);
+    let url = format!("http://{}", serves.local_addr()?);
+    let _listed = Listing::of("aaaaaaaaaa", &at, &url, &registry).await?;
+    let mut node = Node::start(["--registry", &registry.url, "--http", "0"]).await?;
+    let greeted = tokio::time::timeout(PATIENCE, serves.accept()).await;
+    let _asked = greeted.context("it is never greeted")??;
+    let told = Instant::now();
+    node.process.stop(STOPPED + NOISE).await?;
+    let took = told.elapsed();
+    say!("ended {took:?} after SIGTERM");
     assert!(took < QUICK, "{took:?}");
     Ok(())
 }

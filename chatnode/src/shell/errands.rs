@@ -34,6 +34,17 @@ pub(super) enum Errand {
     Scan(Ticket, Vec<Arc<Entry>>, Query, usize),
 }
 
+impl Errand {
+    /// Whether it waits for another node. Those that read for who asked here are waited for, since they
+    /// end soon and somebody waits for the answer.
+    pub(super) fn asks_a_peer(&self) -> bool {
+        match self {
+            Self::Fetch(..) | Self::FetchMembers(_) | Self::AskPosition(_) | Self::Hello(_) => true,
+            Self::Disk(..) | Self::Scan(..) => false,
+        }
+    }
+}
+
 impl Handle {
     /// Runs an errand.
     pub(super) async fn run(self, errand: Errand) {

@@ -150,7 +150,17 @@ impl Handle {
         let errands = std::mem::take(&mut shell.errands);
         drop(shell);
         for errand in errands {
-            self.tasks().spawn(self.clone().run(errand));
+            let asks_a_peer = errand.asks_a_peer();
+            let stopping = self.tasks().stopping();
+            let errand = self.clone().run(errand);
+            self.tasks().spawn(async move {
+                if asks_a_peer {
+                    // What comes of it is of no use to a node that stops, and the peer may hang.
+                    stopping.run_until_cancelled(errand).await;
+                } else {
+                    errand.await;
+                }
+            });
         }
     }
 
