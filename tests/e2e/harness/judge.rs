@@ -67,6 +67,13 @@ pub(crate) struct Evidence {
     pub(crate) holes: bool,
 }
 
+impl Evidence {
+    /// Whether what this origin alone had may be lost: it was killed, and had it in memory only.
+    fn may_lose(&self, origin: &str) -> bool {
+        self.killed.contains(origin) && !self.durable.contains(origin)
+    }
+}
+
 /// The record of one connection, of whom and where.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
@@ -284,11 +291,7 @@ fn kept(evidence: &Evidence, known: &Known<'_>, verdict: &mut Verdict) {
         verdict.acknowledged += 1;
         verdict.copied += usize::from(accepted.iter().any(|sent| sent.copies > 0));
         let Some(kept) = kept else {
-            let may_be_lost = |sent: &&&Sent| {
-                let origin = sent.origin();
-                let killed = evidence.killed.contains(origin);
-                sent.copies == 0 && killed && !evidence.durable.contains(origin)
-            };
+            let may_be_lost = |sent: &&&Sent| sent.copies == 0 && evidence.may_lose(sent.origin());
             if accepted.iter().filter(may_be_lost).count() == accepted.len() {
                 verdict.excused += 1;
             } else {

@@ -121,8 +121,16 @@ impl Chain<'_> {
             let text = format!("{} was not recovered over {messages} messages", self.person);
             verdict.fault(Kind::Unrecovered, text);
         }
+        // Others may know of what a killed node said by its position, and have none of it. That it is no
+        // message which must be kept is judged where messages are.
+        let may_be = |gap: &&Value| {
+            evidence.holes
+                || gap["origin"]
+                    .as_str()
+                    .is_some_and(|it| evidence.may_lose(it))
+        };
         let mut gaps = self.segments.iter().flat_map(|segment| segment.gaps);
-        if let Some(gap) = gaps.next().filter(|_| !evidence.holes) {
+        if let Some(gap) = gaps.find(|gap| !may_be(gap)) {
             let text = format!("{} was told of a gap: {gap}", self.person);
             verdict.fault(Kind::Unrecovered, text);
         }

@@ -293,6 +293,11 @@ fn a_reader_that_moved_is_judged_over_all_its_connections() {
     let gap = serde_json::json!({ "room": "tea", "origin": "a", "after": 0, "through": 1 });
     told.traces[3].gaps.push(gap);
     finds(Kind::Unrecovered, "a gap", &told);
+    let mut killed = told.clone();
+    killed.killed.insert("a".to_owned());
+    good(&killed);
+    killed.durable.insert("a".to_owned());
+    finds(Kind::Unrecovered, "a gap of what is on disk", &killed);
     told.holes = true;
     good(&told);
 }
