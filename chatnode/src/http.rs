@@ -8,7 +8,6 @@ pub(crate) mod assets;
 pub(crate) mod hosts;
 pub(crate) mod mesh;
 pub(crate) mod metrics;
-mod rates;
 #[cfg(test)]
 mod tests;
 

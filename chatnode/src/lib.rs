@@ -88,7 +88,7 @@ pub fn main(config: &Config) -> Result<(), Failure> {
     let checked = config.check()?;
     process::init_logging(config.log)?;
     let descriptors = process::raise_open_files_limit();
-    let stop = process::stop_signal()?;
+    let stop = process::stop_signal(None)?;
     let runtime = process::runtime()?;
     let outcome = runtime.block_on(async {
         let mut stop = std::pin::pin!(stop);
@@ -179,7 +179,10 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
         node.clone().run_carrier(carrier, commands, CARRIER_GRACE),
     );
     tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
-    tasks.spawn_critical("http", serve::serve(listener, front, tasks.clone(), limits));
+    tasks.spawn_critical(
+        "http",
+        serve::serve(listener, front, tasks.clone(), limits, None),
+    );
     let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
         ready: "chatnode",
@@ -358,7 +361,7 @@ async fn drain(node: &Handle, discovery: Discovery, until: Instant) {
 
 /// Requests to peers: no proxy, no redirects.
 fn http_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
+    base::tls::http_client(None)
         .no_proxy()
         .dns_resolver(Resolver::system())
         .redirect(reqwest::redirect::Policy::none())

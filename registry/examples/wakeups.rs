@@ -95,7 +95,7 @@ fn serve(tasks: &Tasks, tell: &std::sync::mpsc::Sender<SocketAddr>) -> anyhow::R
     runtime()?.block_on(async {
         let listener = base::serve::listen("127.0.0.1:0".parse()?)?;
         let addr = listener.local_addr()?;
-        registry::run(Duration::from_secs(60), listener, tasks);
+        registry::run(Duration::from_secs(60), listener, None, tasks);
         tell.send(addr)?;
         tasks.stopping().cancelled().await;
         tasks.drain(Duration::from_secs(5)).await;
@@ -166,7 +166,13 @@ async fn parked(client: &Client, watchers: usize) -> anyhow::Result<()> {
     let wanted = format!("registry_watchers {watchers}");
     loop {
         let url = format!("{}/metrics", client.url());
-        let metrics = reqwest::get(url).await?.text().await?;
+        let metrics = base::tls::http_client(None)
+            .build()?
+            .get(url)
+            .send()
+            .await?
+            .text()
+            .await?;
         if metrics.lines().any(|line| line == wanted) {
             return Ok(());
         }

@@ -33,7 +33,7 @@ pub(crate) const WATCHERS_MAX: usize = 2 * NODES_MAX;
 /// Largest answer that a client needs to take: a full list of the largest nodes.
 pub(crate) const LISTING_BYTES_MAX: usize = NODES_MAX * (BODY_BYTES_MAX + 1024);
 
-/// The endpoint by which a chatnode publishes, `tcp://…`.
+/// The endpoint by which a chatnode publishes, `tcp://…`, or `tls://…` with a mesh secret.
 pub const ENDPOINT_PUB: &str = "pub";
 /// The endpoint of a node's HTTP, `http://…`.
 pub const ENDPOINT_HTTP: &str = "http";
@@ -43,7 +43,7 @@ pub const ENDPOINT_HTTP: &str = "http";
 pub struct Registration {
     /// The name to show, 1 to 64 characters.
     pub name: String,
-    /// Where it is, by purpose: `pub` is `tcp://…`, `http` is `http://…`, others are either.
+    /// Where it is, by purpose: `pub` is `tcp://…` or `tls://…`, `http` is `http://…`, others are any.
     /// At least one; an endpoint belongs to one node at a time.
     pub endpoints: BTreeMap<String, String>,
     /// Anything else that others should know.
@@ -167,12 +167,14 @@ impl Registration {
 /// Checks an endpoint under the name that it goes by.
 ///
 /// # Errors
-/// When it breaks a rule, among them: `pub` is tcp, `http` is http.
+/// When it breaks a rule, among them: `pub` is tcp or tls, `http` is http.
 pub fn check_endpoint(name: &str, text: &str) -> Result<Endpoint, InvalidEndpoint> {
     let endpoint: Endpoint = text.parse()?;
     match (name, endpoint.scheme) {
-        (ENDPOINT_PUB, Scheme::Http) => Err(InvalidEndpoint("pub begins with tcp://")),
-        (ENDPOINT_HTTP, Scheme::Tcp) => Err(InvalidEndpoint("http begins with http://")),
+        (ENDPOINT_PUB, Scheme::Http) => Err(InvalidEndpoint("pub begins with tcp:// or tls://")),
+        (ENDPOINT_HTTP, Scheme::Tcp | Scheme::Tls) => {
+            Err(InvalidEndpoint("http begins with http://"))
+        }
         _ => Ok(endpoint),
     }
 }

@@ -30,6 +30,7 @@ use crate::api::{BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registr
 use base::body::of_answer;
 use base::problem::ProblemBody;
 use base::resolver::Resolver;
+use base::tls::{self, KeyRing};
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,6 +46,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    /// The URL as HTTP has it.
+    asked: String,
 }
 
 /// The answer to a list.
@@ -60,7 +63,7 @@ pub enum Listed {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL cannot be that of a registry. Nothing was sent; mend the configuration.
-    #[error("{url:?} is no registry: {why}, as in http://127.0.0.1:7171")]
+    #[error("{url:?} is no registry: {why}")]
     Url {
         /// What was given.
         url: String,
@@ -70,6 +73,9 @@ pub enum ClientError {
     /// The id is not one. Nothing was sent; the caller has a bug.
     #[error("{0:?} cannot be the id of a node")]
     Id(String),
+    /// What is there speaks no TLS, or has another secret. Nothing changed; mend the configuration.
+    #[error("the registry {0}")]
+    NotOurs(&'static str),
     /// No connection could be made: nothing is there now. Nothing changed; try again later.
     #[error("the registry does not answer")]
     Unreachable(#[source] reqwest::Error),
@@ -96,14 +102,39 @@ impl Client {
     /// # Errors
     /// [`ClientError::Url`] when this cannot be the URL of a registry.
     pub fn new(url: &str) -> Result<Self, ClientError> {
+        Self::with(url, "http", "http", None)
+    }
+
+    /// A client of the registry at this URL, `tls://HOST:PORT`, which has the same mesh secret: these
+    /// are the keys of its registries.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`] when this cannot be the URL of a registry.
+    pub fn sealed(url: &str, keys: &KeyRing) -> Result<Self, ClientError> {
+        Self::with(url, "tls", "https", Some(keys))
+    }
+
+    fn with(
+        url: &str,
+        scheme: &str,
+        spoken: &str,
+        keys: Option<&KeyRing>,
+    ) -> Result<Self, ClientError> {
         let invalid = |why| ClientError::Url {
             url: url.to_owned(),
             why,
         };
-        let parsed = Url::parse(url).map_err(|_| invalid("write http://HOST:PORT"))?;
-        if parsed.scheme() != "http" {
-            return Err(invalid("it begins with http://"));
-        }
+        let rest = url
+            .strip_prefix(scheme)
+            .filter(|rest| rest.starts_with("://"));
+        let rest = rest.ok_or_else(|| {
+            invalid(match keys {
+                None => "it begins with http://, as in http://127.0.0.1:7171",
+                Some(_) => "it begins with tls://, as in tls://127.0.0.1:7171",
+            })
+        })?;
+        let parsed = Url::parse(&format!("{spoken}{rest}"));
+        let parsed = parsed.map_err(|_| invalid("write http://HOST:PORT or tls://HOST:PORT"))?;
         if parsed.host_str().is_none_or(str::is_empty) || parsed.port() == Some(0) {
             return Err(invalid("it names a host, and a port that is not 0"));
         }
@@ -111,7 +142,7 @@ impl Client {
         {
             return Err(invalid("it has no user, query or fragment"));
         }
-        let http = reqwest::Client::builder()
+        let http = tls::http_client(keys)
             .no_proxy()
             .dns_resolver(Resolver::system())
             .redirect(reqwest::redirect::Policy::none())
@@ -120,9 +151,11 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .map_err(|_| invalid("no HTTP client could be made for it"))?;
+        let asked = parsed.as_str().trim_end_matches('/').to_owned();
         Ok(Self {
             http,
-            url: parsed.as_str().trim_end_matches('/').to_owned(),
+            url: asked.replacen(spoken, scheme, 1),
+            asked,
         })
     }
 
@@ -161,7 +194,7 @@ impl Client {
         let mut query = Vec::new();
         query.extend(since.map(|token| ("since", token.to_owned())));
         query.extend(wait.map(|wait| ("wait", wait.as_secs_f64().to_string())));
-        let url = Url::parse_with_params(&format!("{}/v1/nodes", self.url), query)
+        let url = Url::parse_with_params(&format!("{}/v1/nodes", self.asked), query)
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
         let timeout = LIST_TIMEOUT + wait.unwrap_or_default();
         let response = send(self.http.get(url).timeout(timeout)).await?;
@@ -175,7 +208,7 @@ impl Client {
         if !is_id(id) {
             return Err(ClientError::Id(id.to_owned()));
         }
-        let url = format!("{}/v1/nodes/{id}", self.url);
+        let url = format!("{}/v1/nodes/{id}", self.asked);
         Ok(self.http.request(method, url).timeout(CHANGE_TIMEOUT))
     }
 }
@@ -238,7 +271,9 @@ async fn read<T: DeserializeOwned>(response: Response, bytes_max: usize) -> Resu
 fn broken(error: reqwest::Error) -> ClientError {
     // The URL is the configuration's: whoever logs the error names it once.
     let error = error.without_url();
-    if error.is_connect() {
+    if let Some(why) = tls::refusal(&error) {
+        ClientError::NotOurs(why.what())
+    } else if error.is_connect() {
         ClientError::Unreachable(error)
     } else {
         ClientError::Interrupted(error)

@@ -1,5 +1,6 @@
 //! The registry's configuration: a flag and a variable for each value. The text here is `--help`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base::process::{ListenAddr, LogFormat};
@@ -18,8 +19,8 @@ const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=60;
 #[command(name = "registry", version, after_help = AFTER_HELP)]
 pub struct Config {
     /// Where to listen for HTTP: a port (on 127.0.0.1) or an IP address and a port. Port 0 takes
-    /// a free one and the ready line tells which. There is no authentication: listen beyond
-    /// 127.0.0.1 only on a network where you trust every program.
+    /// a free one and the ready line tells which. Without --mesh-secret there is no authentication:
+    /// listen beyond 127.0.0.1 only on a network where you trust every program.
     #[arg(
         long,
         env = "REGISTRY_HTTP",
@@ -33,6 +34,13 @@ pub struct Config {
     /// longer one bears slower networks and busier machines.
     #[arg(long, env = "REGISTRY_LEASE", value_name = "SECONDS", default_value = "6", value_parser = parse_lease)]
     pub(crate) lease: Duration,
+
+    /// The mesh secret: with it the list is told to, and changed by, only those who have it, in TLS
+    /// (URLs begin with tls://). A file of lines that `chatnode secret` prints, or `chatnode secret
+    /// --registry FILE`, which makes a registry and no node; nobody but its owner may read it. The first
+    /// line is presented, all are accepted; it is read again when it changes, and at SIGHUP.
+    #[arg(long, env = "REGISTRY_MESH_SECRET", value_name = "FILE")]
+    pub(crate) mesh_secret: Option<PathBuf>,
 
     /// How logs look on stderr. RUST_LOG chooses what is logged (error, warn, info, debug).
     #[arg(
@@ -48,8 +56,8 @@ pub struct Config {
 const AFTER_HELP: &str = "\
 When it is ready it prints one line on stdout, for example
   {\"ready\":\"registry\",\"http\":\"http://127.0.0.1:7171\"}
-SIGTERM, SIGINT or SIGHUP ends it with exit code 0, in three seconds at the most. Exit code 1: it
-broke, or something hung when it was to end; 2: bad usage, or a taken port.
+SIGTERM, SIGINT or SIGHUP (but with --mesh-secret) ends it with exit code 0, in three seconds at the
+most. Exit code 1: it broke, or something hung when it was to end; 2: bad usage, or a taken port.
 
 Try it:
   registry &

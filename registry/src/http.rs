@@ -21,14 +21,17 @@ use crate::state::Registry;
 use base::problem::{Problem, ProblemCode};
 use base::serve::Connection;
 
-/// All routes of a registry.
-pub(crate) fn router(registry: Registry) -> Router {
-    Router::new()
+/// All routes of a registry. If it is sealed, `/v1/` is for programs that have its secret.
+pub(crate) fn router(registry: Registry, is_sealed: bool) -> Router {
+    let mut list = Router::new()
         .route("/v1/nodes", get(watching::list))
         .route("/v1/nodes/{id}", put(put_node).delete(delete_node))
         .route("/v1/events", get(watching::events))
-        .route("/v1/sd/prometheus", get(discovery::prometheus))
-        .route("/healthz", get(healthz))
+        .route("/v1/sd/prometheus", get(discovery::prometheus));
+    if is_sealed {
+        list = list.layer(axum::middleware::from_fn(only_with_secret));
+    }
+    list.route("/healthz", get(healthz))
         .route("/metrics", get(metrics_text))
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
@@ -42,6 +45,16 @@ pub(crate) fn router(registry: Registry) -> Router {
             finish,
         ))
         .with_state(registry)
+}
+
+async fn only_with_secret(request: Request, next: axum::middleware::Next) -> Response {
+    let connection = request.extensions().get::<Connection>();
+    if connection.is_some_and(|connection| connection.key.is_some()) {
+        return next.run(request).await;
+    }
+    let detail =
+        "this registry has a mesh secret: it is asked over tls://, by programs that have it too";
+    Problem::new(StatusCode::FORBIDDEN, "secret_needed", detail).into_response()
 }
 
 /// Counts problems, and sets what every answer carries.

@@ -15,13 +15,17 @@ mod http;
 mod metrics;
 mod state;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base::process::{self, Failure, Tasks};
-use base::serve;
+use base::secret::{Reader, SecretFile};
+use base::serve::{self, door::Door};
+use base::tls::KeyRing;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 
@@ -39,7 +43,12 @@ struct Ready {
 pub fn main(config: &Config) -> Result<(), Failure> {
     process::init_logging(config.log)?;
     let open_files = process::raise_open_files_limit();
-    let stop = process::stop_signal()?;
+    let secret = config.mesh_secret.as_deref();
+    let secret = secret
+        .map(|path| SecretFile::open(path, Reader::Registry))
+        .transpose()?;
+    let reread = Arc::new(Notify::new());
+    let stop = process::stop_signal(secret.is_some().then(|| Arc::clone(&reread)))?;
     let runtime = process::runtime()?;
     let outcome = runtime.block_on(async {
             let listener = serve::listen(config.http.socket_addr()).map_err(|error| {
@@ -52,11 +61,19 @@ pub fn main(config: &Config) -> Result<(), Failure> {
             let addr = listener.local_addr().context("the listener has no address")?;
             let tasks = Tasks::new();
             tracing::info!(http = %addr, lease_s = config.lease.as_secs(), open_files, "serving");
-            if !addr.ip().is_loopback() {
+            if secret.is_none() && !addr.ip().is_loopback() {
                 tracing::warn!(http = %addr, "anyone who reaches this address can change the list");
             }
-            run(config.lease, listener, &tasks);
-            process::announce(&Ready { ready: "registry", http: format!("http://{addr}") });
+            let keys = secret.as_ref().map(|secret| secret.registry().clone());
+            run(config.lease, listener, keys, &tasks);
+            let scheme = if secret.is_some() { "tls" } else { "http" };
+            process::announce(&Ready { ready: "registry", http: format!("{scheme}://{addr}") });
+            if let Some(secret) = secret {
+                let stopping = tasks.stopping();
+                tasks.spawn(async move {
+                    stopping.run_until_cancelled(secret.follow(reread)).await;
+                });
+            }
             let stopping = tasks.stopping();
             tokio::select! {
                 () = stop => {}
@@ -76,14 +93,16 @@ pub fn main(config: &Config) -> Result<(), Failure> {
     outcome
 }
 
-/// Starts a registry on this listener, to live until `tasks` stop. Needs a running tokio runtime.
-pub fn run(lease: Duration, listener: TcpListener, tasks: &Tasks) {
+/// Starts a registry on this listener, to live until `tasks` stop; with these keys it tells its list to
+/// those only that have them too. Needs a running tokio runtime.
+pub fn run(lease: Duration, listener: TcpListener, keys: Option<KeyRing>, tasks: &Tasks) {
     let registry = state::Registry::start(lease, tasks);
     let serving = serve::serve(
         listener,
-        http::router(registry),
+        http::router(registry, keys.is_some()),
         tasks.clone(),
         serve::Limits::default(),
+        keys.map(|keys| Door::new(keys, None)),
     );
     tasks.spawn_critical("http", serving);
 }

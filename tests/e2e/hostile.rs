@@ -293,7 +293,7 @@ fn to_letters(mut count: usize) -> String {
 async fn event_streams_beyond_the_limit_get_429() -> Outcome {
     const STREAMS_MAX: usize = 1024;
     let mut node = Node::start(["--registry", "none"]).await?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = base::tls::http_client(None).no_proxy().build()?;
     let mut held = Vec::new();
     for count in 0..STREAMS_MAX + 10 {
         let url = format!("{}/api/rooms/tea/events", node.http);

@@ -66,7 +66,10 @@ async fn a_log_on_a_full_device_ends_nothing() -> Outcome {
     let registry = Launch::new("registry", ["--http", "0"]);
     let mut registry = Process::start(&led(talkative(registry), "2>/dev/full")).await?;
     let url = registry.ready_text("http")?;
-    let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
+    let metrics = crate::harness::cluster::get(&format!("{url}/metrics"))
+        .await?
+        .text()
+        .await?;
     let dropped = metrics
         .lines()
         .find_map(|line| line.strip_prefix("registry_log_dropped_total "))
@@ -195,7 +198,7 @@ async fn a_program_whose_outputs_are_gone_serves_and_stops() -> Outcome {
             let mut child = spawn(&launch, redirection)?;
             let url = format!("http://127.0.0.1:{port}/healthz");
             eventually(PATIENCE, "it serves", async || {
-                ensure!(reqwest::get(&url).await?.status() == 200);
+                ensure!(crate::harness::cluster::get(&url).await?.status() == 200);
                 Ok(())
             })
             .await?;

@@ -333,7 +333,12 @@ async fn the_limit_of_a_files_size_is_a_full_disk() -> Outcome {
     let launch = Launch::new("registry", ["--http", "0"]).by(["bash", "-c", &script, "bash"]);
     let mut registry = Process::start(&launch).await?;
     let url = registry.ready_text("http")?;
-    assert!(reqwest::get(format!("{url}/healthz")).await?.status() == 200);
+    assert!(
+        crate::harness::cluster::get(&format!("{url}/healthz"))
+            .await?
+            .status()
+            == 200
+    );
     registry.stop(STOPPED + NOISE).await?;
     Ok(())
 }

@@ -436,6 +436,7 @@ fn is_cut(error: &ClientError) -> bool {
         ClientError::Refused { problem, .. } => matches!(problem.status, 408 | 429 | 502..=504),
         ClientError::Url { .. }
         | ClientError::Id(_)
+        | ClientError::NotOurs(_)
         | ClientError::Unreachable(_)
         | ClientError::Nonsense(_) => false,
     }

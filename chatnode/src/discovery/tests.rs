@@ -24,7 +24,7 @@ impl TestRegistry {
         let tasks = Tasks::new();
         let listener = listen(addr).unwrap();
         let addr = listener.local_addr().unwrap();
-        registry::run(LEASE, listener, &tasks);
+        registry::run(LEASE, listener, None, &tasks);
         Self { addr, tasks }
     }
 

@@ -10,12 +10,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use base::bucket::Rate;
 use base::problem::Problem;
+use base::rates::Rates;
 use base::serve::Connection;
 use serde::Serialize;
 use serde_json::json;
 
-use super::rates::Rates;
 use super::{FULL_RETRY, problem_of, stopping};
 use crate::clients::request::{limit, parse_since, search_of};
 use crate::clients::streams::{Asked, Since};
@@ -168,11 +169,14 @@ async fn publish(
         return Err(stopping());
     }
     let (rate_limit, now) = (node.rate_limit(), node.now());
-    rates
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .count(connection.remote.ip(), rate_limit, now)
-        .map_err(|wait| too_fast(rate_limit, wait))?;
+    // 0 is no limit.
+    if rate_limit != 0 {
+        rates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count(connection.remote.ip(), Rate::messages(rate_limit), now)
+            .map_err(|wait| too_fast(rate_limit, wait))?;
+    }
     let post = Post {
         room: &room,
         from: &from,

@@ -77,7 +77,7 @@ impl Fixture {
             mono: Duration::ZERO,
             wall_us: 0,
         };
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = base::tls::http_client(None).no_proxy().build().unwrap();
         let parts = Parts {
             disk: None,
             settings: Settings {
@@ -110,7 +110,7 @@ impl Fixture {
             None => assets::embedded(),
         };
         let front = Front::new(node.clone(), doors, page);
-        let serving = serve::serve(listener, front, tasks.clone(), Limits::default());
+        let serving = serve::serve(listener, front, tasks.clone(), Limits::default(), None);
         tasks.spawn_critical("http", serving);
         Self {
             node,

@@ -1,4 +1,5 @@
-//! Addresses that nodes tell each other: `tcp://HOST:PORT` and `http://HOST[:PORT]`, checked.
+//! Addresses that nodes tell each other: `tcp://HOST:PORT`, `tls://HOST:PORT` and
+//! `http://HOST[:PORT]`, checked.
 //!
 //! A registry passes on what strangers say, and every node dials it. So an endpoint that could
 //! mean "whatever is on your own machine" or "the cloud's metadata service", or nothing at all, is
@@ -16,8 +17,20 @@ pub const ENDPOINT_BYTES_MAX: usize = 255;
 pub enum Scheme {
     /// `tcp://`, a ZeroMQ socket.
     Tcp,
+    /// `tls://`, what programs with the mesh secret speak.
+    Tls,
     /// `http://`.
     Http,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Http => "http",
+        }
+    }
 }
 
 /// Where an endpoint is.
@@ -52,23 +65,20 @@ impl FromStr for Endpoint {
         if text.len() > ENDPOINT_BYTES_MAX {
             return Err(InvalidEndpoint("at most 255 bytes"));
         }
-        let (scheme, rest) = text
-            .strip_prefix("tcp://")
-            .map(|rest| (Scheme::Tcp, rest))
-            .or_else(|| {
-                text.strip_prefix("http://")
-                    .map(|rest| (Scheme::Http, rest))
-            })
-            .ok_or(InvalidEndpoint("it begins with tcp:// or http://"))?;
+        let schemes = [Scheme::Tcp, Scheme::Tls, Scheme::Http];
+        let (scheme, rest) = schemes
+            .into_iter()
+            .find_map(|it| Some((it, text.strip_prefix(it.as_str())?.strip_prefix("://")?)))
+            .ok_or(InvalidEndpoint("it begins with tcp://, tls:// or http://"))?;
         let authority = match scheme {
-            Scheme::Tcp => rest,
+            Scheme::Tcp | Scheme::Tls => rest,
             Scheme::Http => rest.strip_suffix('/').unwrap_or(rest),
         };
         let (host, port) = split(authority)?;
         let port = match (port, scheme) {
             (Some(port), _) => port,
             (None, Scheme::Http) => 80,
-            (None, Scheme::Tcp) => return Err(InvalidEndpoint("tcp needs a port")),
+            (None, Scheme::Tcp | Scheme::Tls) => return Err(InvalidEndpoint("it needs a port")),
         };
         if port == 0 {
             return Err(InvalidEndpoint("the port is 1 to 65535"));
@@ -176,10 +186,7 @@ impl fmt::Display for Host {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Tcp => "tcp",
-            Scheme::Http => "http",
-        };
+        let scheme = self.scheme.as_str();
         write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
@@ -195,6 +202,7 @@ mod tests {
         for (text, form) in [
             ("tcp://127.0.0.1:5000", "tcp://127.0.0.1:5000"),
             ("tcp://[::1]:1", "tcp://[::1]:1"),
+            ("tls://Node-1:7171", "tls://node-1:7171"),
             ("tcp://[2001:DB8::0:1]:65535", "tcp://[2001:db8::1]:65535"),
             ("http://10.0.0.7:8080/", "http://10.0.0.7:8080"),
             ("http://Node-1.Example.", "http://node-1.example:80"),
@@ -217,6 +225,8 @@ mod tests {
             "https://a:1",
             "TCP://a:1",
             "tcp://a",
+            "tls://a",
+            "tls:a:1",
             "tcp://a:",
             "tcp://a:0",
             "tcp://a:99999",
@@ -260,7 +270,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_parses_prints_to_itself(text in "(tcp|http)?(://)?\\PC{0,40}") {
+        fn no_text_panics_and_what_parses_prints_to_itself(text in "(tcp|tls|http)?(://)?\\PC{0,40}") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
             }

@@ -2,7 +2,10 @@
 //!
 //! It is hyper's plain HTTP/1 connection, not hyper-util's automatic one, so that a service may
 //! take the connection over ([`Connection::take_over`]) and get the very `TcpStream` back, without
-//! the task and the channel of `hyper::upgrade`. `axum::serve` would set no timer and no bounds.
+//! the task and the channel of `hyper::upgrade`. `axum::serve` would set no timer and no bounds. With a
+//! mesh secret the same port takes TLS too: [`door`].
+
+pub mod door;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -21,12 +24,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
+use self::door::{Came, Door};
 use crate::process::Tasks;
+use crate::tls::KeyId;
 
 /// Connections that the kernel holds until they are accepted; more are refused by it.
 pub const BACKLOG: u32 = 4096;
@@ -70,8 +76,18 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// This end.
     pub local: SocketAddr,
+    /// The key of the mesh that the other end has shown. Without one it speaks plain HTTP, and may be
+    /// anybody.
+    pub key: Option<KeyId>,
     admission: Admission,
     handover: Arc<Handover>,
+}
+
+/// The addresses of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    remote: SocketAddr,
+    local: SocketAddr,
 }
 
 /// What goes on with a connection that leaves HTTP, and whether it does so before an answer.
@@ -100,16 +116,17 @@ impl fmt::Debug for Taker {
 }
 
 impl Connection {
-    fn new(remote: SocketAddr, local: SocketAddr, admission: Admission) -> Self {
+    fn new(ends: Ends, key: Option<KeyId>, place: OwnedSemaphorePermit) -> Self {
         Self {
-            remote,
-            local,
-            admission,
+            remote: ends.remote,
+            local: ends.local,
+            key,
+            admission: Admission(Some(Arc::new(place))),
             handover: Arc::default(),
         }
     }
 
-    /// Takes the connection over, for a service that is about to answer 101: once the answer has
+    /// Takes a plain connection over, for a service that is about to answer 101: once the answer has
     /// been written, `taker` gets the socket, what came behind the request, and the place that the
     /// connection has, to be kept for as long as the socket is open.
     pub fn take_over<F>(
@@ -175,7 +192,7 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `tasks` stop: then it accepts no more, finishes requests in flight, and closes.
 ///
 /// Each connection is a task of its own. `service` is cloned for each request; an axum `Router`
-/// fits. Every request carries a [`Connection`].
+/// fits. Every request carries a [`Connection`]. Without a door the port speaks plain HTTP only.
 ///
 /// # Errors
 /// None today: a failed accept is logged and tried again.
@@ -184,6 +201,7 @@ pub async fn serve<S>(
     service: S,
     tasks: Tasks,
     limits: Limits,
+    door: Option<Door>,
 ) -> anyhow::Result<()>
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
@@ -200,24 +218,33 @@ where
         if places.available_permits() == 0 && full.is_due() {
             tracing::warn!("all places for connections are taken; new ones wait");
         }
-        // Both branches are cancel safe: a place or a connection that is not taken stays.
+        // All branches are cancel safe: a place or a connection that is not taken stays.
         let accepted = tokio::select! {
             biased;
             () = stopping.cancelled() => return Ok(()),
-            accepted = accept(&listener, local, &places) => accepted,
+            accepted = accept(&listener, local, door.is_none().then_some(&places)) => accepted,
         };
-        match accepted {
-            Ok((stream, connection)) => {
-                tasks.spawn(converse(
-                    stream,
-                    connection,
-                    service.clone(),
-                    tasks.clone(),
-                    limits,
-                ));
+        let (tasks_of_it, service) = (tasks.clone(), service.clone());
+        match (accepted, &door) {
+            (Ok((stream, ends, Some(place))), _) => {
+                let connection = Connection::new(ends, None, place);
+                tasks.spawn(converse(stream, connection, service, tasks_of_it, limits));
             }
-            Err(error) if is_the_peers_own(&error) => tracing::debug!("accept: {error}"),
-            Err(error) => {
+            (Ok((stream, ends, None)), Some(door)) => {
+                let arrival = door.arrive(ends.remote.ip());
+                let (door, places) = (door.clone(), Arc::clone(&places));
+                let stopping = tasks.stopping();
+                tasks.spawn(async move {
+                    let came = door.let_in(stream, ends.remote, arrival);
+                    let Some(came) = stopping.run_until_cancelled(came).await else {
+                        return;
+                    };
+                    come_in(came, ends, &places, service, tasks_of_it, limits).await;
+                });
+            }
+            (Ok((_, _, None)), None) => unreachable!("without a door each has a place"),
+            (Err(error), _) if is_the_peers_own(&error) => tracing::debug!("accept: {error}"),
+            (Err(error), _) => {
                 if failing.is_due() {
                     tracing::warn!("no connection can be accepted for now: {error}");
                 }
@@ -245,23 +272,55 @@ impl Seldom {
     }
 }
 
+/// The next connection, once there is a place for it, if it is to have one.
 async fn accept(
     listener: &TcpListener,
     local: Option<SocketAddr>,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Connection)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    places: Option<&Arc<Semaphore>>,
+) -> io::Result<(TcpStream, Ends, Option<OwnedSemaphorePermit>)> {
+    let place = match places {
+        Some(places) => Some(Arc::clone(places).acquire_owned().await),
+        None => None,
+    };
+    let place = place.transpose().map_err(io::Error::other)?;
     let (stream, remote) = listener.accept().await?;
     let unknown = (Ipv4Addr::UNSPECIFIED, 0).into();
     let local = local.unwrap_or_else(|| stream.local_addr().unwrap_or(unknown));
-    let admission = Admission(Some(Arc::new(place)));
-    Ok((stream, Connection::new(remote, local, admission)))
+    Ok((stream, Ends { remote, local }, place))
 }
 
-/// One connection, from accept to close or upgrade.
+/// Behind the door. A client for which there is no place waits before it.
+async fn come_in<S>(
+    came: Came,
+    ends: Ends,
+    places: &Arc<Semaphore>,
+    service: S,
+    tasks: Tasks,
+    limits: Limits,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Clone + Send + Unpin + 'static,
+    S::Future: Send + 'static,
+{
+    match came {
+        Came::Plain(stream, arrival) => {
+            let place = Arc::clone(places).acquire_owned();
+            let place = arrival.shown_out.run_until_cancelled(place).await;
+            if let Some(Ok(place)) = place {
+                drop(arrival);
+                let connection = Connection::new(ends, None, place);
+                converse(stream, connection, service, tasks, limits).await;
+            }
+        }
+        Came::Call(stream, key, place) => {
+            let connection = Connection::new(ends, Some(key), place);
+            talk(*stream, &connection, service, tasks, limits).await;
+        }
+        Came::Nobody => {}
+    }
+}
+
+/// One plain connection, from accept to close or upgrade.
 async fn converse<S>(
     stream: TcpStream,
     connection: Connection,
@@ -269,6 +328,28 @@ async fn converse<S>(
     tasks: Tasks,
     limits: Limits,
 ) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Clone + Send + Unpin + 'static,
+    S::Future: Send + 'static,
+{
+    let left = talk(stream, &connection, service, tasks, limits).await;
+    let taker = connection.taker().take();
+    if let (Some((stream, begun)), Some(Taker(taker))) = (left, taker) {
+        taker(stream, begun).await;
+    }
+}
+
+/// Speaks HTTP until the connection ends, or leaves HTTP: then it comes back, with what came behind the
+/// last request.
+async fn talk<I, S>(
+    stream: I,
+    connection: &Connection,
+    service: S,
+    tasks: Tasks,
+    limits: Limits,
+) -> Option<(I, Bytes)>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
     S: Clone + Send + Unpin + 'static,
     S::Future: Send + 'static,
@@ -299,18 +380,19 @@ async fn converse<S>(
             let rest = poll_fn(|cx| conversation.poll_without_shutdown(cx));
             match tokio::time::timeout(limits.stop_grace, rest).await {
                 Ok(ended) => ended,
-                Err(_) => return tracing::debug!(%remote, "cut at the stop"),
+                Err(_) => {
+                    tracing::debug!(%remote, "cut at the stop");
+                    return None;
+                }
             }
         }
     };
     if let Err(error) = ended {
-        return tracing::debug!(%remote, "connection ended: {error}");
+        tracing::debug!(%remote, "connection ended: {error}");
+        return None;
     }
-    let taker = connection.taker().take();
-    if let Some(Taker(taker)) = taker {
-        let parts = conversation.into_parts();
-        taker(parts.io.into_inner(), parts.read_buf).await;
-    }
+    let parts = conversation.into_parts();
+    Some((parts.io.into_inner(), parts.read_buf))
 }
 
 /// What a stream of events carries so that each event goes on at once, through whatever stands

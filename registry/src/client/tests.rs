@@ -23,7 +23,7 @@ fn registry() -> (Client, Tasks, SocketAddr) {
     let tasks = Tasks::new();
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
-    crate::run(LEASE, listener, &tasks);
+    crate::run(LEASE, listener, None, &tasks);
     (
         Client::new(&format!("http://{addr}/")).unwrap(),
         tasks,

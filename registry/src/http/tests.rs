@@ -33,12 +33,13 @@ impl Fixture {
         let addr = listener.local_addr().unwrap();
         let serving = serve(
             listener,
-            super::router(registry.clone()),
+            super::router(registry.clone(), false),
             tasks.clone(),
             Limits::default(),
+            None,
         );
         tasks.spawn_critical("http", serving);
-        let http = reqwest::Client::builder()
+        let http = base::tls::http_client(None)
             .no_proxy()
             .timeout(PATIENCE)
             .build()

@@ -114,6 +114,8 @@ impl Browser {
         for kind in ["browser", "performance"] {
             wishes.set_logging_prefs(kind, LoggingPrefsLogLevel::All)?;
         }
+        // Its own client wants one for all; another test may have been quicker.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), wishes).await?;
         Ok(Self {
             driver,

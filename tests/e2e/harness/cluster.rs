@@ -18,7 +18,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// An HTTP client that opens a connection for each request: a pooled one may lead to a process
 /// that was killed meanwhile.
 pub(crate) fn http() -> Result<reqwest::Client> {
-    Ok(reqwest::Client::builder()
+    Ok(base::tls::http_client(None)
         .no_proxy()
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
@@ -27,7 +27,7 @@ pub(crate) fn http() -> Result<reqwest::Client> {
 }
 
 /// GET of a URL.
-pub(super) async fn get(url: &str) -> Result<reqwest::Response> {
+pub(crate) async fn get(url: &str) -> Result<reqwest::Response> {
     let sent = http()?.get(url).send().await;
     sent.with_context(|| format!("GET {url}"))
 }

@@ -157,7 +157,7 @@ impl Events {
     /// Like [`Events::open`], at an HTTP endpoint.
     pub(crate) async fn open_at(http: &str, path: &str, last: Option<&str>) -> Result<Self> {
         // Without a limit of time: the stream lasts as long as the test listens.
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = base::tls::http_client(None).no_proxy().build()?;
         let mut request = client.get(format!("{http}{path}"));
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);

@@ -54,7 +54,7 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
             clients_max: 1,
         },
         core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), start),
-        http: reqwest::Client::new(),
+        http: base::tls::http_client(None).build().unwrap(),
         disk: None,
     };
     let (handle, _, commands) = Handle::new(parts, Tasks::new()).unwrap();

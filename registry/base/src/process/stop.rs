@@ -5,11 +5,13 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Of the three seconds that a process has to end, whatever hangs, so much is for good order.
@@ -19,7 +21,8 @@ const STOP_FORCED: Duration = Duration::from_millis(2700);
 
 /// Catches SIGTERM, SIGINT and SIGHUP from this call on, and resolves at the first of them. From
 /// then on the process has [`STOP_ORDERLY`] to end by itself; soon after that it is ended, with
-/// exit code 1. SIGHUP is left alone where whoever started the process has it ignored (`nohup`).
+/// exit code 1. SIGHUP is left alone where whoever started the process has it ignored (`nohup`); where
+/// there is something to read again, it tells `reread` and stops nothing.
 ///
 /// A write beyond the limit of a file's size fails from here on as one to a full disk does, and
 /// does not end the process (SIGXFSZ).
@@ -30,13 +33,15 @@ const STOP_FORCED: Duration = Duration::from_millis(2700);
 ///
 /// # Panics
 /// If it is called in a tokio runtime.
-pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub fn stop_signal(
+    reread: Option<Arc<Notify>>,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let caught = Caught::new().context("signals cannot be caught")?;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
     let thread = std::thread::Builder::new().name("signals".into());
     thread
-        .spawn(move || caught.wait(&stop))
+        .spawn(move || caught.wait(&stop, reread.as_deref()))
         .context("no thread can be started that waits for signals")?;
     Ok(stopped)
 }
@@ -79,11 +84,17 @@ impl Caught {
         })
     }
 
-    fn wait(mut self, stop: &CancellationToken) {
+    fn wait(mut self, stop: &CancellationToken, reread: Option<&Notify>) {
         let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
+            let Some(hangup) = &mut self.hangup else {
+                return std::future::pending().await;
+            };
+            loop {
+                hangup.recv().await;
+                match reread {
+                    Some(reread) => reread.notify_one(),
+                    None => return,
+                }
             }
         };
         self.runtime.block_on(async {

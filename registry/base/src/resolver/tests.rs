@@ -167,7 +167,7 @@ async fn names_are_bounded() {
 async fn a_request_tells_whether_its_host_is_not_known_yet() {
     let server = Arc::new(Server::default());
     *server.refuses.lock().unwrap() = true;
-    let http = reqwest::Client::builder()
+    let http = crate::tls::http_client(None)
         .no_proxy()
         .dns_resolver(server.resolver())
         .build()

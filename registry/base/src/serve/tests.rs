@@ -13,7 +13,7 @@ fn start(router: Router, limits: Limits) -> (SocketAddr, Tasks) {
     let tasks = Tasks::new();
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
-    tasks.spawn_critical("http", serve(listener, router, tasks.clone(), limits));
+    tasks.spawn_critical("http", serve(listener, router, tasks.clone(), limits, None));
     (addr, tasks)
 }
 
