@@ -5,7 +5,10 @@
 //! frame means is [`frame`](crate::wire::frame)'s. A carrier may lose, and says nothing when it does: truth is in the
 //! numbers of the log, never in the socket.
 
+pub(crate) mod dial;
 pub(crate) mod parts;
+pub(crate) mod sealed;
+pub(crate) mod tls;
 pub(crate) mod zmq;
 
 #[cfg(test)]
@@ -13,6 +16,7 @@ mod tests;
 
 use std::fmt;
 
+use base::tls::KeyId;
 use bytes::Bytes;
 
 use crate::core::links::fault::Fault;
@@ -24,7 +28,8 @@ use crate::wire::frame::Topic;
 #[derive(Debug)]
 pub(crate) enum CarrierEvent {
     /// The link's socket is connected and subscribed. Who is there, its first beat tells.
-    Connected(LinkId),
+    /// With a mesh secret, also which key it has shown.
+    Connected(LinkId, Option<KeyId>),
     /// The link could not connect, or it ended. It is gone; nothing more comes from it.
     Closed(LinkId, Fault),
     /// A node of another mesh publishes there.
@@ -39,7 +44,7 @@ impl CarrierEvent {
     /// Whose news it is.
     fn link(&self) -> LinkId {
         match self {
-            Self::Connected(link)
+            Self::Connected(link, _)
             | Self::Closed(link, _)
             | Self::Stranger(link, _)
             | Self::Frame(link, ..)

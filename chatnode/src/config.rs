@@ -2,6 +2,7 @@
 
 mod parse;
 mod reach;
+mod secret;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::model::mesh_name::MeshName;
 
+pub(crate) use self::reach::Told;
 use crate::core::memory::Retention;
 use crate::disk::DiskRetention;
 
@@ -31,6 +33,10 @@ const RETAIN_BYTES_MIN: usize = 1 << 20;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "chatnode", version, after_help = AFTER_HELP)]
 pub struct Config {
+    /// What to do instead of running a node.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Where to serve the page, the WebSocket and the API. A port alone is on 127.0.0.1. Without
     /// this flag a free port is taken; a port that is given and in use is an error.
     #[arg(long, env = "CHATNODE_HTTP", value_name = "PORT|ADDR:PORT")]
@@ -43,7 +49,8 @@ pub struct Config {
 
     /// A registry, where nodes say that they are alive and find each other. Repeat for several: the
     /// node registers with all and knows every node that any of them lists, so one may die. `none`
-    /// uses no registry. Default http://127.0.0.1:7171, or none with --sub.
+    /// uses no registry. Default http://127.0.0.1:7171, or tls://127.0.0.1:7171 with --mesh-secret, or
+    /// none with --sub.
     #[arg(
         long,
         env = "CHATNODE_REGISTRY",
@@ -63,12 +70,12 @@ pub struct Config {
     )]
     pub(crate) mesh: MeshName,
 
-    /// Another chatnode, named by its PUB endpoint (`pub` in its ready line); repeat for several.
+    /// Another chatnode, named by `pub` in its ready line; repeat for several.
     /// The two then hear each other without any registry. It is enough that one names the other.
     #[arg(
         long,
         env = "CHATNODE_PEER",
-        value_name = "tcp://HOST:PORT",
+        value_name = "tcp://HOST:PORT|tls://HOST:PORT",
         value_delimiter = ','
     )]
     peer: Vec<String>,
@@ -172,6 +179,14 @@ pub struct Config {
     )]
     allow_origin: Vec<String>,
 
+    /// The mesh secret: whoever has it is a node, and nobody else hears or says anything between nodes.
+    /// A file of lines that `chatnode secret` prints, the same on all nodes; nobody but its owner may
+    /// read it. All that goes between nodes, and to registries, is then in TLS, through the port of
+    /// --http; registries are tls://HOST:PORT, with --mesh-secret too. The first line is presented, all
+    /// are accepted; the file is read again when it changes, and at SIGHUP.
+    #[arg(long, env = "CHATNODE_MESH_SECRET", value_name = "FILE")]
+    pub(crate) mesh_secret: Option<PathBuf>,
+
     /// Allow what nodes say to each other (PUB, SUB and /mesh/ over HTTP) on addresses other than
     /// loopback: PUB is then on the address of --http. Nothing in it is encrypted or authenticated:
     /// whoever reaches it reads all rooms and can stop the node. The variable is 1, true, yes or
@@ -193,14 +208,18 @@ pub struct Config {
 const AFTER_HELP: &str = "\
 When it is ready it prints one line on stdout, for example
   {\"ready\":\"chatnode\",\"origin\":\"k3f7q2m7xa\",\"http\":\"http://127.0.0.1:8080\",\"pub\":\"tcp://127.0.0.1:41213\"}
-SIGTERM, SIGINT or SIGHUP drains it and ends it with exit code 0, in three seconds at the most.
+SIGTERM, SIGINT or SIGHUP (but with --mesh-secret) drains it and ends it with exit code 0, in three
+seconds at the most.
 Exit code 1: it broke, or something hung when it was to end; 2: bad usage.
 
 Try it:
   registry &
   chatnode --http 8080 &
   chatnode &                           # a second node on a free port
-On several machines, on a network where every program is trusted, the same on each:
+On several machines, the same on each, with one file that `chatnode secret > FILE` made:
+  registry --http 0.0.0.0:7171 --mesh-secret FILE
+  chatnode --http 0.0.0.0:8080 --registry tls://10.0.0.1:7171 --mesh-secret FILE
+On several machines of a network where every program is trusted:
   chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
 Static mode, by ports typed by hand and without a registry. It is how a textbook's chapter on
 publish/subscribe joins its chat servers; one line for each of three terminals:
@@ -208,8 +227,21 @@ publish/subscribe joins its chat servers; one line for each of three terminals:
   chatnode --http 8081 --pub 5001 --sub 5000 --sub 5002
   chatnode --http 8082 --pub 5002 --sub 5000 --sub 5001";
 
+/// What `chatnode` does instead of running a node.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Print a new mesh secret, a line that makes a program a node; or the line for registries.
+    Secret {
+        /// Print what belongs to this file of secrets and makes a registry, and no node.
+        #[arg(long, value_name = "FILE")]
+        registry: Option<PathBuf>,
+    },
+}
+
 /// Where the default registry is.
 const REGISTRY_DEFAULT: &str = "http://127.0.0.1:7171";
+/// And with a mesh secret.
+const REGISTRY_SEALED: &str = "tls://127.0.0.1:7171";
 
 /// The configuration, checked: every value parsed, every relation holds.
 #[derive(Debug, Clone)]
@@ -218,7 +250,9 @@ pub(crate) struct Checked {
     pub(crate) http: SocketAddr,
     /// Where PUB listens.
     pub(crate) publisher: SocketAddr,
-    /// Whether the mesh may be on other addresses than loopback.
+    /// Whether there is a mesh secret: what goes between nodes is in TLS, through HTTP's port.
+    pub(crate) is_sealed: bool,
+    /// Whether the mesh may be on other addresses than loopback, though nobody has to prove anything.
     pub(crate) insecure_mesh: bool,
     /// The registries; none turns discovery off.
     pub(crate) registries: Vec<Endpoint>,
@@ -254,6 +288,7 @@ impl Config {
     /// One line that says what, where, and how to mend it.
     pub(crate) fn check(&self) -> Result<Checked, Failure> {
         self.check_data()?;
+        self.check_secret()?;
         let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
         let publisher = self.publisher(http)?;
         if let Some(name) = &self.name
@@ -279,20 +314,18 @@ impl Config {
             return refuse(format!("--www {}: no such folder", dir.display()));
         }
         let advertise = self.advertise.as_deref().map(parse::advertised);
-        let endpoints = |flag: &str, given: &[String], bare_port: bool| {
-            given
-                .iter()
-                .map(|text| parse::endpoint(flag, text, bare_port))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let is_sealed = self.mesh_secret.is_some();
+        let peers = self.peer.iter().map(|text| parse::peer(text, is_sealed));
+        let subs = self.sub.iter().map(|text| parse::sub(text));
         Ok(Checked {
             http,
             publisher,
+            is_sealed,
             insecure_mesh: self.insecure_mesh,
             registries: self.registries()?,
             advertise: advertise.transpose()?,
-            peers: endpoints("--peer", &self.peer, false)?,
-            subs: endpoints("--sub", &self.sub, true)?,
+            peers: peers.collect::<Result<_, _>>()?,
+            subs: subs.collect::<Result<_, _>>()?,
             retention: Retention {
                 messages: self.retain_messages,
                 bytes: self.retain_bytes,
@@ -319,6 +352,13 @@ impl Config {
                 },
             },
         };
+        if !publisher.ip().is_loopback() && self.mesh_secret.is_some() {
+            return refuse(format!(
+                "--pub {publisher}: with --mesh-secret PUB is for foreign programs on this machine \
+                 (--sub), as with --pub 127.0.0.1:{}; nodes use the port of --http",
+                publisher.port()
+            ));
+        }
         if !publisher.ip().is_loopback() && !self.insecure_mesh {
             return refuse(format!(
                 "--pub {publisher}: the mesh is neither encrypted nor authenticated, so it stays on \
@@ -378,9 +418,16 @@ impl Config {
     }
 
     fn registries(&self) -> Result<Vec<Endpoint>, Failure> {
+        let is_sealed = self.mesh_secret.is_some();
+        let parse = |url| parse::registry(url, is_sealed);
         if self.registry.is_empty() {
-            let default = self.sub.is_empty().then_some(REGISTRY_DEFAULT);
-            return default.into_iter().map(parse::registry).collect();
+            let default = if is_sealed {
+                REGISTRY_SEALED
+            } else {
+                REGISTRY_DEFAULT
+            };
+            let default = self.sub.is_empty().then_some(default);
+            return default.into_iter().map(parse).collect();
         }
         if self.registry.iter().any(|url| url == "none") {
             if self.registry.len() > 1 {
@@ -388,10 +435,7 @@ impl Config {
             }
             return Ok(Vec::new());
         }
-        self.registry
-            .iter()
-            .map(|url| parse::registry(url))
-            .collect()
+        self.registry.iter().map(|url| parse(url)).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base::process::Tasks;
+use base::tls::KeyRing;
 use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, NODES_MAX, Node, Registration, check_endpoint};
 use registry::client::{Client, ClientError};
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Listed {
     /// Its display name.
     name: String,
-    /// Its PUB endpoint, `tcp://HOST:PORT`.
+    /// Where it publishes, `tcp://HOST:PORT` or `tls://HOST:PORT`.
     pub(crate) publisher: String,
     /// Its HTTP endpoint, `http://HOST:PORT`.
     pub(crate) http: String,
@@ -82,19 +83,23 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Starts to talk to these registries; none is fine too. A URL that is given twice counts once.
+    /// Starts to talk to these registries, with these keys if they have a mesh secret; none is fine too. A URL that is given twice counts once.
     ///
     /// # Errors
     /// When a URL cannot be that of a registry, or `me` cannot be registered anywhere.
     pub(crate) fn start(
         registries: &[String],
+        keys: Option<&KeyRing>,
         me: &Identity,
         mesh: &MeshName,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let mut clients: Vec<Client> = Vec::new();
         for url in registries {
-            let client = Client::new(url)?;
+            let client = match keys {
+                Some(keys) => Client::sealed(url, keys)?,
+                None => Client::new(url)?,
+            };
             if clients.iter().all(|known| known.url() != client.url()) {
                 clients.push(client);
             }

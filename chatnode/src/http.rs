@@ -61,7 +61,9 @@ pub(crate) struct Doors {
     pub(crate) advertised: String,
     /// Web origins that are allowed besides the mesh's own.
     pub(crate) allow_origins: Vec<String>,
-    /// Whether the mesh may be reached from beyond loopback.
+    /// Whether there is a mesh secret: then nodes are those who have it, and nobody else.
+    pub(crate) is_sealed: bool,
+    /// Whether the mesh may be reached from beyond loopback without one.
     pub(crate) insecure_mesh: bool,
 }
 

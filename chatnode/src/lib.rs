@@ -23,16 +23,17 @@ mod disk;
 mod http;
 mod model;
 mod peers;
+mod ports;
 mod shell;
 mod wire;
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base::endpoint::Endpoint;
 use base::process::{self, Failure, STOP_ORDERLY, Tasks};
-use base::resolver::Resolver;
+use base::secret::{Reader, SecretFile};
 use base::serve;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -40,8 +41,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::carriers::zmq::{self, ZmqCarrier};
-use crate::config::{Checked, Config};
+use crate::config::{Checked, Config, Told};
 use crate::core::journal::Loaded;
 use crate::core::links::{Speech, Target};
 use crate::core::memory::MemoryStore;
@@ -50,6 +50,7 @@ use crate::discovery::Discovery;
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
+use crate::ports::{Ports, Secret, keys_of_registries, warn_of_exposure};
 use crate::shell::{Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
@@ -67,8 +68,6 @@ const DRAIN: Duration = Duration::from_millis(400);
 /// and so much for the disk to be closed well. Before, its disk takes what was said here, and other
 /// nodes get to hold it.
 const DISK_GRACE: Duration = Duration::from_millis(400);
-/// How long the carrier has to send what is queued.
-const CARRIER_GRACE: Duration = Duration::from_millis(200);
 
 /// The ready line.
 #[derive(Debug, Serialize)]
@@ -85,14 +84,24 @@ struct Ready<'a> {
 /// # Errors
 /// `Config` for what cannot work as configured, `Runtime` when a critical task died.
 pub fn main(config: &Config) -> Result<(), Failure> {
+    if let Some(command) = &config.command {
+        return command.run();
+    }
     let checked = config.check()?;
+    let file = config.mesh_secret.as_deref();
+    let file = file.map(|path| SecretFile::open(path, Reader::Node));
+    let secret = file.transpose()?.map(|file| Secret {
+        file,
+        reread: Arc::default(),
+    });
     process::init_logging(config.log)?;
     let descriptors = process::raise_open_files_limit();
-    let stop = process::stop_signal(None)?;
+    let reread = secret.as_ref().map(|secret| Arc::clone(&secret.reread));
+    let stop = process::stop_signal(reread)?;
     let runtime = process::runtime()?;
     let outcome = runtime.block_on(async {
         let mut stop = std::pin::pin!(stop);
-        let started = start(config, checked, descriptors);
+        let started = start(config, checked, secret, descriptors);
         let started = tokio::select! {
             biased;
             started = started => started?,
@@ -116,31 +125,19 @@ struct Started {
     disk: Option<Disk>,
 }
 
-async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<Started, Failure> {
+async fn start(
+    config: &Config,
+    checked: Checked,
+    secret: Option<Secret>,
+    descriptors: u64,
+) -> Result<Started, Failure> {
     let told = checked.told().await?;
     let tasks = Tasks::new();
     let mut rng = StdRng::from_rng(&mut rand::rng());
     let origin = Origin::generate(&mut rng);
     let opened = open_disk(config, &checked).await?;
-    let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
-    let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
-    let local = listener
-        .local_addr()
-        .context("the listener has no address")?;
-    let publisher = zmq::listen(checked.publisher).map_err(taken("--pub", checked.publisher))?;
-    let published = publisher
-        .local_addr()
-        .context("the PUB listener has no address")?;
-    let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
-    let carrier = ZmqCarrier::bind(publisher, origin, &config.mesh, tracker, stopping);
-    let (carrier, _) = carrier.await.context("cannot publish")?;
-    let name = config.name.clone();
-    let me = Identity {
-        origin,
-        name: name.unwrap_or_else(|| origin.as_str()[..4].to_owned()),
-        http: format!("http://{}:{}", told.http, local.port()),
-        publisher: format!("tcp://{}:{}", told.publisher, published.port()),
-    };
+    let ports = Ports::bind(&checked, origin, &config.mesh, &tasks).await?;
+    let me = identity(config, origin, &ports, &checked, &told);
     warn_of_exposure(&checked);
     let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
     tracing::info!(
@@ -153,15 +150,35 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     let (kept, outcomes) = opened
         .map(|(disk, loaded, outcomes)| ((disk, loaded), outcomes))
         .unzip();
-    let disk = kept.as_ref().map(|(disk, _)| disk.clone());
     let places = Places::of(descriptors);
-    let clients = places.clients;
-    let parts = parts(config, &checked, &me, published, clients, kept, &mut rng)?;
+    let settings = Settings {
+        rate_limit: config.rate_limit,
+        mesh: config.mesh.clone(),
+        clients_max: places.clients,
+    };
+    let asker = ports::asker(secret.as_ref(), &config.mesh)?;
+    let own = [me.publisher.clone()].into_iter().chain(ports.own());
+    let now = Now {
+        mono: Duration::ZERO,
+        wall_us: shell::wall_us(),
+    };
+    let mut core = core_of(&checked, &me, own.collect(), now, &mut rng);
+    let disk = kept.map(|(disk, loaded)| {
+        core.restore(now, loaded);
+        disk
+    });
+    let parts = Parts {
+        settings,
+        core,
+        asker,
+        disk: disk.clone(),
+    };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
-    let discovery = Discovery::start(&registries, &me, &config.mesh, &tasks)?;
+    let keys = keys_of_registries(secret.as_ref());
+    let discovery = Discovery::start(&registries, keys, &me, &config.mesh, &tasks)?;
     let asked_at = match &checked.advertise {
-        Some(host) => format!("http://{host}:{}", local.port()),
+        Some(host) => format!("http://{host}:{}", ports.local.port()),
         None => me.http.clone(),
     };
     let front = front(config, &checked, &node, asked_at);
@@ -174,14 +191,11 @@ async fn start(config: &Config, checked: Checked, descriptors: u64) -> Result<St
     }
     tasks.spawn_critical("clients", node.clone().run_clients(sockets));
     tasks.spawn_critical("turns", node.clone().run_turns());
-    tasks.spawn_critical(
-        "carrier",
-        node.clone().run_carrier(carrier, commands, CARRIER_GRACE),
-    );
+    let (listener, door) = ports.carry(&node, commands, secret, &tasks)?;
     tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical(
         "http",
-        serve::serve(listener, front, tasks.clone(), limits, None),
+        serve::serve(listener, front, tasks.clone(), limits, door),
     );
     let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
@@ -234,20 +248,25 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
-/// What the node owns.
-fn parts(
+/// Who this node is, and where.
+fn identity(
     config: &Config,
+    origin: Origin,
+    ports: &Ports,
     checked: &Checked,
-    me: &Identity,
-    published: SocketAddr,
-    clients_max: usize,
-    kept: Option<(Disk, Loaded)>,
-    rng: &mut StdRng,
-) -> anyhow::Result<Parts> {
-    let now = Now {
-        mono: Duration::ZERO,
-        wall_us: shell::wall_us(),
-    };
+    told: &Told,
+) -> Identity {
+    let name = config.name.clone();
+    Identity {
+        origin,
+        name: name.unwrap_or_else(|| origin.as_str()[..4].to_owned()),
+        http: format!("http://{}:{}", told.http, ports.local.port()),
+        publisher: ports.publisher(checked, told),
+    }
+}
+
+/// The core, before it knows what is on disk.
+fn core_of(checked: &Checked, me: &Identity, own: Vec<String>, now: Now, rng: &mut StdRng) -> Core {
     let store = MemoryStore::new(checked.retention);
     let rng_of_core = StdRng::seed_from_u64(rng.random());
     let fixed = |endpoint: &Endpoint, speech| Target {
@@ -266,25 +285,11 @@ fn parts(
         .map(|endpoint| fixed(endpoint, Speech::Plain));
     let options = CoreOptions {
         me: me.clone(),
-        own: vec![me.publisher.clone(), format!("tcp://{published}")],
+        own,
         fixed: peers.chain(subs).collect(),
         publish_plain: !checked.subs.is_empty(),
     };
-    let mut core = Core::new(options, store, rng_of_core, now);
-    let disk = kept.map(|(disk, loaded)| {
-        core.restore(now, loaded);
-        disk
-    });
-    Ok(Parts {
-        settings: Settings {
-            rate_limit: config.rate_limit,
-            mesh: config.mesh.clone(),
-            clients_max,
-        },
-        core,
-        http: http_client()?,
-        disk,
-    })
+    Core::new(options, store, rng_of_core, now)
 }
 
 /// A disk, what is on it, and what becomes of what it is given.
@@ -338,6 +343,7 @@ fn front(config: &Config, checked: &Checked, node: &Handle, advertised: String) 
     let doors = Doors {
         advertised,
         allow_origins: checked.allow_origins.clone(),
+        is_sealed: checked.is_sealed,
         insecure_mesh: config.insecure_mesh,
     };
     let page = match &config.www {
@@ -357,42 +363,4 @@ async fn drain(node: &Handle, discovery: Discovery, until: Instant) {
         node.written(left(until)).await;
         node.handed_over(left(until)).await;
     });
-}
-
-/// Requests to peers: no proxy, no redirects.
-fn http_client() -> anyhow::Result<reqwest::Client> {
-    base::tls::http_client(None)
-        .no_proxy()
-        .dns_resolver(Resolver::system())
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(2))
-        .pool_idle_timeout(Duration::from_secs(5))
-        .build()
-        .context("cannot make an HTTP client")
-}
-
-fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
-    let mend = match why.kind() {
-        std::io::ErrorKind::PermissionDenied => "choose a port of 1024 or above".to_owned(),
-        std::io::ErrorKind::AddrNotAvailable => {
-            "choose an address that this machine has, or 0.0.0.0 for all".to_owned()
-        }
-        _ => format!(
-            "end the program that holds it, or choose another port, or leave {flag} out for any \
-             free one"
-        ),
-    };
-    Failure::Config(format!("{flag} {addr}: {why}; {mend}"))
-}
-
-fn warn_of_exposure(checked: &Checked) {
-    if !checked.publisher.ip().is_loopback() {
-        tracing::warn!(
-            "pub" = %checked.publisher,
-            "the mesh is not encrypted or authenticated: whoever reaches it reads all rooms, and \
-             can stop this node with a few bytes"
-        );
-    } else if checked.insecure_mesh {
-        tracing::warn!("--insecure-mesh: /mesh/ answers whoever reaches the HTTP port");
-    }
 }

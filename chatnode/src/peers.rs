@@ -44,6 +44,7 @@ pub(crate) struct Introduction {
 pub(crate) struct Asker {
     http: reqwest::Client,
     mesh: MeshName,
+    is_sealed: bool,
 }
 
 /// A peer, and where its HTTP is.
@@ -56,9 +57,21 @@ pub(crate) struct At {
 }
 
 impl Asker {
-    /// Asks for nodes of this mesh.
-    pub(crate) fn new(http: reqwest::Client, mesh: MeshName) -> Self {
-        Self { http, mesh }
+    /// Asks for nodes of this mesh, in TLS if it has a secret: then `http` has its keys.
+    pub(crate) fn new(http: reqwest::Client, mesh: MeshName, is_sealed: bool) -> Self {
+        Self {
+            http,
+            mesh,
+            is_sealed,
+        }
+    }
+
+    /// Where a peer is asked: with a secret in TLS, at the port where clients find plain HTTP.
+    fn url(&self, at: &At) -> String {
+        match at.url.strip_prefix("http://") {
+            Some(place) if self.is_sealed => format!("https://{place}"),
+            _ => at.url.clone(),
+        }
     }
 
     /// A part of a log; `None` if it did not come, within [`FETCH_MAX`].
@@ -121,7 +134,7 @@ impl Asker {
             to: Some(at.origin.as_str().to_owned()),
             mesh: Some(self.mesh.to_string()),
         };
-        let url = format!("{}/mesh/hello", at.url);
+        let url = format!("{}/mesh/hello", self.url(at));
         let request = self.http.post(&url).timeout(HELLO_MAX);
         let fault = hello::said(&url, request.json(&introduction)).await;
         if let Some(fault) = &fault {
@@ -133,7 +146,7 @@ impl Asker {
     /// The body of an answer, if it is a success and not too long.
     async fn get(&self, at: &At, path: &str, bytes_max: usize) -> Result<Bytes, String> {
         let joint = if path.ends_with('?') { "" } else { "&" };
-        let (url, to, mesh) = (&at.url, at.origin, &self.mesh);
+        let (url, to, mesh) = (self.url(at), at.origin, &self.mesh);
         let url = format!("{url}/mesh/{path}{joint}to={to}&mesh={mesh}");
         let get = async {
             let answer = self.http.get(url).send().await?.error_for_status()?;

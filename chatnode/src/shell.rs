@@ -16,8 +16,10 @@ mod outputs;
 pub(crate) mod status;
 mod tasks;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base::tls::KeyId;
 use tokio::sync::{mpsc, watch};
 
 use self::clock::Clock;
@@ -26,10 +28,12 @@ use self::outbox::Outbox;
 use self::status::Totals;
 use crate::carriers::Command;
 use crate::clients::Clients;
+use crate::core::links::LinkId;
 use crate::core::{Core, Input, Now, Output};
 use crate::discovery::View;
 use crate::disk::Disk;
 use crate::model::mesh_name::MeshName;
+use crate::peers::Asker;
 
 pub(crate) use self::clock::wall_us;
 pub(crate) use self::handle::{Handle, Post};
@@ -56,7 +60,7 @@ pub(crate) struct Parts {
     /// The replicated log; made with the time from [`Now`] of zero.
     pub(crate) core: Core,
     /// For requests to peers.
-    pub(crate) http: reqwest::Client,
+    pub(crate) asker: Asker,
     /// Where entries are kept, besides memory.
     pub(crate) disk: Option<Disk>,
 }
@@ -69,6 +73,8 @@ struct Shell {
     /// Own entries that are to be published.
     outbox: Outbox,
     carrier: mpsc::Sender<Command>,
+    /// The key of the mesh that each link's peer has shown.
+    link_keys: BTreeMap<LinkId, KeyId>,
     /// Where entries are kept, besides memory.
     disk: Option<Disk>,
     /// Work that has to wait, for tasks of its own.
@@ -104,6 +110,7 @@ impl Shell {
             clients: Clients::new(readiness, most, rate),
             outbox: Outbox::default(),
             carrier,
+            link_keys: BTreeMap::new(),
             disk: parts.disk,
             errands: Vec::new(),
             view: View::default(),

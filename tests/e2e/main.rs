@@ -53,6 +53,7 @@ mod resume;
 mod retries;
 mod rough_path;
 mod rough_wire;
+mod sealed;
 mod search;
 mod start;
 mod starved;

@@ -1,18 +1,29 @@
-//! What a carrier must do, and what such tests need.
+//! What every transport must do, run against each, and what such tests need.
 
 mod conformance;
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use axum::Router;
+use base::process::Tasks;
+use base::secret::Secrets;
+use base::serve::door::Door;
+use base::serve::{self, Limits};
+use base::tls::KeyRing;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::carriers::zmq::{ZmqCarrier, listen};
-use crate::carriers::{Carrier, CarrierEvent};
+use crate::carriers::tls::TlsCarrier;
+use crate::carriers::{Carrier, CarrierEvent, Command};
 use crate::core::links::{LinkId, Speech};
 use crate::core::news::{Ack, Beat, Entries, Live, News};
+use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{decode, encode};
@@ -20,32 +31,75 @@ use crate::wire::frame::{decode, encode};
 /// Longer than anything here takes, also on a busy machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
-pub(super) const A: &str = "aaaaaaaaaa";
-pub(super) const B: &str = "bbbbbbbbbb";
+/// Keys of a mesh, the same for the same numbers.
+pub(super) fn ring(numbers: &[u8]) -> KeyRing {
+    KeyRing::new(&secrets(numbers).of_mesh())
+}
+
+pub(super) fn keys(number: u8) -> KeyRing {
+    ring(&[number])
+}
+
+pub(super) fn secrets(numbers: &[u8]) -> Secrets {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    // 43 characters of base64url, of which the last may only be one of some.
+    let line = |number: &u8| {
+        format!(
+            "cm1_{}A\n",
+            char::from(b'a' + number).to_string().repeat(42)
+        )
+    };
+    std::fs::write(&path, numbers.iter().map(line).collect::<String>()).unwrap();
+    let owners = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&path, owners).unwrap();
+    Secrets::read(&path).unwrap()
+}
+
+/// A carrier behind a door of its own, until the tasks stop.
+pub(super) fn listen_at(
+    addr: SocketAddr,
+    me: Origin,
+    keys: &KeyRing,
+) -> io::Result<(TlsCarrier, String, Tasks)> {
+    let listener = serve::listen(addr)?;
+    let addr = listener.local_addr()?;
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let mesh = MeshName::default();
+    let carrier = TlsCarrier::new(me, &mesh, keys.clone(), tracker, &stop);
+    let door = Door::new(keys.clone(), Some(carrier.takes_links()));
+    let tasks = Tasks::new();
+    let serving = serve::serve(
+        listener,
+        Router::new(),
+        tasks.clone(),
+        Limits::default(),
+        Some(door),
+    );
+    tasks.spawn_critical("http", serving);
+    Ok((carrier, format!("tls://{addr}"), tasks))
+}
+
+/// Commands as verbs.
+pub(super) trait Verbs: Carrier {
+    fn publish(&mut self, topic: Topic, body: Bytes) {
+        self.carry(Command::Publish(topic, body));
+    }
+    fn publish_plain(&mut self, text: &str) {
+        self.carry(Command::PublishPlain(text.to_owned()));
+    }
+    fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech) {
+        self.carry(Command::Dial(link, endpoint.to_owned(), speech));
+    }
+    fn hang_up(&mut self, link: LinkId) {
+        self.carry(Command::HangUp(link));
+    }
+}
+
+impl<C: Carrier> Verbs for C {}
 
 pub(super) fn origin(text: &str) -> Origin {
     text.parse().unwrap()
-}
-
-/// A node of the mesh without a name of its own: its carrier, its endpoint, and the carrier's tasks.
-pub(super) async fn bind(me: &str) -> (ZmqCarrier, String, TaskTracker) {
-    bind_in("main", me).await
-}
-
-pub(super) async fn bind_in(mesh: &str, me: &str) -> (ZmqCarrier, String, TaskTracker) {
-    bind_at(listen("127.0.0.1:0".parse().unwrap()).unwrap(), mesh, me).await
-}
-
-async fn bind_at(
-    listener: std::net::TcpListener,
-    mesh: &str,
-    me: &str,
-) -> (ZmqCarrier, String, TaskTracker) {
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let mesh = mesh.parse().unwrap();
-    let bound = ZmqCarrier::bind(listener, origin(me), &mesh, tasks.clone(), stop).await;
-    let (carrier, endpoint) = bound.unwrap();
-    (carrier, endpoint, tasks)
 }
 
 /// A frame that names itself by a number.
@@ -64,20 +118,20 @@ pub(super) fn number(frame: &Bytes) -> u64 {
     }
 }
 
-pub(super) async fn next(carrier: &mut ZmqCarrier) -> CarrierEvent {
+pub(super) async fn next(carrier: &mut impl Carrier) -> CarrierEvent {
     timeout(DEADLINE, carrier.event())
         .await
         .expect("an event before the deadline")
 }
 
-pub(super) async fn connected(carrier: &mut ZmqCarrier, link: LinkId) {
+pub(super) async fn connected(carrier: &mut impl Carrier, link: LinkId) {
     match next(carrier).await {
-        CarrierEvent::Connected(got) if got == link => {}
+        CarrierEvent::Connected(got, _) if got == link => {}
         other => panic!("{other:?} instead of a connection"),
     }
 }
 
-pub(super) async fn closed(carrier: &mut ZmqCarrier, link: LinkId) -> String {
+pub(super) async fn closed(carrier: &mut impl Carrier, link: LinkId) -> String {
     loop {
         match next(carrier).await {
             CarrierEvent::Closed(got, reason) if got == link => return reason.text,
@@ -90,8 +144,8 @@ pub(super) async fn closed(carrier: &mut ZmqCarrier, link: LinkId) -> String {
 /// Publishes frames of this number until one is heard: a subscription needs a moment to arrive,
 /// and nobody tells when it has. Frames of that number may still follow.
 pub(super) async fn heard(
-    publisher: &mut ZmqCarrier,
-    listener: &mut ZmqCarrier,
+    publisher: &mut impl Carrier,
+    listener: &mut impl Carrier,
     link: LinkId,
     mark: u64,
 ) {
@@ -114,8 +168,8 @@ pub(super) async fn heard(
 
 /// The listener dials the publisher and hears it.
 pub(super) async fn meet(
-    publisher: &mut ZmqCarrier,
-    listener: &mut ZmqCarrier,
+    publisher: &mut impl Carrier,
+    listener: &mut impl Carrier,
     link: LinkId,
     endpoint: &str,
 ) {
@@ -124,30 +178,8 @@ pub(super) async fn meet(
     heard(publisher, listener, link, 0).await;
 }
 
-/// Two nodes of which the second hears the first, by its link 1; and where the first is.
-pub(super) async fn pair() -> (ZmqCarrier, ZmqCarrier, String) {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    meet(&mut a, &mut b, LinkId(1), &at).await;
-    (a, b, at)
-}
-
-/// Publishes frames of these numbers.
-pub(super) fn publish(publisher: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
-    for number in numbers {
-        publisher.publish(Topic::Live, numbered(number));
-    }
-}
-
-/// The next frames are of these numbers, in this order.
-pub(super) async fn in_order(listener: &mut ZmqCarrier, numbers: impl IntoIterator<Item = u64>) {
-    for expected in numbers {
-        assert_eq!(number(&frame(listener).await.2), expected);
-    }
-}
-
 /// The next frame but those of [`meet`].
-pub(super) async fn frame(carrier: &mut ZmqCarrier) -> (LinkId, Topic, Bytes) {
+pub(super) async fn frame(carrier: &mut impl Carrier) -> (LinkId, Topic, Bytes) {
     loop {
         match next(carrier).await {
             CarrierEvent::Frame(_, Topic::Live, frame)

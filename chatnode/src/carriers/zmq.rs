@@ -21,7 +21,6 @@
 //! A dial to a dead even port of the ephemeral range can connect to itself. That ends cleanly: two
 //! SUB sockets refuse each other. The ports that Linux finds for [`listen`] are odd.
 
-mod dial;
 mod door;
 #[cfg(test)]
 mod tests;
@@ -47,6 +46,7 @@ use zeromq::{
 };
 
 use super::parts::{Heard, PLAIN_TOPIC, Topics, from_plain, to_plain};
+use crate::carriers::dial;
 use crate::carriers::{Carrier, CarrierEvent, Command};
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech};
@@ -56,8 +56,6 @@ use crate::wire::frame::FRAME_LEN_MAX;
 use crate::wire::frame::Topic;
 use door::Door;
 
-/// A dial gives up after this time, handshake included. A refused port is tried again within it.
-pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a dial failed is asked for so long.
 const PROBE_MAX: Duration = Duration::from_millis(500);
 /// News that wait for the node. When full, links wait, stop reading, and TCP pushes back.
@@ -301,6 +299,11 @@ struct Hearing {
 impl Hearing {
     /// Hears until the connection ends. Dropped when the link is hung up.
     async fn run(self, endpoint: String) {
+        if endpoint.starts_with("tls://") {
+            let text = "it has a mesh secret; give this node the same --mesh-secret file";
+            let fault = Fault::new(Why::NotSealed, text);
+            return self.report(CarrierEvent::Closed(self.link, fault)).await;
+        }
         let fault = match dial::by_address(&endpoint).await {
             Ok((endpoint, left)) => match self.hear(&endpoint, left).await {
                 Ok(()) => Fault::ended(),
@@ -331,7 +334,7 @@ impl Hearing {
         if let Err(error) = socket.connect(endpoint).await {
             return Err(not_dialled(endpoint, &error).await);
         }
-        self.report(CarrierEvent::Connected(self.link)).await;
+        self.report(CarrierEvent::Connected(self.link, None)).await;
         loop {
             // Both are cancel safe: a message is in the socket or returned whole.
             let message = tokio::select! {

@@ -62,10 +62,12 @@ impl Checked {
         });
         let others = futures::future::join_all(others).await;
         let host = self.host(&others).await?;
-        let told = Told {
-            http: told_of(self.http, &host, self.advertise.is_some()),
-            publisher: told_of(self.publisher, &host, self.advertise.is_some()),
+        let http = told_of(self.http, &host, self.advertise.is_some());
+        let publisher = match self.is_sealed {
+            true => http.clone(),
+            false => told_of(self.publisher, &host, self.advertise.is_some()),
         };
+        let told = Told { http, publisher };
         for other in others.iter().filter(|other| other.place != Place::Here) {
             self.check_told(&told, other)?;
         }
@@ -92,7 +94,12 @@ impl Checked {
         if let Some(host) = &self.advertise {
             return Ok(host.clone());
         }
-        let specific = [self.http, self.publisher].map(|bound| bound.ip());
+        let publisher = if self.is_sealed {
+            self.http
+        } else {
+            self.publisher
+        };
+        let specific = [self.http, publisher].map(|bound| bound.ip());
         let any_wild = specific.iter().any(|ip| ip.is_unspecified());
         if !any_wild {
             return Ok(Host::Ip(self.http.ip()));
@@ -122,16 +129,19 @@ impl Checked {
     /// Whoever is not on loopback is told nothing that is.
     fn check_told(&self, told: &Told, other: &Other<'_>) -> Result<(), Failure> {
         let Other { flag, endpoint, .. } = other;
-        let publisher = (&told.publisher, self.publisher);
         let http = (&told.http, self.http);
+        let publisher = match self.is_sealed {
+            true => http,
+            false => (&told.publisher, self.publisher),
+        };
         let Some((host, bound)) = [publisher, http]
             .into_iter()
             .find(|(host, _)| is_loopback(host))
         else {
             return Ok(());
         };
-        if other.place == Place::Unknown && self.insecure_mesh {
-            // Whoever trusts the network vouches for its names too: a resolver may be down at the start.
+        if other.place == Place::Unknown && (self.insecure_mesh || self.is_sealed) {
+            // Whoever trusts the network, or does not have to, vouches for its names too: a resolver may be down at the start.
             tracing::warn!("{}", other.unknown());
             return Ok(());
         }
@@ -142,7 +152,7 @@ impl Checked {
             "{flag} {endpoint} is reached by other machines, and this node would tell them that it \
              is at {host}, where each finds itself"
         );
-        let mend = if !self.insecure_mesh {
+        let mend = if !self.insecure_mesh && !self.is_sealed {
             let port = self.http.port();
             let http = if self.http.ip().is_loopback() {
                 format!(" and bind --http to an address that they reach, as in 0.0.0.0:{port},")
@@ -150,13 +160,14 @@ impl Checked {
                 String::new()
             };
             format!(
-                "add --insecure-mesh{http} if every program on that network is trusted (nothing \
-                 between nodes is encrypted or authenticated), or keep all on this machine, as with \
-                 --registry http://127.0.0.1:7171"
+                "make a mesh secret (`chatnode secret > FILE`), give it to all nodes and registries by \
+                 --mesh-secret FILE{http} and write --registry tls://HOST:PORT; or add \
+                 --insecure-mesh{http} if every program on that network is trusted (nothing between \
+                 nodes is encrypted or authenticated then)"
             )
         } else if !bound.ip().is_loopback() {
             "give --advertise a host by which others find it".to_owned()
-        } else if bound == self.publisher && self.publisher != self.http {
+        } else if bound == self.publisher && self.publisher != self.http && !self.is_sealed {
             format!(
                 "bind --pub to an address that they reach, as in 0.0.0.0:{}",
                 bound.port()
@@ -183,7 +194,11 @@ impl Checked {
             (
                 ENDPOINT_PUB,
                 "--pub",
-                self.publisher,
+                if self.is_sealed {
+                    self.http
+                } else {
+                    self.publisher
+                },
                 format!("tcp://{}:65535", told.publisher),
             ),
         ] {

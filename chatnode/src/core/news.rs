@@ -38,7 +38,7 @@ pub(crate) struct Beat {
     pub(crate) name: String,
     /// URL of its HTTP port, as advertised.
     pub(crate) http: String,
-    /// `tcp://…` endpoint of its publisher, as advertised.
+    /// `tcp://…` or `tls://…` endpoint of its publisher, as advertised.
     pub(crate) publisher: String,
     /// The time by which it goes, microseconds since 1970.
     pub(crate) ts: u64,

@@ -74,7 +74,8 @@ struct TestNode {
 impl TestNode {
     fn start(number: u16, registries: &[String]) -> Self {
         let (me, tasks) = (identity(number), Tasks::new());
-        let discovery = Discovery::start(registries, &me, &MeshName::default(), &tasks).unwrap();
+        let discovery =
+            Discovery::start(registries, None, &me, &MeshName::default(), &tasks).unwrap();
         Self {
             me,
             views: discovery.views(),
@@ -209,7 +210,7 @@ async fn of_two_nodes_that_tell_one_endpoint_the_elder_gives_way() {
         },
     );
     let mesh = MeshName::default();
-    let starts = [&one, &two].map(|me| Discovery::start(&urls, me, &mesh, &tasks).unwrap());
+    let starts = [&one, &two].map(|me| Discovery::start(&urls, None, me, &mesh, &tasks).unwrap());
     // Whoever came first gives way, and says which two there are.
     let begun = Instant::now();
     let said = loop {
@@ -366,8 +367,8 @@ async fn where_long_polls_are_cut_plain_ones_do() {
 async fn a_url_that_is_none_is_refused_and_no_registry_is_fine() {
     let tasks = Tasks::new();
     let (me, mesh) = (identity(1), MeshName::default());
-    assert!(Discovery::start(&["ftp://a".to_owned()], &me, &mesh, &tasks).is_err());
-    let none = Discovery::start(&[], &me, &mesh, &tasks).unwrap();
+    assert!(Discovery::start(&["ftp://a".to_owned()], None, &me, &mesh, &tasks).is_err());
+    let none = Discovery::start(&[], None, &me, &mesh, &tasks).unwrap();
     assert!(none.views().borrow().is_settled());
     none.leave().await;
 }

@@ -342,6 +342,7 @@ fn link_row(row: &Link) -> serde_json::Value {
         "beat_age_ms": link.beat_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         "lag_ms": row.lag_us.map(|lag| lag / 1000),
         "hears_us": row.hears_us,
+        "key": row.key.map(|key| key.to_string()),
         "received": counts.received,
         "gaps": counts.gaps,
         "repaired": counts.repaired,

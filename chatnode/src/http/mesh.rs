@@ -41,7 +41,7 @@ pub(super) fn routes(node: Handle, doors: Arc<Doors>) -> Router {
         .with_state(node)
 }
 
-/// Only nodes may ask. Without a secret that means: programs on this machine, and neither a
+/// Only nodes may ask: who has the mesh secret. Without one that means: programs on this machine, and neither a
 /// browser nor somebody behind a proxy. Whoever calls one of this machine's addresses from that
 /// same address is on it, as nodes are whose HTTP is told to others by such an address.
 async fn only_nodes(
@@ -55,6 +55,11 @@ async fn only_nodes(
         || headers.contains_key(header::FORWARDED)
         || headers.contains_key("x-forwarded-for")
         || !(doors.insecure_mesh || is_here(&connection));
+    // Who has shown a key of the mesh is a node, whoever passes its requests on.
+    let foreign = match doors.is_sealed {
+        true => connection.key.is_none(),
+        false => foreign,
+    };
     if foreign {
         return Problem::new(
             StatusCode::FORBIDDEN,
@@ -115,16 +120,20 @@ async fn hello(
         Host::Name(name) => name == "localhost",
     };
     let publisher = who.publisher.parse::<Endpoint>().ok();
-    let publisher = publisher.filter(|endpoint| endpoint.scheme == Scheme::Tcp);
+    let (scheme, is_open) = match doors.is_sealed {
+        true => (Scheme::Tls, true),
+        false => (Scheme::Tcp, doors.insecure_mesh),
+    };
+    let publisher = publisher.filter(|endpoint| endpoint.scheme == scheme);
     let loops = publisher.as_ref().is_some_and(|it| here(&it.host));
-    let reachable = publisher.is_some_and(|_| doors.insecure_mesh || loops);
+    let reachable = publisher.is_some_and(|_| is_open || loops);
     let http = who.http.parse::<Endpoint>().ok();
     if !reachable || http.is_none_or(|endpoint| endpoint.scheme != Scheme::Http) {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "invalid_endpoint",
-            "pub is tcp://HOST:PORT, on loopback unless the node runs with --insecure-mesh, and \
-             http is http://HOST:PORT",
+            "pub is tls://HOST:PORT with a mesh secret, else tcp://HOST:PORT, on loopback unless the \
+             node runs with --insecure-mesh, and http is http://HOST:PORT",
         ));
     }
     if loops && !is_here(&connection) {

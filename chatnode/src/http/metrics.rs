@@ -1,5 +1,7 @@
 //! `/metrics`: Prometheus text format 0.0.4.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
@@ -23,6 +25,7 @@ async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     let mut text = MetricsText::default();
     gauges(&status, &mut text);
     counters(&status, &mut text);
+    keys(&status, &mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
     }
@@ -74,6 +77,21 @@ fn storage(status: &Status, text: &mut MetricsText) {
         "chatnode_storage_refused_total" = not_taken, "Messages that the disk did not take";
         "chatnode_storage_skipped_total" = storage.skipped,
             "Messages of others that left memory before the disk had room for them";
+    }
+}
+
+/// With a mesh secret: which keys of it are in use.
+fn keys(status: &Status, text: &mut MetricsText) {
+    let mut keys = BTreeMap::<_, u64>::new();
+    for key in status.links.iter().filter_map(|row| row.key) {
+        *keys.entry(key).or_default() += 1;
+    }
+    if !keys.is_empty() {
+        let help = "Links by the key of the mesh that their peer has shown";
+        text.family("chatnode_links_by_key", "gauge", help);
+        for (key, count) in keys {
+            text.labelled("chatnode_links_by_key", "key", &key.to_string(), count);
+        }
     }
 }
 

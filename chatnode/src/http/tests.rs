@@ -24,7 +24,9 @@ use crate::core::links::Target;
 use crate::core::links::fault::{Fault, Why};
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, CoreOptions, Identity, Input, Now};
+use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
+use crate::peers::Asker;
 use crate::shell::{Handle, Parts, Post, Settings};
 use crate::wire::frame::decode_entries;
 
@@ -82,7 +84,7 @@ impl Fixture {
             disk: None,
             settings: Settings {
                 rate_limit: options.rate_limit,
-                mesh: crate::model::mesh_name::MeshName::default(),
+                mesh: MeshName::default(),
                 clients_max: options.clients_max,
             },
             core: Core::new(
@@ -91,7 +93,7 @@ impl Fixture {
                 StdRng::seed_from_u64(8),
                 start,
             ),
-            http: http.clone(),
+            asker: Asker::new(http.clone(), MeshName::default(), false),
         };
         // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.
         let (node, sockets, _) = Handle::new(parts, tasks.clone()).unwrap();
@@ -103,6 +105,7 @@ impl Fixture {
         let doors = Doors {
             advertised: format!("http://chat.example:{port}"),
             allow_origins: vec!["https://allowed.example".to_owned()],
+            is_sealed: false,
             insecure_mesh: false,
         };
         let page = match options.www {

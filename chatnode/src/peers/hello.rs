@@ -2,6 +2,7 @@
 
 use base::problem::ProblemBody;
 use base::resolver;
+use base::tls::{self, Refusal};
 
 use crate::core::links::fault::{Fault, Why};
 
@@ -34,6 +35,13 @@ fn not_said(url: &str, why: &reqwest::Error) -> Fault {
     let mut cause: &dyn std::error::Error = why;
     while let Some(next) = cause.source() {
         cause = next;
+    }
+    if let Some(refusal) = tls::refusal(why) {
+        let word = match refusal {
+            Refusal::OtherKey => Why::OtherKey,
+            Refusal::NotSealed => Why::NotSealed,
+        };
+        return Fault::new(word, format!("{url} {}", refusal.what()));
     }
     let io = cause.downcast_ref::<std::io::Error>();
     let refused = io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);

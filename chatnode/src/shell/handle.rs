@@ -86,7 +86,7 @@ impl Handle {
         let shared = Shared {
             turn: Notify::new(),
             tasks,
-            asker: Asker::new(parts.http.clone(), mesh.clone()),
+            asker: parts.asker.clone(),
             me: parts.core.identity().clone(),
             mesh,
             rate_limit: parts.settings.rate_limit,

@@ -13,8 +13,14 @@ use crate::wire::protocol::check_text;
 impl Shell {
     pub(super) fn carrier_event(&mut self, event: CarrierEvent, now: Now) {
         let input = match event {
-            CarrierEvent::Connected(link) => Input::Connected(link),
-            CarrierEvent::Closed(link, fault) => Input::Closed(link, fault),
+            CarrierEvent::Connected(link, key) => {
+                self.link_keys.extend(key.map(|key| (link, key)));
+                Input::Connected(link)
+            }
+            CarrierEvent::Closed(link, fault) => {
+                self.link_keys.remove(&link);
+                Input::Closed(link, fault)
+            }
             CarrierEvent::Stranger(link, mesh) => Input::Stranger(link, mesh),
             CarrierEvent::Frame(link, topic, body) => match frame::decode(topic, &body) {
                 Ok(news) => Input::News(link, news),

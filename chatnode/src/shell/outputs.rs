@@ -26,7 +26,10 @@ impl Shell {
                 endpoint,
                 speech,
             } => self.carrier(Command::Dial(link, endpoint, speech)),
-            Output::HangUp(link) => self.carrier(Command::HangUp(link)),
+            Output::HangUp(link) => {
+                self.link_keys.remove(&link);
+                self.carrier(Command::HangUp(link));
+            }
             Output::Hello { to, url } => self.errands.push(Errand::Hello(At { origin: to, url })),
             Output::Fetch { fetch, url, bytes } => {
                 self.totals.fetches += 1;

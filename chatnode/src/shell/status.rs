@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base::tls::KeyId;
+
 use super::{Handle, Shell};
 use crate::clients::Count;
 use crate::core::Now;
@@ -61,6 +63,8 @@ pub(crate) struct Link {
     pub(crate) lag_us: Option<u64>,
     /// Whether it says that it hears this node.
     pub(crate) hears_us: bool,
+    /// With a mesh secret: the key that it has shown.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// How far the node is in each log.
@@ -168,6 +172,9 @@ impl Shell {
             counts: log.map(|log| log.counts).unwrap_or_default(),
             lag_us: peer.map(|peer| peer.lag_us),
             hears_us: self.core.hears_us(&link),
+            key: link
+                .link
+                .and_then(|link| self.link_keys.get(&link).copied()),
             link,
         }
     }

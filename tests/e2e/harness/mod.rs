@@ -28,6 +28,7 @@ pub(crate) mod record;
 pub(crate) mod recorder;
 pub(crate) mod rig;
 pub(crate) mod roamer;
+pub(crate) mod sealed;
 pub(crate) mod sluice;
 pub(crate) mod socket;
 pub(crate) mod tools;

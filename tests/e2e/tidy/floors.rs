@@ -20,6 +20,7 @@ const CHATNODE: Floors = &[
     &["shell"],
     &["http"],
     &["config"],
+    &["ports"],
 ];
 /// The registry.
 const REGISTRY: Floors = &[

@@ -1,30 +1,113 @@
-//! The promises of [`Carrier`].
+//! The promises of [`Carrier`], for each transport.
+
+use std::collections::HashMap;
+
+use base::process::Tasks;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::carriers::zmq::listen;
+use crate::carriers::tls::TlsCarrier;
+use crate::carriers::zmq::{ZmqCarrier, listen};
+use crate::model::mesh_name::MeshName;
 
-const C: &str = "cccccccccc";
+const A: &str = "aaaaaaaaaa";
+const B: &str = "bbbbbbbbbb";
 
-/// At the endpoint of a node that is gone, or is about to be.
-async fn bind_again(endpoint: &str, me: &str) -> ZmqCarrier {
-    let addr = endpoint.strip_prefix("tcp://").unwrap().parse().unwrap();
-    let again = async {
-        loop {
-            match listen(addr) {
-                Ok(listener) => return listener,
-                // The old listener's task has not had its turn yet.
-                Err(_) => tokio::task::yield_now().await,
+/// Makes nodes that can reach each other.
+trait Fixture: Default {
+    type Carrier: Carrier;
+    async fn bind(&mut self, me: Origin) -> (Self::Carrier, String);
+    /// At the endpoint of a node that is gone, or is about to be.
+    async fn bind_again(&mut self, endpoint: &str, me: Origin) -> Self::Carrier;
+}
+
+#[derive(Default)]
+struct OverZmq;
+
+impl Fixture for OverZmq {
+    type Carrier = ZmqCarrier;
+    async fn bind(&mut self, me: Origin) -> (ZmqCarrier, String) {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        ZmqCarrier::bind(listener, me, &MeshName::default(), tasks, stop)
+            .await
+            .unwrap()
+    }
+    async fn bind_again(&mut self, endpoint: &str, me: Origin) -> ZmqCarrier {
+        let addr = endpoint.strip_prefix("tcp://").unwrap().parse().unwrap();
+        let again = async {
+            loop {
+                match listen(addr) {
+                    Ok(listener) => return listener,
+                    // The old listener's task has not had its turn yet.
+                    Err(_) => tokio::task::yield_now().await,
+                }
             }
+        };
+        let listener = timeout(DEADLINE, again).await.unwrap();
+        let stop = CancellationToken::new();
+        ZmqCarrier::bind(listener, me, &MeshName::default(), TaskTracker::new(), stop)
+            .await
+            .unwrap()
+            .0
+    }
+}
+
+#[derive(Default)]
+struct OverTls(HashMap<String, Tasks>);
+
+impl Fixture for OverTls {
+    type Carrier = TlsCarrier;
+    async fn bind(&mut self, me: Origin) -> (TlsCarrier, String) {
+        let bound = listen_at("127.0.0.1:0".parse().unwrap(), me, &keys(1));
+        let (carrier, endpoint, tasks) = bound.unwrap();
+        self.0.insert(endpoint.clone(), tasks);
+        (carrier, endpoint)
+    }
+    async fn bind_again(&mut self, endpoint: &str, me: Origin) -> TlsCarrier {
+        if let Some(tasks) = self.0.remove(endpoint) {
+            tasks.drain(DEADLINE).await;
+        }
+        let addr = endpoint.strip_prefix("tls://").unwrap().parse().unwrap();
+        let (carrier, endpoint, tasks) = listen_at(addr, me, &keys(1)).unwrap();
+        self.0.insert(endpoint, tasks);
+        carrier
+    }
+}
+
+macro_rules! for_each_transport {
+    ($($name:ident)*) => {
+        mod over_zmq {
+            $(#[tokio::test] async fn $name() { super::$name(super::OverZmq).await })*
+        }
+        mod over_tls {
+            $(#[tokio::test] async fn $name() { super::$name(super::OverTls::default()).await })*
         }
     };
-    let listener = timeout(DEADLINE, again).await.unwrap();
-    bind_at(listener, "main", me).await.0
+}
+
+for_each_transport! {
+    frames_arrive_whole_and_in_order
+    an_acknowledgement_reaches_only_the_one_it_is_for
+    nothing_of_a_link_comes_after_it_was_hung_up
+    a_hung_up_dial_says_nothing
+    the_end_of_a_peer_is_reported
+    a_peer_that_came_back_can_be_dialled_again
+    a_dial_to_nobody_fails
+    two_nodes_hear_each_other
+    what_was_published_before_closing_arrives
+    what_is_too_long_is_not_sent
 }
 
 #[tokio::test]
-async fn frames_arrive_whole_and_in_order() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
+async fn a_plain_listener_hears_plain_text_only_over_zmq() {
+    a_plain_listener_hears_plain_text_only(OverZmq).await;
+}
+
+async fn frames_arrive_whole_and_in_order<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
     meet(&mut a, &mut b, LinkId(7), &at).await;
     let frames = [
         (Topic::Log, some_log(origin(A))),
@@ -48,19 +131,23 @@ async fn frames_arrive_whole_and_in_order() {
     }
 }
 
-#[tokio::test]
-async fn an_acknowledgement_reaches_only_the_one_it_is_for() {
-    let (mut a, mut b, _) = pair().await;
-    a.publish(Topic::Ack(origin(C)), numbered(1));
+async fn an_acknowledgement_reaches_only_the_one_it_is_for<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    a.publish(Topic::Ack(origin("cccccccccc")), numbered(1));
     a.publish(Topic::Ack(origin(B)), numbered(2));
     let (_, topic, bytes) = frame(&mut b).await;
     assert_eq!((topic, number(&bytes)), (Topic::Ack(origin(B)), 2));
 }
 
-#[tokio::test]
-async fn nothing_of_a_link_comes_after_it_was_hung_up() {
-    let (mut a, mut b, at) = pair().await;
-    publish(&mut a, 1..100);
+async fn nothing_of_a_link_comes_after_it_was_hung_up<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    for number in 1..100 {
+        a.publish(Topic::Live, numbered(number));
+    }
     assert_eq!(
         number(&frame(&mut b).await.2),
         1,
@@ -75,20 +162,20 @@ async fn nothing_of_a_link_comes_after_it_was_hung_up() {
     assert!(!reason.is_empty());
 }
 
-#[tokio::test]
-async fn a_hung_up_dial_says_nothing() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
+async fn a_hung_up_dial_says_nothing<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
     b.dial(LinkId(1), &at, Speech::Mesh);
     b.hang_up(LinkId(1));
     b.hang_up(LinkId(99));
     meet(&mut a, &mut b, LinkId(2), &at).await;
 }
 
-#[tokio::test]
-async fn the_end_of_a_peer_is_reported() {
-    let (mut a, mut b, at) = pair().await;
-    let (mut c, _, _) = bind(C).await;
+async fn the_end_of_a_peer_is_reported<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    let (mut c, _) = fixture.bind(origin("cccccccccc")).await;
     meet(&mut a, &mut c, LinkId(1), &at).await;
     drop(a);
     timeout(Duration::from_millis(100), closed(&mut b, LinkId(1)))
@@ -99,15 +186,14 @@ async fn the_end_of_a_peer_is_reported() {
         .expect("within 100 ms");
 }
 
-#[tokio::test]
-async fn a_peer_that_came_back_can_be_dialled_again() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
+async fn a_peer_that_came_back_can_be_dialled_again<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
     for link in 1..6 {
         meet(&mut a, &mut b, LinkId(link), &at).await;
         drop(a);
         closed(&mut b, LinkId(link)).await;
-        a = bind_again(&at, C).await;
+        a = fixture.bind_again(&at, origin("cccccccccc")).await;
     }
     meet(&mut a, &mut b, LinkId(6), &at).await;
     a.publish(Topic::Live, numbered(1));
@@ -116,10 +202,9 @@ async fn a_peer_that_came_back_can_be_dialled_again() {
     assert_eq!(number(&frame(&mut b).await.2), 2);
 }
 
-#[tokio::test]
-async fn a_dial_to_nobody_fails() {
-    let (a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
+async fn a_dial_to_nobody_fails<F: Fixture>(mut fixture: F) {
+    let (a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
     drop(a);
     for (link, endpoint) in [
         (1, at.as_str()),
@@ -132,10 +217,9 @@ async fn a_dial_to_nobody_fails() {
     }
 }
 
-#[tokio::test]
-async fn two_nodes_hear_each_other() {
-    let (mut a, at_a, _) = bind(A).await;
-    let (mut b, at_b, _) = bind(B).await;
+async fn two_nodes_hear_each_other<F: Fixture>(mut fixture: F) {
+    let (mut a, at_a) = fixture.bind(origin(A)).await;
+    let (mut b, at_b) = fixture.bind(origin(B)).await;
     meet(&mut a, &mut b, LinkId(1), &at_a).await;
     meet(&mut b, &mut a, LinkId(1), &at_b).await;
     for number in 1..20 {
@@ -148,11 +232,10 @@ async fn two_nodes_hear_each_other() {
     }
 }
 
-#[tokio::test]
-async fn a_plain_listener_hears_plain_text_only() {
-    let (mut a, at, _) = bind(A).await;
-    let (mut b, _, _) = bind(B).await;
-    let (mut c, _, _) = bind(C).await;
+async fn a_plain_listener_hears_plain_text_only<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    let (mut c, _) = fixture.bind(origin("cccccccccc")).await;
     meet(&mut a, &mut c, LinkId(1), &at).await;
     b.dial(LinkId(1), &at, Speech::Plain);
     connected(&mut b, LinkId(1)).await;
@@ -186,18 +269,24 @@ async fn a_plain_listener_hears_plain_text_only() {
     );
 }
 
-#[tokio::test]
-async fn what_was_published_before_closing_arrives() {
-    let (mut a, mut b, _) = pair().await;
-    publish(&mut a, 1..=5000);
+async fn what_was_published_before_closing_arrives<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    for number in 1..=5000 {
+        a.publish(Topic::Live, numbered(number));
+    }
     a.close(DEADLINE).await;
-    in_order(&mut b, 1..=5000).await;
+    for expected in 1..=5000 {
+        assert_eq!(number(&frame(&mut b).await.2), expected);
+    }
     closed(&mut b, LinkId(1)).await;
 }
 
-#[tokio::test]
-async fn what_is_too_long_is_not_sent() {
-    let (mut a, mut b, _) = pair().await;
+async fn what_is_too_long_is_not_sent<F: Fixture>(mut fixture: F) {
+    let (mut a, at) = fixture.bind(origin(A)).await;
+    let (mut b, _) = fixture.bind(origin(B)).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
     a.publish(
         Topic::Live,
         vec![1; crate::wire::frame::FRAME_LEN_MAX + 1].into(),

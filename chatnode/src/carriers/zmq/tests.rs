@@ -5,11 +5,29 @@ use tokio::time::timeout;
 use zeromq::RepSocket;
 
 use super::*;
+use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::carriers::tests::{
-    A, B, DEADLINE, bind, bind_in, closed, connected, frame, heard, in_order, meet, next, number,
-    numbered, origin, pair, publish, some_beat,
+    DEADLINE, closed, connected, frame, heard, meet, next, number, numbered, origin, some_beat,
 };
 use crate::wire::frame::encode;
+
+const A: &str = "aaaaaaaaaa";
+const B: &str = "bbbbbbbbbb";
+
+async fn bind(me: &str) -> (ZmqCarrier, String, TaskTracker) {
+    bind_in("main", me).await
+}
+
+async fn bind_in(mesh: &str, me: &str) -> (ZmqCarrier, String, TaskTracker) {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let tasks = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let mesh = mesh.parse().unwrap();
+    let (carrier, endpoint) = ZmqCarrier::bind(listener, origin(me), &mesh, tasks.clone(), stop)
+        .await
+        .unwrap();
+    (carrier, endpoint, tasks)
+}
 
 #[tokio::test]
 async fn accepted_sockets_end_by_themselves() {
@@ -36,8 +54,12 @@ fn a_taken_port_is_an_error() {
 /// The crate drops what finds 100 000 messages before it; it must not stop, or stop us.
 #[tokio::test]
 async fn a_burst_of_half_a_million_neither_blocks_nor_breaks_the_link() {
-    let (mut a, mut b, _) = pair().await;
-    publish(&mut a, 1..=500_000);
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    for number in 1..=500_000 {
+        a.publish(Topic::Live, numbered(number));
+    }
     let mut last = 0;
     while last < 50_000 {
         let now = number(&frame(&mut b).await.2);
@@ -50,7 +72,9 @@ async fn a_burst_of_half_a_million_neither_blocks_nor_breaks_the_link() {
 /// As the node does it: between its turns it waits for events.
 #[tokio::test]
 async fn nothing_is_lost_when_the_publisher_takes_turns() {
-    let (mut a, mut b, _) = pair().await;
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
     let publish = async {
         for number in 1..=200_000 {
             a.publish(Topic::Live, numbered(number));
@@ -61,7 +85,9 @@ async fn nothing_is_lost_when_the_publisher_takes_turns() {
         a
     };
     let receive = async {
-        in_order(&mut b, 1..=200_000).await;
+        for expected in 1..=200_000 {
+            assert_eq!(number(&frame(&mut b).await.2), expected);
+        }
     };
     let (_a, ()) = tokio::join!(publish, receive);
 }
@@ -82,9 +108,19 @@ impl<T: Future> NowOrNeverAfterYield for T {}
 /// The link stops reading, and what it has not read waits on the way.
 #[tokio::test]
 async fn a_node_that_is_late_for_its_events_loses_none() {
-    let (mut a, mut b, _) = pair().await;
-    publish(&mut a, 1..=2000);
-    in_order(&mut b, 1..=2000).await;
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
+    for number in 1..=2000 {
+        a.publish(Topic::Live, numbered(number));
+    }
+    for expected in 1..=2000 {
+        assert_eq!(
+            number(&frame(&mut b).await.2),
+            expected,
+            "the rest waits on the way"
+        );
+    }
 }
 
 /// Hanging up a link whose task waits for room in the queue ends it too.
@@ -99,7 +135,9 @@ async fn hanging_up_ends_the_task_whatever_it_does() {
         &format!("tcp://{}", silent.local_addr().unwrap()),
         Speech::Mesh,
     );
-    publish(&mut a, 1..=2000);
+    for number in 1..=2000 {
+        a.publish(Topic::Live, numbered(number));
+    }
     assert_eq!(number(&frame(&mut b).await.2), 1);
     assert_eq!(tasks.len(), 2);
     b.hang_up(LinkId(1));
@@ -311,7 +349,9 @@ async fn malformed_messages_are_counted_and_the_link_lives() {
 /// A subscriber that does not read delays the closing by the grace and no longer.
 #[tokio::test]
 async fn closing_waits_no_longer_than_told() {
-    let (mut a, _b, _) = pair().await;
+    let (mut a, at, _) = bind(A).await;
+    let (mut b, _, _) = bind(B).await;
+    meet(&mut a, &mut b, LinkId(1), &at).await;
     // More than the events' queue, the read buffers and the kernel hold.
     let body = Bytes::from(vec![1; 512 << 10]);
     for _ in 0..200 {

@@ -25,6 +25,10 @@ pub(crate) enum Why {
     SameEndpoint,
     /// It is told to be on loopback, and other machines are in this mesh.
     Loopback,
+    /// Of the two one has a mesh secret, and the other has none.
+    NotSealed,
+    /// It has another mesh secret, or one that was removed.
+    OtherKey,
     /// It did not let this node in, so that it does not hear it.
     NotLetIn,
 }
@@ -44,6 +48,8 @@ impl Why {
             Self::OtherMesh => "other_mesh",
             Self::SameEndpoint => "same_endpoint",
             Self::Loopback => "loopback",
+            Self::NotSealed => "not_sealed",
+            Self::OtherKey => "other_key",
             Self::NotLetIn => "not_let_in",
         }
     }

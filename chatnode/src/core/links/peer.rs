@@ -249,6 +249,7 @@ impl Peer {
             }
         };
         LinkStatus {
+            link: self.link(),
             origin: self.origin,
             name: self.name.clone(),
             publisher: self.endpoint.clone(),

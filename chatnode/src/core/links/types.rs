@@ -26,7 +26,7 @@ pub(crate) enum Speech {
 pub(crate) struct Target {
     /// Who should be there; unknown for endpoints given by hand.
     pub(crate) origin: Option<Origin>,
-    /// `tcp://HOST:PORT` of its publisher.
+    /// `tcp://HOST:PORT` or `tls://HOST:PORT` of its publisher.
     pub(crate) endpoint: String,
     /// URL of its HTTP port, as far as known; its beats say it too.
     pub(crate) http: String,
@@ -113,6 +113,8 @@ pub(crate) enum LinkState {
 /// One peer, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LinkStatus {
+    /// The link, if there is one now.
+    pub(crate) link: Option<LinkId>,
     /// Who it is, or should be.
     pub(crate) origin: Option<Origin>,
     /// Its display name, once a beat has told.

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 
 use super::nodes::Comes;
 use super::world::{Event, NodeId, World};
-use crate::carriers::zmq::DIAL_TIMEOUT;
+use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::Input;
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech, Target};

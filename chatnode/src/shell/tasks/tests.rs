@@ -13,6 +13,8 @@ use crate::carriers::CarrierEvent;
 use crate::core::links::LinkId;
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, CoreOptions, Identity, Now};
+use crate::model::mesh_name::MeshName;
+use crate::peers::Asker;
 use crate::shell::{Parts, Settings};
 
 /// Brings one event after another, without a pause, up to a number.
@@ -50,11 +52,15 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
     let parts = Parts {
         settings: Settings {
             rate_limit: 0,
-            mesh: crate::model::mesh_name::MeshName::default(),
+            mesh: MeshName::default(),
             clients_max: 1,
         },
         core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), start),
-        http: base::tls::http_client(None).build().unwrap(),
+        asker: Asker::new(
+            base::tls::http_client(None).build().unwrap(),
+            MeshName::default(),
+            false,
+        ),
         disk: None,
     };
     let (handle, _, commands) = Handle::new(parts, Tasks::new()).unwrap();

@@ -7,8 +7,8 @@ use base::resolver::Resolver;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::DIAL_TIMEOUT;
-
+/// A dial gives up after this time, handshake included.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is kept of the time of a dial for the connection itself, when a name has several addresses
 /// and it is not known which of them answers.
 const CONNECT_MIN: Duration = Duration::from_millis(300);
@@ -16,7 +16,7 @@ const CONNECT_MIN: Duration = Duration::from_millis(300);
 /// The endpoint with an address instead of a name, and how much of [`DIAL_TIMEOUT`] is left. What
 /// is no endpoint with a name is left as it is: the dial says what is wrong with it.
 pub(super) async fn by_address(endpoint: &str) -> Result<(String, Duration), String> {
-    let Some((host, port)) = parts(endpoint) else {
+    let Some((scheme, host, port)) = parts(endpoint) else {
         return Ok((endpoint.to_owned(), DIAL_TIMEOUT));
     };
     if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
@@ -37,7 +37,7 @@ pub(super) async fn by_address(endpoint: &str) -> Result<(String, Duration), Str
         },
     };
     let left = DIAL_TIMEOUT.saturating_sub(begun.elapsed());
-    Ok((format!("tcp://{addr}"), left.max(CONNECT_MIN)))
+    Ok((format!("{scheme}://{addr}"), left.max(CONNECT_MIN)))
 }
 
 /// The first address, in their order, where somebody listens.
@@ -48,9 +48,10 @@ async fn answering(addrs: &[SocketAddr]) -> Option<SocketAddr> {
     (tried.local_addr().ok()? != remote).then_some(remote)
 }
 
-fn parts(endpoint: &str) -> Option<(&str, u16)> {
-    let (host, port) = endpoint.strip_prefix("tcp://")?.rsplit_once(':')?;
-    Some((host, port.parse().ok()?))
+fn parts(endpoint: &str) -> Option<(&str, &str, u16)> {
+    let (scheme, place) = endpoint.split_once("://")?;
+    let (host, port) = place.rsplit_once(':')?;
+    Some((scheme, host, port.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -1,0 +1,178 @@
+//! What the process binds, and what comes through it: HTTP, the carrier between nodes, requests to peers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base::process::{Failure, Tasks};
+use base::resolver::Resolver;
+use base::secret::SecretFile;
+use base::serve::{self, door::Door};
+use base::tls::KeyRing;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+
+use crate::carriers::Command;
+use crate::carriers::sealed::Sealed;
+use crate::carriers::tls::TlsCarrier;
+use crate::carriers::zmq::{self, ZmqCarrier};
+use crate::config::{Checked, Told};
+use crate::model::mesh_name::MeshName;
+use crate::model::names::Origin;
+use crate::peers::Asker;
+use crate::shell::Handle;
+
+/// How long the carrier has to send what is queued.
+const CARRIER_GRACE: Duration = Duration::from_millis(200);
+
+/// A mesh secret, and what tells that its file is to be read again.
+#[derive(Debug)]
+pub(crate) struct Secret {
+    pub(crate) file: SecretFile,
+    pub(crate) reread: Arc<Notify>,
+}
+
+/// What is bound.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) listener: TcpListener,
+    /// Where HTTP is.
+    pub(crate) local: SocketAddr,
+    /// ZeroMQ, and where it publishes. With a secret it is for foreign programs only.
+    zmq: Option<(ZmqCarrier, SocketAddr)>,
+}
+
+impl Ports {
+    /// Binds what the configuration says.
+    ///
+    /// # Errors
+    /// `Config` when a port cannot be had.
+    pub(crate) async fn bind(
+        checked: &Checked,
+        origin: Origin,
+        mesh: &MeshName,
+        tasks: &Tasks,
+    ) -> Result<Self, Failure> {
+        let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
+        let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
+        let local = listener.local_addr();
+        let local = local.context("the listener has no address")?;
+        let zmq = if checked.is_sealed && checked.subs.is_empty() {
+            None
+        } else {
+            let at = checked.publisher;
+            let publisher = zmq::listen(at).map_err(taken("--pub", at))?;
+            let published = publisher.local_addr();
+            let published = published.context("the PUB listener has no address")?;
+            let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
+            let zmq = ZmqCarrier::bind(publisher, origin, mesh, tracker, stopping);
+            let (zmq, _) = zmq.await.context("cannot publish")?;
+            Some((zmq, published))
+        };
+        Ok(Self {
+            listener,
+            local,
+            zmq,
+        })
+    }
+
+    /// By which endpoint other nodes hear this one.
+    pub(crate) fn publisher(&self, checked: &Checked, told: &Told) -> String {
+        match &self.zmq {
+            Some((_, published)) if !checked.is_sealed => {
+                format!("tcp://{}:{}", told.publisher, published.port())
+            }
+            _ => format!("tls://{}:{}", told.http, self.local.port()),
+        }
+    }
+
+    /// By which endpoint this node's own publisher could be found.
+    pub(crate) fn own(&self) -> Option<String> {
+        let (_, published) = self.zmq.as_ref()?;
+        Some(format!("tcp://{published}"))
+    }
+
+    /// Starts to carry. With a secret, also the door of the HTTP port, and the listener.
+    ///
+    /// # Errors
+    /// There is neither a secret nor a publisher.
+    pub(crate) fn carry(
+        self,
+        node: &Handle,
+        commands: mpsc::Receiver<Command>,
+        secret: Option<Secret>,
+        tasks: &Tasks,
+    ) -> anyhow::Result<(TcpListener, Option<Door>)> {
+        let zmq = self.zmq.map(|(zmq, _)| zmq);
+        let Some(Secret { file, reread }) = secret else {
+            let zmq = zmq.context("without a secret there is a publisher")?;
+            let carrying = node.clone().run_carrier(zmq, commands, CARRIER_GRACE);
+            tasks.spawn_critical("carrier", carrying);
+            return Ok((self.listener, None));
+        };
+        let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
+        let (me, keys) = (node.identity().origin, file.mesh().clone());
+        let tls = TlsCarrier::new(me, node.mesh(), keys.clone(), tracker, &stopping);
+        let door = Door::new(keys, Some(tls.takes_links()));
+        let carrier = Sealed { tls, plain: zmq };
+        let carrying = node.clone().run_carrier(carrier, commands, CARRIER_GRACE);
+        tasks.spawn_critical("carrier", carrying);
+        tasks.spawn(async move {
+            stopping.run_until_cancelled(file.follow(reread)).await;
+        });
+        Ok((self.listener, Some(door)))
+    }
+}
+
+/// Requests to peers: no proxy, no redirects; in TLS with the keys of a secret, if there is one.
+///
+/// # Errors
+/// No HTTP client can be made.
+pub(crate) fn asker(secret: Option<&Secret>, mesh: &MeshName) -> anyhow::Result<Asker> {
+    let keys = secret.map(|secret| secret.file.mesh());
+    let http = base::tls::http_client(keys)
+        .no_proxy()
+        .dns_resolver(Resolver::system())
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(2))
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .context("cannot make an HTTP client")?;
+    Ok(Asker::new(http, mesh.clone(), keys.is_some()))
+}
+
+/// The keys that registries are shown.
+pub(crate) fn keys_of_registries(secret: Option<&Secret>) -> Option<&KeyRing> {
+    secret.map(|secret| secret.file.registry())
+}
+
+fn port_taken(flag: &str, addr: SocketAddr, why: &std::io::Error) -> Failure {
+    let mend = match why.kind() {
+        std::io::ErrorKind::PermissionDenied => "choose a port of 1024 or above".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => {
+            "choose an address that this machine has, or 0.0.0.0 for all".to_owned()
+        }
+        _ => format!(
+            "end the program that holds it, or choose another port, or leave {flag} out for any \
+             free one"
+        ),
+    };
+    Failure::Config(format!("{flag} {addr}: {why}; {mend}"))
+}
+
+/// Says what whoever reaches a port may do.
+pub(crate) fn warn_of_exposure(checked: &Checked) {
+    if checked.is_sealed {
+        return;
+    }
+    if !checked.publisher.ip().is_loopback() {
+        tracing::warn!(
+            "pub" = %checked.publisher,
+            "the mesh is not encrypted or authenticated: whoever reaches it reads all rooms, and \
+             can stop this node with a few bytes"
+        );
+    } else if checked.insecure_mesh {
+        tracing::warn!("--insecure-mesh: /mesh/ answers whoever reaches the HTTP port");
+    }
+}
