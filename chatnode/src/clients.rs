@@ -282,6 +282,12 @@ impl Clients {
         }
     }
 
+    /// How many wait for an answer of the core.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()

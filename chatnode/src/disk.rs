@@ -393,6 +393,20 @@ impl Disk {
         answered.await.unwrap_or(Err(ReadError::Closed))
     }
 
+    /// Holds the readers up until what this gives is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold_readers(&self) -> std::sync::mpsc::Sender<()> {
+        let (held, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for _ in 0..READERS {
+            let gate = Arc::clone(&gate);
+            // Nothing ever comes through.
+            let wait = move |_: &mut Reader| drop(gate.lock().map(|gate| gate.recv()));
+            assert!(self.0.reads.push(Job::new(wait)).is_ok(), "there is room");
+        }
+        held
+    }
+
     /// Entries on disk and bytes of the files, for /metrics: no wait, from atomics.
     pub(crate) fn size(&self) -> (u64, u64) {
         let shared = &self.0.shared;

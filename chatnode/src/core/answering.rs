@@ -127,6 +127,12 @@ impl Core {
         }
     }
 
+    /// How many questions have no answer yet.
+    #[cfg(test)]
+    pub(crate) fn questions(&self) -> usize {
+        self.reads.waiting.len()
+    }
+
     /// Whether what clients say and ask is taken now.
     pub(crate) fn takes_clients(&self) -> bool {
         self.ready && !self.is_catching_up()

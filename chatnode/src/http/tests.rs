@@ -1,8 +1,10 @@
 //! The door over real HTTP on a free port, with a node behind it and no carrier: errors in `refusals`,
-//! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`.
+//! server-sent events in `events`, WebSockets in `sockets`, who may come in in `admission`, who goes before
+//! the answer in `given_up`.
 
 mod admission;
 mod events;
+mod given_up;
 mod refusals;
 mod sockets;
 
@@ -20,10 +22,12 @@ use tokio::net::TcpStream;
 
 use super::{Doors, Front, assets};
 use crate::core::input::Listed;
+use crate::core::journal::Loaded;
 use crate::core::links::Target;
 use crate::core::links::fault::{Fault, Why};
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, CoreOptions, Identity, Input, Now};
+use crate::disk::Disk;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::peers::Asker;
@@ -60,6 +64,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(options: &Options) -> Self {
+        Self::with_disk(options, None)
+    }
+
+    /// The same with a disk, if there is one: what becomes of batches nobody tells the node.
+    fn with_disk(options: &Options, kept: Option<(Disk, Loaded)>) -> Self {
         let tasks = Tasks::new();
         let mut rng = StdRng::seed_from_u64(7);
         let origin = Origin::generate(&mut rng);
@@ -80,19 +89,20 @@ impl Fixture {
             wall_us: 0,
         };
         let http = base::tls::http_client(None).no_proxy().build().unwrap();
+        let rng = StdRng::seed_from_u64(8);
+        let mut core = Core::new(CoreOptions::of(me), store, rng, start);
+        let disk = kept.map(|(disk, loaded)| {
+            core.restore(start, loaded);
+            disk
+        });
         let parts = Parts {
-            disk: None,
+            disk,
             settings: Settings {
                 rate_limit: options.rate_limit,
                 mesh: MeshName::default(),
                 clients_max: options.clients_max,
             },
-            core: Core::new(
-                CoreOptions::of(me.clone()),
-                store,
-                StdRng::seed_from_u64(8),
-                start,
-            ),
+            core,
             asker: Asker::new(http.clone(), MeshName::default(), false),
         };
         // Nobody carries the commands out: frames are dropped, as by a carrier without subscribers.

@@ -471,4 +471,9 @@ impl Handle {
     pub(crate) fn with_core<T>(&self, act: impl FnOnce(&mut crate::core::Core, Now) -> T) -> T {
         self.with(|shell, now| act(&mut shell.core, now))
     }
+
+    /// Questions that have no answer yet, and who waits for answers of the core.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.look(|shell| (shell.core.questions(), shell.clients.waiting()))
+    }
 }
