@@ -54,8 +54,7 @@ pub(crate) use self::waiting::Said;
 /// What a connection is to the node.
 #[derive(Debug)]
 struct Client {
-    /// Lent out while it is fed. An event stream has none: it says nothing.
-    session: Option<Session>,
+    side: Side,
     /// The name that messages of it carry; `None` before hello, and of an event stream.
     name: Option<UserName>,
     /// What it has named of a room, for the join that follows.
@@ -64,8 +63,17 @@ struct Client {
     waits: bool,
     /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
     awaits: u32,
-    /// When something was said on an event stream last.
-    told: Duration,
+}
+
+/// What a client has to say.
+#[derive(Debug)]
+enum Side {
+    /// Requests, or bare texts.
+    Says(Session),
+    /// It is fed: its session is lent out.
+    Fed,
+    /// Nothing: it is an event stream, on which something was said last at this time.
+    Hears(Duration),
 }
 
 /// Totals since the start.
@@ -164,12 +172,11 @@ impl Clients {
             None => (Style::Chat, Form::Chat),
         };
         let client = Client {
-            session: Some(Session::new(form, now.mono)),
+            side: Side::Says(Session::new(form, now.mono)),
             name: plain.is_some().then(|| self.guest_name(core)),
             seen: None,
             waits: false,
             awaits: 0,
-            told: now.mono,
         };
         let id = self.table.adopt(socket, held, style, client)?;
         self.totals.accepted += 1;

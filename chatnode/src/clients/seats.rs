@@ -14,12 +14,16 @@ pub(crate) struct Seats {
     streams: Arc<Semaphore>,
 }
 
-/// A client's seat; dropping it gives it back.
+/// A client's seat; dropping it gives it back. That of a stream is boxed, since it is rare: two words
+/// instead of four for all others.
 #[derive(Debug)]
-pub(crate) struct Seat(
-    #[expect(dead_code, reason = "dropping it is its use")]
-    (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
-);
+#[expect(dead_code, reason = "dropping it is its use")]
+pub(crate) enum Seat {
+    /// Of a WebSocket.
+    Socket(OwnedSemaphorePermit),
+    /// Of an event stream.
+    Stream(Box<[OwnedSemaphorePermit; 2]>),
+}
 
 impl Seats {
     /// So many, [`STREAMS_MAX`] of them for event streams.
@@ -35,14 +39,14 @@ impl Seats {
     /// the connections of peers and probes.
     pub(crate) fn take(&self) -> Option<Seat> {
         let client = Arc::clone(&self.clients).try_acquire_owned().ok()?;
-        Some(Seat((client, None)))
+        Some(Seat::Socket(client))
     }
 
     /// One for an event stream, alike.
     pub(crate) fn take_stream(&self) -> Option<Seat> {
         let stream = Arc::clone(&self.streams).try_acquire_owned().ok()?;
         let client = Arc::clone(&self.clients).try_acquire_owned().ok()?;
-        Some(Seat((client, Some(stream))))
+        Some(Seat::Stream(Box::new([client, stream])))
     }
 
     /// How many event streams there are, those that are about to begin among them.

@@ -7,7 +7,7 @@ use super::session::{Command, Desk, Next, RequestId, Rules};
 use super::slot::{ConnId, Style};
 use super::waiting::{Answer, Said, Waiting};
 use super::websocket::append_pong;
-use super::{Clients, Session};
+use super::{Clients, Session, Side};
 use crate::core::mids::MID_KEPT;
 use crate::core::named::{Mids, Named};
 use crate::core::question::{Question, Resume};
@@ -67,8 +67,9 @@ impl Clients {
             // Closed here; what still comes is read and dropped until the client ends it too.
             return;
         }
-        let session = self.client(id).and_then(|client| client.session.take());
-        let Some(mut session) = session else { return };
+        let Some(mut session) = self.lend(id) else {
+            return;
+        };
         let rules = Rules {
             rate_limit: self.rate_limit,
             now: now.mono,
@@ -100,9 +101,20 @@ impl Clients {
         }
     }
 
+    fn lend(&mut self, id: ConnId) -> Option<Session> {
+        let side = &mut self.client(id)?.side;
+        match std::mem::replace(side, Side::Fed) {
+            Side::Says(session) => Some(session),
+            other => {
+                *side = other;
+                None
+            }
+        }
+    }
+
     fn give_back(&mut self, id: ConnId, session: Session) {
         if let Some(client) = self.client(id) {
-            client.session = Some(session);
+            client.side = Side::Says(session);
         }
     }
 

@@ -17,7 +17,7 @@ use super::seats::Seat;
 use super::slot::Style;
 use super::tell::gap_of;
 use super::waiting::Waiting;
-use super::{Client, Clients};
+use super::{Client, Clients, Side};
 use crate::core::named::Named;
 use crate::core::question::{Found, Question, Resume, Unread};
 use crate::core::resumed::{Ahead, Resumed};
@@ -187,12 +187,11 @@ impl Clients {
         let ahead = std::mem::take(&mut resumed.ahead);
         let opening = opening(core, &room, &since, resumed, &line.head);
         let client = Client {
-            session: None,
+            side: Side::Hears(now.mono),
             name: None,
             seen: None,
             waits: false,
             awaits: 0,
-            told: now.mono,
         };
         let adopted = line.stream.into_std().and_then(|socket| {
             let socket = mio::net::TcpStream::from_std(socket);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Clients;
 use super::pace::{STREAM_QUIET, Watch};
 use super::serve::REPLIES_BYTES_MAX;
 use super::slot::{ConnId, Ended, Style};
 use super::websocket::append_ping;
+use super::{Clients, Side};
 use crate::core::{Core, Now};
 use crate::wire::sse;
 
@@ -93,13 +93,14 @@ impl Clients {
         if let Some((_, named)) = client.seen.as_deref_mut() {
             named.expire(now.mono);
         }
-        let Some(session) = &mut client.session else {
-            if now.mono >= client.told + STREAM_QUIET {
-                client.told = now.mono;
+        let session = match &mut client.side {
+            Side::Says(session) => session,
+            Side::Hears(told) if now.mono >= *told + STREAM_QUIET => {
+                *told = now.mono;
                 let quiet = |output: &mut Vec<u8>| output.extend_from_slice(sse::QUIET.as_bytes());
-                self.table.append(id, quiet);
+                return self.table.append(id, quiet);
             }
-            return;
+            Side::Hears(_) | Side::Fed => return,
         };
         if reads_slowly {
             // Our ping stands behind what it has not read, and what it says is not looked at: it is
