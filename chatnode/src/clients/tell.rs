@@ -28,7 +28,7 @@ struct Joined<'a> {
     recovered: bool,
     at: Box<RawValue>,
     messages: Box<RawValue>,
-    members: Vec<UserName>,
+    members: Vec<&'a UserName>,
     count: usize,
 }
 

@@ -65,7 +65,7 @@ impl Members {
     }
 
     /// The members of a room by name: all, or a sample of a crowd.
-    pub(crate) fn list(&self, room: &RoomName) -> Vec<UserName> {
+    pub(crate) fn list(&self, room: &RoomName) -> Vec<&UserName> {
         let Some(names) = self.all.get(room) else {
             return Vec::new();
         };
@@ -74,7 +74,7 @@ impl Members {
         } else {
             names.len()
         };
-        names.keys().take(limit).cloned().collect()
+        names.keys().take(limit).collect()
     }
 
     /// Rooms with members.

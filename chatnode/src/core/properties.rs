@@ -217,7 +217,7 @@ proptest! {
         for at in 0..2 {
             prop_assert_eq!(other.list(&room(at)), own.list(&room(at)));
             let seen = seen.get(&room(at)).cloned().unwrap_or_default();
-            prop_assert_eq!(seen.into_iter().collect::<Vec<_>>(), own.list(&room(at)));
+            prop_assert_eq!(seen.iter().collect::<Vec<_>>(), own.list(&room(at)));
         }
     }
 

@@ -292,7 +292,7 @@ impl World {
             let expected = members.get(room).cloned().unwrap_or_default();
             for &id in live {
                 let listed = self.nodes[id].core.members().list(room);
-                if !listed.iter().eq(expected.iter().copied()) {
+                if !listed.iter().eq(&expected) {
                     return Some(format!(
                         "n{id} lists {listed:?} in {room}; there are {expected:?}"
                     ));

@@ -81,7 +81,7 @@ impl World {
         let node = &self.nodes[id];
         for (room, told) in &node.told_members {
             let listed = node.core.members().list(room);
-            if !listed.iter().eq(told) {
+            if !listed.iter().copied().eq(told) {
                 self.broken(format!("n{id} lists {listed:?} in {room}, told {told:?}"));
             }
         }
