@@ -24,6 +24,16 @@ pub(super) const REPLIES_BYTES_MAX: usize = 512 << 10;
 /// `overloaded`.
 const WAITING_MAX: usize = 100_000;
 
+/// What `hello` is answered.
+#[derive(Debug, Serialize)]
+struct Welcome<'a> {
+    origin: &'a str,
+    node: &'a str,
+    name: &'a UserName,
+    limits: protocol::Limits,
+    nodes: &'a [String],
+}
+
 /// Serves one client's session.
 struct Server<'a> {
     clients: &'a mut Clients,
@@ -229,14 +239,14 @@ impl Clients {
             self.carry_out(core, now);
         }
         let me = core.identity();
-        let body = serde_json::json!({
-            "origin": me.origin.as_str(),
-            "node": me.name,
-            "name": name.as_str(),
-            "limits": protocol::Limits::new(self.rate_limit),
-            "nodes": core.nodes(),
-        });
-        self.reply(id, rid, "hello", &body);
+        let welcome = Welcome {
+            origin: me.origin.as_str(),
+            node: &me.name,
+            name: &name,
+            limits: protocol::Limits::new(self.rate_limit),
+            nodes: core.nodes(),
+        };
+        self.reply(id, rid, "hello", &welcome);
     }
 
     fn say(
