@@ -13,6 +13,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,13 +25,15 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use base::problem::{Problem, ProblemCode};
-use base::serve::Connection;
+use base::serve::{self, Connection};
 use hyper::body::Incoming;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tower::{Service, ServiceExt as _};
 
 use self::hosts::WebOrigin;
 use crate::clients::seats::Seat;
+use crate::clients::slot::UNSENT_BYTES_MAX;
 use crate::clients::streams::{Asked, Line};
 use crate::model::names::RoomName;
 use crate::shell::Handle;
@@ -53,6 +56,19 @@ const SHARED: &str = "/api/mesh";
 const REFUSED_MAX: Duration = Duration::from_secs(2);
 /// When to try again where there is no room.
 const FULL_RETRY: Duration = Duration::from_secs(2);
+
+/// Binds and listens. Accepted sockets inherit what [`serve::listen`] sets, and the bound of what the kernel
+/// keeps for a client.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = serve::listen(addr)?;
+    // Where the system has no such bound, sockets have their own.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    Ok(listener)
+}
 
 /// Who may come in.
 #[derive(Debug, Clone)]
@@ -130,7 +146,7 @@ impl Front {
         let asked = stream.and_then(|stream| stream.take());
         match asked.filter(|_| method == Method::GET) {
             Some(asked) => {
-                let head = base::serve::head_of(&response);
+                let head = serve::head_of(&response);
                 match tell(self.node, &connection, asked, head).await {}
             }
             None => response,
@@ -311,7 +327,7 @@ async fn tell(node: Handle, line: &Connection, asked: Asked, head: Vec<u8>) -> I
             let (head, body) = response.into_parts();
             let head = Response::from_parts(head, ());
             let body = axum::body::to_bytes(body, usize::MAX).await;
-            let answer = [&base::serve::head_of(&head)[..], &body.unwrap_or_default()].concat();
+            let answer = [&serve::head_of(&head)[..], &body.unwrap_or_default()].concat();
             // Whoever does not take it has gone.
             let _ = tokio::time::timeout(REFUSED_MAX, stream.write_all(&answer)).await;
         }

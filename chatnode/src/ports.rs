@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use base::process::{Failure, Tasks};
 use base::resolver::Resolver;
 use base::secret::SecretFile;
-use base::serve::{self, door::Door};
+use base::serve::door::Door;
 use base::tls::KeyRing;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
@@ -18,6 +18,7 @@ use crate::carriers::sealed::Sealed;
 use crate::carriers::tls::TlsCarrier;
 use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Told};
+use crate::http;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::peers::Asker;
@@ -55,7 +56,7 @@ impl Ports {
         tasks: &Tasks,
     ) -> Result<Self, Failure> {
         let taken = |flag, addr| move |why: std::io::Error| port_taken(flag, addr, &why);
-        let listener = serve::listen(checked.http).map_err(taken("--http", checked.http))?;
+        let listener = http::listen(checked.http).map_err(taken("--http", checked.http))?;
         let local = listener.local_addr();
         let local = local.context("the listener has no address")?;
         let zmq = if checked.is_sealed && checked.subs.is_empty() {

@@ -21,7 +21,7 @@ use super::backlog::Replay;
 use super::conn::Conn;
 use super::rooms::Rooms;
 use super::seats::Seat;
-use super::slot::{ConnId, Ended, Part, Style, UNSENT_BYTES_MAX, narrow};
+use super::slot::{ConnId, Ended, Part, Style, narrow};
 use super::spool::Spool;
 use super::websocket::{Close, append_close, append_text};
 use crate::core::resumed::Ahead;
@@ -85,9 +85,6 @@ impl<S> Table<S> {
         style: Style,
         client: S,
     ) -> io::Result<ConnId> {
-        // Where the system has no such bound, sockets have their own.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         let slot = self.conns.vacant_entry();
         let key = narrow(slot.key());
         let both = Interest::READABLE | Interest::WRITABLE;

@@ -1,7 +1,7 @@
 //! The fan-out on real sockets: who is written what, and in which order.
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ fn clients() -> (Table<()>, mio::Poll) {
 
 /// A connection of the fan-out, and the client's end of it.
 async fn client(clients: &mut Table<()>, style: Style) -> (ConnId, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = crate::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();

@@ -72,7 +72,7 @@ impl Fixture {
         let tasks = Tasks::new();
         let mut rng = StdRng::seed_from_u64(7);
         let origin = Origin::generate(&mut rng);
-        let listener = serve::listen(options.listen.parse().unwrap()).unwrap();
+        let listener = super::listen(options.listen.parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let me = Identity {
             origin,
@@ -208,6 +208,18 @@ fn settled() -> Listed {
         is_settled: true,
         ..Listed::default()
     }
+}
+
+/// Sockets of clients are not asked one by one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[tokio::test]
+async fn what_the_kernel_keeps_for_a_client_is_bounded() {
+    let listener = super::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let _client = TcpStream::connect(addr).await.unwrap();
+    let (served, _) = listener.accept().await.unwrap();
+    let bound = socket2::SockRef::from(&served).tcp_notsent_lowat().unwrap();
+    assert_eq!(bound, super::UNSENT_BYTES_MAX);
 }
 
 #[tokio::test]
