@@ -209,7 +209,10 @@ impl<S> Table<S> {
             return;
         };
         let place = self.rooms.enter(id.key, style, room, ahead);
-        self.conns[id.key as usize].places.push(place);
+        let places = &mut self.conns[id.key as usize].places;
+        // Mostly it is the only one.
+        places.reserve_exact(1);
+        places.push(place);
     }
 
     /// Forgets what clients have named whose time is over.
