@@ -239,7 +239,7 @@ where
                     let Some(came) = stopping.run_until_cancelled(came).await else {
                         return;
                     };
-                    come_in(came, ends, &places, service, tasks_of_it, limits).await;
+                    come_in(&door, came, ends, &places, service, tasks_of_it, limits).await;
                 });
             }
             (Ok((_, _, None)), None) => unreachable!("without a door each has a place"),
@@ -291,6 +291,7 @@ async fn accept(
 
 /// Behind the door. A client for which there is no place waits before it.
 async fn come_in<S>(
+    door: &Door,
     came: Came,
     ends: Ends,
     places: &Arc<Semaphore>,
@@ -314,7 +315,13 @@ async fn come_in<S>(
         }
         Came::Call(stream, key, place) => {
             let connection = Connection::new(ends, Some(key), place);
-            talk(*stream, &connection, service, tasks, limits).await;
+            let talk = talk(*stream, &connection, service, tasks, limits);
+            // A connection survives its key: whoever asks on and on would stay.
+            tokio::select! {
+                biased;
+                () = door.removed(key) => {}
+                _ = talk => {}
+            }
         }
         Came::Nobody => {}
     }

@@ -158,6 +158,13 @@ impl Door {
         }
     }
 
+    /// Resolves when this key is accepted no more. Cancel safe.
+    pub(super) async fn removed(&self, key: KeyId) {
+        let keys = &self.0.keys;
+        let still = || keys.accepted().into_iter().find(|it| *it == key);
+        keys.is_removed(&mut keys.changes(), still).await;
+    }
+
     /// The other side, if it is a program of the mesh. Whoever is none is told what TLS tells it.
     async fn shake_hands(
         &self,
