@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -40,6 +41,9 @@ const CALLS_MAX: usize = 1024;
 
 /// The first byte of a TLS connection: a record of the kind *handshake* (RFC 8446, section 5.1).
 const TLS_RECORD_HANDSHAKE: u8 = 0x16;
+
+/// The alert to whoever offers nothing to speak (RFC 7301, section 3.2), as it stands before any key.
+const NO_APPLICATION_PROTOCOL: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 120];
 
 /// A link that another node has made, behind its handshake.
 pub struct Link {
@@ -173,7 +177,14 @@ impl Door {
     ) -> Option<(TlsStream<TcpStream>, KeyId)> {
         let refused = |why: &std::io::Error| tracing::debug!(%remote, "no handshake: {why}");
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-        let start = start.inspect_err(refused).ok()?;
+        let mut start = start.inspect_err(refused).ok()?;
+        if start.client_hello().alpn().is_none() {
+            // TLS itself would let it in, to speak who knows what.
+            let why = "the other side doesn't support any known protocol: it offers none";
+            refused(&std::io::Error::other(why));
+            let _ = start.io.write_all(&NO_APPLICATION_PROTOCOL).await;
+            return None;
+        }
         // Only now does it cost something.
         self.wait_for_turn(remote.ip()).await;
         let accepted = start.into_stream(Arc::clone(&self.0.config)).await;
