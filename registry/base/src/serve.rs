@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -315,12 +315,18 @@ async fn come_in<S>(
         }
         Came::Call(stream, key, place) => {
             let connection = Connection::new(ends, Some(key), place);
-            let talk = talk(*stream, &connection, service, tasks, limits);
+            let talk = async {
+                let left = talk(*stream, &connection, service, tasks, limits).await;
+                if let Some((mut stream, _)) = left {
+                    // So that the other side knows that nothing was cut off.
+                    let _ = tokio::time::timeout(limits.stop_grace, stream.shutdown()).await;
+                }
+            };
             // A connection survives its key: whoever asks on and on would stay.
             tokio::select! {
                 biased;
                 () = door.removed(key) => {}
-                _ = talk => {}
+                () = talk => {}
             }
         }
         Came::Nobody => {}
