@@ -102,10 +102,15 @@ pub(super) fn origin(text: &str) -> Origin {
     text.parse().unwrap()
 }
 
-/// A frame that names itself by a number.
+/// A frame of the node `a…` that names itself by a number.
 pub(super) fn numbered(number: u64) -> Bytes {
+    numbered_of(origin("aaaaaaaaaa"), number)
+}
+
+/// The same of any node.
+pub(super) fn numbered_of(from: Origin, number: u64) -> Bytes {
     encode(&News::Ack(Ack {
-        from: origin("aaaaaaaaaa"),
+        from,
         to: origin("aaaaaaaaaa"),
         through: number,
     }))
@@ -141,21 +146,21 @@ pub(super) async fn closed(carrier: &mut impl Carrier, link: LinkId) -> String {
     }
 }
 
-/// Publishes frames of this number until one is heard: a subscription needs a moment to arrive,
-/// and nobody tells when it has. Frames of that number may still follow.
+/// Publishes this frame until it is heard: a subscription needs a moment to arrive, and nobody tells when it
+/// has. It may come again later.
 pub(super) async fn heard(
     publisher: &mut impl Carrier,
     listener: &mut impl Carrier,
     link: LinkId,
-    mark: u64,
+    mark: Bytes,
 ) {
     let attempt = async {
         loop {
-            publisher.publish(Topic::Live, numbered(mark));
+            publisher.publish(Topic::Live, mark.clone());
             let soon = timeout(Duration::from_millis(5), listener.event()).await;
             if let Ok(CarrierEvent::Frame(got, Topic::Live, frame)) = soon
                 && got == link
-                && number(&frame) == mark
+                && frame == mark
             {
                 return;
             }
@@ -166,16 +171,27 @@ pub(super) async fn heard(
         .expect("the publisher is heard before the deadline");
 }
 
-/// The listener dials the publisher and hears it.
+/// The listener dials the publisher, the node `a…`, and hears it.
 pub(super) async fn meet(
     publisher: &mut impl Carrier,
     listener: &mut impl Carrier,
     link: LinkId,
     endpoint: &str,
 ) {
+    meet_at(publisher, origin("aaaaaaaaaa"), listener, link, endpoint).await;
+}
+
+/// The same of any node.
+pub(super) async fn meet_at(
+    publisher: &mut impl Carrier,
+    who: Origin,
+    listener: &mut impl Carrier,
+    link: LinkId,
+    endpoint: &str,
+) {
     listener.dial(link, endpoint, Speech::Mesh);
     connected(listener, link).await;
-    heard(publisher, listener, link, 0).await;
+    heard(publisher, listener, link, numbered_of(who, 0)).await;
 }
 
 /// The next frame but those of [`meet`].

@@ -311,13 +311,14 @@ async fn greet(link: Link, me: Origin, mesh: &MeshName) -> Option<Subscriber> {
         .ok()?;
     stream.flush().await.ok()?;
     match hello.understood(me, mesh) {
-        Ok(origin) => {
+        // Whoever has dialled says nothing behind its hello.
+        Ok(origin) if reader.is_empty() => {
             let (socket, tls) = stream.into_inner();
             hear::guard(&socket).ok()?;
             Some(Subscriber::new(origin, socket, tls))
         }
-        Err(why) => {
-            tracing::debug!(remote = %link.remote, "a link is of no use: {why:?}");
+        understood => {
+            tracing::debug!(remote = %link.remote, "a link is of no use: {understood:?}");
             let _ = stream.shutdown().await;
             None
         }

@@ -195,6 +195,12 @@ fn encode_beat(beat: &Beat) -> Bytes {
     out.finish()
 }
 
+/// Whose frame it says to be, before anything else of it is looked at.
+pub(crate) fn origin_of(bytes: &[u8]) -> Option<Origin> {
+    let named = bytes.get(1..=Origin::LEN)?;
+    std::str::from_utf8(named).ok()?.parse().ok()
+}
+
 /// The frame that came under this topic, header and body.
 ///
 /// # Errors

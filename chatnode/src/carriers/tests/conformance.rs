@@ -156,7 +156,7 @@ async fn nothing_of_a_link_comes_after_it_was_hung_up<F: Fixture>(mut fixture: F
     b.hang_up(LinkId(1));
     b.dial(LinkId(2), &at, Speech::Mesh);
     connected(&mut b, LinkId(2)).await;
-    heard(&mut a, &mut b, LinkId(2), 1000).await;
+    heard(&mut a, &mut b, LinkId(2), numbered(1000)).await;
     drop(a);
     let reason = closed(&mut b, LinkId(2)).await;
     assert!(!reason.is_empty());
@@ -189,15 +189,17 @@ async fn the_end_of_a_peer_is_reported<F: Fixture>(mut fixture: F) {
 async fn a_peer_that_came_back_can_be_dialled_again<F: Fixture>(mut fixture: F) {
     let (mut a, at) = fixture.bind(origin(A)).await;
     let (mut b, _) = fixture.bind(origin(B)).await;
+    let mut who = origin(A);
     for link in 1..6 {
-        meet(&mut a, &mut b, LinkId(link), &at).await;
+        meet_at(&mut a, who, &mut b, LinkId(link), &at).await;
         drop(a);
         closed(&mut b, LinkId(link)).await;
-        a = fixture.bind_again(&at, origin("cccccccccc")).await;
+        who = origin("cccccccccc");
+        a = fixture.bind_again(&at, who).await;
     }
-    meet(&mut a, &mut b, LinkId(6), &at).await;
-    a.publish(Topic::Live, numbered(1));
-    a.publish(Topic::Live, numbered(2));
+    meet_at(&mut a, who, &mut b, LinkId(6), &at).await;
+    a.publish(Topic::Live, numbered_of(who, 1));
+    a.publish(Topic::Live, numbered_of(who, 2));
     assert_eq!(number(&frame(&mut b).await.2), 1, "nothing comes twice");
     assert_eq!(number(&frame(&mut b).await.2), 2);
 }
@@ -221,10 +223,10 @@ async fn two_nodes_hear_each_other<F: Fixture>(mut fixture: F) {
     let (mut a, at_a) = fixture.bind(origin(A)).await;
     let (mut b, at_b) = fixture.bind(origin(B)).await;
     meet(&mut a, &mut b, LinkId(1), &at_a).await;
-    meet(&mut b, &mut a, LinkId(1), &at_b).await;
+    meet_at(&mut b, origin(B), &mut a, LinkId(1), &at_b).await;
     for number in 1..20 {
         a.publish(Topic::Live, numbered(number));
-        b.publish(Topic::Live, numbered(100 + number));
+        b.publish(Topic::Live, numbered_of(origin(B), 100 + number));
     }
     for expected in 1..20 {
         assert_eq!(number(&frame(&mut b).await.2), expected);

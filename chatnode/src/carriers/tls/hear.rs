@@ -22,6 +22,7 @@ use crate::core::links::LinkId;
 use crate::core::links::fault::{Fault, Why};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
+use crate::wire::frame;
 
 /// A peer that has taken nothing for so long, though there is something, is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ impl Hearing {
         let end = Instant::now() + DIAL_TIMEOUT;
         let met = timeout_at(end, self.meet(endpoint)).await;
         let timed_out = |_| Fault::new(Why::TimedOut, "timed out: no answer from there");
-        let (mut stream, mut reader) = met.map_err(timed_out)??;
+        let (mut stream, mut reader, origin) = met.map_err(timed_out)??;
         let mut changes = self.keys.changes();
         let shown = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
         let key = self.keys.accepts(shown.as_deref());
@@ -85,6 +86,10 @@ impl Hearing {
             };
             match record {
                 Record::Frame(topic, frame) => {
+                    if let Some(other) = frame::origin_of(&frame).filter(|it| *it != origin) {
+                        let text = format!("{origin} is there, and speaks as {other}");
+                        return Err(Fault::new(Why::OtherNode, text));
+                    }
                     self.report(CarrierEvent::Frame(self.link, topic, frame))
                         .await;
                 }
@@ -96,8 +101,9 @@ impl Hearing {
     }
 
     /// Connects, shakes hands, and lets both say hello. That the handshake is over here tells nothing:
-    /// the other side looks at this one's key after that. Its hello tells.
-    async fn meet(&self, endpoint: &str) -> Result<(TlsStream<TcpStream>, Reader), Fault> {
+    /// the other side looks at this one's key after that. Its hello tells, and who it is: whose frames
+    /// the link carries.
+    async fn meet(&self, endpoint: &str) -> Result<(TlsStream<TcpStream>, Reader, Origin), Fault> {
         let socket = connect(endpoint).await?;
         let name = ServerName::try_from("chatmesh.invalid").expect("it has the form of a name");
         let connector = TlsConnector::from(Arc::clone(&self.config));
@@ -128,7 +134,7 @@ impl Hearing {
             }
         };
         match answer.understood(self.me, &self.mesh) {
-            Ok(_) => Ok((stream, reader)),
+            Ok(origin) => Ok((stream, reader, origin)),
             Err(Mismatch::Mesh(theirs)) => {
                 self.report(CarrierEvent::Stranger(self.link, theirs.clone()))
                     .await;

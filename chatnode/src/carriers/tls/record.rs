@@ -169,7 +169,12 @@ impl Reader {
         Ok(Some(record))
     }
 
-    /// Whether it holds nothing, and needs no more room than an idle link.
+    /// Whether nothing more has come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.came.is_empty()
+    }
+
+    /// If it holds nothing, it needs no more room than an idle link.
     pub(super) fn rest(&mut self) {
         if self.came.is_empty() && self.came.capacity() > BUFFER_LEN_MIN {
             self.came = BytesMut::with_capacity(BUFFER_LEN_MIN);

@@ -66,7 +66,7 @@ async fn a_burst_of_half_a_million_neither_blocks_nor_breaks_the_link() {
         assert!(now > last);
         last = now;
     }
-    heard(&mut a, &mut b, LinkId(1), 600_000).await;
+    heard(&mut a, &mut b, LinkId(1), numbered(600_000)).await;
 }
 
 /// As the node does it: between its turns it waits for events.
