@@ -78,13 +78,19 @@ impl Checked {
     /// Without `--insecure-mesh` nothing beyond loopback is heard.
     async fn check_subs(&self) -> Result<(), Failure> {
         for endpoint in &self.subs {
-            if place(endpoint).await != Place::Here {
-                return refuse(format!(
-                    "--sub {endpoint}: what comes from beyond this machine is neither encrypted \
-                     nor authenticated, and can stop this node; add --insecure-mesh if every \
-                     program on that network is trusted"
-                ));
+            if place(endpoint).await == Place::Here {
+                continue;
             }
+            let mend = if self.is_sealed {
+                "with --mesh-secret foreign programs are heard on this machine only; hear it by a node \
+                 without --mesh-secret"
+            } else {
+                "add --insecure-mesh if every program on that network is trusted"
+            };
+            return refuse(format!(
+                "--sub {endpoint}: what comes from beyond this machine is neither encrypted nor \
+                 authenticated, and can stop this node; {mend}"
+            ));
         }
         Ok(())
     }
