@@ -51,6 +51,8 @@ pub(crate) struct RegistryStatus {
     pub(crate) state: &'static str,
     /// What is wrong; empty if nothing is.
     pub(crate) error: String,
+    /// Whether that is that only one of the two has a mesh secret, or each another.
+    pub(crate) has_other_secret: bool,
 }
 
 /// What all registries together say.
@@ -177,6 +179,7 @@ struct Seen {
     state: State,
     /// What is wrong; empty if nothing is.
     error: String,
+    has_other_secret: bool,
     members: BTreeMap<Origin, Listed>,
 }
 
@@ -229,6 +232,7 @@ fn merge(urls: &[String], seen: &[Seen]) -> View {
         url: url.clone(),
         state: seen.state.as_str(),
         error: seen.error.clone(),
+        has_other_secret: seen.has_other_secret,
     };
     View {
         members,

@@ -33,6 +33,9 @@ pub(crate) const WATCHERS_MAX: usize = 2 * NODES_MAX;
 /// Largest answer that a client needs to take: a full list of the largest nodes.
 pub(crate) const LISTING_BYTES_MAX: usize = NODES_MAX * (BODY_BYTES_MAX + 1024);
 
+/// The code of the refusal to tell, or to change, the list of a registry that has a mesh secret.
+pub const SECRET_NEEDED: &str = "secret_needed";
+
 /// The endpoint by which a chatnode publishes, `tcp://…`, or `tls://…` with a mesh secret.
 pub const ENDPOINT_PUB: &str = "pub";
 /// The endpoint of a node's HTTP, `http://…`.

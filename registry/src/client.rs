@@ -26,7 +26,9 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header};
 use serde::de::DeserializeOwned;
 
-use crate::api::{BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registration, is_id};
+use crate::api::{
+    BODY_BYTES_MAX, LISTING_BYTES_MAX, Listing, Registered, Registration, SECRET_NEEDED, is_id,
+};
 use base::body::of_answer;
 use base::problem::ProblemBody;
 use base::resolver::Resolver;
@@ -94,6 +96,18 @@ pub enum ClientError {
     /// What answered does not speak as a registry does, or too much.
     #[error("what answered is no registry: {0}")]
     Nonsense(String),
+}
+
+impl ClientError {
+    /// Whether of this client and the registry only one has a mesh secret, or each another: no time
+    /// mends that.
+    pub fn is_of_secret(&self) -> bool {
+        match self {
+            Self::NotOurs(_) => true,
+            Self::Refused { problem, .. } => problem.code == SECRET_NEEDED,
+            _ => false,
+        }
+    }
 }
 
 impl Client {

@@ -54,7 +54,7 @@ async fn only_with_secret(request: Request, next: axum::middleware::Next) -> Res
     }
     let detail =
         "this registry has a mesh secret: it is asked over tls://, by programs that have it too";
-    Problem::new(StatusCode::FORBIDDEN, "secret_needed", detail).into_response()
+    Problem::new(StatusCode::FORBIDDEN, api::SECRET_NEEDED, detail).into_response()
 }
 
 /// Counts problems, and sets what every answer carries.

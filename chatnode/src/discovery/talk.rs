@@ -384,6 +384,7 @@ impl Talk {
                 "the registry answers"
             );
             self.seen.state = State::Up;
+            self.seen.has_other_secret = false;
             if self.rival.is_none() {
                 self.seen.error.clear();
             }
@@ -406,9 +407,12 @@ impl Talk {
                 );
             }
         }
-        if self.seen.state != State::Down {
+        // It may be down for another reason than before.
+        let text = error.to_string();
+        if self.seen.state != State::Down || self.seen.error != text {
             self.seen.state = State::Down;
-            self.seen.error = error.to_string();
+            self.seen.error = text;
+            self.seen.has_other_secret = error.is_of_secret();
             self.tell();
         }
     }

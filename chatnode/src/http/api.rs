@@ -52,10 +52,14 @@ async fn readyz(State(node): State<Handle>) -> Response {
         let detail = "this node's disk failed, and the node stops";
         return Problem::unavailable("storage_broken", detail).into_response();
     }
-    let lacking = match &status.not_linked[..] {
+    let mut lacking = match &status.not_linked[..] {
         [] => String::new(),
         lacking => format!("; not linked: {}", lacking.join("; ")),
     };
+    for registry in status.registries.iter().filter(|it| it.has_other_secret) {
+        let (url, error) = (&registry.url, &registry.error);
+        lacking.push_str(&format!("; registry {url}: {error}"));
+    }
     if status.ready {
         let behind = match status.lacking_messages {
             0 => String::new(),
