@@ -86,6 +86,14 @@ function state(name, text) {
   $('state-text').textContent = text;
 }
 
+/** The list is for programs with the mesh secret: there is nothing to show, and nothing to wait for. */
+function sealed() {
+  state('sealed', 'sealed');
+  $('listing').hidden = true;
+  $('lists').hidden = true;
+  $('sealed').hidden = false;
+}
+
 function connect() {
   const events = new EventSource('/v1/events');
   events.onopen = () => state('live', 'live');
@@ -93,14 +101,16 @@ function connect() {
   events.onerror = () => {
     state('lost', 'the registry does not answer; showing what it last said');
     // A browser gives up for good when the answer was an error: then start anew.
-    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 2000);
+    if (events.readyState === EventSource.CLOSED) setTimeout(begin, 2000);
   };
 }
 
 async function begin() {
   try {
     const answer = await fetch('/v1/nodes');
-    render(await answer.json(), Number(answer.headers.get('age')) * 1000);
+    const said = await answer.json();
+    if (said.code === 'secret_needed') return sealed();
+    render(said, Number(answer.headers.get('age')) * 1000);
   } catch {
     // The stream of events tells what is wrong, and mends it.
   }
