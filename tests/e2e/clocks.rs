@@ -25,12 +25,16 @@ async fn registry(clock: &Clock) -> anyhow::Result<Registry> {
     clock.give(&mut launch);
     let process = Process::start(&launch).await?;
     let url = process.ready_text("http")?;
-    Ok(Registry { process, url })
+    Ok(Registry {
+        process,
+        url,
+        seal: None,
+    })
 }
 
 async fn node(registry: &Registry, clock: Option<&Clock>) -> anyhow::Result<Node> {
-    let args = ["--registry", &registry.url, "--rate-limit", "0"];
-    let mut launch = Launch::new("chatnode", args);
+    let mut launch = Launch::new("chatnode", registry.flags());
+    launch.args.extend(["--rate-limit", "0"].map(str::to_owned));
     if let Some(clock) = clock {
         clock.give(&mut launch);
     }

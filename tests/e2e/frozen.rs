@@ -3,10 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::harness::metrics::told;
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Attempt, Client, Cluster, Duration, Expect, Instant, Load, NOISE, Outcome, PATIENCE, Recorder,
     eventually, long, ms, say, secs,
 };
+
+over_each!(
+    a_node_stopped_for_12_s_delays_nobody_and_catches_up,
+    a_node_stopped_for_2_s_is_not_noticed,
+    a_stopped_peer_does_not_fill_the_memory_of_the_others,
+);
 
 /// Longest that a reply or a delivery to others may take while someone is frozen; half of them are
 /// far below.
@@ -33,9 +40,8 @@ fn undelayed(what: &str, times: Vec<Duration>) {
 /// of the others stays bounded; within 5 s of going on it is the same node with the same history
 /// as the others, nothing lost or doubled.
 /// Method: 200 messages a second of 1 KB from the two others; SIGSTOP of the third; SIGCONT.
-#[tokio::test]
-async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
-    let cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up(over: Over) -> Outcome {
+    let cluster = Cluster::over(over, 3, &["--rate-limit", "0"]).await?;
     let [one, two, frozen] = cluster.each();
     let recorder = Recorder::new();
     let _readers = [
@@ -103,9 +109,8 @@ async fn a_node_stopped_for_12_s_delays_nobody_and_catches_up() -> Outcome {
 /// begins a second after the last beat makes the three seconds of silence that are too long; the
 /// counters of dials and silences stand still, and nobody is told that somebody left. A round in
 /// which this machine was late by half a second was no stop of 2 s: it is done again.
-#[tokio::test]
-async fn a_node_stopped_for_2_s_is_not_noticed() -> Outcome {
-    let cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+async fn a_node_stopped_for_2_s_is_not_noticed(over: Over) -> Outcome {
+    let cluster = Cluster::over(over, 3, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
     let mut load = Load::new();
     for (node, name) in cluster.nodes.iter().zip(["ada", "bob", "eve"]) {
@@ -168,10 +173,9 @@ async fn noticed(cluster: &Cluster, watcher: &Client) -> anyhow::Result<Vec<u64>
 /// Goal: the memory of a node whose peer is stopped is bounded, not by luck of a light load.
 /// Method: a node that keeps 1 MiB of history, 3 MiB a second of texts for 12 s, a stopped peer: a
 /// queue without bound would hold 36 MiB.
-#[tokio::test]
-async fn a_stopped_peer_does_not_fill_the_memory_of_the_others() -> Outcome {
+async fn a_stopped_peer_does_not_fill_the_memory_of_the_others(over: Over) -> Outcome {
     let args = ["--rate-limit", "0", "--retain-bytes", "1048576"];
-    let cluster = Cluster::with(2, &args).await?;
+    let cluster = Cluster::over(over, 2, &args).await?;
     let [node, frozen] = cluster.each();
     let client = Client::hello(node, "ada").await?;
     let text = "x".repeat(4000);

@@ -3,10 +3,17 @@
 use crate::harness::apart::{Apart, Proxied};
 use crate::harness::load::spread;
 use crate::harness::metrics::undelayed;
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Attempt, Client, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, eventually,
     histories, linked, ms, say, secs,
 };
+
+over_each!(
+    a_half_open_link_is_torn_down_and_comes_back_with_repair,
+    a_path_cut_in_one_direction_ends_with_the_same_history,
+    a_peer_reborn_behind_a_cut_is_found_when_the_path_is_back,
+);
 
 /// The dead are seen: a link without a beat for 3 s is torn down; beats come each second, so 3 to 4 s after the
 /// last one, which may have come up to a second before the cut.
@@ -51,10 +58,9 @@ fn in_time(what: &str, took: Duration) {
 /// side serves its own clients meanwhile.
 /// Method: two nodes in two network namespaces, every packet between them dropped while both are
 /// talked to and stay registered; then let pass. Without namespaces: a proxy, one direction.
-#[tokio::test]
-async fn a_half_open_link_is_torn_down_and_comes_back_with_repair() -> Outcome {
-    let Some(pair) = Apart::start(1, 1, "a TCP proxy").await? else {
-        return through_a_black_hole().await;
+async fn a_half_open_link_is_torn_down_and_comes_back_with_repair(over: Over) -> Outcome {
+    let Some(pair) = Apart::start(over, 1, 1, "a TCP proxy").await? else {
+        return through_a_black_hole(over).await;
     };
     let (near, far, registry) = (&pair.near[0], &pair.far[0], &pair.registry);
     let recorder = Recorder::new();
@@ -97,10 +103,9 @@ async fn a_half_open_link_is_torn_down_and_comes_back_with_repair() -> Outcome {
 
 /// Goal: cut in one direction only, the deaf side tears its link down, both end with the same
 /// history, and nobody is stuck. Method: drop what comes from the far side.
-#[tokio::test]
-async fn a_path_cut_in_one_direction_ends_with_the_same_history() -> Outcome {
-    let Some(pair) = Apart::start(1, 1, "a TCP proxy").await? else {
-        return through_a_black_hole().await;
+async fn a_path_cut_in_one_direction_ends_with_the_same_history(over: Over) -> Outcome {
+    let Some(pair) = Apart::start(over, 1, 1, "a TCP proxy").await? else {
+        return through_a_black_hole(over).await;
     };
     let (near, far) = (&pair.near[0], &pair.far[0]);
     let recorder = Recorder::new();
@@ -120,10 +125,9 @@ async fn a_path_cut_in_one_direction_ends_with_the_same_history() -> Outcome {
 /// Goal: a peer that died behind a cut, its last word never heard, and came back on the same
 /// address as a new origin, is found when the path is back: the old connection, which would look
 /// alive for ever, is not waited for. Method: cut, kill -9 the far node, start it again, heal.
-#[tokio::test]
-async fn a_peer_reborn_behind_a_cut_is_found_when_the_path_is_back() -> Outcome {
-    let Some(mut pair) = Apart::start(1, 1, "a TCP proxy").await? else {
-        return through_a_black_hole().await;
+async fn a_peer_reborn_behind_a_cut_is_found_when_the_path_is_back(over: Over) -> Outcome {
+    let Some(mut pair) = Apart::start(over, 1, 1, "a TCP proxy").await? else {
+        return through_a_black_hole(over).await;
     };
     let old = pair.far[0].origin.clone();
     let ada = Client::joined(&pair.near[0], "ada", "tea").await?;
@@ -150,11 +154,11 @@ async fn a_peer_reborn_behind_a_cut_is_found_when_the_path_is_back() -> Outcome 
 /// swallows everything. Method: one node hears the other through the proxy.
 #[tokio::test]
 async fn a_link_through_a_black_hole_is_torn_down_and_comes_back() -> Outcome {
-    through_a_black_hole().await
+    through_a_black_hole(Over::Zmq).await
 }
 
-async fn through_a_black_hole() -> Outcome {
-    let pair = Proxied::start().await?;
+async fn through_a_black_hole(over: Over) -> Outcome {
+    let pair = Proxied::start(over).await?;
     let (near, far) = (&pair.near, &pair.far);
     let recorder = Recorder::new();
     let mut here = recorder.reader(near, "here", "tea").await?;

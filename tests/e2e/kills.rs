@@ -4,13 +4,18 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::harness::load::spread;
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Cluster, Duration, Expect, Habits, Instant, NOISE, Outcome, PATIENCE, Pace, Recorder, Roamer,
     long, ms, say, secs, seed,
 };
 
-/// Kills in the first test.
+over_each!(thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy,);
+
+/// Kills in the first test,
 const ROUNDS: usize = 30;
+/// and over TLS, where all but the carrier is the same.
+const ROUNDS_SEALED: usize = 6;
 /// How soon after the last send all nodes keep the same, the restarted one too.
 const SAME_WITHIN: Duration = secs(2);
 /// How soon after its node was killed a reader reads again.
@@ -24,15 +29,24 @@ const RETAINED: &str = "30000";
 /// Method: three clients send with `copies: 1` as fast as they are answered, four under way each,
 /// and read; 30 times a random one of four nodes is killed at a random moment and started again;
 /// whoever was there goes on elsewhere and says again, under the same mid, what was not answered.
-#[tokio::test]
-async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy() -> Outcome {
+async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
+    over: Over,
+) -> Outcome {
     let mut rng = StdRng::seed_from_u64(seed());
-    let mut cluster =
-        Cluster::with(4, &["--rate-limit", "0", "--retain-messages", RETAINED]).await?;
+    let mut cluster = Cluster::over(
+        over,
+        4,
+        &["--rate-limit", "0", "--retain-messages", RETAINED],
+    )
+    .await?;
     let mut same = Vec::new();
     let mut back = Vec::new();
     let (mut messages, mut copied, mut retries, mut excused) = (0, 0, 0, 0);
-    for round in 0..ROUNDS {
+    let rounds = match over {
+        Over::Zmq => ROUNDS,
+        Over::Tls => ROUNDS_SEALED,
+    };
+    for round in 0..rounds {
         let recorder = Recorder::new();
         let room = format!("tea{round}");
         let habits = Habits::new(&room, Pace::Eager(4), 1);
@@ -75,13 +89,13 @@ async fn thirty_kills_lose_and_double_nothing_that_was_acknowledged_with_a_copy(
     let (median, _, worst) = spread(same);
     let (back_median, _, back_worst) = spread(back.iter().copied());
     say!(
-        "{ROUNDS} kills: {messages} messages, {copied} acknowledged with a copy, {retries} \
+        "{rounds} kills: {messages} messages, {copied} acknowledged with a copy, {retries} \
          retries, {excused} acknowledged without a copy and lost, nothing else lost, nothing \
          doubled; all nodes the same after {median:?} (median), {worst:?} (longest); {} clients \
          lost their node and were back after {back_median:?}, {back_worst:?}",
         back.len()
     );
-    assert!(copied > ROUNDS * 100, "only {copied} had a copy");
+    assert!(copied > rounds * 100, "only {copied} had a copy");
     assert!(retries > 0, "no kill hit a message on its way");
     assert!(median <= SAME_WITHIN && worst <= SAME_WITHIN + NOISE);
     Ok(())

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::harness::apart::Proxied;
 use crate::harness::browser::Browser;
+use crate::harness::sealed::Over;
 use crate::harness::{
     Client, Cluster, Instant, NOISE, Node, Outcome, PATIENCE, eventually, say, secs,
 };
@@ -171,7 +172,7 @@ async fn one_sees_nodes_die_and_come_and_the_page_outlives_its_node() -> Outcome
 /// Method: a proxy between two nodes swallows what one says; the way back stands.
 #[tokio::test]
 async fn a_one_way_break_is_seen_as_one() -> Outcome {
-    let pair = Proxied::start().await?;
+    let pair = Proxied::start(Over::Zmq).await?;
     let (near, far) = (&pair.near, &pair.far);
     let browser = operator(far).await?;
     shows(&browser, "both directions", PATIENCE, |seen| {

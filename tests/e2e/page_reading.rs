@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::apart::Proxied;
 use crate::harness::browser::{Browser, CONNECTED};
+use crate::harness::sealed::Over;
 use crate::harness::{
     Client, Cluster, Duration, Instant, Node, Outcome, PATIENCE, eventually, say, secs,
 };
@@ -64,7 +65,7 @@ async fn on_page(node: &Node, path: &str) -> anyhow::Result<Browser> {
 /// of the neighbour is scrolled to below the place; the late one comes.
 #[tokio::test]
 async fn a_late_message_goes_to_its_place_and_does_not_move_what_is_read() -> Outcome {
-    let mesh = Proxied::start().await?;
+    let mesh = Proxied::start(Over::Zmq).await?;
     let (eve, bob) = tokio::join!(
         Client::joined(&mesh.near, "eve", "lobby"),
         Client::joined(&mesh.far, "bob", "lobby")

@@ -6,6 +6,7 @@ use crate::harness::apart::Apart;
 use crate::harness::cluster::Mesh;
 use crate::harness::metrics::{Metrics, not_starved, told, undelayed};
 use crate::harness::reader::Reader;
+use crate::harness::sealed::Over;
 use crate::harness::wire::Position;
 use crate::harness::{
     Attempt, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, eventually, linked,
@@ -33,7 +34,7 @@ const FETCHES_MAX: u64 = 200;
 #[tokio::test]
 async fn a_mesh_of_three_that_was_split_under_load_heals_within_seconds() -> Outcome {
     let away = if long() { secs(60) } else { secs(15) };
-    let Some(mesh) = Apart::start(2, 1, "the black hole of half_open.rs").await? else {
+    let Some(mesh) = Apart::start(Over::Zmq, 2, 1, "the black hole of half_open.rs").await? else {
         return Ok(());
     };
     let nodes = mesh.nodes();

@@ -1,14 +1,44 @@
 //! Links without a registry: `--peer`.
 
+use crate::harness::cluster::secret_flags;
+use crate::harness::sealed::{Over, Seal, over_each};
 use crate::harness::tools::free_port;
 use crate::harness::{Client, NOISE, Node, Outcome, PATIENCE, histories, linked, ms, say};
 
+over_each!(
+    a_peer_named_on_one_side_links_both_ways,
+    a_peer_that_starts_later_is_linked_when_it_comes,
+    a_node_that_names_itself_links_to_nobody,
+);
+
+/// The flags of a node without a registry, at this port if one is given, where others dial it, and with
+/// these flags more.
+fn flags(seal: Option<&Seal>, port: Option<u16>, more: &[&str]) -> Vec<String> {
+    let mut flags = vec!["--registry".to_owned(), "none".to_owned()];
+    flags.extend(secret_flags(seal));
+    if let Some(port) = port {
+        let flag = seal.map_or("--pub", |_| "--http");
+        flags.extend([flag.to_owned(), port.to_string()]);
+    }
+    flags.extend(more.iter().map(|&flag| flag.to_owned()));
+    flags
+}
+
+/// Where a node at this port is dialled.
+fn endpoint(over: Over, port: u16) -> String {
+    match over {
+        Over::Zmq => format!("tcp://127.0.0.1:{port}"),
+        Over::Tls => format!("tls://localhost:{port}"),
+    }
+}
+
 /// Goal: `--peer` on one side links both ways: the hello introduces the newcomer.
 /// Method: no registry at all; measure from the ready line of the second.
-#[tokio::test]
-async fn a_peer_named_on_one_side_links_both_ways() -> Outcome {
-    let first = Node::start(["--registry", "none"]).await?;
-    let second = Node::start(["--registry", "none", "--peer", &first.publishes]).await?;
+async fn a_peer_named_on_one_side_links_both_ways(over: Over) -> Outcome {
+    let seal = over.seal().await?;
+    let first = Node::start(flags(seal.as_ref(), None, &[])).await?;
+    let peer = ["--peer", &first.publishes];
+    let second = Node::start(flags(seal.as_ref(), None, &peer)).await?;
     linked(&[&first, &second], PATIENCE).await?;
     let took = second.process.ready_at.elapsed();
     say!("linked by --peer {took:?} after the ready line");
@@ -28,13 +58,11 @@ async fn a_peer_named_on_one_side_links_both_ways() -> Outcome {
 
 /// Goal: a peer that starts later, on the named port, is linked when it comes, and again after a
 /// kill -9. Method: name a port where nobody listens yet.
-#[tokio::test]
-async fn a_peer_that_starts_later_is_linked_when_it_comes() -> Outcome {
-    let port = free_port()?;
-    let peer = format!("tcp://127.0.0.1:{port}");
-    let first = Node::start(["--registry", "none", "--peer", &peer]).await?;
-    let args = ["--registry", "none", "--pub", &port.to_string()].map(str::to_owned);
-    let mut second = Node::start(args).await?;
+async fn a_peer_that_starts_later_is_linked_when_it_comes(over: Over) -> Outcome {
+    let (seal, port) = (over.seal().await?, free_port()?);
+    let peer = endpoint(over, port);
+    let first = Node::start(flags(seal.as_ref(), None, &["--peer", &peer])).await?;
+    let mut second = Node::start(flags(seal.as_ref(), Some(port), &[])).await?;
     linked(&[&first, &second], PATIENCE).await?;
     second.process.kill().await?;
     second.again().await?;
@@ -45,19 +73,10 @@ async fn a_peer_that_starts_later_is_linked_when_it_comes() -> Outcome {
 }
 
 /// Goal: a node that names itself as peer does not link to itself, and still works.
-#[tokio::test]
-async fn a_node_that_names_itself_links_to_nobody() -> Outcome {
-    let port = free_port()?;
-    let own = format!("tcp://127.0.0.1:{port}");
-    let args = [
-        "--registry",
-        "none",
-        "--pub",
-        &port.to_string(),
-        "--peer",
-        &own,
-    ];
-    let node = Node::start(args.map(str::to_owned)).await?;
+async fn a_node_that_names_itself_links_to_nobody(over: Over) -> Outcome {
+    let (seal, port) = (over.seal().await?, free_port()?);
+    let own = endpoint(over, port);
+    let node = Node::start(flags(seal.as_ref(), Some(port), &["--peer", &own])).await?;
     node.takes_clients(PATIENCE).await?;
     let ada = Client::joined(&node, "ada", "tea").await?;
     ada.send("tea", "once").await?;

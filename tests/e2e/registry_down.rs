@@ -4,10 +4,16 @@ use registry::client::Listed;
 
 use crate::harness::load::spread;
 use crate::harness::process::{Launch, Process};
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Cluster, Duration, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, Registry,
     eventually, linked, long, ms, say, secs,
 };
+
+over_each!(
+    while_the_registry_is_away_nothing_is_lost_and_no_link_closes,
+    a_node_joins_right_after_each_restart_of_the_registry,
+);
 
 /// The registry may die: a registry that is back empty knows every live node again within this time.
 const LISTED_WITHIN: Duration = secs(3);
@@ -19,13 +25,12 @@ const LINKED_WITHIN: Duration = ms(500);
 /// lists all nodes within 3 s; and a node that starts right after is linked as ever.
 /// Method: three nodes under load; kill -9 the registry; watch every link all the time; start it
 /// again on its port and a fourth node at once.
-#[tokio::test]
-async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outcome {
+async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes(over: Over) -> Outcome {
     let away = if long() { secs(60) } else { secs(12) };
     if !long() {
         say!("the registry stays away {away:?}; 60 s with CHATMESH_LONG=1");
     }
-    let mut cluster = Cluster::with(3, &["--rate-limit", "0"]).await?;
+    let mut cluster = Cluster::over(over, 3, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
     let mut readers = Vec::new();
     let mut load = Load::new();
@@ -38,7 +43,6 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
         let sender = recorder.client(&cluster.nodes[place], name).await?;
         load.add(sender, "tea", 67);
     }
-    let address = cluster.registry.address().to_owned();
     cluster.registry.process.kill().await?;
     let until = Instant::now() + away;
     let mut ticks = tokio::time::interval(ms(200));
@@ -53,7 +57,7 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
             );
         }
     }
-    cluster.registry = Registry::on(&address).await?;
+    cluster.registry.again().await?;
     let fourth = cluster.add().await?.origin.clone();
     cluster.linked(PATIENCE).await?;
     let newcomer = &cluster.nodes[3];
@@ -81,18 +85,16 @@ async fn while_the_registry_is_away_nothing_is_lost_and_no_link_closes() -> Outc
 
 /// Goal: a registry killed and restarted under load, with a node joining right after each time.
 /// Method: five rounds; the newcomer of each is linked and stays.
-#[tokio::test]
-async fn a_node_joins_right_after_each_restart_of_the_registry() -> Outcome {
-    let mut cluster = Cluster::with(2, &["--rate-limit", "0"]).await?;
+async fn a_node_joins_right_after_each_restart_of_the_registry(over: Over) -> Outcome {
+    let mut cluster = Cluster::over(over, 2, &["--rate-limit", "0"]).await?;
     let recorder = Recorder::new();
     let _reader = recorder.reader(&cluster.nodes[1], "reader", "tea").await?;
     let sender = recorder.client(&cluster.nodes[0], "ada").await?;
     let load = Load::start([sender], "tea", 200);
-    let address = cluster.registry.address().to_owned();
     let mut times = (Vec::new(), Vec::new());
     for round in 0..5 {
         cluster.registry.process.kill().await?;
-        cluster.registry = Registry::on(&address).await?;
+        cluster.registry.again().await?;
         cluster.add().await?;
         let listed = cluster
             .registry

@@ -2,9 +2,12 @@
 
 use crate::harness::apart::Proxied;
 use crate::harness::metrics::told;
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Duration, Instant, Load, Outcome, PATIENCE, Recorder, eventually, linked, ms, say, secs,
 };
+
+over_each!(half_a_frame_is_never_parsed);
 
 /// Each kind of lateness lasts so long: four beats.
 const LATE_FOR: Duration = secs(4);
@@ -20,7 +23,7 @@ const TEARS: u32 = 5;
 /// messages a second, each kind for 4 s.
 #[tokio::test]
 async fn a_late_path_is_not_taken_for_a_dead_one() -> Outcome {
-    let pair = Proxied::start().await?;
+    let pair = Proxied::start(Over::Zmq).await?;
     let (near, far) = (&pair.near, &pair.far);
     let recorder = Recorder::new();
     let _here = recorder.reader(near, "here", "tea").await?;
@@ -70,9 +73,8 @@ async fn a_late_path_is_not_taken_for_a_dead_one() -> Outcome {
 /// Goal: a connection that ends within a frame costs a dial and a repair: half a frame
 /// is never parsed, and nothing is missed, doubled or altered. Method: the proxy passes half of a
 /// long piece and closes, five times under 500 messages a second.
-#[tokio::test]
-async fn half_a_frame_is_never_parsed() -> Outcome {
-    let pair = Proxied::start().await?;
+async fn half_a_frame_is_never_parsed(over: Over) -> Outcome {
+    let pair = Proxied::start(over).await?;
     let (near, far) = (&pair.near, &pair.far);
     let recorder = Recorder::new();
     let mut here = recorder.reader(near, "here", "tea").await?;

@@ -3,10 +3,17 @@
 use crate::harness::apart::Apart;
 use crate::harness::load::spread;
 use crate::harness::metrics::undelayed;
+use crate::harness::sealed::{Over, over_each};
 use crate::harness::{
     Attempt, Duration, Expect, Instant, Load, NOISE, Node, Outcome, PATIENCE, Recorder, eventually,
     linked, say, secs,
 };
+
+over_each!(
+    a_wire_that_loses_three_packets_in_ten_loses_no_message,
+    links_that_are_reset_are_dialled_again_and_nothing_is_doubled,
+    a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on,
+);
 
 /// How long packets are lost.
 const LOSSY: Duration = secs(15);
@@ -19,10 +26,9 @@ const CONVERGED_WITHIN: Duration = secs(100);
 /// Goal: on a wire that loses 30 % of all packets, each way, everything is slower and
 /// nothing is lost or doubled, and the two nodes converge while it still loses. Method: iptables
 /// by chance, 20 messages a second on each side for 15 s.
-#[tokio::test]
-async fn a_wire_that_loses_three_packets_in_ten_loses_no_message() -> Outcome {
+async fn a_wire_that_loses_three_packets_in_ten_loses_no_message(over: Over) -> Outcome {
     let instead = "the late and torn paths of rough_path.rs";
-    let Some(pair) = Apart::start(1, 1, instead).await? else {
+    let Some(pair) = Apart::start(over, 1, 1, instead).await? else {
         return Ok(());
     };
     let (near, far) = (&pair.near[0], &pair.far[0]);
@@ -85,10 +91,9 @@ const BACK_WITHIN: Duration = secs(2);
 
 /// Goal: a reset of all connections between two nodes, several times, costs a dial and a
 /// repair, no message, and no client its connection. Method: `ss -K` at both ends, under load.
-#[tokio::test]
-async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled() -> Outcome {
+async fn links_that_are_reset_are_dialled_again_and_nothing_is_doubled(over: Over) -> Outcome {
     let instead = "the tears of rough_path.rs";
-    let Some(pair) = Apart::start(1, 1, instead).await? else {
+    let Some(pair) = Apart::start(over, 1, 1, instead).await? else {
         return Ok(());
     };
     let (near, far) = (&pair.near[0], &pair.far[0]);
@@ -158,10 +163,9 @@ const GROWTH_MAX: u64 = 32 << 20;
 /// links that lag are given up, clients on both sides are served as ever, memory stays bounded,
 /// repair goes on over the thin wire in pages short enough to come, and both converge when it is
 /// wide again. Method: `tc tbf` at 256 kbit, 64 KB a second on each side until both links lagged.
-#[tokio::test]
-async fn a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on() -> Outcome {
+async fn a_wire_too_thin_for_what_is_said_delays_nobody_and_repair_goes_on(over: Over) -> Outcome {
     let instead = "the stopped peer of frozen.rs";
-    let Some(pair) = Apart::start(1, 1, instead).await? else {
+    let Some(pair) = Apart::start(over, 1, 1, instead).await? else {
         return Ok(());
     };
     let (near, far) = (&pair.near[0], &pair.far[0]);

@@ -10,6 +10,7 @@
 #[allow(
     dead_code,
     unused_imports,
+    unused_macros,
     reason = "the harness of the end-to-end tests: the soak needs most of it, and not all"
 )]
 mod harness;

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use super::cluster::Listing;
+use super::cluster::{Listing, secret_flags};
 use super::netns::{FAR_CONTROL, FAR_MESH, NEAR_CONTROL, NEAR_MESH, Namespaces};
 use super::process::Launch;
 use super::proxy::Proxy;
+use super::sealed::Over;
 use super::{Node, PATIENCE, Registry, linked};
 
 /// Ports of the first node of a side; the next ones follow.
@@ -27,11 +28,16 @@ pub(crate) struct Apart {
 impl Apart {
     /// So many nodes on the near side and on the far side, all linked and taking clients. `None`
     /// where the machine does not let it; see [`Namespaces::enter`].
-    pub(crate) async fn start(near: usize, far: usize, instead: &str) -> Result<Option<Self>> {
+    pub(crate) async fn start(
+        over: Over,
+        near: usize,
+        far: usize,
+        instead: &str,
+    ) -> Result<Option<Self>> {
         let Some(wire) = Namespaces::enter(instead)? else {
             return Ok(None);
         };
-        let registry = Registry::on(&format!("{NEAR_CONTROL}:0")).await?;
+        let registry = Registry::over(over, &format!("{NEAR_CONTROL}:0")).await?;
         let mut apart = Self {
             near: Vec::new(),
             far: Vec::new(),
@@ -55,20 +61,13 @@ impl Apart {
 
     async fn node(&self, place: usize, mesh: &str, control: &str) -> Result<Node> {
         let port = HTTP_PORT + place;
-        let args = [
-            "--http",
-            &format!("0.0.0.0:{port}"),
-            "--pub",
-            &format!("{mesh}:{}", PUB_PORT + place),
-            "--advertise",
-            mesh,
-            "--registry",
-            &self.registry.url,
-            "--insecure-mesh",
-            "--rate-limit",
-            "0",
-        ]
-        .map(str::to_owned);
+        let mut args = self.registry.flags();
+        let http = format!("0.0.0.0:{port}");
+        args.extend(["--http", &http, "--advertise", mesh, "--rate-limit", "0"].map(str::to_owned));
+        if self.registry.seal.is_none() {
+            let publisher = format!("{mesh}:{}", PUB_PORT + place);
+            args.extend(["--insecure-mesh", "--pub", &publisher].map(str::to_owned));
+        }
         let mut launch = Launch::new("chatnode", args);
         if mesh == FAR_MESH {
             launch.prefix = self.wire.far();
@@ -104,14 +103,19 @@ pub(crate) struct Proxied {
 impl Proxied {
     /// Only the near node uses the registry; the far one is listed there by the test, with the
     /// proxy's endpoint, and what the registry says weighs more than what a hello says.
-    pub(crate) async fn start() -> Result<Self> {
-        let registry = Registry::start().await?;
-        let far = Node::start(["--registry", "none", "--rate-limit", "0"]).await?;
-        let target: SocketAddr = far.publishes.trim_start_matches("tcp://").parse()?;
-        let proxy = Proxy::to(target).await?;
-        let publishes = format!("tcp://{}", proxy.address);
+    pub(crate) async fn start(over: Over) -> Result<Self> {
+        let registry = Registry::over(over, "127.0.0.1:0").await?;
+        let mut args = ["--registry", "none", "--rate-limit", "0"]
+            .map(str::to_owned)
+            .to_vec();
+        args.extend(secret_flags(registry.seal.as_ref()));
+        let far = Node::start(args).await?;
+        let (scheme, target) = far.publishes.split_once("://").unwrap_or_default();
+        let proxy = Proxy::to(target.parse::<SocketAddr>()?).await?;
+        let publishes = format!("{scheme}://{}", proxy.address);
         let listing = Listing::of(&far.origin, &publishes, &far.http, &registry).await?;
-        let args = ["--rate-limit", "0", "--registry", &registry.url];
+        let mut args = registry.flags();
+        args.extend(["--rate-limit", "0"].map(str::to_owned));
         let near = Node::start(args).await?;
         linked(&[&near, &far], PATIENCE).await?;
         Ok(Self {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use anyhow::{Context as _, Result, ensure};
+use base::tls::KeyRing;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -11,6 +12,7 @@ use tokio::time::{Duration, Instant};
 use super::eventually::eventually;
 use super::metrics::Metrics;
 use super::process::{Launch, Process};
+use super::sealed::{Over, Seal};
 
 /// How long one HTTP request of a test may take.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -18,7 +20,11 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// An HTTP client that opens a connection for each request: a pooled one may lead to a process
 /// that was killed meanwhile.
 pub(crate) fn http() -> Result<reqwest::Client> {
-    Ok(base::tls::http_client(None)
+    client(None)
+}
+
+fn client(keys: Option<&KeyRing>) -> Result<reqwest::Client> {
+    Ok(base::tls::http_client(keys)
         .no_proxy()
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
@@ -36,8 +42,10 @@ pub(crate) async fn get(url: &str) -> Result<reqwest::Response> {
 #[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) process: Process,
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `tls://…` with a mesh secret.
     pub(crate) url: String,
+    /// The mesh secret of it and of its nodes.
+    pub(crate) seal: Option<Seal>,
 }
 
 impl Registry {
@@ -48,14 +56,53 @@ impl Registry {
 
     /// A registry on this address.
     pub(crate) async fn on(address: &str) -> Result<Self> {
-        let process = Process::start(&Launch::new("registry", ["--http", address])).await?;
-        let url = process.ready_text("http")?;
-        Ok(Self { process, url })
+        Self::with(address, None).await
     }
 
-    /// `ADDR:PORT`, to start the next one there.
+    /// A registry on this address, of nodes that speak so.
+    pub(crate) async fn over(over: Over, address: &str) -> Result<Self> {
+        Self::with(address, over.seal().await?).await
+    }
+
+    /// A registry on this address with this mesh secret, if any.
+    pub(crate) async fn with(address: &str, seal: Option<Seal>) -> Result<Self> {
+        let mut launch = Launch::new("registry", ["--http", address]);
+        launch.args.extend(secret_flags(seal.as_ref()));
+        let process = Process::start(&launch).await?;
+        let url = process.ready_text("http")?;
+        Ok(Self { process, url, seal })
+    }
+
+    /// Another one in its place, after this one was killed.
+    pub(crate) async fn again(&mut self) -> Result<()> {
+        let address = self.address().to_owned();
+        *self = Self::with(&address, self.seal.take()).await?;
+        Ok(())
+    }
+
+    /// `ADDR:PORT`.
     pub(crate) fn address(&self) -> &str {
-        self.url.trim_start_matches("http://")
+        self.url
+            .split_once("://")
+            .map_or(&self.url, |(_, address)| address)
+    }
+
+    /// With what a node is started that is to be in its list.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = vec!["--registry".to_owned(), self.url.clone()];
+        flags.extend(secret_flags(self.seal.as_ref()));
+        flags
+    }
+
+    /// The URL of this path for [`Self::http`].
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        let scheme = self.seal.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://{}{path}", self.address())
+    }
+
+    /// As [`http`], for its list too.
+    pub(crate) fn http(&self) -> Result<reqwest::Client> {
+        client(self.seal.as_ref().map(Seal::keys_of_registries))
     }
 
     /// Waits until it lists so many nodes; how long after its start that is.
@@ -71,9 +118,9 @@ impl Registry {
 
     /// The ids of the nodes that it lists, sorted.
     pub(crate) async fn listed(&self) -> Result<Vec<String>> {
-        let url = format!("{}/v1/nodes", self.url);
-        let list: Value = http()?
-            .get(url)
+        let list: Value = self
+            .http()?
+            .get(self.url_of("/v1/nodes"))
             .send()
             .await?
             .error_for_status()?
@@ -89,6 +136,12 @@ impl Registry {
     }
 }
 
+/// The flag of a mesh secret, if there is one.
+pub(crate) fn secret_flags(seal: Option<&Seal>) -> Vec<String> {
+    let flags = seal.map(|seal| ["--mesh-secret".to_owned(), seal.file()]);
+    flags.into_iter().flatten().collect()
+}
+
 /// Somebody in a registry's list by the hand of the test, at any endpoints; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Listing(JoinHandle<()>);
@@ -101,10 +154,10 @@ impl Listing {
         http_url: &str,
         registry: &Registry,
     ) -> Result<Self> {
-        let url = format!("{}/v1/nodes/{origin}", registry.url);
+        let url = registry.url_of(&format!("/v1/nodes/{origin}"));
         let endpoints = json!({ "pub": publishes, "http": http_url });
         let record = json!({ "name": "listed", "endpoints": endpoints, "meta": {} });
-        let client = http()?;
+        let client = registry.http()?;
         let put = client.put(&url).json(&record).send().await?;
         put.error_for_status()?;
         Ok(Self(super::spawn(async move {
@@ -132,7 +185,7 @@ pub(crate) struct Node {
     pub(crate) origin: String,
     /// `http://127.0.0.1:PORT`.
     pub(crate) http: String,
-    /// `tcp://127.0.0.1:PORT`.
+    /// `tcp://127.0.0.1:PORT`, or `tls://…` with a mesh secret.
     pub(crate) publishes: String,
 }
 
@@ -239,7 +292,8 @@ impl Node {
     /// Like [`Node::again`], on the ports that this one had.
     pub(crate) async fn again_on_its_ports(&mut self) -> Result<()> {
         for (flag, address) in [("--http", &self.http), ("--pub", &self.publishes)] {
-            if !self.launch.args.iter().any(|arg| arg == flag) {
+            let is_other = flag == "--http" || address.starts_with("tcp://");
+            if is_other && !self.launch.args.iter().any(|arg| arg == flag) {
                 let (_, address) = address
                     .split_once("://")
                     .context("an endpoint has a scheme")?;
@@ -316,7 +370,12 @@ impl Cluster {
 
     /// `count` linked nodes with these flags.
     pub(crate) async fn with(count: usize, extra: &[&str]) -> Result<Self> {
-        let registry = Registry::start().await?;
+        Self::over(Over::Zmq, count, extra).await
+    }
+
+    /// `count` linked nodes with these flags, which speak so.
+    pub(crate) async fn over(over: Over, count: usize, extra: &[&str]) -> Result<Self> {
+        let registry = Registry::over(over, "127.0.0.1:0").await?;
         let extra = extra.iter().map(|&flag| flag.to_owned()).collect();
         let mut cluster = Self {
             registry,
@@ -341,7 +400,7 @@ impl Cluster {
 
     /// Starts one more node, and does not wait for its links.
     pub(crate) async fn add(&mut self) -> Result<&Node> {
-        let mut args = vec!["--registry".to_owned(), self.registry.url.clone()];
+        let mut args = self.registry.flags();
         args.extend(self.extra.iter().cloned());
         self.nodes.push(Node::start(args).await?);
         Ok(&self.nodes[self.nodes.len() - 1])

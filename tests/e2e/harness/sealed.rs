@@ -1,13 +1,99 @@
-//! Registries and nodes with a mesh secret.
+//! Registries and nodes with a mesh secret, and tests that are run with one and without.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use base::secret::Secrets;
+use base::tls::KeyRing;
 use tempfile::TempDir;
 
 use super::process::{Launch, Process};
 use super::{Node, secs};
+
+/// What nodes speak to each other and to registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Plain ZeroMQ and HTTP, where there is no mesh secret.
+    Zmq,
+    /// TLS, where there is one.
+    Tls,
+}
+
+impl Over {
+    /// A mesh secret, where one is needed.
+    pub(crate) async fn seal(self) -> Result<Option<Seal>> {
+        match self {
+            Self::Zmq => Ok(None),
+            Self::Tls => Seal::new().await.map(Some),
+        }
+    }
+}
+
+/// Runs a test, `async fn(Over) -> Outcome`, over all that nodes speak.
+macro_rules! over_each {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::harness::Outcome;
+            use crate::harness::sealed::Over;
+
+            #[tokio::test]
+            async fn over_zmq() -> Outcome {
+                super::$test(Over::Zmq).await
+            }
+
+            #[tokio::test]
+            async fn over_tls() -> Outcome {
+                super::$test(Over::Tls).await
+            }
+        }
+    )+};
+}
+pub(crate) use over_each;
+
+/// A mesh secret: its file, and the keys that come of it.
+#[derive(Debug)]
+pub(crate) struct Seal {
+    files: SecretFiles,
+    of_nodes: KeyRing,
+    of_registries: KeyRing,
+}
+
+impl Seal {
+    /// A new one.
+    pub(crate) async fn new() -> Result<Self> {
+        let files = SecretFiles::new()?;
+        let secrets = Secrets::read(&files.write(MESH, &secret(&[]).await?)?)?;
+        Ok(Self {
+            files,
+            of_nodes: KeyRing::new(&secrets.of_mesh()),
+            of_registries: KeyRing::new(&secrets.of_registry()),
+        })
+    }
+
+    /// The path of its file.
+    pub(crate) fn file(&self) -> String {
+        self.files.path(MESH).display().to_string()
+    }
+
+    /// Its folder, for other secrets beside it.
+    pub(crate) fn files(&self) -> &SecretFiles {
+        &self.files
+    }
+
+    /// What nodes show to each other.
+    pub(crate) fn keys_of_nodes(&self) -> &KeyRing {
+        &self.of_nodes
+    }
+
+    /// What registries show, and nodes to them.
+    pub(crate) fn keys_of_registries(&self) -> &KeyRing {
+        &self.of_registries
+    }
+}
+
+/// The file of what all of a mesh have.
+const MESH: &str = "mesh";
 
 /// Files of secrets, in a folder of their own.
 #[derive(Debug)]
@@ -66,7 +152,7 @@ pub(crate) async fn sealed_cluster(
     files: &SecretFiles,
     count: usize,
 ) -> Result<(Process, String, Vec<Node>)> {
-    let file = files.write("mesh", &secret(&[]).await?)?;
+    let file = files.write(MESH, &secret(&[]).await?)?;
     let (registry, url) = sealed_registry("127.0.0.1:0", &file).await?;
     let mut nodes = Vec::new();
     for _ in 0..count {
