@@ -17,12 +17,15 @@ use super::{Registry, ms, spawn};
 
 /// Twice as often as a node: whoever listens need not wait for long.
 const BEAT_EVERY: Duration = ms(500);
+/// Version, origin and sum of a frame.
+const HEADER_LEN: usize = 1 + 10 + 8;
 /// What is said without end is said in pieces of this size.
 const PIECE: usize = 64 << 10;
 
 /// What the bytes are; not on the wire, but in the sum.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
+    Log = 1,
     Beat = 2,
     Entries = 5,
 }
@@ -46,7 +49,7 @@ fn sum(kind: Kind, named: &[u8], body: &[u8]) -> u64 {
 }
 
 /// Version, origin, sum: the header of a frame or page.
-fn header(kind: Kind, origin: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn header(kind: Kind, origin: &str, body: &[u8]) -> Vec<u8> {
     let mut header = vec![1];
     header.extend_from_slice(origin.as_bytes());
     let sum = sum(kind, &header, body);
@@ -76,33 +79,52 @@ pub(crate) struct Entry {
     pub(crate) json: String,
 }
 
-/// A page of entries, header and body.
-pub(crate) fn page(origin: &str, entries: &[Entry]) -> Vec<u8> {
-    let mut body = 0_u64.to_be_bytes().to_vec();
-    length(&mut body, entries.len());
+fn list(body: &mut Vec<u8>, entries: &[Entry]) {
+    length(body, entries.len());
     for entry in entries {
         body.extend_from_slice(&entry.seq.to_be_bytes());
         body.extend_from_slice(&entry.ts.to_be_bytes());
-        text(&mut body, &entry.room);
-        text(&mut body, &entry.mid);
-        length(&mut body, entry.json.len());
+        text(body, &entry.room);
+        text(body, &entry.mid);
+        length(body, entry.json.len());
         body.extend_from_slice(entry.json.as_bytes());
     }
+}
+
+/// A frame of a log, header and body, by which no acknowledgement is asked for.
+pub(crate) fn log_frame(origin: &str, entries: &[Entry]) -> Vec<u8> {
+    let mut body = vec![0];
+    list(&mut body, entries);
+    [header(Kind::Log, origin, &body), body].concat()
+}
+
+/// A page of entries, header and body.
+pub(crate) fn page(origin: &str, entries: &[Entry]) -> Vec<u8> {
+    let mut body = 0_u64.to_be_bytes().to_vec();
+    list(&mut body, entries);
     [header(Kind::Entries, origin, &body), body].concat()
 }
 
 /// What a false peer says of itself.
-#[derive(Debug, Clone)]
-struct Face {
-    origin: String,
-    url: String,
-    publishes: String,
-    claims: Vec<(String, u64)>,
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Face {
+    pub(crate) origin: String,
+    pub(crate) url: String,
+    pub(crate) publishes: String,
+    pub(crate) claims: Vec<(String, u64)>,
 }
 
 impl Face {
-    /// A beat, in its three parts. It hears whoever has said hello, so that nobody waits for it.
-    fn beat(&self, hears: &BTreeSet<String>) -> ZmqMessage {
+    /// A beat, in the three parts of a message.
+    fn message(&self, hears: &BTreeSet<String>) -> ZmqMessage {
+        let mut header = self.beat(hears);
+        let body = header.split_off(HEADER_LEN);
+        let parts = vec![Bytes::from_static(b"m1.beat"), header.into(), body.into()];
+        ZmqMessage::try_from(parts).expect("three parts are a message")
+    }
+
+    /// A beat, header and body. It hears whoever has said hello, so that nobody waits for it.
+    pub(crate) fn beat(&self, hears: &BTreeSet<String>) -> Vec<u8> {
         let mut body = Vec::new();
         for line in [&self.origin[..4], &self.url, &self.publishes] {
             text(&mut body, line);
@@ -121,9 +143,7 @@ impl Face {
         for origin in hears {
             body.extend_from_slice(origin.as_bytes());
         }
-        let header = header(Kind::Beat, &self.origin, &body);
-        let parts = vec![Bytes::from_static(b"m1.beat"), header.into(), body.into()];
-        ZmqMessage::try_from(parts).expect("three parts are a message")
+        [header(Kind::Beat, &self.origin, &body), body].concat()
     }
 }
 
@@ -197,7 +217,7 @@ impl FalsePeer {
             let mut beat = tokio::time::interval(BEAT_EVERY);
             loop {
                 beat.tick().await;
-                let message = face.beat(&locked(&heard).greeted);
+                let message = face.message(&locked(&heard).greeted);
                 // It neither waits nor fails.
                 drop(publisher.send(message).await);
             }

@@ -8,6 +8,7 @@ pub(crate) mod bots;
 pub(crate) mod browser;
 pub(crate) mod check;
 pub(crate) mod client;
+pub(crate) mod client_hello;
 pub(crate) mod clocks;
 pub(crate) mod cluster;
 pub(crate) mod disks;
@@ -29,8 +30,10 @@ pub(crate) mod recorder;
 pub(crate) mod rig;
 pub(crate) mod roamer;
 pub(crate) mod sealed;
+pub(crate) mod sealed_peer;
 pub(crate) mod sluice;
 pub(crate) mod socket;
+pub(crate) mod stranger;
 pub(crate) mod tools;
 pub(crate) mod wire;
 
