@@ -54,6 +54,7 @@ mod retries;
 mod rough_path;
 mod rough_wire;
 mod sealed;
+mod sealed_hostile;
 mod sealed_strangers;
 mod search;
 mod start;

@@ -15,7 +15,7 @@ use crate::hostile::still_chats;
 const UNLISTED_WITHIN: Duration = secs(12);
 
 /// The link of a node to where this origin, or this endpoint, should be.
-async fn link_to(node: &Node, who: &str) -> anyhow::Result<Value> {
+pub(crate) async fn link_to(node: &Node, who: &str) -> anyhow::Result<Value> {
     let mesh = node.get_json("/api/mesh").await?;
     let links = mesh["links"].as_array().cloned().unwrap_or_default();
     let link = links
@@ -25,7 +25,7 @@ async fn link_to(node: &Node, who: &str) -> anyhow::Result<Value> {
 }
 
 /// Waits until a node says this of a peer: in `/api/mesh` and in `/readyz`.
-async fn says(node: &Node, who: &str, reason: &str) -> anyhow::Result<()> {
+pub(crate) async fn says(node: &Node, who: &str, reason: &str) -> anyhow::Result<()> {
     eventually(PATIENCE, "the reason is told", async || {
         let link = link_to(node, who).await?;
         anyhow::ensure!(link["reason"] == reason, "{link}");
