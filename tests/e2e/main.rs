@@ -55,6 +55,7 @@ mod rough_path;
 mod rough_wire;
 mod sealed;
 mod sealed_hostile;
+mod sealed_start;
 mod sealed_strangers;
 mod search;
 mod start;
