@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+use rustls::pki_types::UnixTime;
+
 use crate::harness::clocks::{Clock, Shifted};
 use crate::harness::cluster::http;
 use crate::harness::process::{Launch, Process};
 use crate::harness::reader::Reader;
 use crate::harness::recorder::Checked;
+use crate::harness::sealed::Over;
 use crate::harness::tools::run;
 use crate::harness::wire::Msg;
 use crate::harness::{
@@ -406,6 +409,57 @@ async fn no_clock_ends_a_program() -> Outcome {
         other.process.stop(secs(3) + NOISE).await?;
         let Registry { mut process, .. } = registry;
         process.stop(secs(3) + NOISE).await?;
+    }
+    Ok(())
+}
+
+/// Goal: keys of a mesh have no dates: a clock of 1970 or of 2038 ends no link, and keeps nobody out who
+/// comes with it. Method: libfaketime on one of two nodes with a mesh secret, under load, and on a
+/// newcomer at either time.
+#[tokio::test]
+async fn a_clock_of_1970_or_2038_ends_no_link_and_keeps_nobody_out() -> Outcome {
+    const DAY: i64 = 24 * HOUR;
+    let now = i64::try_from(UnixTime::now().as_secs())?;
+    let clock = Clock::new(Shifted::Wall)?;
+    let registry = Registry::over(Over::Tls, "127.0.0.1:0").await?;
+    let shifted = node(&registry, Some(&clock)).await?;
+    let right = node(&registry, None).await?;
+    linked(&[&shifted, &right], PATIENCE).await?;
+    let recorder = Recorder::new();
+    let senders = recorder
+        .clients([(&shifted, "ada"), (&right, "bob")])
+        .await?;
+    let load = Load::start(senders, "tea", 20);
+    for (year, at) in [(1970, DAY), (2038, i64::from(i32::MAX) + DAY)] {
+        clock.shift(at - now)?;
+        let from = Instant::now();
+        let newcomer = node(&registry, Some(&clock)).await?;
+        linked(&[&shifted, &right, &newcomer], PATIENCE).await?;
+        say!(
+            "{year}: a newcomer linked {:?} after its start",
+            from.elapsed()
+        );
+        let bob = Client::joined(&right, "bob", &format!("{year}")).await?;
+        let eve = Client::joined(&newcomer, "eve", &format!("{year}")).await?;
+        eve.send(&format!("{year}"), "what year is it").await?;
+        bob.message(PATIENCE, "what year is it").await?;
+        // Longer than a link may be silent.
+        let mut ticks = tokio::time::interval(ms(200));
+        while from.elapsed() < secs(4) {
+            ticks.tick().await;
+            for (one, other) in [(&shifted, &right), (&right, &shifted)] {
+                let mesh = one.mesh().await?;
+                assert!(mesh.hears(&other.origin), "{year}: {mesh:?}");
+                assert_eq!(mesh.registries[0].state, "up", "{year}");
+            }
+        }
+    }
+    load.stop().await?;
+    recorder.check(&[&shifted, &right], "tea").await?;
+    for node in [&shifted, &right] {
+        for name in ["silent_links_total", "behind_links_total", "lost_total"] {
+            assert_eq!(node.metrics().await?.get(name)?, 0, "{name}");
+        }
     }
     Ok(())
 }
