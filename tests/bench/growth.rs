@@ -204,9 +204,9 @@ fn point(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value> {
             said(runner, &servers, fill)?;
             loaded(runner, &servers, nodes, &load)?
         }
-        Point::Spread(nodes, load) => loaded(runner, &Servers::spread(nodes)?, nodes, &load)?,
+        Point::Spread(nodes, load) => loaded(runner, &Servers::spread(peer, nodes)?, nodes, &load)?,
         Point::Join(held) => {
-            let mut servers = Servers::mesh(1)?;
+            let mut servers = Servers::mesh(peer, 1)?;
             said(runner, &servers, held)?;
             let begun = now();
             servers.add_chatnode()?;
@@ -215,7 +215,7 @@ fn point(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value> {
             json!({ "ready_ms": ready as f64 / 1e6, "same_ms": same as f64 / 1e6 })
         }
         Point::Freeze(missed) => {
-            let servers = Servers::mesh(2)?;
+            let servers = Servers::mesh(peer, 2)?;
             await_same(&servers)?;
             let stopped = now();
             servers.signal_last(Signal::STOP)?;
@@ -255,7 +255,7 @@ fn said(runner: &Runner, servers: &Servers, count: usize) -> Result<()> {
         &count.to_string(),
     ]
     .map(str::to_owned);
-    let first = servers.first();
+    let first = servers.first(1);
     let figures = runner.load(&first, &args)?;
     ensure!(
         figures["lost"] == 0,

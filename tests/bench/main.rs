@@ -49,23 +49,24 @@ const HELP: &str = "\
 usage: scripts/bench [run|mesh|growth|all|report] [OPTIONS]
 
   run      the scenarios, beside other servers, and what chatnode is held to (the default)
-  mesh     messages a second across 2 to 20 nodes, and what one costs each node
+  mesh     messages a second across 2 to 20 nodes, and what one costs each node, in ZeroMQ and in TLS
   growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
            how long joining and repair take; with plots
-  all      all of it (three quarters of an hour)
+  all      all of it (an hour)
   report   writes the report anew
 
   --reps N          repetitions, interleaved over the peers; 3, and 7 near a bar
   --growth-reps N   the same for each row of the mesh and of growth; 1
   --only A,B        only these scenarios and tables, of which kind ever
-  --peers A,B       only these servers: chatnode, chat.v1, floor, floor-batch, uws, nats, socketio
+  --peers A,B       only these servers: chatnode, chat.v1, chatnode-tls, floor, floor-batch, uws, nats,
+                    nats-tls, socketio
   --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
   --publish         the report goes to BENCHMARKS.md, too, and its plots to docs/bench/
 
 Results: target/bench/report.md, *.svg, results.jsonl (a line a measurement), logs/ of the servers. The
 report has the last measurement of each scenario, so that parts can be run at their times.
 A server that cannot be installed is left out with a line that says why: uws needs python3 with
-venv and pip, nats and redis come with apt-get, socketio needs npm.
+venv and pip, nats, openssl and redis come with apt-get, socketio needs npm.
 
 Parts, for use alone:
   bench floor [--batch]     the least server there can be; prints its URL
@@ -98,7 +99,9 @@ fn run() -> Result<()> {
         "floor" => floor::run(&options)?,
         _ if what == "help" || options.flag("help") => print(HELP)?,
         "run" | "mesh" | "growth" | "all" | "report" => measure(&what, &options)?,
-        other => bail!("{other}: there is run, mesh, growth, all, report, load, floor and help"),
+        other => {
+            bail!("{other}: there is run, mesh, growth, all, report, load, floor and help")
+        }
     }
     Ok(())
 }
@@ -130,6 +133,7 @@ fn measure(what: &str, options: &Options) -> Result<()> {
 fn write(runner: &Runner, options: &Options) -> Result<()> {
     let rows = results()?;
     let mut text = report::opening(runner, &rows);
+    text.push_str(&report::verdicts(&rows));
     text.push_str(&report::scenarios(&rows));
     text.push_str(&growth::tables(&rows)?);
     let folder = folder();

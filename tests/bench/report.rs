@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::runner::{Row, Runner};
 use crate::scenarios::{Bar, SCENARIOS, Scenario};
 use crate::servers::{program, workspace};
+use crate::sweeps::sweeps;
 
 const MEANING: &str = "\
 **What is measured.** CPU time, not wall time, since machines are shared: the on-CPU time of all threads \
@@ -25,8 +26,10 @@ a delivery holds. Memory is the server's resident memory over what it had before
 
 **Peers.** `floor`: one `write` for each client and message and nothing else; `floor-batch`: reads all \
 that is ready, then one write a client (both of this project, to compare with). `uws`: uWebSockets \
-(topic publish in C++). `nats`: NATS, WebSocket port, a full-mesh cluster. `socketio`: socket.io with \
-the Redis adapter. `chatnode` has clients of plain text, `chat.v1` is chatnode with clients of that protocol.
+(topic publish in C++). `nats`: NATS, WebSocket port, a full-mesh cluster; `nats-tls`: the same with \
+mutual TLS between its servers. `socketio`: socket.io with the Redis adapter. `chatnode` has clients of \
+plain text and speaks ZeroMQ between nodes, `chat.v1` is chatnode with clients of that protocol, \
+`chatnode-tls` chatnode with a mesh secret: clients as `chatnode`'s, all between nodes in TLS.
 ";
 
 /// Median, least and most.
@@ -174,7 +177,7 @@ pub(crate) fn opening(runner: &Runner, rows: &[Row]) -> String {
         ("nats", first_line("nats-server", &["--version"])),
     ];
     for (peer, version) in peers {
-        if rows.iter().any(|row| row.peer == peer) {
+        if rows.iter().any(|row| row.peer.starts_with(peer)) {
             text += &format!("| {peer} | {version} |\n");
         }
     }
@@ -226,30 +229,43 @@ fn repetitions(rows: &[Row]) -> String {
     }
 }
 
-/// Verdicts and tables of all scenarios that were run.
+/// What chatnode is held to, as far as it was measured.
+pub(crate) fn verdicts(rows: &[Row]) -> String {
+    let of_scenarios = SCENARIOS.iter().flat_map(|scenario| {
+        let bars = scenario.bars.iter();
+        bars.map(|bar| (scenario.name.to_owned(), bar))
+    });
+    let of_sweeps = sweeps().flat_map(|sweep| {
+        let bars = sweep.bars.iter();
+        bars.map(|(point, bar)| (format!("{} {point}", sweep.name), bar))
+    });
+    let mut text = String::new();
+    for (name, bar) in of_scenarios.chain(of_sweeps) {
+        let of: Vec<&Row> = rows.iter().filter(|row| row.scenario == name).collect();
+        verdict(&mut text, &name, bar, &of);
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "\n## What chatnode is held to\n\n| scenario | figure | measured | bar | aim | |\n\
+         | --- | --- | --- | --- | --- | --- |\n{text}"
+    )
+}
+
+/// Tables of all scenarios that were run.
 pub(crate) fn scenarios(rows: &[Row]) -> String {
-    let mut verdicts = String::new();
-    let mut tables = String::new();
+    let mut text = String::new();
     for scenario in SCENARIOS {
         let of: Vec<&Row> = rows
             .iter()
             .filter(|row| row.scenario == scenario.name)
             .collect();
-        if of.is_empty() {
-            continue;
+        if !of.is_empty() {
+            table(&mut text, scenario, &of);
         }
-        for bar in scenario.bars {
-            verdict(&mut verdicts, scenario, bar, &of);
-        }
-        table(&mut tables, scenario, &of);
     }
-    if tables.is_empty() {
-        return tables;
-    }
-    format!(
-        "\n## What chatnode is held to\n\n| scenario | figure | measured | bar | aim | |\n\
-         | --- | --- | --- | --- | --- | --- |\n{verdicts}{tables}"
-    )
+    text
 }
 
 /// Nearer than this to its bar, something is measured more often.
@@ -285,7 +301,7 @@ pub(crate) fn is_close(scenario: &Scenario, rows: &[Row]) -> bool {
     })
 }
 
-fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
+fn verdict(text: &mut String, scenario: &str, bar: &Bar, rows: &[&Row]) {
     let field = bar.metric.0;
     let values = judged(bar, rows);
     let Some((median, least, most)) = spread(&values) else {
@@ -298,14 +314,19 @@ fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
             shown(field, value)
         }
     };
-    let limit =
-        |limit: Option<f64>| limit.map_or("–".to_owned(), |limit| format!("≤ {}", say(limit)));
-    let passes = |limit: Option<f64>| limit.is_none_or(|limit| median <= limit);
+    let sign = if bar.at_least { '≥' } else { '≤' };
+    let limit = |limit: Option<f64>| {
+        limit.map_or("–".to_owned(), |limit| format!("{sign} {}", say(limit)))
+    };
+    let passes = |limit: Option<f64>| {
+        limit.is_none_or(|limit| median == limit || (median > limit) == bar.at_least)
+    };
     let judged = match (passes(bar.bar), passes(bar.aim)) {
         _ if bar.bar.or(bar.aim).is_none() => "",
         (true, true) => "reached",
         (true, false) if bar.bar.is_some() => "within the bar",
         (true, false) => "not reached",
+        (false, _) if bar.at_least => "**below the bar**",
         (false, _) => "**over the bar**",
     };
     let range = if values.len() > 1 {
@@ -317,8 +338,7 @@ fn verdict(text: &mut String, scenario: &Scenario, bar: &Bar, rows: &[&Row]) {
         .against
         .map_or(String::new(), |against| format!(" ÷ {against}"));
     *text += &format!(
-        "| {} | {}, {}{against} | {}{range} | {} | {} | {judged} |\n",
-        scenario.name,
+        "| {scenario} | {}, {}{against} | {}{range} | {} | {} | {judged} |\n",
         bar.metric.1,
         bar.whose,
         say(median),
@@ -421,11 +441,29 @@ mod tests {
             row("chatnode", 2, 20.0),
             row("floor", 2, 10.0),
         ];
-        let text = scenarios(&rows);
+        let text = verdicts(&rows);
         assert!(
             text.contains("÷ floor | 2.00 (2.00–2.00) | ≤ 1.15 | ≤ 1.05 | **over the bar** |"),
             "{text}"
         );
+    }
+
+    /// Goal: where more is better, less is below the bar. Method: a throughput on either side of it.
+    #[test]
+    fn a_bar_may_be_the_least() {
+        for (value, told) in [(80.0, "**below the bar**"), (95.0, "reached")] {
+            let row = |peer: &str, value: f64| Row {
+                scenario: "mesh 3".to_owned(),
+                peer: peer.to_owned(),
+                rep: 1,
+                quick: false,
+                commit: String::new(),
+                figures: json!({ "messages_per_s": value }),
+            };
+            let text = verdicts(&[row("chatnode", 100.0), row("chatnode-tls", value)]);
+            assert!(text.contains("| ≥ 0.90 | – |"), "{text}");
+            assert!(text.contains(told), "{text}");
+        }
     }
 
     /// Goal: numbers are short and keep what counts. Method: some of each size.

@@ -1,13 +1,16 @@
 //! The scenarios, whom they are measured on, and what chatnode is held to.
 
-/// All peers, by name. `chat.v1` is chatnode, its clients speaking chat.v1.
-pub(crate) const PEERS: [&str; 7] = [
+/// All peers, by name. `chat.v1` is chatnode, its clients speaking chat.v1; `chatnode-tls` has a mesh
+/// secret.
+pub(crate) const PEERS: [&str; 9] = [
     "chatnode",
     "chat.v1",
+    "chatnode-tls",
     "floor",
     "floor-batch",
     "uws",
     "nats",
+    "nats-tls",
     "socketio",
 ];
 
@@ -31,6 +34,8 @@ pub(crate) struct Bar {
     pub(crate) bar: Option<f64>,
     /// Should not be passed.
     pub(crate) aim: Option<f64>,
+    /// More is better: bar and aim are to be reached.
+    pub(crate) at_least: bool,
 }
 
 const fn bar(metric: Metric, against: &'static str, bar: f64, aim: f64) -> Bar {
@@ -50,6 +55,7 @@ const fn own(
         against,
         bar,
         aim,
+        at_least: false,
     }
 }
 
@@ -58,6 +64,15 @@ const fn of_chat(metric: Metric, bar: Option<f64>) -> Bar {
     Bar {
         whose,
         ..own(metric, Some("chatnode"), bar, None)
+    }
+}
+
+/// What a mesh secret may cost.
+pub(crate) const fn of_tls(metric: Metric, against: Option<&'static str>, bar: f64) -> Bar {
+    let whose = "chatnode-tls";
+    Bar {
+        whose,
+        ..own(metric, against, Some(bar), None)
     }
 }
 
@@ -145,13 +160,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         about: "3 nodes with 10 clients each, 1000 messages a second: the way between the nodes, which \
                 a large fan-out hides",
         nodes: 3,
-        peers: &["chatnode", "chat.v1", "nats"],
+        peers: &["chatnode", "chat.v1", "chatnode-tls", "nats", "nats-tls"],
         load: "fanout --clients 30 --senders 10 --sender-node 1 --rate 1000 --bytes 100 --secs 5 --warmup 2",
         metric: CPU,
         bars: &[
             bar(CPU, "nats", 1.0, 0.7),
             own(P99, None, Some(1000.0), None),
             own(P99, Some("nats"), None, Some(1.0)),
+            of_tls(CPU, Some("chatnode"), 1.15),
+            of_tls(P99, Some("chatnode"), 1.25),
+            of_tls(CPU, Some("nats-tls"), 0.7),
             CHAT,
             CHAT_TOO,
         ],

@@ -1,8 +1,11 @@
 //! Servers to measure: each measurement gets fresh ones, on free ports, all on one core.
 
-use std::fs::{self, File};
+mod nats;
+
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -27,6 +30,8 @@ pub(crate) struct Servers {
     /// `--proto` of the clients.
     pub(crate) protocol: &'static str,
     registry: Option<String>,
+    /// The file of the chatnodes' mesh secret, if they have one.
+    pub(crate) secret: Option<PathBuf>,
 }
 
 /// Where results, logs and what peers need are kept.
@@ -81,6 +86,10 @@ pub(crate) fn prepare(peer: &str) -> Result<()> {
             import.context("socketify does not load (Debian: apt-get install libuv1)")
         }
         "nats" => needs("nats-server"),
+        "nats-tls" => {
+            needs("nats-server")?;
+            needs("openssl")
+        }
         "socketio" => {
             needs("redis-server")?;
             let target = folder().join("socketio");
@@ -131,10 +140,11 @@ fn needs(server: &str) -> Result<()> {
         return Ok(());
     }
     say(format_args!("installing {server} with apt-get"));
-    run(
+    let installed = run(
         "apt-get",
         &["install", "-y", "--no-install-recommends", server],
-    )
+    );
+    installed.with_context(|| format!("it needs {server} (Debian: apt-get install {server})"))
 }
 
 fn find(server: &str) -> Option<PathBuf> {
@@ -153,6 +163,7 @@ impl Servers {
             pids: Vec::new(),
             protocol,
             registry: None,
+            secret: None,
         }
     }
 
@@ -161,8 +172,8 @@ impl Servers {
         crate::pin(SERVER_CORE)?;
         let mut servers = Self::none("plain");
         match peer {
-            "chatnode" | "chat.v1" => {
-                servers.chatnodes(nodes, nodes > 1)?;
+            "chatnode" | "chat.v1" | "chatnode-tls" => {
+                servers.chatnodes(peer, nodes, nodes > 1)?;
                 if peer == "chat.v1" {
                     servers.protocol = "chat";
                 }
@@ -181,7 +192,7 @@ impl Servers {
                     .arg(free_ports(1)?[0].to_string());
                 servers.launch(peer, &mut command)?;
             }
-            "nats" => servers.nats(nodes)?,
+            "nats" | "nats-tls" => servers.nats(nodes, peer == "nats-tls")?,
             "socketio" => servers.socketio(nodes)?,
             other => bail!(
                 "no peer {other}; there are {}",
@@ -192,33 +203,37 @@ impl Servers {
     }
 
     /// Chatnodes that more may join, even if there is but one.
-    pub(crate) fn mesh(nodes: usize) -> Result<Self> {
+    pub(crate) fn mesh(peer: &str, nodes: usize) -> Result<Self> {
         crate::pin(SERVER_CORE)?;
         let mut servers = Self::none("plain");
-        servers.chatnodes(nodes, true)?;
+        servers.chatnodes(peer, nodes, true)?;
         Ok(servers)
     }
 
     /// Chatnodes on all cores.
-    pub(crate) fn spread(nodes: usize) -> Result<Self> {
+    pub(crate) fn spread(peer: &str, nodes: usize) -> Result<Self> {
         crate::pin_to(0..rustix::thread::CpuSet::MAX_CPU)?;
         let mut servers = Self::none("plain");
-        servers.chatnodes(nodes, true)?;
+        servers.chatnodes(peer, nodes, true)?;
         Ok(servers)
     }
 
-    /// The first node alone, for a load that only it gets. Its processes stay with `self`.
-    pub(crate) fn first(&self) -> Self {
-        let urls = self.urls.iter().take(1).cloned().collect();
+    /// The first nodes alone, for a load that only they get. Their processes stay with `self`.
+    pub(crate) fn first(&self, nodes: usize) -> Self {
+        let urls = self.urls.iter().take(nodes).cloned().collect();
         let mut first = Self::none(self.protocol);
         first.urls = urls;
         first
     }
 
-    fn chatnodes(&mut self, nodes: usize, registry: bool) -> Result<()> {
+    fn chatnodes(&mut self, peer: &str, nodes: usize, registry: bool) -> Result<()> {
+        if peer == "chatnode-tls" {
+            self.secret = Some(new_secret()?);
+        }
         if registry {
             let mut command = Command::new(program("registry")?);
-            self.registry = Some(self.launch("registry", command.args(["--http", "127.0.0.1:0"]))?);
+            command.args(["--http", "127.0.0.1:0"]);
+            self.registry = Some(self.launch("registry", self.with_secret(&mut command))?);
             self.urls.clear();
         }
         for _ in 0..nodes {
@@ -227,13 +242,20 @@ impl Servers {
         self.await_links()
     }
 
+    fn with_secret<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        match &self.secret {
+            Some(secret) => command.arg("--mesh-secret").arg(secret),
+            None => command,
+        }
+    }
+
     /// Starts one more chatnode, and returns when it has printed its ready line.
     pub(crate) fn add_chatnode(&mut self) -> Result<()> {
         let registry = self.registry.clone().unwrap_or_else(|| "none".to_owned());
         let mut command = Command::new(program("chatnode")?);
         command.args(["--registry", &registry, "--rate-limit", "0"]);
         let name = format!("chatnode-{}", self.urls.len() + 1);
-        self.launch(&name, &mut command).map(drop)
+        self.launch(&name, self.with_secret(&mut command)).map(drop)
     }
 
     /// Waits until all chatnodes hear each other.
@@ -262,52 +284,6 @@ impl Servers {
             .collect();
         ids.sort();
         Some(ids)
-    }
-
-    fn nats(&mut self, nodes: usize) -> Result<()> {
-        let binary = find("nats-server").context("nats-server is missing")?;
-        let ports = free_ports(nodes * 4)?;
-        let routes: Vec<_> = ports
-            .chunks(4)
-            .map(|own| format!("nats-route://127.0.0.1:{}", own[3]))
-            .collect();
-        for (node, own) in ports.chunks(4).enumerate() {
-            let [client, monitor, websocket, cluster] = own else {
-                bail!("four ports a node")
-            };
-            let mut conf = format!(
-                "listen: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\nserver_name: n{node}\n\
-                 websocket {{ listen: \"127.0.0.1:{websocket}\", no_tls: true }}\n"
-            );
-            if nodes > 1 {
-                let routes = routes.join(", ");
-                conf += &format!(
-                    "cluster {{ name: bench, listen: 127.0.0.1:{cluster}, routes: [{routes}] }}\n"
-                );
-            }
-            let path = folder().join(format!("nats-{node}.conf"));
-            fs::write(&path, conf)?;
-            let mut command = Command::new(&binary);
-            command.stdout(Stdio::null()).arg("-c").arg(&path);
-            self.spawn(&format!("nats-{node}"), &mut command)?;
-            self.urls.push(format!("http://127.0.0.1:{websocket}"));
-        }
-        self.protocol = "nats";
-        for own in ports.chunks(4) {
-            let linked = eventually(STARTS_WITHIN, || {
-                TcpStream::connect(("127.0.0.1", own[2])).ok()?;
-                let routes = get(&format!("http://127.0.0.1:{}", own[1]), "/routez").ok()?;
-                let names = routes["routes"].as_array()?.iter();
-                let mut ids: Vec<_> = names
-                    .filter_map(|route| route["remote_id"].as_str())
-                    .collect();
-                ids.sort_unstable();
-                ids.dedup();
-                (ids.len() == nodes - 1).then_some(())
-            });
-            linked.context("the NATS servers did not find each other")?;
-        }
-        Ok(())
     }
 
     fn socketio(&mut self, nodes: usize) -> Result<()> {
@@ -378,6 +354,17 @@ impl Drop for Servers {
             let _gone = child.wait();
         }
     }
+}
+
+/// A file with a mesh secret of its own, which nobody else may read.
+fn new_secret() -> Result<PathBuf> {
+    let made = Command::new(program("chatnode")?).arg("secret").output()?;
+    ensure!(made.status.success(), "chatnode secret makes none");
+    let path = folder().join("mesh.secret");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&path)?.write_all(&made.stdout)?;
+    Ok(path)
 }
 
 /// Ports that nobody has, each another.

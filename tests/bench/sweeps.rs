@@ -1,5 +1,7 @@
 //! What grows, and how it is measured.
 
+use crate::scenarios::{Bar, Metric, of_tls};
+
 /// Deliveries a second at which growth is measured: all peers can carry them.
 const DELIVERIES: usize = 50_000;
 
@@ -31,7 +33,19 @@ pub(crate) struct Sweep {
     pub(crate) plots: &'static [&'static str],
     /// How the curve is to be read: where it bends, and why.
     pub(crate) why: &'static str,
+    /// What chatnode is held to, at which point.
+    pub(crate) bars: &'static [(usize, Bar)],
 }
+
+/// Messages a second across a mesh in TLS, of those in plain ZeroMQ.
+const TLS_MESH: Bar = Bar {
+    at_least: true,
+    ..of_tls(
+        Metric("messages_per_s", "messages a second"),
+        Some("chatnode"),
+        0.9,
+    )
+};
 
 const COST: &[(&str, &str)] = &[
     ("CPU a delivery", "cpu_us_per_delivery"),
@@ -72,6 +86,7 @@ const SWEEPS: &[Sweep] = &[
         columns: COST,
         plots: COST_PLOTS,
         why: "A delivery is a write of the kernel and little else, so all servers bend where the floor does: between 300 and 1000 clients their sockets stop fitting into the processor's nearer cache. How late the last client gets a message is clients times CPU a delivery. Memory a client falls to what a slot in a table takes, since more clients share what a process takes at its start.",
+        bars: &[],
     },
     Sweep {
         name: "growth-rooms",
@@ -95,6 +110,7 @@ const SWEEPS: &[Sweep] = &[
         columns: PER_MESSAGE,
         plots: COST_PLOTS,
         why: "A message of one room of 10 has a hundred hearers; from 100 rooms on it has ten, with 10 000 rooms five. What a message costs whoever hears it (it is read, gets a place in history, ends a turn: some 10 µs) is then shared by few, which is the knee; the CPU a message goes down with its hearers all the same. Memory grows with memberships, some 300 bytes each, and with the history of more messages.",
+        bars: &[],
     },
     Sweep {
         name: "growth-nodes",
@@ -111,6 +127,7 @@ const SWEEPS: &[Sweep] = &[
         columns: PER_MESSAGE,
         plots: COST_PLOTS,
         why: "The writes to clients are the same 600. What each further node adds is to wake up, take the frame and keep the message, for each message alone at this pace, and its beats: some 0.1 ms a message. When there are more messages a wake-up takes many of them, and one costs a node less than a microsecond (above). Memory is that of so many processes.",
+        bars: &[],
     },
     Sweep {
         name: "growth-size",
@@ -126,6 +143,7 @@ const SWEEPS: &[Sweep] = &[
         columns: COST,
         plots: COST_PLOTS,
         why: "Up to a kilobyte the price is that of a write; beyond, bytes begin to count, which the kernel copies, for every server alike. chat.v1 carries some 110 bytes more for each message.",
+        bars: &[],
     },
     Sweep {
         name: "growth-history",
@@ -141,6 +159,7 @@ const SWEEPS: &[Sweep] = &[
         columns: COST,
         plots: COST_PLOTS,
         why: "History costs memory and nothing else: a new message is put at the end, and the oldest goes from the front.",
+        bars: &[],
     },
     Sweep {
         name: "growth-joining",
@@ -156,6 +175,7 @@ const SWEEPS: &[Sweep] = &[
         ],
         plots: &["ready_ms", "same_ms"],
         why: "A node prints its ready line when it has bound its ports; it takes clients when it has all, which is a matter of copying: a microsecond or two a message.",
+        bars: &[],
     },
     Sweep {
         name: "growth-repair",
@@ -172,6 +192,7 @@ const SWEEPS: &[Sweep] = &[
         ],
         plots: &["same_ms"],
         why: "A stop of less than two seconds cuts no link: what was said waited at the other end, and is taken as it comes, under a microsecond a message. What has to be fetched in pages costs what it costs a node that joins.",
+        bars: &[],
     },
 ];
 
@@ -182,7 +203,7 @@ const MESH: Sweep = Sweep {
             all nodes share one core",
     x: "nodes",
     points: &[2, 3, 5, 10, 20],
-    peers: &["chatnode"],
+    peers: &["chatnode", "chatnode-tls"],
     point: |nodes| {
         let load = format!(
             "saturate --clients {nodes} --senders 1 --sender-node 1 --inflight 2000 --secs 5 --warmup 2"
@@ -200,6 +221,7 @@ const MESH: Sweep = Sweep {
     ],
     plots: &["messages_per_s", "cpu_us_per_message_node", "p99_us"],
     why: "Every node takes every message, so all together spend more the more they are, and what one costs each node stays the same. The sender pays a tenth of a microsecond more for each further peer.",
+    bars: &[(3, TLS_MESH), (10, TLS_MESH)],
 };
 
 const MESH_SPREAD: Sweep = Sweep {
@@ -215,6 +237,7 @@ const MESH_SPREAD: Sweep = Sweep {
     },
     plots: &[],
     why: "From three nodes on the cores are full. The sender does not wait for receivers, so frames queue before those that get too little of a core; the percentiles tell of that.",
+    bars: &[],
     ..MESH
 };
 
