@@ -4,6 +4,7 @@ mod hello;
 
 use std::time::Duration;
 
+use base::tls::Http;
 use bytes::Bytes;
 
 use crate::core::links::fault::Fault;
@@ -42,7 +43,7 @@ pub(crate) struct Introduction {
 /// Asks peers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
-    http: reqwest::Client,
+    http: Http,
     mesh: MeshName,
     is_sealed: bool,
 }
@@ -58,7 +59,7 @@ pub(crate) struct At {
 
 impl Asker {
     /// Asks for nodes of this mesh, in TLS if it has a secret: then `http` has its keys.
-    pub(crate) fn new(http: reqwest::Client, mesh: MeshName, is_sealed: bool) -> Self {
+    pub(crate) fn new(http: Http, mesh: MeshName, is_sealed: bool) -> Self {
         Self {
             http,
             mesh,
@@ -135,7 +136,7 @@ impl Asker {
             mesh: Some(self.mesh.to_string()),
         };
         let url = format!("{}/mesh/hello", self.url(at));
-        let request = self.http.post(&url).timeout(HELLO_MAX);
+        let request = self.http.client().post(&url).timeout(HELLO_MAX);
         let fault = hello::said(&url, request.json(&introduction)).await;
         if let Some(fault) = &fault {
             tracing::debug!(peer = %at.origin, "hello failed: {}", fault.text);
@@ -149,7 +150,13 @@ impl Asker {
         let (url, to, mesh) = (self.url(at), at.origin, &self.mesh);
         let url = format!("{url}/mesh/{path}{joint}to={to}&mesh={mesh}");
         let get = async {
-            let answer = self.http.get(url).send().await?.error_for_status()?;
+            let answer = self
+                .http
+                .client()
+                .get(url)
+                .send()
+                .await?
+                .error_for_status()?;
             base::body::of_answer(answer, bytes_max).await
         };
         match tokio::time::timeout(FETCH_MAX, get).await {

@@ -9,7 +9,7 @@ use base::process::{Failure, Tasks};
 use base::resolver::Resolver;
 use base::secret::SecretFile;
 use base::serve::door::Door;
-use base::tls::KeyRing;
+use base::tls::{Http, KeyRing};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
@@ -132,14 +132,14 @@ impl Ports {
 /// No HTTP client can be made.
 pub(crate) fn asker(secret: Option<&Secret>, mesh: &MeshName) -> anyhow::Result<Asker> {
     let keys = secret.map(|secret| secret.file.mesh());
-    let http = base::tls::http_client(keys)
-        .no_proxy()
-        .dns_resolver(Resolver::system())
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(2))
-        .pool_idle_timeout(Duration::from_secs(5))
-        .build()
-        .context("cannot make an HTTP client")?;
+    let http = Http::new(keys, |http| {
+        http.no_proxy()
+            .dns_resolver(Resolver::system())
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(2))
+            .pool_idle_timeout(Duration::from_secs(5))
+    });
+    let http = http.context("cannot make an HTTP client")?;
     Ok(Asker::new(http, mesh.clone(), keys.is_some()))
 }
 

@@ -32,7 +32,7 @@ use crate::api::{
 use base::body::of_answer;
 use base::problem::ProblemBody;
 use base::resolver::Resolver;
-use base::tls::{self, KeyRing};
+use base::tls::{self, Http, KeyRing};
 
 /// Time for a connection to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A client of one registry. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    http: Http,
     url: String,
     /// The URL as HTTP has it.
     asked: String,
@@ -156,15 +156,15 @@ impl Client {
         {
             return Err(invalid("it has no user, query or fragment"));
         }
-        let http = tls::http_client(keys)
-            .no_proxy()
-            .dns_resolver(Resolver::system())
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|_| invalid("no HTTP client could be made for it"))?;
+        let http = Http::new(keys, |http| {
+            http.no_proxy()
+                .dns_resolver(Resolver::system())
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .tcp_nodelay(true)
+        });
+        let http = http.map_err(|_| invalid("no HTTP client could be made for it"))?;
         let asked = parsed.as_str().trim_end_matches('/').to_owned();
         Ok(Self {
             http,
@@ -211,7 +211,7 @@ impl Client {
         let url = Url::parse_with_params(&format!("{}/v1/nodes", self.asked), query)
             .map_err(|error| ClientError::Nonsense(error.to_string()))?;
         let timeout = LIST_TIMEOUT + wait.unwrap_or_default();
-        let response = send(self.http.get(url).timeout(timeout)).await?;
+        let response = send(self.http.client().get(url).timeout(timeout)).await?;
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(Listed::Unchanged);
         }
@@ -223,7 +223,11 @@ impl Client {
             return Err(ClientError::Id(id.to_owned()));
         }
         let url = format!("{}/v1/nodes/{id}", self.asked);
-        Ok(self.http.request(method, url).timeout(CHANGE_TIMEOUT))
+        Ok(self
+            .http
+            .client()
+            .request(method, url)
+            .timeout(CHANGE_TIMEOUT))
     }
 }
 

@@ -59,7 +59,7 @@ struct Fixture {
     node: Handle,
     origin: Origin,
     addr: SocketAddr,
-    http: reqwest::Client,
+    http: base::tls::Http,
 }
 
 impl Fixture {
@@ -88,7 +88,7 @@ impl Fixture {
             mono: Duration::ZERO,
             wall_us: 0,
         };
-        let http = base::tls::http_client(None).no_proxy().build().unwrap();
+        let http = base::tls::Http::new(None, |http| http.no_proxy()).unwrap();
         let rng = StdRng::seed_from_u64(8);
         let mut core = Core::new(CoreOptions::of(me), store, rng, start);
         let disk = kept.map(|(disk, loaded)| {
@@ -135,7 +135,7 @@ impl Fixture {
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.addr);
-        self.http.request(method, url).timeout(PATIENCE)
+        self.http.client().request(method, url).timeout(PATIENCE)
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {

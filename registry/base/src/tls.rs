@@ -25,8 +25,11 @@ use tokio::sync::watch;
 
 use crate::secret::Seed;
 
+mod http;
 #[cfg(test)]
 mod tests;
+
+pub use self::http::Http;
 
 /// Why there was no handshake, as far as TLS tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,14 @@
 //! The client against a real registry, and against things that are none.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use base::process::Tasks;
+use base::secret::{Secrets, new_line};
 use base::serve::listen;
 
 const LEASE: Duration = Duration::from_secs(6);
@@ -174,4 +176,32 @@ fn a_url_is_that_of_a_host_over_plain_http() {
         Client::new("http://a:7171/").unwrap().url(),
         "http://a:7171"
     );
+}
+
+/// Goal: a registry that shows only a key which was removed here is asked no more, though a connection to it is
+/// kept. Method: a client whose key was accepted, and then is not.
+#[tokio::test]
+async fn a_kept_connection_ends_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = |lines: &str| {
+        let path = folder.path().join("secret");
+        std::fs::write(&path, lines).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Secrets::read(&path).unwrap().of_registry()
+    };
+    let (old, new) = (new_line(), new_line());
+    let both = format!("{new}\n{old}");
+    let there = KeyRing::new(&seeds(&format!("{old}\n{new}")));
+    let tasks = Tasks::new();
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("tls://{}", listener.local_addr().unwrap());
+    crate::run(LEASE, listener, Some(there.clone()), &tasks);
+    let here = KeyRing::new(&seeds(&both));
+    let client = Client::sealed(&url, &here).unwrap();
+    client.list(None, None).await.unwrap();
+    here.replace(&seeds(&new));
+    let refused = client.list(None, None).await.unwrap_err();
+    assert!(matches!(refused, ClientError::NotOurs(_)), "{refused}");
+    there.replace(&seeds(&both));
+    client.list(None, None).await.unwrap();
 }

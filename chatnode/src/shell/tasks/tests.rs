@@ -57,7 +57,7 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
         },
         core: Core::new(CoreOptions::of(me), store, StdRng::seed_from_u64(1), start),
         asker: Asker::new(
-            base::tls::http_client(None).build().unwrap(),
+            base::tls::Http::new(None, |http| http).unwrap(),
             MeshName::default(),
             false,
         ),
