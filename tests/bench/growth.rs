@@ -1,5 +1,5 @@
-//! How cost grows: with clients, rooms, nodes, the size of messages and history; what the mesh
-//! costs; how long joining and repair take.
+//! How cost grows: with clients, rooms, nodes, the size of messages and history; what the mesh and
+//! its links cost; how long joining and repair take.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::clock::{SECOND, eventually, now};
+use crate::links;
 use crate::plot::{Line, Plot};
 use crate::report::{cell, faults};
 use crate::runner::{Row, Runner, forget};
@@ -24,7 +25,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     sweeps().map(|sweep| sweep.name)
 }
 
-/// Measures the tables that are wanted: those of the mesh, of growth, or all.
+/// Measures the tables that are wanted: those of the mesh, of its links, of growth, or all.
 pub(crate) fn measure(runner: &mut Runner, what: &str) -> Result<()> {
     let of_it = |sweep: &&Sweep| what == "all" || sweep.name.starts_with(what);
     sweeps()
@@ -214,6 +215,9 @@ fn point(runner: &Runner, peer: &str, point: Point, x: usize) -> Result<Value> {
             let same = await_same(&servers)? - begun;
             json!({ "ready_ms": ready as f64 / 1e6, "same_ms": same as f64 / 1e6 })
         }
+        Point::Links(count) => links::held(peer, count)?,
+        Point::Peers(count) => links::joined(peer, count)?,
+        Point::Stopped(seconds) => links::stopped(runner, peer, seconds)?,
         Point::Freeze(missed) => {
             let servers = Servers::mesh(peer, 2)?;
             await_same(&servers)?;

@@ -14,6 +14,7 @@ mod faulty;
 mod floor;
 mod growth;
 mod hist;
+mod links;
 mod load;
 mod marks;
 mod options;
@@ -46,17 +47,18 @@ pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
 
 const HELP: &str = "\
-usage: scripts/bench [run|mesh|growth|all|report] [OPTIONS]
+usage: scripts/bench [run|mesh|links|growth|all|report] [OPTIONS]
 
   run      the scenarios, beside other servers, and what chatnode is held to (the default)
   mesh     messages a second across 2 to 20 nodes, and what one costs each node, in ZeroMQ and in TLS
+  links    the same two: what a link costs to make and to keep, and a peer that is stopped
   growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
            how long joining and repair take; with plots
   all      all of it (an hour)
   report   writes the report anew
 
   --reps N          repetitions, interleaved over the peers; 3, and 7 near a bar
-  --growth-reps N   the same for each row of the mesh and of growth; 1
+  --growth-reps N   the same for each row of the mesh, its links and growth; 1
   --only A,B        only these scenarios and tables, of which kind ever
   --peers A,B       only these servers: chatnode, chat.v1, chatnode-tls, floor, floor-batch, uws, nats,
                     nats-tls, socketio
@@ -98,9 +100,9 @@ fn run() -> Result<()> {
         "load" => print(load::run(options)?)?,
         "floor" => floor::run(&options)?,
         _ if what == "help" || options.flag("help") => print(HELP)?,
-        "run" | "mesh" | "growth" | "all" | "report" => measure(&what, &options)?,
+        "run" | "mesh" | "links" | "growth" | "all" | "report" => measure(&what, &options)?,
         other => {
-            bail!("{other}: there is run, mesh, growth, all, report, load, floor and help")
+            bail!("{other}: there is run, mesh, links, growth, all, report, load, floor and help")
         }
     }
     Ok(())
@@ -123,7 +125,7 @@ fn measure(what: &str, options: &Options) -> Result<()> {
     if what == "all" {
         write(&runner, options)?;
     }
-    if matches!(what, "mesh" | "growth" | "all") {
+    if matches!(what, "mesh" | "links" | "growth" | "all") {
         growth::measure(&mut runner, what)?;
     }
     write(&runner, options)

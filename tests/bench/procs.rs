@@ -21,13 +21,19 @@ pub(crate) fn cpu(pids: &[u32]) -> u64 {
 
 /// Resident memory of these processes, in bytes.
 pub(crate) fn resident(pids: &[u32]) -> u64 {
-    let of = |pid: &u32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-        Some(kilobytes << 10)
-    };
-    pids.iter().filter_map(of).sum()
+    pids.iter().map(|pid| memory(*pid, "VmRSS:")).sum()
+}
+
+/// The most resident memory that a process has had so far, in bytes.
+pub(crate) fn peak(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
+    kilobytes.unwrap_or(0u64) << 10
 }
 
 /// Whether all of these processes are there and no zombies.

@@ -81,8 +81,10 @@ fn digits(value: f64) -> String {
 pub(crate) fn shown(field: &str, value: f64) -> String {
     let unit = match field {
         "p50_us" | "p99_us" | "max_us" => return format!("{} ms", short(value / 1e3)),
-        "rss_bytes" => return format!("{} MiB", short(value / 1_048_576.0)),
-        _ if field.contains("_us_") => " µs",
+        _ if field.ends_with("rss_bytes") => {
+            return format!("{} MiB", short(value / 1_048_576.0));
+        }
+        _ if field.contains("_us_") || field.ends_with("_us") => " µs",
         _ if field.contains("_ns_") => " ns",
         _ if field.contains("bytes") => " B",
         _ if field.ends_with("_ms") => " ms",

@@ -337,6 +337,11 @@ impl Servers {
         Ok(url)
     }
 
+    /// The process of a chatnode, numbered from 0; the registry's stands before theirs.
+    pub(crate) fn node_pid(&self, node: usize) -> u32 {
+        self.pids[self.pids.len() - self.urls.len() + node]
+    }
+
     /// Sends a signal to the last process that was started.
     pub(crate) fn signal_last(&self, signal: Signal) -> Result<()> {
         let child = self.children.last().context("no process")?;

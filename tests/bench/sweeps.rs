@@ -16,6 +16,12 @@ pub(crate) enum Point {
     Join(usize),
     /// A node stands still while so many messages are said.
     Freeze(usize),
+    /// A false peer makes so many links and holds them.
+    Links(usize),
+    /// So many nodes join one, one by one.
+    Peers(usize),
+    /// A node is stopped for so many seconds of messages.
+    Stopped(usize),
 }
 
 /// One quantity that grows.
@@ -241,7 +247,76 @@ const MESH_SPREAD: Sweep = Sweep {
     ..MESH
 };
 
+/// How nodes speak to each other, in ZeroMQ and in TLS.
+const CARRIERS: &[&str] = &["chatnode", "chatnode-tls"];
+const PER_LINK: Metric = Metric("rss_bytes_per_link", "memory a link");
+const EXTRA: Metric = Metric("extra_rss_bytes", "memory that a stopped peer costs");
+
+const LINKS: &[Sweep] = &[
+    Sweep {
+        name: "links-held",
+        title: "Links of a node",
+        about: "a false peer dials a node again and again, one dial after the other, until the node has \
+                answered it, and holds all links, which hear what the node publishes",
+        x: "links",
+        points: &[200],
+        peers: CARRIERS,
+        point: Point::Links,
+        columns: &[
+            ("a dial", "dial_us"),
+            ("p50", "dial_p50_us"),
+            ("p99", "dial_p99_us"),
+            ("CPU of who accepts", "accepting_cpu_us"),
+            ("CPU of who dials", "dialling_cpu_us"),
+            (PER_LINK.1, PER_LINK.0),
+        ],
+        plots: &[],
+        why: "In TLS a dial is two signatures made, two checked, and two agreements on a secret, half of \
+              it on either side; ZeroMQ's greeting is a few writes. What a link keeps is its state and small \
+              buffers, which grow while there is much to say and are given back.",
+        bars: &[(200, of_tls(PER_LINK, None, 16_384.0))],
+    },
+    Sweep {
+        name: "links-joined",
+        title: "Peers of a node",
+        about: "nodes join a node one by one, all on one core: from the start of the last until all hear \
+                all, what that costs all together, and how the first one's memory has grown",
+        x: "peers",
+        points: &[2, 9, 19],
+        peers: CARRIERS,
+        point: Point::Peers,
+        columns: &[
+            ("until all hear all", "linked_ms"),
+            ("CPU in all", "linking_cpu_ms"),
+            ("memory a peer", "rss_bytes_per_peer"),
+        ],
+        plots: &[],
+        why: "A peer is a link each way, what its members and log need, and connections for requests, \
+              which are kept for a while.",
+        bars: &[],
+    },
+    Sweep {
+        name: "links-stopped",
+        title: "A peer that is stopped",
+        about: "one of three nodes is stopped (SIGSTOP) while a client of the first says 2000 messages of \
+                4000 bytes a second: the first one's peak of memory, beside the same without a stop",
+        x: "seconds",
+        points: &[15],
+        peers: CARRIERS,
+        point: Point::Stopped,
+        columns: &[
+            (EXTRA.1, EXTRA.0),
+            ("peak", "with_rss_bytes"),
+            ("peak without a stop", "without_rss_bytes"),
+        ],
+        plots: &[],
+        why: "Either way a peer that takes nothing for five seconds is cut off; in TLS one that is 8 MiB \
+              behind is, too. The history, 64 MiB of it, is in both peaks.",
+        bars: &[(15, of_tls(EXTRA, None, 16.0 * 1_048_576.0))],
+    },
+];
+
 /// All of them, in the order in which they run.
 pub(crate) fn sweeps() -> impl Iterator<Item = &'static Sweep> {
-    [&MESH, &MESH_SPREAD].into_iter().chain(SWEEPS)
+    [&MESH, &MESH_SPREAD].into_iter().chain(LINKS).chain(SWEEPS)
 }
