@@ -141,11 +141,13 @@ impl Shared {
     /// Says hello to who has dialled, in a task; then it hears what is published.
     fn greet(self: Arc<Self>, link: Link) {
         let tasks = self.tasks.clone();
+        // Beside the task, which stays as long as the link: a greeting takes more room than a link.
+        let greeting = Box::pin(greet(link, self.me, self.mesh.clone()));
         tasks.spawn(async move {
             let Ok(place) = self.greetings.try_acquire() else {
                 return tracing::debug!("too many peers come at once; one has to dial again");
             };
-            let greeting = timeout(HELLO_MAX, greet(link, self.me, &self.mesh));
+            let greeting = timeout(HELLO_MAX, greeting);
             let Some(Ok(Some(subscriber))) = self.stop.run_until_cancelled(greeting).await else {
                 return;
             };
@@ -292,7 +294,7 @@ impl fmt::Debug for TlsCarrier {
 
 /// Hears who is there, and says who is here; `None` if the two do not understand each other. The other
 /// side is told all the same: it knows then why.
-async fn greet(link: Link, me: Origin, mesh: &MeshName) -> Option<Subscriber> {
+async fn greet(link: Link, me: Origin, mesh: MeshName) -> Option<Subscriber> {
     let Link { mut stream, .. } = link;
     let mut reader = Reader::new(me);
     let hello = loop {
@@ -306,11 +308,11 @@ async fn greet(link: Link, me: Origin, mesh: &MeshName) -> Option<Subscriber> {
         }
     };
     stream
-        .write_all(&Hello::of(me, mesh).to_record())
+        .write_all(&Hello::of(me, &mesh).to_record())
         .await
         .ok()?;
     stream.flush().await.ok()?;
-    match hello.understood(me, mesh) {
+    match hello.understood(me, &mesh) {
         // Whoever has dialled says nothing behind its hello.
         Ok(origin) if reader.is_empty() => {
             let (socket, tls) = stream.into_inner();

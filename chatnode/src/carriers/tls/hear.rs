@@ -52,7 +52,8 @@ impl Hearing {
 
     async fn hear(&self, endpoint: &str) -> Result<(), Fault> {
         let end = Instant::now() + DIAL_TIMEOUT;
-        let met = timeout_at(end, self.meet(endpoint)).await;
+        // Beside the task, which stays as long as the link: a handshake takes more room than a link.
+        let met = timeout_at(end, Box::pin(self.meet(endpoint))).await;
         let timed_out = |_| Fault::new(Why::TimedOut, "timed out: no answer from there");
         let (mut stream, mut reader, origin) = met.map_err(timed_out)??;
         let mut changes = self.keys.changes();
