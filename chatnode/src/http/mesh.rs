@@ -41,9 +41,10 @@ pub(super) fn routes(node: Handle, doors: Arc<Doors>) -> Router {
         .with_state(node)
 }
 
-/// Only nodes may ask: who has the mesh secret. Without one that means: programs on this machine, and neither a
-/// browser nor somebody behind a proxy. Whoever calls one of this machine's addresses from that
-/// same address is on it, as nodes are whose HTTP is told to others by such an address.
+/// Only nodes may ask: who has shown a key of the mesh secret, whoever passes its requests on. Without a
+/// secret that means: programs on this machine, and neither a browser nor somebody behind a proxy. Whoever
+/// calls one of this machine's addresses from that same address is on it, as nodes are whose HTTP is told to
+/// others by such an address.
 async fn only_nodes(
     State(doors): State<Arc<Doors>>,
     Extension(connection): Extension<Connection>,
@@ -51,14 +52,13 @@ async fn only_nodes(
     request: Request,
     next: Next,
 ) -> Response {
-    let foreign = headers.contains_key(header::ORIGIN)
-        || headers.contains_key(header::FORWARDED)
-        || headers.contains_key("x-forwarded-for")
-        || !(doors.insecure_mesh || is_here(&connection));
-    // Who has shown a key of the mesh is a node, whoever passes its requests on.
-    let foreign = match doors.is_sealed {
-        true => connection.key.is_none(),
-        false => foreign,
+    let foreign = if doors.is_sealed {
+        connection.key.is_none()
+    } else {
+        headers.contains_key(header::ORIGIN)
+            || headers.contains_key(header::FORWARDED)
+            || headers.contains_key("x-forwarded-for")
+            || !(doors.insecure_mesh || is_here(&connection))
     };
     if foreign {
         return Problem::new(
