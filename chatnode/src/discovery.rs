@@ -85,7 +85,8 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Starts to talk to these registries, with these keys if they have a mesh secret; none is fine too. A URL that is given twice counts once.
+    /// Starts to talk to these registries, with these keys if they have a mesh secret; none is fine
+    /// too. A URL that is given twice counts once.
     ///
     /// # Errors
     /// When a URL cannot be that of a registry, or `me` cannot be registered anywhere.

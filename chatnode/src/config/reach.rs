@@ -147,7 +147,8 @@ impl Checked {
             return Ok(());
         };
         if other.place == Place::Unknown && (self.insecure_mesh || self.is_sealed) {
-            // Whoever trusts the network, or does not have to, vouches for its names too: a resolver may be down at the start.
+            // Whoever trusts the network, or does not have to, vouches for its names too: a resolver may be
+            // down at the start.
             tracing::warn!("{}", other.unknown());
             return Ok(());
         }
