@@ -20,6 +20,7 @@ mod disk_history;
 mod disk_limits;
 mod disk_removed;
 mod drain;
+mod engines;
 mod false_peers;
 mod flood;
 mod frozen;

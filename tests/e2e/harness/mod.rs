@@ -12,6 +12,7 @@ pub(crate) mod client_hello;
 pub(crate) mod clocks;
 pub(crate) mod cluster;
 pub(crate) mod disks;
+pub(crate) mod engines;
 pub(crate) mod eventually;
 pub(crate) mod false_peer;
 pub(crate) mod inject;

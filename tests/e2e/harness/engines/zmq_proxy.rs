@@ -1,0 +1,69 @@
+//! A forwarder of libzmq: what comes from any publisher goes to all subscribers.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use super::server::{Server, folder};
+use super::{Broker, here};
+use crate::harness::tools::free_port;
+
+/// The system's own: only that one has its packages.
+const PYTHON: &str = "/usr/bin/python3";
+/// The ten lines that everybody writes.
+const PROGRAM: &str = "\
+import sys, zmq
+context = zmq.Context()
+publishers, subscribers = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+publishers.bind('tcp://127.0.0.1:' + sys.argv[1])
+subscribers.bind('tcp://127.0.0.1:' + sys.argv[2])
+zmq.proxy(publishers, subscribers)
+";
+
+/// The first byte of a peer that speaks ZMTP.
+const GREETING: u8 = 0xff;
+
+/// A forwarder. Keeps nothing.
+#[derive(Debug)]
+pub(crate) struct ZmqProxy {
+    server: Server,
+    /// Where publishers come, and where subscribers do.
+    ports: [u16; 2],
+}
+
+impl ZmqProxy {
+    pub(crate) async fn start() -> Result<Self> {
+        let ports = [free_port()?, free_port()?];
+        let mut args = vec!["-c".to_owned(), PROGRAM.to_owned()];
+        args.extend(ports.map(|port| port.to_string()));
+        let server = Server::own(PYTHON, &args, folder("zmq")?);
+        let mut proxy = Self { server, ports };
+        let started = proxy.again().await;
+        started.context("if python3-zmq is missing, run scripts/setup")?;
+        Ok(proxy)
+    }
+}
+
+impl Broker for ZmqProxy {
+    fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.ports.map(here).to_vec()
+    }
+
+    fn url_at(&self, addresses: &[SocketAddr]) -> String {
+        format!("zmq+proxy://{},{}", addresses[0], addresses[1].port())
+    }
+
+    async fn answers(&self) -> Result<()> {
+        for address in self.addresses() {
+            let first = TcpStream::connect(address).await?.read_u8().await?;
+            ensure!(first == GREETING, "it greets by {first}");
+        }
+        Ok(())
+    }
+}
