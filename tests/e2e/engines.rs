@@ -12,6 +12,7 @@ use zeromq::{PubSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
 use crate::harness::engines::Broker;
 use crate::harness::engines::amqp::Amqp;
 use crate::harness::engines::nats::{Lines, Nats};
+use crate::harness::engines::path::Path;
 use crate::harness::engines::rabbit::Rabbit;
 use crate::harness::engines::rabbit_home::Home;
 use crate::harness::engines::redis::{KEEPS, Redis, Reply, Resp};
@@ -303,6 +304,51 @@ async fn the_forwarder_forwards() -> Outcome {
         Ok(())
     })
     .await?;
+    Ok(())
+}
+
+/// Goal: a node's path to a broker can fail in one direction alone, or in both, and heals for who
+/// dials again. Method: a client of Redis, with and without such a path.
+#[tokio::test]
+async fn a_path_to_a_broker_fails_in_either_direction() -> Outcome {
+    let redis = Redis::start().await?;
+    let path = Path::to(&redis).await?;
+    let near: SocketAddr = path.url.trim_start_matches("redis://").parse()?;
+    let subscribers = async || redis.command(&["PUBSUB", "NUMSUB", "tea"]).await;
+    let none = |reply: &Reply| matches!(reply, Reply::Many(it) if it[1] == Reply::Number(0));
+
+    // It can speak and hears nothing.
+    let mut client = Resp::connect(near).await?;
+    client.ask(&["PING"]).await?;
+    path.deafen();
+    let unheard = timeout(UNANSWERED, client.ask(&["SUBSCRIBE", "tea"])).await;
+    assert!(unheard.is_err(), "{unheard:?}");
+    assert!(!none(&subscribers().await?), "it was not heard");
+    // So does one that comes now; and the first one stays deaf.
+    let mut second = Resp::connect(near).await?;
+    assert!(timeout(UNANSWERED, second.ask(&["PING"])).await.is_err());
+    path.pass();
+    assert!(timeout(UNANSWERED, client.ask(&["PING"])).await.is_err());
+    assert!(timeout(UNANSWERED, second.ask(&["PING"])).await.is_err());
+    redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
+
+    // It hears and cannot speak.
+    let mut client = Resp::connect(near).await?;
+    client.ask(&["SUBSCRIBE", "milk"]).await?;
+    path.mute();
+    let unheard = timeout(UNANSWERED, client.ask(&["SUBSCRIBE", "tea"])).await;
+    assert!(unheard.is_err(), "{unheard:?}");
+    assert!(none(&subscribers().await?), "it was heard");
+    redis.command(&["PUBLISH", "milk", "said"]).await?;
+    assert_eq!(client.next().await?.texts().last(), Some(&"said"));
+
+    path.black_hole();
+    redis.command(&["PUBLISH", "milk", "said"]).await?;
+    assert!(timeout(UNANSWERED, client.next()).await.is_err());
+    path.cut();
+    assert!(client.next().await.is_err(), "it was cut");
+    path.pass();
+    Resp::connect(near).await?.ask(&["PING"]).await?;
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A black hole keeps every connection open, takes what comes and passes nothing on: no FIN, no
 //! reset, as a peer behind a dead switch. Connections that lived through a black hole never pass
-//! anything again, since bytes of theirs are lost; connections made after it do.
+//! anything again, since bytes of theirs are lost; connections made after it do. The same holds for
+//! a single direction: what comes from there is swallowed, the other direction passes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,12 +32,24 @@ enum Mode {
     /// Passes the first half of the next long piece, and closes.
     Tear,
     Hole,
+    /// Swallows what the target says.
+    Deaf,
+    /// Swallows what the target is told.
+    Mute,
     /// Closes every connection and takes no other.
     Cut,
 }
 
 /// A piece that is torn is at least so long: no header of a frame, but entries.
 const TORN_MIN: usize = 256;
+
+/// How many black holes there were in each direction, to the target and from it: a direction of a
+/// connection is doomed if one came in its life.
+type Holes = Arc<[AtomicU64; 2]>;
+
+/// The directions of those.
+const TO: usize = 0;
+const FROM: usize = 1;
 
 /// A proxy to one address; ends when dropped.
 #[derive(Debug)]
@@ -45,8 +58,7 @@ pub(crate) struct Proxy {
     mode: watch::Sender<Mode>,
     /// How many pieces were torn.
     tears: watch::Receiver<u64>,
-    /// How many black holes there were: a connection is doomed if one came in its life.
-    holes: Arc<AtomicU64>,
+    holes: Holes,
     accepting: JoinHandle<()>,
 }
 
@@ -56,7 +68,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let mode = watch::Sender::new(Mode::Pass);
-        let holes = Arc::new(AtomicU64::new(0));
+        let holes = Holes::default();
         let (modes, count) = (mode.subscribe(), Arc::clone(&holes));
         let (torn, tears) = watch::channel(0);
         let accepting = spawn(async move {
@@ -64,7 +76,12 @@ impl Proxy {
                 let connection = Connection {
                     modes: modes.clone(),
                     torn: torn.clone(),
-                    born: count.load(Ordering::SeqCst),
+                    born: [TO, FROM].map(|direction| count[direction].load(Ordering::SeqCst)),
+                    doomed: match *modes.borrow() {
+                        Mode::Deaf => [false, true],
+                        Mode::Mute => [true, false],
+                        _ => [false, false],
+                    },
                     holes: Arc::clone(&count),
                 };
                 spawn(connection.carry(near, target));
@@ -86,8 +103,24 @@ impl Proxy {
 
     /// Swallows everything, and keeps the connections open.
     pub(crate) fn black_hole(&self) {
-        self.holes.fetch_add(1, Ordering::SeqCst);
-        self.mode.send_replace(Mode::Hole);
+        self.dig(&[TO, FROM], Mode::Hole);
+    }
+
+    /// Swallows what the target says, and keeps the connections open.
+    pub(crate) fn deafen(&self) {
+        self.dig(&[FROM], Mode::Deaf);
+    }
+
+    /// Swallows what the target is told, and keeps the connections open.
+    pub(crate) fn mute(&self) {
+        self.dig(&[TO], Mode::Mute);
+    }
+
+    fn dig(&self, directions: &[usize], mode: Mode) {
+        for &direction in directions {
+            self.holes[direction].fetch_add(1, Ordering::SeqCst);
+        }
+        self.mode.send_replace(mode);
     }
 
     /// Closes all connections, and every one to come.
@@ -134,8 +167,11 @@ impl Drop for Proxy {
 struct Connection {
     modes: watch::Receiver<Mode>,
     torn: watch::Sender<u64>,
-    born: u64,
-    holes: Arc<AtomicU64>,
+    /// How many holes there were before it.
+    born: [u64; 2],
+    /// Which directions were swallowed when it was made.
+    doomed: [bool; 2],
+    holes: Holes,
 }
 
 impl Connection {
@@ -160,17 +196,21 @@ impl Connection {
         let mut modes = self.modes.clone();
         tokio::select! {
             ((), ()) = async {
-                tokio::join!(self.clone().pump(near_in, far_out), self.clone().pump(far_in, near_out))
+                tokio::join!(
+                    self.clone().pump(TO, near_in, far_out),
+                    self.clone().pump(FROM, far_in, near_out)
+                )
             } => {}
             _ = modes.wait_for(|&mode| mode == Mode::Cut) => {}
         }
     }
 
-    async fn pump(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn pump(self, direction: usize, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let count = from.read(&mut buffer).await.unwrap_or(0);
-            let lost = self.holes.load(Ordering::SeqCst) != self.born;
+            let dug = self.holes[direction].load(Ordering::SeqCst) != self.born[direction];
+            let lost = dug || self.doomed[direction];
             if count == 0 {
                 if lost {
                     // The end of a connection is swallowed as well: the other side sees no FIN.
@@ -200,7 +240,9 @@ impl Connection {
                     self.torn.send_modify(|count| *count += 1);
                     return;
                 }
-                Mode::Pass | Mode::Tear | Mode::Hole | Mode::Cut => to.write_all(piece).await,
+                Mode::Pass | Mode::Tear | Mode::Hole | Mode::Deaf | Mode::Mute | Mode::Cut => {
+                    to.write_all(piece).await
+                }
             };
             if passed.is_err() {
                 return;

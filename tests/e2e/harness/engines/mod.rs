@@ -6,6 +6,7 @@
 
 pub(crate) mod amqp;
 pub(crate) mod nats;
+pub(crate) mod path;
 pub(crate) mod rabbit;
 pub(crate) mod rabbit_home;
 pub(crate) mod redis;
