@@ -16,6 +16,7 @@ pub mod problem;
 pub mod process;
 pub mod rates;
 pub mod resolver;
+pub mod seal;
 pub mod secret;
 pub mod serve;
 pub mod tls;

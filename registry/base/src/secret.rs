@@ -33,6 +33,8 @@ const MESH: &str = "cm1_";
 const REGISTRY: &str = "cr1_";
 /// What a node's key pair is derived for (RFC 5869, `info`).
 const MESH_INFO: &[u8] = b"chatmesh mesh 1";
+/// What the keys are derived for by which messages on a broker are sealed.
+const BROKER_INFO: &[u8] = b"chatmesh broker 1";
 /// What the key pair of registries, and of nodes towards them, is derived for.
 const REGISTRY_INFO: &[u8] = b"chatmesh registry 1";
 
@@ -145,10 +147,14 @@ impl Secrets {
     /// The seeds of what nodes present to each other, the first to be presented. Lines for registries
     /// give none.
     pub fn of_mesh(&self) -> Vec<Seed> {
+        self.of_nodes(MESH_INFO)
+    }
+
+    fn of_nodes(&self, info: &[u8]) -> Vec<Seed> {
         let lines = self.0.iter();
         lines
             .filter_map(|line| match line {
-                Line::Mesh(secret) => Some(derived(secret, MESH_INFO)),
+                Line::Mesh(secret) => Some(derived(secret, info)),
                 Line::Registry(_) => None,
             })
             .collect()
@@ -163,6 +169,12 @@ impl Secrets {
                 Line::Registry(seed) => seed.clone(),
             })
             .collect()
+    }
+
+    /// The seeds of what nodes seal messages on a broker with, the first to be used. Lines for registries
+    /// give none.
+    pub fn of_brokers(&self) -> Vec<Seed> {
+        self.of_nodes(BROKER_INFO)
     }
 
     /// The file for registries that belongs to this one: with it one can be a registry, and no node.

@@ -105,10 +105,10 @@ const PKCS8_ED25519: [u8; 16] = [
 
 /// Names a key where people read: the first 8 hexadecimal digits of its public half's SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId([u8; 4]);
+pub struct KeyId(pub(crate) [u8; 4]);
 
 impl KeyId {
-    fn of(public: &[u8]) -> Self {
+    pub(crate) fn of(public: &[u8]) -> Self {
         let sum = digest::digest(&digest::SHA256, public);
         let mut id = [0; 4];
         id.copy_from_slice(&sum.as_ref()[..4]);

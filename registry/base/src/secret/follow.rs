@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::{SecretError, Secrets};
 use crate::process::Failure;
+use crate::seal::SealRing;
 use crate::tls::KeyRing;
 
 /// How often it is looked at.
@@ -33,6 +34,8 @@ pub struct SecretFile {
     /// What nodes show to each other; a registry has none.
     mesh: Option<KeyRing>,
     registry: KeyRing,
+    /// What nodes seal messages on a broker with; a registry has none.
+    brokers: Option<SealRing>,
     is_bad: Arc<AtomicBool>,
 }
 
@@ -48,6 +51,7 @@ impl SecretFile {
             reader,
             mesh: (reader == Reader::Node).then(|| KeyRing::new(&secrets.of_mesh())),
             registry: KeyRing::new(&secrets.of_registry()),
+            brokers: (reader == Reader::Node).then(|| SealRing::new(&secrets.of_brokers())),
             is_bad: Arc::default(),
         })
     }
@@ -63,6 +67,14 @@ impl SecretFile {
     /// The keys that registries, and nodes to them, show.
     pub fn registry(&self) -> &KeyRing {
         &self.registry
+    }
+
+    /// The keys that messages on a broker are sealed with.
+    ///
+    /// # Panics
+    /// If a registry asks.
+    pub fn brokers(&self) -> &SealRing {
+        self.brokers.as_ref().expect("a node has keys for brokers")
     }
 
     /// Whether the file could not be read when it changed last, so that what it said before holds.
@@ -108,6 +120,9 @@ impl SecretFile {
         let before = self.registry.accepted();
         if let Some(mesh) = &self.mesh {
             mesh.replace(&secrets.of_mesh());
+        }
+        if let Some(brokers) = &self.brokers {
+            brokers.replace(&secrets.of_brokers());
         }
         self.registry.replace(&secrets.of_registry());
         if self.registry.accepted() == before {
