@@ -5,6 +5,8 @@
 //! frame means is [`frame`](crate::wire::frame)'s. A carrier may lose, and says nothing when it does: truth is in the
 //! numbers of the log, never in the socket.
 
+pub(crate) mod all;
+pub(crate) mod broker;
 pub(crate) mod dial;
 pub(crate) mod parts;
 pub(crate) mod sealed;

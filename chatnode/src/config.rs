@@ -1,5 +1,6 @@
 //! The node's configuration: a flag and a variable for each value. The text here is `--help`.
 
+mod bus;
 mod parse;
 mod reach;
 mod secret;
@@ -14,6 +15,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::model::mesh_name::MeshName;
 
+use self::bus::Buses;
 pub(crate) use self::reach::Told;
 use crate::core::memory::Retention;
 use crate::disk::DiskRetention;
@@ -58,6 +60,25 @@ pub struct Config {
         value_delimiter = ','
     )]
     registry: Vec<String>,
+
+    /// By what nodes meet: `zmq`, from node to node, which is the default (in TLS with --mesh-secret), or
+    /// the URL of a broker: redis://HOST[:PORT], rediss://, valkey://, redis+unix:///PATH, or
+    /// redis+sentinel://HOST[:PORT]/NAME, with user and password as in redis://USER:PASSWORD@HOST. A
+    /// broker needs no registry. Repeat for several: all that is said goes by each, what comes first is
+    /// taken, and one may die. Nodes meet if they share one. Other users of this machine see what stands in
+    /// a command line: put passwords into the variable, where spaces part several, or into --bus-file.
+    #[arg(
+        long,
+        env = "CHATNODE_BUS",
+        hide_env_values = true,
+        value_name = "zmq|URL",
+        value_delimiter = ' '
+    )]
+    bus: Vec<String>,
+
+    /// A file of what --bus takes, one on each line.
+    #[arg(long, env = "CHATNODE_BUS_FILE", value_name = "FILE")]
+    bus_file: Option<PathBuf>,
 
     /// The name of the mesh, the nodes that share what is said: 1 to 32 letters, digits, '_' or
     /// '-'. Nodes of meshes with other names are strangers: they do not hear each other, though one
@@ -219,6 +240,8 @@ Try it:
 On several machines, the same on each, with one file that `chatnode secret > FILE` made:
   registry --http 0.0.0.0:7171 --mesh-secret FILE
   chatnode --http 0.0.0.0:8080 --registry tls://10.0.0.1:7171 --mesh-secret FILE
+By a broker, without a registry:
+  chatnode --http 8080 --bus redis://127.0.0.1
 On several machines of a network where every program is trusted:
   chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
 Static mode, by ports typed by hand and without a registry. It is how a textbook's chapter on
@@ -248,8 +271,10 @@ const REGISTRY_SEALED: &str = "tls://127.0.0.1:7171";
 pub(crate) struct Checked {
     /// Where HTTP listens.
     pub(crate) http: SocketAddr,
-    /// Where PUB listens.
+    /// Where PUB listens, if nodes meet without a broker.
     pub(crate) publisher: SocketAddr,
+    /// By what nodes meet.
+    pub(crate) buses: Buses,
     /// Whether there is a mesh secret: what goes between nodes is in TLS, through HTTP's port.
     pub(crate) is_sealed: bool,
     /// Whether the mesh may be on other addresses than loopback, though nobody has to prove anything.
@@ -290,6 +315,7 @@ impl Config {
         self.check_data()?;
         self.check_secret()?;
         let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
+        let buses = self.buses()?;
         let publisher = self.publisher(http)?;
         if let Some(name) = &self.name
             && let Err(why) = name.parse::<crate::model::names::UserName>()
@@ -322,7 +348,8 @@ impl Config {
             publisher,
             is_sealed,
             insecure_mesh: self.insecure_mesh,
-            registries: self.registries()?,
+            registries: self.registries(buses.direct)?,
+            buses,
             advertise: advertise.transpose()?,
             peers: peers.collect::<Result<_, _>>()?,
             subs: subs.collect::<Result<_, _>>()?,
@@ -417,7 +444,7 @@ impl Config {
         }
     }
 
-    fn registries(&self) -> Result<Vec<Endpoint>, Failure> {
+    fn registries(&self, is_direct: bool) -> Result<Vec<Endpoint>, Failure> {
         let is_sealed = self.mesh_secret.is_some();
         let parse = |url| parse::registry(url, is_sealed);
         if self.registry.is_empty() {
@@ -426,7 +453,7 @@ impl Config {
             } else {
                 REGISTRY_DEFAULT
             };
-            let default = self.sub.is_empty().then_some(default);
+            let default = (self.sub.is_empty() && is_direct).then_some(default);
             return default.into_iter().map(parse).collect();
         }
         if self.registry.iter().any(|url| url == "none") {

@@ -103,6 +103,7 @@ impl Core {
             Input::News(link, news) => self.news_on(link, news, now),
 
             Input::Listed(listed) => self.listed(listed, now),
+            Input::BeatAsked => self.ask_beat(now),
             Input::Introduced(target) => self.introduced(target, now),
             Input::Greeted(peer, outcome) => self.greeted(peer, outcome.as_ref(), now),
             Input::Fetched(id, page, took) => self.fetched(id, page, took, now),

@@ -148,9 +148,11 @@ fn registration(me: &Identity, mesh: &MeshName) -> Registration {
         (ENDPOINT_PUB.to_owned(), me.publisher.clone()),
         (ENDPOINT_HTTP.to_owned(), me.http.clone()),
     ];
+    // Who is heard by brokers only has no publisher to be dialled.
+    let told = endpoints.into_iter().filter(|(_, at)| !at.is_empty());
     Registration {
         name: me.name.clone(),
-        endpoints: endpoints.into(),
+        endpoints: told.collect(),
         meta: BTreeMap::from([(META_MESH.to_owned(), mesh.to_string())]),
     }
 }
@@ -262,7 +264,10 @@ fn peers(nodes: &[Node], me: Origin, mesh: &MeshName) -> BTreeMap<Origin, Listed
         }
         let listed = Listed {
             name: shown(&node.name).unwrap_or_else(|| node.id.clone()),
-            publisher: endpoint(node, ENDPOINT_PUB)?,
+            publisher: match node.endpoints.contains_key(ENDPOINT_PUB) {
+                true => endpoint(node, ENDPOINT_PUB)?,
+                false => String::new(),
+            },
             http: endpoint(node, ENDPOINT_HTTP)?,
         };
         Some((origin, listed))

@@ -41,9 +41,11 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::carriers::broker::gauges::Gauges;
+use crate::carriers::broker::url::BrokerUrl;
 use crate::config::{Checked, Config, Told};
 use crate::core::journal::Loaded;
-use crate::core::links::{Speech, Target};
+use crate::core::links::{Speech, Target, Via};
 use crate::core::memory::MemoryStore;
 use crate::core::{Core, CoreOptions, Identity, Now};
 use crate::discovery::Discovery;
@@ -51,7 +53,7 @@ use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
 use crate::ports::{Ports, Secret, keys_of_registries, warn_of_exposure};
-use crate::shell::{Handle, Parts, Settings};
+use crate::shell::{Bus, Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
 const DESCRIPTORS_KEPT: u64 = 256;
@@ -75,8 +77,9 @@ struct Ready<'a> {
     ready: &'static str,
     origin: &'a str,
     http: &'a str,
+    /// `null`, if only brokers carry.
     #[serde(rename = "pub")]
-    publisher: &'a str,
+    publisher: Option<&'a str>,
 }
 
 /// The program: binds, says that it is ready, serves until a signal, drains.
@@ -157,12 +160,13 @@ async fn start(
         clients_max: places.clients,
     };
     let asker = ports::asker(secret.as_ref(), &config.mesh)?;
-    let own = [me.publisher.clone()].into_iter().chain(ports.own());
+    let own = own_endpoints(&me, &ports);
+    let brokers = brokers_of(&checked);
     let now = Now {
         mono: Duration::ZERO,
         wall_us: shell::wall_us(),
     };
-    let mut core = core_of(&checked, &me, own.collect(), now, &mut rng);
+    let mut core = core_of(&checked, &me, own, now, &mut rng);
     let disk = kept.map(|(disk, loaded)| {
         core.restore(now, loaded);
         disk
@@ -172,15 +176,13 @@ async fn start(
         core,
         asker,
         disk: disk.clone(),
+        buses: brokers.iter().map(bus).collect(),
     };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
     let keys = keys_of_registries(secret.as_ref());
     let discovery = Discovery::start(&registries, keys, &me, &config.mesh, &tasks)?;
-    let asked_at = match &checked.advertise {
-        Some(host) => format!("http://{host}:{}", ports.local.port()),
-        None => me.http.clone(),
-    };
+    let asked_at = asked_at(&checked, &me, &ports);
     let front = front(config, &checked, &node, asked_at);
     let limits = serve::Limits {
         connections_max: places.clients + places.calls,
@@ -191,18 +193,17 @@ async fn start(
     }
     tasks.spawn_critical("clients", node.clone().run_clients(sockets));
     tasks.spawn_critical("turns", node.clone().run_turns());
-    let (listener, door) = ports.carry(&node, commands, secret, &tasks)?;
+    let (listener, door) = ports.carry(&node, commands, brokers, secret, &tasks);
     tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical(
         "http",
         serve::serve(listener, front, tasks.clone(), limits, door),
     );
-    let (http, publisher) = (&me.http, &me.publisher);
     process::announce(&Ready {
         ready: "chatnode",
         origin: origin.as_str(),
-        http,
-        publisher,
+        http: &me.http,
+        publisher: Some(&*me.publisher).filter(|it| !it.is_empty()),
     });
 
     Ok(Started {
@@ -274,11 +275,20 @@ fn core_of(checked: &Checked, me: &Identity, own: Vec<String>, now: Now, rng: &m
         endpoint: endpoint.to_string(),
         http: String::new(),
         speech,
+        via: Via::Nodes,
     };
     let peers = checked
         .peers
         .iter()
         .map(|endpoint| fixed(endpoint, Speech::Mesh));
+    let brokers = checked.buses.brokers.iter().zip(0..);
+    let halls = brokers.map(|(url, nth)| Target {
+        origin: None,
+        endpoint: url.shown().to_owned(),
+        http: String::new(),
+        speech: Speech::Hall,
+        via: Via::Broker(nth),
+    });
     let subs = checked
         .subs
         .iter()
@@ -286,10 +296,39 @@ fn core_of(checked: &Checked, me: &Identity, own: Vec<String>, now: Now, rng: &m
     let options = CoreOptions {
         me: me.clone(),
         own,
-        fixed: peers.chain(subs).collect(),
+        fixed: peers.chain(subs).chain(halls).collect(),
         publish_plain: !checked.subs.is_empty(),
     };
     Core::new(options, store, rng_of_core, now)
+}
+
+/// By what URL clients may ask.
+fn asked_at(checked: &Checked, me: &Identity, ports: &Ports) -> String {
+    match &checked.advertise {
+        Some(host) => format!("http://{host}:{}", ports.local.port()),
+        None => me.http.clone(),
+    }
+}
+
+/// Where this node could find itself.
+fn own_endpoints(me: &Identity, ports: &Ports) -> Vec<String> {
+    let told = Some(me.publisher.clone()).filter(|told| !told.is_empty());
+    told.into_iter().chain(ports.own()).collect()
+}
+
+/// The brokers by which nodes meet, and what will be counted of each.
+fn brokers_of(checked: &Checked) -> Vec<(BrokerUrl, Arc<Gauges>)> {
+    let brokers = checked.buses.brokers.iter();
+    brokers.map(|url| (url.clone(), Arc::default())).collect()
+}
+
+/// A broker as it is seen.
+fn bus((url, gauges): &(BrokerUrl, Arc<Gauges>)) -> Bus {
+    Bus {
+        url: url.shown().to_owned(),
+        carrier: url.engine().as_str(),
+        gauges: Arc::clone(gauges),
+    }
 }
 
 /// A disk, what is on it, and what becomes of what it is given.

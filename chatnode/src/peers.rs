@@ -29,7 +29,7 @@ pub(crate) const HELLO_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Introduction {
     /// Who.
     pub(crate) origin: String,
-    /// Its PUB endpoint.
+    /// Its PUB endpoint; empty, if it is heard by brokers only.
     #[serde(rename = "pub")]
     pub(crate) publisher: String,
     /// Its HTTP endpoint.

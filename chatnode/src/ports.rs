@@ -14,6 +14,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
 use crate::carriers::Command;
+use crate::carriers::all::{All, Direct};
+use crate::carriers::broker::gauges::Gauges;
+use crate::carriers::broker::url::BrokerUrl;
+use crate::carriers::broker::{BrokerCarrier, Me, Seals};
 use crate::carriers::sealed::Sealed;
 use crate::carriers::tls::TlsCarrier;
 use crate::carriers::zmq::{self, ZmqCarrier};
@@ -59,7 +63,8 @@ impl Ports {
         let listener = http::listen(checked.http).map_err(taken("--http", checked.http))?;
         let local = listener.local_addr();
         let local = local.context("the listener has no address")?;
-        let zmq = if checked.is_sealed && checked.subs.is_empty() {
+        let speaks = checked.buses.direct && !checked.is_sealed;
+        let zmq = if !speaks && checked.subs.is_empty() {
             None
         } else {
             let at = checked.publisher;
@@ -78,9 +83,10 @@ impl Ports {
         })
     }
 
-    /// By which endpoint other nodes hear this one.
+    /// By which endpoint other nodes hear this one; empty, if only brokers carry.
     pub(crate) fn publisher(&self, checked: &Checked, told: &Told) -> String {
         match &self.zmq {
+            _ if !checked.buses.direct => String::new(),
             Some((_, published)) if !checked.is_sealed => {
                 format!("tcp://{}:{}", told.publisher, published.port())
             }
@@ -95,34 +101,52 @@ impl Ports {
     }
 
     /// Starts to carry. With a secret, also the door of the HTTP port, and the listener.
-    ///
-    /// # Errors
-    /// There is neither a secret nor a publisher.
     pub(crate) fn carry(
         self,
         node: &Handle,
         commands: mpsc::Receiver<Command>,
+        brokers: Vec<(BrokerUrl, Arc<Gauges>)>,
         secret: Option<Secret>,
         tasks: &Tasks,
-    ) -> anyhow::Result<(TcpListener, Option<Door>)> {
+    ) -> (TcpListener, Option<Door>) {
         let zmq = self.zmq.map(|(zmq, _)| zmq);
-        let Some(Secret { file, reread }) = secret else {
-            let zmq = zmq.context("without a secret there is a publisher")?;
-            let carrying = node.clone().run_carrier(zmq, commands, CARRIER_GRACE);
-            tasks.spawn_critical("carrier", carrying);
-            return Ok((self.listener, None));
-        };
         let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
-        let (me, keys) = (node.identity().origin, file.mesh().clone());
-        let tls = TlsCarrier::new(me, node.mesh(), keys.clone(), tracker, &stopping);
-        let door = Door::new(keys, Some(tls.takes_links()));
-        let carrier = Sealed { tls, plain: zmq };
+        let me = node.identity();
+        let is_direct = !me.publisher.is_empty();
+        let on_brokers = Me {
+            origin: me.origin,
+            name: me.name.clone(),
+            mesh: node.mesh().clone(),
+            seals: secret.as_ref().map(|secret| {
+                let ring = secret.file.brokers().clone();
+                Seals::new(ring, me.origin)
+            }),
+        };
+        let by_broker = |(url, gauges)| {
+            let me = on_brokers.clone();
+            BrokerCarrier::new(url, me, gauges, tasks.tracker(), &stopping)
+        };
+        let brokers = brokers.into_iter().map(by_broker).collect();
+        let mut door = None;
+        let direct = match secret {
+            None => zmq.map(|zmq| Direct::Plain(Box::new(zmq))),
+            Some(Secret { file, reread }) => {
+                let keys = file.mesh().clone();
+                let tls = is_direct.then(|| {
+                    TlsCarrier::new(me.origin, node.mesh(), keys.clone(), tracker, &stopping)
+                });
+                door = Some(Door::new(keys, tls.as_ref().map(TlsCarrier::takes_links)));
+                let stopping = stopping.clone();
+                tasks.spawn(async move {
+                    stopping.run_until_cancelled(file.follow(reread)).await;
+                });
+                tls.map(|tls| Direct::Sealed(Box::new(Sealed { tls, plain: zmq })))
+            }
+        };
+        let carrier = All { direct, brokers };
         let carrying = node.clone().run_carrier(carrier, commands, CARRIER_GRACE);
         tasks.spawn_critical("carrier", carrying);
-        tasks.spawn(async move {
-            stopping.run_until_cancelled(file.follow(reread)).await;
-        });
-        Ok((self.listener, Some(door)))
+        (self.listener, door)
     }
 }
 
@@ -167,7 +191,15 @@ pub(crate) fn warn_of_exposure(checked: &Checked) {
     if checked.is_sealed {
         return;
     }
-    if !checked.publisher.ip().is_loopback() {
+    let brokers = checked.buses.brokers.iter();
+    if let Some(url) = brokers.clone().find(|url| !url.is_here()) {
+        tracing::warn!(
+            bus = url.shown(),
+            "nothing on the broker is encrypted or authenticated: whoever may use it reads all rooms, \
+             and can forge what nodes say"
+        );
+    }
+    if checked.buses.direct && !checked.publisher.ip().is_loopback() {
         tracing::warn!(
             "pub" = %checked.publisher,
             "the mesh is not encrypted or authenticated: whoever reaches it reads all rooms, and \

@@ -17,6 +17,7 @@ pub(crate) mod status;
 mod tasks;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::tls::KeyId;
@@ -27,6 +28,7 @@ use self::errands::Errand;
 use self::outbox::Outbox;
 use self::status::Totals;
 use crate::carriers::Command;
+use crate::carriers::broker::gauges::Gauges;
 use crate::clients::Clients;
 use crate::core::links::LinkId;
 use crate::core::{Core, Input, Now, Output};
@@ -63,6 +65,19 @@ pub(crate) struct Parts {
     pub(crate) asker: Asker,
     /// Where entries are kept, besides memory.
     pub(crate) disk: Option<Disk>,
+    /// By which brokers it meets others.
+    pub(crate) buses: Vec<Bus>,
+}
+
+/// A broker by which nodes meet.
+#[derive(Debug, Clone)]
+pub(crate) struct Bus {
+    /// Its URL, without secrets: what the links to it are called.
+    pub(crate) url: String,
+    /// The name of its carrier.
+    pub(crate) carrier: &'static str,
+    /// What is counted of it.
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 /// All state of one node.
@@ -77,6 +92,10 @@ struct Shell {
     link_keys: BTreeMap<LinkId, KeyId>,
     /// Where entries are kept, besides memory.
     disk: Option<Disk>,
+    /// By which brokers it meets others,
+    buses: Vec<Bus>,
+    /// and whether others can hear it without one.
+    is_direct: bool,
     /// Work that has to wait, for tasks of its own.
     errands: Vec<Errand>,
     /// How the registries are.
@@ -106,12 +125,14 @@ impl Shell {
                 holes: parts.core.holes().count() as u64,
                 ..Totals::default()
             },
-            core: parts.core,
             clients: Clients::new(readiness, most, rate),
             outbox: Outbox::default(),
             carrier,
             link_keys: BTreeMap::new(),
             disk: parts.disk,
+            is_direct: !parts.core.identity().publisher.is_empty(),
+            buses: parts.buses,
+            core: parts.core,
             errands: Vec::new(),
             view: View::default(),
             stopping: false,

@@ -81,7 +81,7 @@ pub(crate) struct Gauges<'a> {
 pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     let mut text = MetricsText::default();
     text.family("registry_info", "gauge", "Which start this is.");
-    text.labelled("registry_info", "epoch", now.epoch, 1);
+    text.labelled("registry_info", &[("epoch", now.epoch)], 1);
     text.gauge("registry_nodes", "Nodes listed.", now.nodes);
     let watchers = "Long polls and event streams held.";
     text.gauge("registry_watchers", watchers, now.watchers);
@@ -90,9 +90,9 @@ pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     text.gauge("registry_listing_bytes", bytes, now.listing_bytes);
     let puts = "registry_puts_total";
     text.family(puts, "counter", "Registrations accepted.");
-    text.labelled(puts, "result", "created", get(&metrics.created));
-    text.labelled(puts, "result", "changed", get(&metrics.changed));
-    text.labelled(puts, "result", "renewed", get(&metrics.renewed));
+    text.labelled(puts, &[("result", "created")], get(&metrics.created));
+    text.labelled(puts, &[("result", "changed")], get(&metrics.changed));
+    text.labelled(puts, &[("result", "renewed")], get(&metrics.renewed));
     let left = "Nodes that left.";
     text.counter("registry_leaves_total", left, get(&metrics.left));
     let expired = "Leases that passed.";
@@ -115,7 +115,7 @@ pub(crate) fn render(metrics: &Metrics, now: &Gauges<'_>) -> String {
     text.family(rejected, "counter", "Requests answered by a problem.");
     if let Ok(counts) = metrics.rejected.lock() {
         for (code, count) in counts.iter() {
-            text.labelled(rejected, "code", code, *count);
+            text.labelled(rejected, &[("code", code)], *count);
         }
     }
     text.end()

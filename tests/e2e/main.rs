@@ -9,6 +9,9 @@ mod harness;
 
 mod api;
 mod browser;
+mod buses;
+mod buses_faults;
+mod buses_wrong;
 mod clocks;
 mod crowd;
 mod dead;

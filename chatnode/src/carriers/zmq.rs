@@ -323,7 +323,7 @@ impl Hearing {
         let mut monitor = socket.monitor();
         // Before connecting: a subscription made while connecting can be lost.
         match self.speech {
-            Speech::Mesh => {
+            Speech::Mesh | Speech::Hall => {
                 for topic in self.topics.wanted_by(self.me) {
                     let topic = String::from_utf8_lossy(&topic);
                     socket.subscribe(&topic).await.map_err(broken)?;
@@ -357,7 +357,7 @@ impl Hearing {
     fn read(&self, message: ZmqMessage) -> Option<CarrierEvent> {
         let parts = message.into_vec();
         match self.speech {
-            Speech::Mesh => match self.topics.join(&parts)? {
+            Speech::Mesh | Speech::Hall => match self.topics.join(&parts)? {
                 Heard::Frame(Topic::Ack(origin), _) if origin != self.me => None,
                 Heard::Frame(topic, frame) => Some(CarrierEvent::Frame(self.link, topic, frame)),
                 Heard::Stranger(mesh) => Some(CarrierEvent::Stranger(self.link, mesh)),

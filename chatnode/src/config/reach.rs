@@ -53,19 +53,25 @@ impl Checked {
         }
         let registries = self.registries.iter().map(|url| ("--registry", url));
         let peers = self.peers.iter().map(|endpoint| ("--peer", endpoint));
-        let others = registries.chain(peers).map(|(flag, endpoint)| async move {
-            Other {
-                flag,
-                endpoint,
-                place: place(endpoint).await,
-            }
-        });
+        let brokers = self.buses.brokers.iter().flat_map(|url| url.servers());
+        let brokers = brokers.map(|endpoint| ("--bus", endpoint));
+        let others = registries
+            .chain(peers)
+            .chain(brokers)
+            .map(|(flag, endpoint)| async move {
+                Other {
+                    flag,
+                    endpoint,
+                    place: place(endpoint).await,
+                }
+            });
         let others = futures::future::join_all(others).await;
+        self.check_brokers(&others)?;
         let host = self.host(&others).await?;
         let http = told_of(self.http, &host, self.advertise.is_some());
-        let publisher = match self.is_sealed {
-            true => http.clone(),
-            false => told_of(self.publisher, &host, self.advertise.is_some()),
+        let publisher = match self.is_published() {
+            true => told_of(self.publisher, &host, self.advertise.is_some()),
+            false => http.clone(),
         };
         let told = Told { http, publisher };
         for other in others.iter().filter(|other| other.place != Place::Here) {
@@ -73,6 +79,29 @@ impl Checked {
         }
         self.check_form(&told)?;
         Ok(told)
+    }
+
+    /// Whether others are told of a PUB socket: nodes meet without a broker, and in plain ZeroMQ.
+    fn is_published(&self) -> bool {
+        self.buses.direct && !self.is_sealed
+    }
+
+    /// On a broker that others reach, whoever may publish there can forge what a node says.
+    fn check_brokers(&self, others: &[Other<'_>]) -> Result<(), Failure> {
+        if self.is_sealed || self.insecure_mesh {
+            return Ok(());
+        }
+        let mut brokers = others.iter().filter(|other| other.flag == "--bus");
+        let Some(Other { endpoint, .. }) = brokers.find(|it| it.place != Place::Here) else {
+            return Ok(());
+        };
+        let Endpoint { host, port, .. } = endpoint;
+        refuse(format!(
+            "--bus: {host}:{port} is not on this machine, and whoever may publish or subscribe there \
+             could read and forge what nodes say: make a mesh secret (`chatnode secret > FILE`) and \
+             give it to all nodes by --mesh-secret FILE; or add --insecure-mesh if all who reach that \
+             broker are trusted"
+        ))
     }
 
     /// Without `--insecure-mesh` nothing beyond loopback is heard.
@@ -100,10 +129,10 @@ impl Checked {
         if let Some(host) = &self.advertise {
             return Ok(host.clone());
         }
-        let publisher = if self.is_sealed {
-            self.http
-        } else {
+        let publisher = if self.is_published() {
             self.publisher
+        } else {
+            self.http
         };
         let specific = [self.http, publisher].map(|bound| bound.ip());
         let any_wild = specific.iter().any(|ip| ip.is_unspecified());
@@ -136,9 +165,9 @@ impl Checked {
     fn check_told(&self, told: &Told, other: &Other<'_>) -> Result<(), Failure> {
         let Other { flag, endpoint, .. } = other;
         let http = (&told.http, self.http);
-        let publisher = match self.is_sealed {
-            true => http,
-            false => (&told.publisher, self.publisher),
+        let publisher = match self.is_published() {
+            true => (&told.publisher, self.publisher),
+            false => http,
         };
         let Some((host, bound)) = [publisher, http]
             .into_iter()
@@ -174,7 +203,7 @@ impl Checked {
             )
         } else if !bound.ip().is_loopback() {
             "give --advertise a host by which others find it".to_owned()
-        } else if bound == self.publisher && self.publisher != self.http && !self.is_sealed {
+        } else if self.is_published() && bound == self.publisher && self.publisher != self.http {
             format!(
                 "bind --pub to an address that they reach, as in 0.0.0.0:{}",
                 bound.port()
@@ -201,10 +230,10 @@ impl Checked {
             (
                 ENDPOINT_PUB,
                 "--pub",
-                if self.is_sealed {
-                    self.http
-                } else {
+                if self.is_published() {
                     self.publisher
+                } else {
+                    self.http
                 },
                 format!("tcp://{}:65535", told.publisher),
             ),

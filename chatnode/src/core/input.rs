@@ -43,6 +43,8 @@ pub(crate) enum Input<'a> {
     Listed(Listed),
     /// A node said hello: it is heard from now on, and hears a beat at once.
     Introduced(Target),
+    /// A node said hello that is heard by a broker: it is to hear a beat at once.
+    BeatAsked,
     /// A node was said hello to, and took it, or why not.
     Greeted(Origin, Option<Fault>),
     /// A peer answered a request for entries within this time, or did not.

@@ -1,8 +1,11 @@
 //! What the carrier tells of links, and what [`links`](super::links) make of it.
 
+use std::time::Duration;
+
+use super::bounds::BEAT_SOON;
 use super::clock::Now;
 use super::links::fault::Fault;
-use super::links::{Effect, LinkId, Speech};
+use super::links::{Effect, LinkId, Speech, heard_at};
 use super::news::{Beat, News};
 use super::output::{Notice, Output};
 use super::state::Core;
@@ -15,6 +18,9 @@ impl Core {
         self.link_effects(effects, now);
         // Once more: now the beat that it asks for will be heard.
         self.introduce(link, now);
+        if self.links.is_hall(link) {
+            self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+        }
     }
 
     /// The carrier has lost a link, or could not connect it.
@@ -36,12 +42,20 @@ impl Core {
         if let News::Beat(beat) = &news {
             let effects = self.links.beat(now.mono, link, beat);
             self.link_effects(effects, now);
+            if beat.origin == self.me.origin {
+                // One clock says when it went and when it came.
+                let echo = Duration::from_micros(now.wall_us.saturating_sub(beat.clock));
+                return self.links.echoed(link, echo);
+            }
             self.beat_on(link, beat, now);
             told = Some(beat.ts);
         }
         let Some(origin) = self.links.origin_of(link) else {
             return;
         };
+        if told.is_some() && !self.links.leads(link) {
+            return;
+        }
         self.news(now, origin, news);
         if let Some(ts) = told {
             self.expect_listed(now);
@@ -80,6 +94,7 @@ impl Core {
                     endpoint,
                     speech,
                 } => {
+                    let is_by_broker = heard_at(&endpoint).is_some();
                     self.outputs.push(Output::Dial {
                         link,
                         endpoint,
@@ -87,6 +102,10 @@ impl Core {
                     });
                     if speech == Speech::Mesh {
                         self.introduce(link, now);
+                    }
+                    if is_by_broker {
+                        // Who comes there learns of others by their beats.
+                        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
                     }
                 }
                 Effect::HangUp { link } => self.outputs.push(Output::HangUp(link)),
@@ -103,6 +122,11 @@ impl Core {
                     self.begin_to_greet(origin, http, now);
                     self.update_nodes();
                 }
+                Effect::HallUp { endpoint } => {
+                    self.notice(Notice::HallUp(endpoint));
+                    self.update_nodes();
+                }
+                Effect::HallDown { endpoint } => self.notice(Notice::HallDown(endpoint)),
                 Effect::Unlinked {
                     origin,
                     endpoint,

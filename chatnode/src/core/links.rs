@@ -12,6 +12,7 @@
 //! [`DIALS_AT_ONCE_MAX`] are under way, those never tried before the others.
 
 pub(crate) mod fault;
+mod hall;
 mod peer;
 mod reasons;
 mod types;
@@ -28,7 +29,7 @@ use self::fault::{Fault, Why};
 use super::news::Beat;
 use crate::model::names::Origin;
 pub(crate) use types::{
-    Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target,
+    Counters, Effect, LinkId, LinkState, LinkStatus, LinksOptions, Speech, Target, Via, heard_at,
 };
 
 use peer::{INTRODUCED_MAX, Key, Pace, Peer, State, is_loopback, place};
@@ -55,7 +56,7 @@ pub(crate) struct Links {
     beyond: bool,
     peers: BTreeMap<Key, Peer>,
     links: BTreeMap<LinkId, Key>,
-    up: BTreeMap<Origin, LinkId>,
+    up: BTreeMap<(Origin, Via), LinkId>,
     link_next: u64,
     counters: Counters,
     rng: StdRng,
@@ -189,7 +190,7 @@ impl Links {
     /// it would only keep whoever is there now from being dialled.
     pub(super) fn elsewhere(&mut self, now: Duration, origin: Origin) -> Vec<Effect> {
         let mut out = Vec::new();
-        let key = Key::Origin(origin);
+        let key = Key::Origin(origin, Via::Nodes);
         if self.peers.get(&key).is_some_and(|peer| !peer.is_up()) {
             self.leave(&key, now, &mut out);
             self.dial_due(now, &mut out);
@@ -234,17 +235,20 @@ impl Links {
             return out;
         };
         let peer = self.peers.get_mut(&key).expect("a link has its peer");
-        if peer.speech == Speech::Plain {
-            return out;
+        match peer.speech {
+            Speech::Mesh => {}
+            Speech::Plain => return out,
+            Speech::Hall => return self.beat_in_hall(now, link, &key, beat),
         }
+        let via = peer.via;
         let expected = match (&key, &peer.state) {
-            (Key::Origin(origin), _) | (_, State::Up { origin, .. }) => Some(*origin),
+            (Key::Origin(origin, _), _) | (_, State::Up { origin, .. }) => Some(*origin),
             (Key::Endpoint(_), _) => None,
         };
         let misdirected = expected.is_some_and(|origin| origin != beat.origin);
         let heard_elsewhere = self
             .up
-            .get(&beat.origin)
+            .get(&(beat.origin, via))
             .is_some_and(|other| *other != link);
         if misdirected || heard_elsewhere || beat.origin == self.me {
             if misdirected {
@@ -265,37 +269,59 @@ impl Links {
             self.dial_due(now, &mut out);
             return out;
         }
-        let pace = match peer.state {
-            State::Up { pace, .. } => pace.next(now, beat.clock),
-            _ => Pace::first(now, beat.clock),
+        let was_heard = self.hears(beat.origin);
+        let Some(was_up) = self.prove(now, link, &key, beat, &mut out) else {
+            return out;
+        };
+        if !was_up {
+            self.up.insert((beat.origin, via), link);
+        }
+        if !was_heard {
+            out.push(Effect::Up {
+                origin: beat.origin,
+            });
+        }
+        let peer = self.peers.get_mut(&key).expect("it has just beaten");
+        peer.origin = Some(beat.origin);
+        peer.name.clone_from(&beat.name);
+        peer.http.clone_from(&beat.http);
+        out
+    }
+
+    /// A beat proves a link, if it is not ever older; whether one had before.
+    fn prove(
+        &mut self,
+        now: Duration,
+        link: LinkId,
+        key: &Key,
+        beat: &Beat,
+        out: &mut Vec<Effect>,
+    ) -> Option<bool> {
+        let peer = self.peers.get_mut(key)?;
+        let (since, pace) = match peer.state {
+            State::Up { since, pace, .. } => (since, pace.next(now, beat.clock)),
+            _ => (now, Pace::first(now, beat.clock)),
         };
         if pace.behind > BEHIND_MAX {
             let text = "what came from there was ever older, and is fetched instead";
             peer.fault = Some(Fault::new(Why::Behind, text));
             self.counters.behind += 1;
-            self.end(&key, now, &mut out);
+            self.end(key, now, out);
             out.push(Effect::HangUp { link });
-            return out;
+            return None;
         }
-        if !matches!(peer.state, State::Up { .. }) {
-            self.up.insert(beat.origin, link);
-            out.push(Effect::Up {
-                origin: beat.origin,
-            });
-        }
+        let was_up = peer.is_up();
         peer.state = State::Up {
             link,
             origin: beat.origin,
+            since,
             pace,
             heard: now,
         };
         peer.failures = 0;
         peer.fault = None;
         peer.lacked = None;
-        peer.origin = Some(beat.origin);
-        peer.name.clone_from(&beat.name);
-        peer.http.clone_from(&beat.http);
-        out
+        Some(was_up)
     }
 
     /// This node was itself stopped until now for so long: its peers are not to blame.
@@ -339,8 +365,9 @@ impl Links {
 
     /// Who is on this link, once a beat has proven it.
     pub(super) fn origin_of(&self, link: LinkId) -> Option<Origin> {
-        let origin = self.peers.get(self.links.get(&link)?)?.origin?;
-        (self.up.get(&origin) == Some(&link)).then_some(origin)
+        let peer = self.peers.get(self.links.get(&link)?)?;
+        let origin = peer.origin?;
+        (self.up.get(&(origin, peer.via)) == Some(&link)).then_some(origin)
     }
 
     /// Who should be on this link, proven or not.
@@ -372,11 +399,13 @@ impl Links {
         self.own.contains(&place(endpoint))
     }
 
-    /// Whether a peer without a link needs none: it is this node, or is heard by another way, or
-    /// someone else's link goes there.
+    /// Whether a peer without a link needs none: it is this node, or is heard by the same carrier, or
+    /// someone else's link goes there, or the broker by which it would be heard is not.
     fn rests(&self, peer: &Peer, in_use: &BTreeSet<String>) -> bool {
-        let heard = |origin| origin == self.me || self.up.contains_key(&origin);
-        peer.origin.is_some_and(heard)
+        let heard = |origin| origin == self.me || self.up.contains_key(&(origin, peer.via));
+        let waits = peer.speech != Speech::Hall && !self.has_hall(peer.via);
+        waits
+            || peer.origin.is_some_and(heard)
             || self.is_own(&peer.endpoint)
             || in_use.contains(&place(&peer.endpoint))
     }
@@ -410,11 +439,17 @@ impl Links {
         if let Some(link) = peer.link() {
             self.links.remove(&link);
         }
-        if let State::Up { origin, .. } = peer.state {
-            self.up.remove(&origin);
-            out.push(Effect::Down { origin });
-        }
+        let (via, was) = (peer.via, peer.state);
+        let hall = (peer.speech == Speech::Hall).then(|| peer.endpoint.clone());
         peer.retry(now, &mut self.rng);
+        if let Some(endpoint) = hall {
+            self.close_hall(endpoint, via, was, now, out);
+        } else if let State::Up { origin, .. } = was {
+            self.up.remove(&(origin, via));
+            if !self.hears(origin) {
+                out.push(Effect::Down { origin });
+            }
+        }
     }
 
     /// Forgets whom nobody wants and who has no link.

@@ -50,7 +50,7 @@ impl Core {
 
     /// Decides whom joining waits for, once that is known.
     pub(super) fn expect_listed(&mut self, now: Now) {
-        if self.ready || !self.awaited.is_settled {
+        if self.ready || !self.awaited.is_settled || !self.links.are_halls_met(now.mono) {
             return;
         }
         let status = self.links.status(now.mono);
@@ -59,7 +59,7 @@ impl Core {
             status.iter().any(up)
         };
         if self.awaited.by_hand.iter().all(is_up) {
-            let listed = self.awaited.listed.keys().copied();
+            let listed = self.awaited.listed.keys().copied().chain(self.links.met());
             let there = listed.filter(|origin| !self.awaited.absent.contains(origin));
             self.awaited.expected = Some(there.collect());
             self.check_ready(now);
@@ -122,7 +122,12 @@ impl Core {
 
     /// Tells clients which nodes there are, if that changed.
     pub(super) fn update_nodes(&mut self) {
-        let others = self.peers.heard().filter(|(_, peer)| peer.ready);
+        // Without a broker those that were heard by it go on serving their clients, as this node does.
+        let adrift = self.links.lacks_hall();
+        let others = self.peers.iter().filter(|(origin, peer)| {
+            let heard = peer.linked && peer.beat_at.is_some();
+            peer.ready && (heard || adrift && !self.peers.presence.is_absent(*origin))
+        });
         let others = others.map(|(_, peer)| peer.http.clone());
         let others = others.filter(|http| !http.is_empty()).collect();
         if self.nodes.update(others) {

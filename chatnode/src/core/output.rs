@@ -135,6 +135,10 @@ pub(crate) enum Notice {
     LinkUp(Origin),
     /// A node is no longer heard. Comes once for each time that it was.
     LinkDown(Origin),
+    /// What is said at this broker comes back, and did not before.
+    HallUp(String),
+    /// Nothing comes from this broker any more. Comes once for each time that it did.
+    HallDown(String),
     /// Somebody is wanted and not heard for long, or now for another reason.
     NotLinked {
         /// Who should be there.

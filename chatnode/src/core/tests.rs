@@ -5,6 +5,7 @@
 
 mod copies;
 mod gone;
+mod halls;
 mod joining;
 mod journal;
 mod linking;

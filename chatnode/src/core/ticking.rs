@@ -47,6 +47,7 @@ impl Core {
         self.refill(now);
         self.settle_waits(now);
         self.mids.expire(now.mono);
+        self.expect_listed(now);
         self.check_ready(now);
         self.check_roll(now);
         self.check_whole();
@@ -105,6 +106,7 @@ impl Core {
             self.outputs.push(Output::Members(change, count));
         }
         self.forget_origins(now);
+        self.update_nodes();
         let full = self.notices.full_of_logs(self.is_full_of_logs());
         self.outputs.extend(full.map(Output::Notice));
     }

@@ -25,6 +25,7 @@ use crate::core::links::LinkState;
 use crate::core::log::Span;
 use crate::core::question::{Found, Question, Room};
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
+use crate::shell::status::BusStatus;
 use crate::shell::status::{Link, Status, Storage};
 use crate::shell::{Handle, Post};
 use crate::wire::protocol::{FRAME_BYTES_MAX, HistoryPage, Refusal, check_text};
@@ -272,7 +273,9 @@ fn since_of(headers: &HeaderMap, query: &Fields) -> Since {
 async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
     let (status, logs) = (node.status(), node.logs());
     let me = node.identity();
-    let links: Vec<_> = status.links.iter().map(link_row).collect();
+    let rows = status.links.iter();
+    let links: Vec<_> = rows.map(|row| link_row(row, &status)).collect();
+    let buses: Vec<_> = status.buses.iter().map(bus_row).collect();
     let registries: Vec<_> = status
         .registries
         .iter()
@@ -284,9 +287,10 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
         "name": me.name,
         "mesh": node.mesh().as_str(),
         "http": me.http,
-        "pub": me.publisher,
+        "pub": Some(&me.publisher).filter(|it| !it.is_empty()),
         "ready": status.ready,
         "registries": registries,
+        "buses": buses,
         "links": links,
         "position": position,
         "lost": spans(&logs.lost),
@@ -328,13 +332,52 @@ fn storage_row(storage: &Storage) -> serde_json::Value {
     json!({ "state": state, "messages": storage.messages, "bytes": storage.bytes })
 }
 
-fn link_row(row: &Link) -> serde_json::Value {
-    let (link, counts) = (&row.link, row.counts);
-    let state = match link.state {
+fn word(state: LinkState) -> &'static str {
+    match state {
         LinkState::Dialing => "dialing",
         LinkState::Up => "up",
         LinkState::Silent => "silent",
-    };
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A broker by which nodes meet.
+fn bus_row(row: &BusStatus) -> serde_json::Value {
+    let (bus, gauges) = (&row.bus, &row.bus.gauges);
+    let hall = row.hall.as_ref();
+    let state = hall.map_or(LinkState::Dialing, |hall| hall.state);
+    let fault = hall.and_then(|hall| hall.fault.as_ref());
+    let fault = fault.filter(|_| state != LinkState::Up);
+    json!({
+        "url": bus.url,
+        "carrier": bus.carrier,
+        "state": word(state),
+        "echo_ms": hall.and_then(|hall| hall.echo).map(|echo| echo.as_secs_f64() * 1000.0),
+        "beat_age_ms": hall.and_then(|hall| hall.beat_age).map(ms),
+        "queue_bytes": gauges.queue_bytes.get(),
+        "blocked": gauges.blocked.get() > 0,
+        "receivers": gauges.receivers.get().checked_sub(1),
+        "dials": gauges.dials.get(),
+        "published": gauges.published.get(),
+        "received": gauges.received.get(),
+        "dropped": {
+            "away": gauges.dropped_away.get(),
+            "full": gauges.dropped_full.get(),
+            "unproven": gauges.dropped_unproven.get(),
+            "too_long": gauges.dropped_long.get(),
+        },
+        "refused": gauges.refused.get(),
+        "reason": fault.map_or("", |fault| fault.why.as_str()),
+        "error": fault.map_or("", |fault| fault.text.as_str()),
+    })
+}
+
+fn link_row(row: &Link, status: &Status) -> serde_json::Value {
+    let (link, counts) = (&row.link, row.counts);
+    let state = word(link.state);
     let well = link.state == LinkState::Up && row.hears_us;
     let fault = link.fault.as_ref().filter(|_| !well);
     json!({
@@ -342,8 +385,9 @@ fn link_row(row: &Link) -> serde_json::Value {
         "name": link.name,
         "pub": link.publisher,
         "http": link.http,
+        "carrier": status.carrier_of(link),
         "state": state,
-        "beat_age_ms": link.beat_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        "beat_age_ms": link.beat_age.map(ms),
         "lag_ms": row.lag_us.map(|lag| lag / 1000),
         "hears_us": row.hears_us,
         "key": row.key.map(|key| key.to_string()),

@@ -126,7 +126,8 @@ async fn hello(
     };
     let publisher = publisher.filter(|endpoint| endpoint.scheme == scheme);
     let loops = publisher.as_ref().is_some_and(|it| here(&it.host));
-    let reachable = publisher.is_some_and(|_| is_open || loops);
+    // Who is heard by brokers only has none, and is not dialled.
+    let reachable = who.publisher.is_empty() || publisher.is_some_and(|_| is_open || loops);
     let http = who.http.parse::<Endpoint>().ok();
     if !reachable || http.is_none_or(|endpoint| endpoint.scheme != Scheme::Http) {
         return Err(Problem::new(

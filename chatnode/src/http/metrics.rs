@@ -1,5 +1,7 @@
 //! `/metrics`: Prometheus text format 0.0.4.
 
+mod buses;
+
 use std::collections::BTreeMap;
 
 use axum::Router;
@@ -26,6 +28,7 @@ async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     gauges(&status, &mut text);
     counters(&status, &mut text);
     keys(&status, &mut text);
+    buses::write(&status, &mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
     }
@@ -90,7 +93,7 @@ fn keys(status: &Status, text: &mut MetricsText) {
         let help = "Links by the key of the mesh that their peer has shown";
         text.family("chatnode_links_by_key", "gauge", help);
         for (key, count) in keys {
-            text.labelled("chatnode_links_by_key", "key", &key.to_string(), count);
+            text.labelled("chatnode_links_by_key", &[("key", &key.to_string())], count);
         }
     }
 }

@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use super::{Doors, Front, assets};
 use crate::core::input::Listed;
 use crate::core::journal::Loaded;
-use crate::core::links::Target;
 use crate::core::links::fault::{Fault, Why};
+use crate::core::links::{Target, Via};
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::{Core, CoreOptions, Identity, Input, Now};
 use crate::disk::Disk;
@@ -97,6 +97,7 @@ impl Fixture {
         });
         let parts = Parts {
             disk,
+            buses: Vec::new(),
             settings: Settings {
                 rate_limit: options.rate_limit,
                 mesh: MeshName::default(),
@@ -234,6 +235,7 @@ async fn readyz_names_the_peers_that_are_not_linked() {
         endpoint: "tcp://127.0.0.1:9".to_owned(),
         http: String::new(),
         speech: crate::core::links::Speech::Mesh,
+        via: Via::Nodes,
     };
     let listed = Listed {
         members: vec![target],

@@ -3,7 +3,7 @@
 use super::Shell;
 use crate::carriers::CarrierEvent;
 use crate::core::input::Listed;
-use crate::core::links::{LinkState, LinkStatus, Speech, Target};
+use crate::core::links::{LinkState, LinkStatus, Speech, Target, Via};
 use crate::core::{Input, Now};
 use crate::discovery::View;
 use crate::model::names::Origin;
@@ -45,11 +45,16 @@ impl Shell {
 
     /// The registries list other nodes, or another state of theirs is known.
     pub(super) fn take_view(&mut self, view: View, now: Now) {
-        let members = view.members.iter().map(|(origin, listed)| Target {
+        let direct = view.members.iter().filter(|(_, listed)| {
+            // Others are met at a broker, or not at all.
+            self.is_direct && !listed.publisher.is_empty()
+        });
+        let members = direct.map(|(origin, listed)| Target {
             origin: Some(*origin),
             endpoint: listed.publisher.clone(),
             http: listed.http.clone(),
             speech: Speech::Mesh,
+            via: Via::Nodes,
         });
         let listed = Listed {
             members: members.collect(),
@@ -62,11 +67,15 @@ impl Shell {
 
     /// A peer said hello.
     pub(super) fn introduced(&mut self, origin: Origin, publisher: String, http: String, now: Now) {
+        if publisher.is_empty() || !self.is_direct {
+            return self.core.handle(Input::BeatAsked, now);
+        }
         let target = Target {
             origin: Some(origin),
             endpoint: publisher,
             http,
             speech: Speech::Mesh,
+            via: Via::Nodes,
         };
         self.core.handle(Input::Introduced(target), now);
     }
@@ -77,7 +86,12 @@ impl Shell {
         const NAMED_MAX: usize = 20;
         let lacks = |link: &LinkStatus| {
             let up = link.state == LinkState::Up;
-            if link.speech != Speech::Mesh || (up && self.core.hears_us(link)) {
+            let is_well = match link.speech {
+                Speech::Mesh => up && self.core.hears_us(link),
+                Speech::Hall => up,
+                Speech::Plain => true,
+            };
+            if is_well {
                 return None;
             }
             let at = &link.publisher;

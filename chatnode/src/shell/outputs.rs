@@ -132,6 +132,8 @@ fn tell(notice: Notice) {
     match notice {
         Notice::LinkUp(peer) => tracing::info!(%peer, "link up"),
         Notice::LinkDown(peer) => tracing::info!(%peer, "link down"),
+        Notice::HallUp(broker) => tracing::info!(broker, "broker heard"),
+        Notice::HallDown(broker) => tracing::warn!(broker, "broker not heard"),
         Notice::NotLinked {
             origin,
             endpoint,

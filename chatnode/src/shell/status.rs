@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use base::tls::KeyId;
 
-use super::{Handle, Shell};
+use super::{Bus, Handle, Shell};
 use crate::clients::Count;
 use crate::core::Now;
 use crate::core::journal::Health;
-use crate::core::links::{self, LinkStatus};
+use crate::core::links::{self, LinkStatus, Speech, Via};
 use crate::core::log::{Counts, Span};
 use crate::discovery::RegistryStatus;
 use crate::model::names::{EntryId, Origin};
@@ -67,6 +67,28 @@ pub(crate) struct Link {
     pub(crate) key: Option<KeyId>,
 }
 
+/// A broker, and how it is.
+#[derive(Debug)]
+pub(crate) struct BusStatus {
+    /// The broker.
+    pub(crate) bus: Bus,
+    /// The link to it.
+    pub(crate) hall: Option<LinkStatus>,
+}
+
+impl Status {
+    /// The name of the carrier by which somebody is heard.
+    pub(crate) fn carrier_of(&self, link: &LinkStatus) -> &'static str {
+        match link.via {
+            Via::Nodes => self.direct,
+            Via::Broker(nth) => self
+                .buses
+                .get(usize::from(nth))
+                .map_or("", |it| it.bus.carrier),
+        }
+    }
+}
+
 /// How far the node is in each log.
 #[derive(Debug)]
 pub(crate) struct Logs {
@@ -93,6 +115,10 @@ pub(crate) struct Status {
     pub(crate) lacking_messages: u64,
     /// Whom it hears, or should.
     pub(crate) links: Vec<Link>,
+    /// By which brokers.
+    pub(crate) buses: Vec<BusStatus>,
+    /// What carries from node to node.
+    pub(crate) direct: &'static str,
     /// What is counted of links.
     pub(crate) link_counts: links::Counters,
     /// How the registries are.
@@ -131,6 +157,11 @@ impl Shell {
     fn status(&self, now: Now) -> Status {
         let core = &self.core;
         let links = core.links().status(now.mono).into_iter();
+        let (halls, links): (Vec<_>, Vec<_>) = links.partition(|link| link.speech == Speech::Hall);
+        let buses = self.buses.iter().map(|bus| BusStatus {
+            bus: bus.clone(),
+            hall: halls.iter().find(|hall| hall.publisher == bus.url).cloned(),
+        });
         let (own, others) = core.disk_waiting();
         let kept = core.kept();
         let clients = self.clients.count();
@@ -144,7 +175,13 @@ impl Shell {
             stopping: self.stopping,
             not_linked: self.lacking(now),
             lacking_messages: self.lacking_messages(),
-            links: links.map(|link| self.link(link)).collect(),
+            links: links.into_iter().map(|link| self.link(link)).collect(),
+            buses: buses.collect(),
+            direct: if core.identity().publisher.starts_with("tls://") {
+                "tls"
+            } else {
+                "zmq"
+            },
             link_counts: core.links().counters(),
             registries: self.view.registries.clone(),
             rooms: core.members().rooms().count(),

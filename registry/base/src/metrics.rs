@@ -26,8 +26,10 @@ impl MetricsText {
     }
 
     /// One of those lines.
-    pub fn labelled(&mut self, name: &str, label: &str, value: &str, count: u64) {
-        self.line(format_args!("{name}{{{label}=\"{value}\"}} {count}"));
+    pub fn labelled(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels = labels.iter().map(|(label, of)| format!("{label}=\"{of}\""));
+        let labels: Vec<String> = labels.collect();
+        self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
     }
 
     /// All of it.
@@ -50,8 +52,8 @@ mod tests {
         text.gauge("nodes", "Nodes listed.", 3);
         text.counter("said_total", "Messages.", u64::MAX);
         text.family("puts_total", "counter", "Registrations.");
-        text.labelled("puts_total", "result", "created", 1);
-        text.labelled("puts_total", "result", "renewed", 2);
+        text.labelled("puts_total", &[("result", "created")], 1);
+        text.labelled("puts_total", &[("result", "renewed")], 2);
         let lines = [
             "# HELP nodes Nodes listed.",
             "# TYPE nodes gauge",

@@ -9,7 +9,7 @@ use super::cluster::get;
 use super::load::spread;
 use super::{NOISE, ms, say};
 
-/// The numbers of `/metrics`.
+/// The numbers of `/metrics`, but for fractions.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics(HashMap<String, u64>);
 
@@ -19,11 +19,15 @@ impl Metrics {
         let text = get(&format!("{http}/metrics")).await?.error_for_status()?;
         let text = String::from_utf8(text.bytes().await?.to_vec())?;
         let rows = text.lines().filter(|line| !line.starts_with('#'));
-        let numbers = rows.map(|row| {
-            let (name, value) = row.split_once(' ').context("a row is name and value")?;
-            Ok((name.to_owned(), value.parse()?))
-        });
-        Ok(Self(numbers.collect::<Result<_>>()?))
+        let mut numbers = HashMap::new();
+        for row in rows {
+            let (name, value) = row.rsplit_once(' ').context("a row is name and value")?;
+            value.parse::<f64>().with_context(|| row.to_owned())?;
+            if let Ok(whole) = value.parse() {
+                numbers.insert(name.to_owned(), whole);
+            }
+        }
+        Ok(Self(numbers))
     }
 
     /// One number: the name without `chatnode_`.

@@ -6,6 +6,7 @@ pub(crate) mod apart;
 pub(crate) mod balancer;
 pub(crate) mod bots;
 pub(crate) mod browser;
+pub(crate) mod buses;
 pub(crate) mod check;
 pub(crate) mod client;
 pub(crate) mod client_hello;

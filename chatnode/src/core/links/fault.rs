@@ -11,6 +11,8 @@ pub(crate) enum Why {
     Unreachable,
     /// What listens there is no publisher.
     NoPublisher,
+    /// What listens there is no broker, or not the one that nodes can meet at.
+    NoBroker,
     /// The connection ended.
     Ended,
     /// It is connected, and no beat comes.
@@ -41,6 +43,7 @@ impl Why {
             Self::TimedOut => "timed_out",
             Self::Unreachable => "unreachable",
             Self::NoPublisher => "no_publisher",
+            Self::NoBroker => "no_broker",
             Self::Ended => "ended",
             Self::Silent => "silent",
             Self::Behind => "behind",

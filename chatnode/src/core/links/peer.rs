@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::fault::{Fault, Why};
-use super::types::{LinkId, LinkState, LinkStatus, Speech, Target};
+use super::types::{LinkId, LinkState, LinkStatus, Speech, Target, Via};
 use crate::core::bounds::SILENCE_MAX;
 use crate::model::names::Origin;
 
@@ -25,14 +25,14 @@ const OVERDUE: Duration = Duration::from_millis(1500);
 /// By what a peer is known: its origin, or, if given by hand, where it listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    Origin(Origin),
+    Origin(Origin, Via),
     Endpoint(String),
 }
 
 impl Key {
     pub(super) fn of(target: &Target) -> Self {
         match target.origin {
-            Some(origin) => Self::Origin(origin),
+            Some(origin) => Self::Origin(origin, target.via),
             None => Self::Endpoint(place(&target.endpoint)),
         }
     }
@@ -67,6 +67,7 @@ pub(super) enum State {
     Up {
         link: LinkId,
         origin: Origin,
+        since: Duration,
         heard: Duration,
         pace: Pace,
     },
@@ -109,6 +110,7 @@ pub(super) struct Peer {
     pub(crate) http: String,
     pub(super) name: String,
     pub(super) speech: Speech,
+    pub(super) via: Via,
     /// Who should be there, or, at an endpoint given by hand, who was there last.
     pub(super) origin: Option<Origin>,
     /// Given by hand: wanted for ever.
@@ -119,6 +121,8 @@ pub(super) struct Peer {
     pub(super) introduced: Option<Duration>,
     pub(super) state: State,
     pub(super) failures: u32,
+    /// How long the last own beat took there and back.
+    pub(super) echo: Option<Duration>,
     /// Why the last link ended.
     pub(super) fault: Option<Fault>,
     /// Why its HTTP did not take the last hello.
@@ -134,12 +138,14 @@ impl Peer {
             http: target.http,
             name: String::new(),
             speech: target.speech,
+            via: target.via,
             origin: target.origin,
             fixed: false,
             listed: false,
             introduced: None,
             state: State::Waiting { until: now },
             failures: 0,
+            echo: None,
             fault: None,
             hello: None,
             lacked: None,
@@ -208,7 +214,7 @@ impl Peer {
             State::Waiting { .. } => false,
             State::Dialing { since, .. } => now.saturating_sub(since) >= DIAL_MAX,
             State::Connected { since: heard, .. } | State::Up { heard, .. } => {
-                self.speech == Speech::Mesh && now.saturating_sub(heard) >= SILENCE_MAX
+                self.speech != Speech::Plain && now.saturating_sub(heard) >= SILENCE_MAX
             }
         }
     }
@@ -255,8 +261,10 @@ impl Peer {
             publisher: self.endpoint.clone(),
             http: self.http.clone(),
             speech: self.speech,
+            via: self.via,
             state,
             beat_age,
+            echo: self.echo,
             fault,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Links;
 use super::fault::{Fault, Why};
 use super::peer::{Peer, State, is_loopback, place};
-use super::types::{Effect, LinkId, LinkStatus, Speech};
+use super::types::{Effect, LinkId, LinkStatus, Speech, Via};
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 
@@ -101,7 +101,7 @@ impl Links {
     }
 
     fn holders(&self) -> Holders {
-        let heard = self.up.iter().filter_map(|(origin, link)| {
+        let heard = self.up.iter().filter_map(|((origin, _), link)| {
             let peer = self.peers.get(self.links.get(link)?)?;
             Some((place(&peer.endpoint), *origin))
         });
@@ -112,10 +112,7 @@ impl Links {
     fn clash(&self, peer: &Peer, holders: &Holders) -> Option<Fault> {
         // At an endpoint that was given by hand the origin is who was there last.
         let origin = peer.origin.filter(|origin| {
-            !peer.fixed
-                && *origin != self.me
-                && !self.up.contains_key(origin)
-                && peer.link().is_none()
+            !peer.fixed && *origin != self.me && !self.hears(*origin) && peer.link().is_none()
         })?;
         let at = place(&peer.endpoint);
         let holder = match holders.get(&at) {
@@ -146,7 +143,7 @@ impl Links {
             return Some(fault);
         }
         let fault = link.or(peer.hello.as_ref())?;
-        if self.beyond && is_loopback(&peer.endpoint) {
+        if self.beyond && peer.via == Via::Nodes && is_loopback(&peer.endpoint) {
             let text = format!(
                 "{} leads here, and its node is on another machine perhaps: it tells an address on \
                  loopback ({})",

@@ -1,5 +1,6 @@
 //! Scripts, one for each rule, and a small world of nodes that come and go.
 
+mod hall;
 mod reasons;
 mod world;
 
@@ -23,6 +24,7 @@ fn target(origin: &str, endpoint: &str) -> Target {
         endpoint: endpoint.into(),
         http: String::new(),
         speech: Speech::Mesh,
+        via: Via::Nodes,
     }
 }
 

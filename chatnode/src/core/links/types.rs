@@ -19,6 +19,27 @@ pub(crate) enum Speech {
     Mesh,
     /// A foreign publisher of the plain form, `chat <text>`.
     Plain,
+    /// A broker: beats of all who are on it, this node's own too. It proves nothing but itself; each
+    /// node is heard on a link of its own.
+    Hall,
+}
+
+/// By which carrier somebody is heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Via {
+    /// From node to node.
+    #[default]
+    Nodes,
+    /// By a broker, the first of which is 0.
+    Broker(u8),
+}
+
+/// Where a node is heard at a broker: the broker's endpoint, this, and its origin.
+pub(super) const AT: char = '#';
+
+/// Whom a link by a broker is to hear, by the endpoint that was dialled.
+pub(crate) fn heard_at(endpoint: &str) -> Option<Origin> {
+    endpoint.rsplit_once(AT)?.1.parse().ok()
 }
 
 /// Someone to hear.
@@ -32,6 +53,8 @@ pub(crate) struct Target {
     pub(crate) http: String,
     /// What it speaks.
     pub(crate) speech: Speech,
+    /// How it is reached.
+    pub(crate) via: Via,
 }
 
 /// What to do, in this order.
@@ -60,6 +83,16 @@ pub(crate) enum Effect {
     Down {
         /// Who.
         origin: Origin,
+    },
+    /// What is published at this broker comes back, and did not before.
+    HallUp {
+        /// The broker.
+        endpoint: String,
+    },
+    /// Nothing is heard from this broker any more. Comes once for each [`Effect::HallUp`].
+    HallDown {
+        /// The broker.
+        endpoint: String,
     },
     /// Someone wanted is not heard for ten seconds, or now for another reason; for the
     /// log.
@@ -125,10 +158,14 @@ pub(crate) struct LinkStatus {
     pub(crate) http: String,
     /// What it speaks.
     pub(crate) speech: Speech,
+    /// By which carrier.
+    pub(crate) via: Via,
     /// How the link is.
     pub(crate) state: LinkState,
     /// Time since the last beat.
     pub(crate) beat_age: Option<Duration>,
+    /// Of a hall: how long the last own beat took there and back.
+    pub(crate) echo: Option<Duration>,
     /// Why it is not heard, as far as is known; of one that is heard, why it did not take this
     /// node's hello.
     pub(crate) fault: Option<Fault>,

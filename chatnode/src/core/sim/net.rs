@@ -14,7 +14,7 @@ use super::world::{Event, NodeId, World};
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::Input;
 use crate::core::links::fault::{Fault, Why};
-use crate::core::links::{LinkId, Speech, Target};
+use crate::core::links::{LinkId, Speech, Target, Via};
 use crate::core::news::News;
 use crate::wire::frame::Topic;
 use crate::wire::frame::{self};
@@ -128,6 +128,7 @@ impl World {
             endpoint: me.publisher.clone(),
             http: me.http.clone(),
             speech: Speech::Mesh,
+            via: Via::Nodes,
         }
     }
 

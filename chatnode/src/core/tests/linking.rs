@@ -1,7 +1,7 @@
 //! Peers as they are met: listed, dialled, greeted, heard, and lost.
 
 use super::*;
-use crate::core::links::{LinkId, Speech, Target};
+use crate::core::links::{LinkId, Speech, Target, Via};
 
 fn target(letter: char) -> Target {
     Target {
@@ -9,6 +9,7 @@ fn target(letter: char) -> Target {
         endpoint: format!("tcp://{letter}:1"),
         http: format!("http://{letter}"),
         speech: Speech::Mesh,
+        via: Via::Nodes,
     }
 }
 

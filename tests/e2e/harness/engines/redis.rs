@@ -67,7 +67,7 @@ impl Redis {
     ///
     /// # Errors
     /// It says an error, or nothing in time.
-    pub(crate) async fn command(&self, words: &[&str]) -> Result<Reply> {
+    pub(crate) async fn command(&self, words: &[impl AsRef<[u8]>]) -> Result<Reply> {
         Resp::connect(self.address()).await?.ask(words).await
     }
 }
@@ -95,6 +95,8 @@ impl Broker for Redis {
 pub(crate) enum Reply {
     Nothing,
     Text(String),
+    /// What is no text.
+    Bytes(Vec<u8>),
     Number(i64),
     Many(Vec<Reply>),
 }
@@ -104,7 +106,9 @@ impl Reply {
     pub(crate) fn text(&self) -> Result<&str> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Nothing | Self::Number(_) | Self::Many(_) => bail!("no text: {self:?}"),
+            Self::Nothing | Self::Bytes(_) | Self::Number(_) | Self::Many(_) => {
+                bail!("no text: {self:?}")
+            }
         }
     }
 
@@ -113,7 +117,7 @@ impl Reply {
         match self {
             Self::Text(text) => vec![text],
             Self::Many(parts) => parts.iter().flat_map(Self::texts).collect(),
-            Self::Nothing | Self::Number(_) => Vec::new(),
+            Self::Nothing | Self::Bytes(_) | Self::Number(_) => Vec::new(),
         }
     }
 }
@@ -128,13 +132,16 @@ impl Resp {
     }
 
     /// Sends a command; what is said next.
-    pub(crate) async fn ask(&mut self, words: &[&str]) -> Result<Reply> {
-        let parts = words
-            .iter()
-            .map(|word| format!("${}\r\n{word}\r\n", word.len()));
-        let command = format!("*{}\r\n{}", words.len(), parts.collect::<String>());
-        self.0.write_all(command.as_bytes()).await?;
-        self.next().await.with_context(|| words.join(" "))
+    pub(crate) async fn ask(&mut self, words: &[impl AsRef<[u8]>]) -> Result<Reply> {
+        let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in &words {
+            command.extend(format!("${}\r\n", word.len()).bytes());
+            command.extend(word.iter().chain(b"\r\n"));
+        }
+        self.0.write_all(&command).await?;
+        let said = self.next().await;
+        said.with_context(|| words.join(&b' ').escape_ascii().to_string())
     }
 
     /// What is said next.
@@ -160,7 +167,10 @@ impl Resp {
                     let mut text = vec![0; length + 2];
                     self.0.read_exact(&mut text).await?;
                     text.truncate(length);
-                    Reply::Text(String::from_utf8(text)?)
+                    match String::from_utf8(text) {
+                        Ok(text) => Reply::Text(text),
+                        Err(why) => Reply::Bytes(why.into_bytes()),
+                    }
                 }
             },
             "*" => {

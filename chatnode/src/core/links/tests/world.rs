@@ -73,12 +73,16 @@ impl World {
                 }
                 Effect::Up { origin } => assert!(self.up.insert(origin), "up twice: {origin}"),
                 Effect::Down { origin } => assert!(self.up.remove(&origin), "not up: {origin}"),
+                Effect::HallUp { .. } | Effect::HallDown { .. } => unreachable!("no broker"),
                 Effect::Unlinked { fault, .. } => assert_ne!(fault.text, ""),
                 Effect::Silent { link, .. } => assert!(self.sockets.contains_key(&link)),
             }
         }
         assert!(self.dials.len() <= DIALS_AT_ONCE_MAX);
-        assert_eq!(self.up, self.links.up.keys().copied().collect());
+        assert_eq!(
+            self.up,
+            self.links.up.keys().map(|(origin, _)| *origin).collect()
+        );
     }
 
     fn die(&mut self, port: u16, silent: bool) {

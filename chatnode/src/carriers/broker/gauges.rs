@@ -1,0 +1,67 @@
+//! What is counted of one broker's carrier, for operators.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::frame::FRAME_LEN_MAX;
+
+/// A number that one task changes and another looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Totals since the start, but for those said to be of now.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    /// Dials of the hall.
+    pub(crate) dials: Gauge,
+    /// Sessions that began: all who are wanted could be subscribed to.
+    pub(crate) sessions: Gauge,
+    /// Messages that the broker's connection has taken, and their bytes.
+    pub(crate) published: Gauge,
+    pub(crate) published_bytes: Gauge,
+    /// Messages that came from it, and their bytes.
+    pub(crate) received: Gauge,
+    pub(crate) received_bytes: Gauge,
+    /// Frames that were not sent: there was no connection,
+    pub(crate) dropped_away: Gauge,
+    /// too much waited already,
+    pub(crate) dropped_full: Gauge,
+    /// too much was sent of which nothing has come back,
+    pub(crate) dropped_unproven: Gauge,
+    /// or they were longer than the broker takes.
+    pub(crate) dropped_long: Gauge,
+    /// What came and is no frame of this mesh.
+    pub(crate) refused: Gauge,
+    /// Now: bytes that wait to be sent.
+    pub(crate) queue_bytes: Gauge,
+    /// Now: whether the broker takes nothing for the time being; 0 or 1.
+    pub(crate) blocked: Gauge,
+    /// Now: how many the broker said to have handed the last frame to, one more; 0 is not known.
+    pub(crate) receivers: Gauge,
+    /// Now: the longest frame that it takes; 0 is any.
+    pub(super) len_max: Gauge,
+}
+
+impl Gauges {
+    /// The longest frame that may be sent.
+    pub(super) fn frame_len_max(&self) -> usize {
+        match self.len_max.get() {
+            0 => FRAME_LEN_MAX,
+            len => usize::try_from(len).unwrap_or(FRAME_LEN_MAX),
+        }
+    }
+}

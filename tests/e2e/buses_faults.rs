@@ -1,0 +1,223 @@
+//! What befalls a broker, or the way to it, while it runs.
+
+use anyhow::ensure;
+
+use crate::harness::buses::{bus_is, bus_is_lost, bus_of, flags, nodes_at, nodes_with, on_each};
+use crate::harness::engines::Broker;
+use crate::harness::engines::path::Path;
+use crate::harness::engines::redis::Redis;
+use crate::harness::engines::sentinels::Sentinels;
+use crate::harness::sealed::Seal;
+use crate::harness::{
+    Habits, Instant, NOISE, Node, Outcome, PATIENCE, Pace, Recorder, Roamer, eventually, linked,
+    ms, say, secs,
+};
+
+on_each!(
+    a_broker_that_is_stopped_is_left_and_met_again,
+    half_a_way_to_the_broker_is_none,
+);
+
+/// A node that hears nothing for so long takes its broker, or a peer, to be lost; and a moment more.
+const NOTICED_WITHIN: crate::harness::Duration = ms(3500);
+
+/// Goal: a broker that is stopped as it stands, its connections open, is left after three seconds of silence;
+/// what comes late from it harms nothing. Method: it is stopped for five seconds under load.
+async fn a_broker_that_is_stopped_is_left_and_met_again(
+    mut broker: impl Broker,
+    seal: Option<Seal>,
+) -> Outcome {
+    let nodes = nodes_at(&broker, seal.as_ref(), 2).await?;
+    let recorder = Recorder::new();
+    let mut talkers = Vec::new();
+    for (node, name) in nodes.iter().zip(["ada", "bob"]) {
+        let habits = Habits::new("tea", Pace::Steady(100), 0);
+        talkers.push(Roamer::start(&recorder, &[node], name, habits).await?);
+    }
+    for talker in &mut talkers {
+        talker.has_said(20, PATIENCE).await?;
+    }
+    let stopped = Instant::now();
+    broker.pause().await?;
+    for node in &nodes {
+        let bus = bus_is_lost(node, PATIENCE).await?;
+        assert!(["silent", "timed_out"].contains(&&*bus.reason), "{bus:?}");
+    }
+    let noticed = stopped.elapsed();
+    tokio::time::sleep_until(stopped + secs(5)).await;
+    broker.resume()?;
+    let took = linked(&nodes, PATIENCE).await?;
+    for talker in &mut talkers {
+        talker.hush(PATIENCE).await?;
+    }
+    let checked = recorder.check(&nodes, "tea").await?;
+    say!("left after {noticed:?}, linked {took:?} after it went on; {checked}");
+    assert!(noticed <= NOTICED_WITHIN + NOISE, "{noticed:?}");
+    assert_eq!(checked.verdict.to_the_end, 2);
+    Ok(())
+}
+
+/// Goal: a node that can publish and hears nothing notices it by its own beats that do not come back, though
+/// the broker takes all it says; one that hears and cannot publish likewise, and all others lose it. Method:
+/// a way of its own for one of three nodes, of which one direction is swallowed, then the other.
+async fn half_a_way_to_the_broker_is_none(broker: impl Broker, seal: Option<Seal>) -> Outcome {
+    let path = Path::to(&broker).await?;
+    let mut nodes = nodes_at(&broker, seal.as_ref(), 2).await?;
+    let far = Node::start(flags(&[&path.url], seal.as_ref())).await?;
+    nodes.push(far);
+    linked(&nodes, PATIENCE).await?;
+    let recorder = Recorder::new();
+    let mut talkers = Vec::new();
+    for (node, name) in nodes.iter().zip(["ada", "bob", "eve"]) {
+        let habits = Habits::new("tea", Pace::Steady(20), 0);
+        talkers.push(Roamer::start(&recorder, &[node], name, habits).await?);
+    }
+    for half in ["deaf", "mute"] {
+        let begun = Instant::now();
+        match half {
+            "deaf" => path.deafen(),
+            _ => path.mute(),
+        }
+        let bus = bus_is_lost(&nodes[2], PATIENCE).await?;
+        let noticed = begun.elapsed();
+        for node in &nodes[..2] {
+            eventually(PATIENCE, "the others lose it", async || {
+                let mesh = node.mesh().await?;
+                ensure!(!mesh.is_linked(&nodes[2].origin), "{mesh:?}");
+                ensure!(mesh.buses[0].state == "up", "their own is well: {mesh:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        let lost = begun.elapsed();
+        path.pass();
+        bus_is(&nodes[2], "up", PATIENCE).await?;
+        let took = linked(&nodes, PATIENCE).await?;
+        say!(
+            "{half}: noticed after {noticed:?} ({}), lost after {lost:?}, linked again after {took:?}",
+            bus.error
+        );
+        assert!(noticed <= NOTICED_WITHIN + NOISE, "{noticed:?}");
+        assert!(lost <= NOTICED_WITHIN + secs(1) + NOISE, "{lost:?}");
+    }
+    for talker in &mut talkers {
+        talker.hush(PATIENCE).await?;
+    }
+    let checked = recorder.check(&nodes, "tea").await?;
+    say!("{checked}");
+    assert_eq!(checked.verdict.to_the_end, 3);
+    Ok(())
+}
+
+/// Goal: a subscriber's connection that is killed alone, while the publisher's stays, is noticed where the
+/// socket says so, at once, and all is linked again and repaired. Method: `CLIENT KILL TYPE pubsub`, five
+/// times under load.
+#[tokio::test]
+async fn a_subscriber_that_is_killed_alone_is_back_at_once() -> Outcome {
+    let redis = Redis::start().await?;
+    let nodes = nodes_at(&redis, None, 3).await?;
+    let recorder = Recorder::new();
+    let habits = Habits::new("tea", Pace::Steady(100), 1);
+    let mut talker = Roamer::start(&recorder, &[&nodes[0]], "ada", habits).await?;
+    for _ in 0..5 {
+        talker.has_said(talker.answered() + 30, PATIENCE).await?;
+        let dials: u64 = bus_of(&nodes[0]).await?.dials;
+        let begun = Instant::now();
+        redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await?;
+        eventually(PATIENCE, "the broker is dialled again", async || {
+            let bus = bus_of(&nodes[0]).await?;
+            ensure!(bus.dials > dials && bus.state == "up", "{bus:?}");
+            Ok(())
+        })
+        .await?;
+        linked(&nodes, PATIENCE).await?;
+        let took = begun.elapsed();
+        say!("all linked again after {took:?}");
+        assert!(took <= ms(500) + NOISE, "{took:?}");
+    }
+    talker.hush(PATIENCE).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
+    say!("{checked}");
+    Ok(())
+}
+
+/// Goal: a reader that is slower than Redis is patient is cut off by it, nobody else is slower, and what it
+/// missed is repaired. Method: Redis lets a subscriber be 256 KiB behind; a node is stopped under load for
+/// two seconds.
+#[tokio::test]
+async fn a_node_that_redis_cuts_off_repairs_what_it_missed() -> Outcome {
+    let redis = Redis::start().await?;
+    let limit = "pubsub 256kb 128kb 1";
+    redis
+        .command(&["CONFIG", "SET", "client-output-buffer-limit", limit])
+        .await?;
+    let nodes = nodes_at(&redis, None, 3).await?;
+    let recorder = Recorder::new();
+    let mut habits = Habits::new("tea", Pace::Eager(16), 1);
+    habits.bytes = 4000;
+    let mut talker = Roamer::start(&recorder, &[&nodes[0]], "ada", habits).await?;
+    talker.has_said(100, PATIENCE).await?;
+    nodes[2].process.freeze()?;
+    let dropped = async || {
+        let clients = redis.command(&["CLIENT", "LIST"]).await?;
+        let clients = clients.text()?.to_owned();
+        let mut of_it = clients.lines().filter(|it| it.contains(&nodes[2].origin));
+        ensure!(!of_it.any(|it| it.contains("flags=P")), "{clients}");
+        Ok(())
+    };
+    eventually(PATIENCE, "Redis cuts the stopped node off", dropped).await?;
+    talker.has_said(talker.answered() + 200, PATIENCE).await?;
+    nodes[2].process.thaw()?;
+    linked(&nodes, PATIENCE).await?;
+    talker.hush(PATIENCE).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
+    say!("{checked}");
+    assert!(checked.losses.repaired > 0, "{:?}", checked.losses);
+    Ok(())
+}
+
+/// Goal: nodes follow their primary: none stays at a server that is no primary any more. Method: the
+/// primary is killed; then sentinels switch while it lives. Messages go on, none is lost.
+#[tokio::test]
+async fn nodes_follow_the_primary_that_sentinels_name() -> Outcome {
+    let mut watched = Sentinels::start().await?;
+    let url = watched.url();
+    let nodes = nodes_with(&flags(&[&url], None), 2).await?;
+    let recorder = Recorder::new();
+    let habits = Habits::new("tea", Pace::Steady(50), 0);
+    let mut talker = Roamer::start(&recorder, &[&nodes[0]], "ada", habits).await?;
+    talker.has_said(20, PATIENCE).await?;
+    let first = watched.master().await?;
+    watched.redis[first].kill().await?;
+    let begun = Instant::now();
+    watched.switched_to(1 - first).await?;
+    let switched = begun.elapsed();
+    linked(&nodes, secs(20)).await?;
+    let met = begun.elapsed() - switched;
+    say!("switched after {switched:?}, linked {met:?} later");
+    talker.has_said(talker.answered() + 20, PATIENCE).await?;
+    watched.redis[first].again().await?;
+    watched.follows(first).await?;
+    watched.failover().await?;
+    watched.switched_to(first).await?;
+    let begun = Instant::now();
+    let port = watched.redis[first].address().port().to_string();
+    eventually(secs(20), "both are at the new primary", async || {
+        let clients = watched.redis[first].command(&["CLIENT", "LIST"]).await?;
+        let clients = clients.text()?.to_owned();
+        let named = |node: &Node| clients.matches(&node.origin).count();
+        ensure!(
+            nodes.iter().all(|node| named(node) == 2),
+            "{port}: {clients}"
+        );
+        Ok(())
+    })
+    .await?;
+    linked(&nodes, PATIENCE).await?;
+    say!("both were at the new primary after {:?}", begun.elapsed());
+    assert!(begun.elapsed() <= secs(5) + NOISE);
+    talker.hush(PATIENCE).await?;
+    let checked = recorder.check(&nodes, "tea").await?;
+    say!("{checked}");
+    Ok(())
+}
