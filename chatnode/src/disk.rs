@@ -63,7 +63,7 @@ use crate::core::log::Span;
 use crate::core::memory;
 use crate::core::question::{Got, Read, ReadError, Search};
 use crate::core::resume::{RESUME_BYTES_MAX, RESUME_MESSAGES_MAX};
-use crate::model::entry::{Entry, Place};
+use crate::model::entry::{Entry, Place, TS_MAX};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
 use crate::model::query::Query;
@@ -366,7 +366,11 @@ impl Disk {
             Read::Log(origin, span, bytes) => {
                 let range = self.range(origin, span.after, span.through, bytes);
                 let (floor, entries) = range.await?;
-                Got::Log(LogPage { floor, entries })
+                Got::Log(LogPage {
+                    floor,
+                    floor_ts: TS_MAX,
+                    entries,
+                })
             }
             Read::Rooms => Got::Rooms(self.rooms().await?),
             Read::Scan(..) => return Err(ReadError::Busy),

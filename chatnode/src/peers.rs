@@ -93,6 +93,7 @@ impl Asker {
         match page {
             Ok(page) if page.origin == origin => Some(LogPage {
                 floor: page.floor,
+                floor_ts: page.floor_ts,
                 entries: page.entries,
             }),
             Ok(_) => None,

@@ -100,7 +100,7 @@ impl Core {
             } else {
                 let at = *at.get_or_insert_with(|| self.trim_time(now));
                 let log = self.log_mut(entry.origin);
-                log.trimmed(entry.seq);
+                log.trimmed(entry.seq, entry.ts);
                 log.times.trim(at);
             }
             let kept = |id| self.store.get(id).is_some();

@@ -20,6 +20,7 @@ use super::question::{
 };
 use super::reads::{Asked, SCANS_MAX, Waits};
 use super::state::Core;
+use crate::model::entry::TS_MAX;
 use crate::model::page::RoomSummary;
 
 /// A question is answered with what there is when something was read for it so often.
@@ -245,8 +246,12 @@ impl Core {
     fn log_in_memory(&self, part: &LogPart) -> LogPage {
         let mut page = self.log_page(part.origin, part.span, part.bytes);
         if !part.whole && part.span.after == 0 {
+            // What is on the disk only counts as trimmed, and when it was said is not asked there.
             let window = self.logs.get(&part.origin).map_or(0, Log::window);
-            page.floor = page.floor.max(window);
+            if window > page.floor {
+                page.floor = window;
+                page.floor_ts = TS_MAX;
+            }
         }
         page
     }

@@ -14,7 +14,7 @@ use super::output::{Notice, Output};
 use super::position::Times;
 use super::rules;
 use super::state::Core;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, TS_MAX};
 use crate::model::names::{EntryId, Origin};
 
 /// Bytes of skipped entries that are handed to the disk at once.
@@ -213,7 +213,7 @@ impl Core {
         let at = self.trim_time(now);
         for (origin, through) in floors {
             if let Some(log) = self.logs.get_mut(&origin) {
-                log.trimmed(through);
+                log.trimmed(through, TS_MAX);
                 log.times.trim(at);
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::position::Times;
 use super::rules;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, TS_MAX};
 
 /// Entries of one origin that are held back at the most; those beyond are dropped and repaired.
 pub(super) const AHEAD_ENTRIES_MAX: usize = 8192;
@@ -76,6 +76,8 @@ impl std::ops::Add for Counts {
 pub(crate) struct Log {
     held: u64,
     floor: u64,
+    /// The stamp of the last that was trimmed; [`TS_MAX`] if it is not known.
+    floor_ts: u64,
     window: u64,
     claimed: u64,
     /// The floor that the origin itself told.
@@ -105,6 +107,7 @@ impl Log {
         let mut log = Self {
             held,
             floor,
+            floor_ts: if floor > 0 { TS_MAX } else { 0 },
             window: window.max(floor),
             claimed: held,
             counts: Counts {
@@ -161,6 +164,11 @@ impl Log {
     /// The number through which retention has trimmed: nothing of that is kept.
     pub(super) fn floor(&self) -> u64 {
         self.floor
+    }
+
+    /// The stamp of the last that was trimmed; [`TS_MAX`] if it is not known.
+    pub(super) fn floor_ts(&self) -> u64 {
+        self.floor_ts
     }
 
     /// The number through which nothing is in memory: what lies between the floor and it is on this
@@ -274,8 +282,11 @@ impl Log {
         span
     }
 
-    /// Notes that retention trimmed through this number.
-    pub(super) fn trimmed(&mut self, through: u64) {
+    /// Notes that retention trimmed through this number, of which the last had this stamp.
+    pub(super) fn trimmed(&mut self, through: u64, ts: u64) {
+        if through > self.floor {
+            self.floor_ts = ts;
+        }
         self.floor = self.floor.max(through);
         self.window = self.window.max(through);
         let gone = self.holes.partition_point(|hole| hole.through <= through);
@@ -287,10 +298,12 @@ impl Log {
         self.window = self.window.max(through);
     }
 
-    /// Starts behind what others have trimmed, if this log has not started: not a hole.
-    pub(super) fn start_behind(&mut self, floor: u64, accepted: &mut Vec<Arc<Entry>>) {
+    /// Starts behind what others have trimmed, of which the last had this stamp, if this log has not
+    /// started: not a hole.
+    pub(super) fn start_behind(&mut self, floor: u64, ts: u64, accepted: &mut Vec<Arc<Entry>>) {
         if !rules::has_begun(self.held) && (1..=SEQ_MAX).contains(&floor) {
             self.skip(floor, accepted);
+            self.floor_ts = ts;
         }
     }
 
@@ -298,6 +311,7 @@ impl Log {
     pub(super) fn skip(&mut self, through: u64, accepted: &mut Vec<Arc<Entry>>) {
         self.held = through;
         self.floor = through;
+        self.floor_ts = TS_MAX;
         self.window = through;
         self.behind = through;
         self.claim(through);
@@ -453,7 +467,7 @@ mod tests {
         let mut log = Log::default();
         feed(&mut log, &[502]);
         let mut accepted = Vec::new();
-        log.start_behind(500, &mut accepted);
+        log.start_behind(500, TS_MAX, &mut accepted);
         assert_eq!(feed(&mut log, &[501]), [501, 502]);
         assert_eq!((log.floor(), log.held()), (500, 502));
     }

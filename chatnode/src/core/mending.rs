@@ -78,7 +78,7 @@ impl Core {
             let before = log.held();
             let mut accepted = Vec::new();
             log.trimmed_elsewhere(page.floor);
-            log.start_behind(page.floor, &mut accepted);
+            log.start_behind(page.floor, page.floor_ts, &mut accepted);
             if fetch.from == origin {
                 log.settle(page.floor);
             }
@@ -86,7 +86,8 @@ impl Core {
                 let at = self.trim_time(now);
                 self.log_mut(origin).times.skip(at);
                 let first = page.entries.iter().find(|entry| entry.seq > page.floor);
-                self.tell_skipped(origin, first.map(|first| &**first), now);
+                let until = first.map_or(page.floor_ts, |first| first.ts.min(page.floor_ts));
+                self.tell_skipped(origin, until, now);
             }
             self.accept(origin, accepted, now);
             let count = self.arrive(origin, page.entries, now);

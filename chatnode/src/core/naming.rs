@@ -11,7 +11,6 @@ use super::position::{FRESH_MAX, Marks, NAMED_DEAD_MAX, NAMED_SPENT_MAX, Unnamed
 use super::presence::SETTLED_AFTER;
 use super::rules;
 use super::state::Core;
-use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
 
 impl Core {
@@ -191,9 +190,10 @@ impl Core {
         }
     }
 
-    /// A log begins here behind what others have trimmed, with this entry. What of that was said since
-    /// clients are owed it they are told to be lost; what is older is history that they never were to get.
-    pub(super) fn tell_skipped(&mut self, origin: Origin, first: Option<&Entry>, now: Now) {
+    /// A log begins here behind what others have trimmed, which was said until then at the latest. What of
+    /// that was said since clients are owed it they are told to be lost; what is older is history that they
+    /// never were to get.
+    pub(super) fn tell_skipped(&mut self, origin: Origin, until: u64, now: Now) {
         let Some(taken) = self.positions.taken_since else {
             return;
         };
@@ -203,7 +203,7 @@ impl Core {
             .wall_us
             .saturating_sub(ago)
             .min(self.positions.owed_since);
-        let until = first.map_or(u64::MAX, |it| it.ts.saturating_add(self.positions.behind));
+        let until = until.saturating_add(self.positions.behind);
         if rules::is_owed(since, until) {
             let through = self.logs.get(&origin).map_or(0, Log::started_behind);
             let span = Span { after: 0, through };

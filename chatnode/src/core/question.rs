@@ -109,6 +109,8 @@ pub(crate) struct Room {
 pub(crate) struct LogPage {
     /// The number through which the peer has trimmed.
     pub(crate) floor: u64,
+    /// The stamp of the last that it has trimmed; the latest there can be if it does not know.
+    pub(crate) floor_ts: u64,
     /// Entries of the origin asked for, ascending.
     pub(crate) entries: Vec<Arc<Entry>>,
 }

@@ -34,7 +34,7 @@ use super::news::{Ack, Beat, Entries, Live, LiveEvent, News};
 use super::output::Notice;
 use super::repair::FetchId;
 use super::*;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, TS_MAX};
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 const WALL_US: u64 = 1_760_000_000_000_000;
@@ -349,6 +349,7 @@ impl Rig {
         let fetch = self.fetches.remove(0);
         let page = texts.map(|texts| LogPage {
             floor,
+            floor_ts: TS_MAX,
             entries: texts
                 .split_whitespace()
                 .map(|text| entry(text, 0, None))

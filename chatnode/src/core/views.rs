@@ -121,6 +121,7 @@ impl Core {
         }
         LogPage {
             floor: log.floor(),
+            floor_ts: log.floor_ts(),
             entries,
         }
     }

@@ -213,6 +213,7 @@ async fn log(
     let page = EntriesPage {
         origin,
         floor: page.floor,
+        floor_ts: page.floor_ts,
         entries: page.entries,
     };
     Ok(binary(frame::encode_entries(&page)))

@@ -85,6 +85,8 @@ pub(crate) struct EntriesPage {
     pub(crate) origin: Origin,
     /// The `seq` through which the answering node has trimmed this log; 0 is nothing.
     pub(crate) floor: u64,
+    /// The stamp of the last that it has trimmed; [`TS_MAX`] if it does not know.
+    pub(crate) floor_ts: u64,
     /// Ascending, possibly with holes.
     pub(crate) entries: Vec<Arc<Entry>>,
 }
@@ -268,7 +270,7 @@ fn decode_beat(bytes: &[u8]) -> Result<News, FrameError> {
 
 /// A page of entries as bytes.
 pub(crate) fn encode_entries(page: &EntriesPage) -> Bytes {
-    let len = 12
+    let len = 20
         + page
             .entries
             .iter()
@@ -276,6 +278,7 @@ pub(crate) fn encode_entries(page: &EntriesPage) -> Bytes {
             .sum::<usize>();
     let mut out = Writer::new(Kind::Entries, page.origin, len);
     out.number(page.floor);
+    out.number(page.floor_ts);
     out.entries(&page.entries);
     out.finish()
 }
@@ -289,6 +292,7 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Result<EntriesPage, FrameError> {
     let page = EntriesPage {
         origin,
         floor: body.number("floor")?,
+        floor_ts: body.number("floor's stamp")?,
         entries: body.entries(origin)?,
     };
     body.end()?;

@@ -20,7 +20,7 @@ use crate::core::memory::Retention;
 use crate::core::mids::MIDS_TRIMMED_MAX;
 use crate::core::question::{Got, LogPage, Read};
 use crate::disk::DiskRetention;
-use crate::model::entry::Entry;
+use crate::model::entry::{Entry, TS_MAX};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::Page;
 
@@ -249,7 +249,11 @@ impl Disk {
                 });
                 entries.truncate(fit.count());
                 let floor = self.floor(origin);
-                Got::Log(LogPage { floor, entries })
+                Got::Log(LogPage {
+                    floor,
+                    floor_ts: TS_MAX,
+                    entries,
+                })
             }
             Read::Search(..) | Read::Scan(..) | Read::Rooms => {
                 unreachable!("nobody searches in this world")

@@ -195,11 +195,13 @@ impl World {
         let bytes = frame::encode_entries(&EntriesPage {
             origin: fetch.origin,
             floor: page.floor,
+            floor_ts: page.floor_ts,
             entries: page.entries,
         });
         match frame::decode_entries(&bytes) {
             Ok(page) => LogPage {
                 floor: page.floor,
+                floor_ts: page.floor_ts,
                 entries: page.entries,
             },
             Err(why) => self.broken(format!("n{id} answers {fetch:?}, but {why}")),

@@ -173,6 +173,7 @@ fn each_answer_brings_the_next_request_of_whatever_origin() {
             let entry = Entry::new(id, WALL_US, lobby(), None, &name, "hello");
             let page = LogPage {
                 floor: 0,
+                floor_ts: 0,
                 entries: vec![Arc::new(entry)],
             };
             let came = Input::Fetched(fetch.id, Some(page), Duration::ZERO);

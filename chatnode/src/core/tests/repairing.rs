@@ -179,6 +179,7 @@ fn repair_waits_when_it_has_brought_more_than_its_budget() {
         });
         let page = LogPage {
             floor: 0,
+            floor_ts: 0,
             entries: entries.collect(),
         };
         pages += 1;
@@ -306,6 +307,7 @@ fn the_trimmed_front_of_a_log_is_told_to_those_who_may_have_missed_it() {
         let fetch = rig.fetches.remove(0);
         let page = LogPage {
             floor: 3,
+            floor_ts: TS_MAX,
             entries: vec![entry(&format!("{of}.4"), said_ms, None)],
         };
         let told = rig.takes(Input::Fetched(fetch, Some(page), Duration::ZERO));
@@ -318,4 +320,26 @@ fn the_trimmed_front_of_a_log_is_told_to_those_who_may_have_missed_it() {
     since.push(EntryId { origin, seq });
     rig.core.has_resumed(Some(&since));
     assert!(begins(&mut rig, 'd', 9_000), "somebody is owed it");
+}
+
+/// Found by the soak: a node that took clients before it heard of anybody learnt of a dead node's log when
+/// all others had just trimmed it, and told everybody of a gap in what was said long before it started.
+/// Goal: what is trimmed whole is told if it may be newer than what clients here are owed, and else not.
+#[test]
+fn a_log_that_is_trimmed_whole_is_told_by_when_it_was_said() {
+    for (said_ms, is_told) in [(9_000, false), (11_000, true)] {
+        let mut rig = Rig::with(Retention::default());
+        rig.ms = 10_000;
+        rig.is_alone();
+        rig.link('b', "a", "d.9");
+        rig.passes(300);
+        let fetch = rig.fetches.remove(0);
+        let page = LogPage {
+            floor: 9,
+            floor_ts: WALL_US + said_ms * 1000,
+            entries: Vec::new(),
+        };
+        let told = rig.takes(Input::Fetched(fetch, Some(page), Duration::ZERO));
+        assert_eq!(told.contains(&"gap d.1-9".to_owned()), is_told, "{told:?}");
+    }
 }

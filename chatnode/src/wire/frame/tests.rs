@@ -102,6 +102,7 @@ fn page() -> impl Strategy<Value = EntriesPage> {
         entries_of(origin, 7).prop_map(move |entries| EntriesPage {
             origin,
             floor,
+            floor_ts: floor,
             entries,
         })
     })
