@@ -15,6 +15,7 @@ pub(crate) mod seats;
 mod serve;
 pub(crate) mod session;
 pub(crate) mod slot;
+pub(crate) mod socket;
 mod sockets;
 mod spool;
 pub(crate) mod streams;
@@ -31,13 +32,13 @@ use std::io;
 use std::time::Duration;
 
 use base::serve::Admission;
-use mio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use self::pace::GOING_AWAY;
 use self::seats::{Seat, Seats};
 use self::session::{Form, Session};
 use self::slot::{ConnId, Style};
+use self::socket::Socket;
 use self::sockets::Sockets;
 use self::streams::Streams;
 use self::sweep::Sweep;
@@ -162,7 +163,7 @@ impl Clients {
     pub(crate) fn adopt(
         &mut self,
         core: &mut Core,
-        (socket, held): (TcpStream, (Admission, Seat)),
+        (socket, held): (impl Into<Socket>, (Admission, Seat)),
         begun: &[u8],
         plain: Option<RoomName>,
         now: Now,

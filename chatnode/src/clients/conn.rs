@@ -5,12 +5,12 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use base::serve::Admission;
-use mio::net::TcpStream;
 
 use super::backlog::{Backlog, QUEUE_BYTES_MAX};
 use super::rooms::Place;
 use super::seats::Seat;
 use super::slot::{SLOW, Style};
+use super::socket::Socket;
 use super::spool::Spool;
 use super::websocket::append_close;
 
@@ -37,7 +37,7 @@ pub(crate) struct Conn<S> {
     /// Nothing more may be written to it.
     pub(super) closed_as_slow: bool,
     pub(super) closing: Option<Duration>,
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     pub(super) private: Vec<u8>,
     pub(super) private_messages: u32,
     backlog: Option<Box<Backlog>>,
@@ -47,7 +47,7 @@ pub(crate) struct Conn<S> {
 
 impl<S> Conn<S> {
     pub(super) fn new(
-        socket: TcpStream,
+        socket: Socket,
         held: (Admission, Seat),
         style: Style,
         serial: u32,
@@ -224,7 +224,7 @@ impl<S> Conn<S> {
 }
 
 /// Writes what the socket takes; none if it would block.
-fn try_write(socket: &mut TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+fn try_write(socket: &mut Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
         let written = match slices {
             [slice] => socket.write(slice),

@@ -12,11 +12,10 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use mio::event::Event;
-
 use super::conn::Conn;
 use super::pace::ENDED;
 use super::slot::ConnId;
+use super::socket::Told;
 use super::{Client, Clients};
 use crate::core::{Core, Now};
 
@@ -66,19 +65,18 @@ impl Sockets {
 
 impl Clients {
     /// A socket has something, or room, or has ended.
-    pub(crate) fn ready(&mut self, core: &mut Core, event: &Event, now: Now) {
-        let Some(id) = self.table.at(event.token()) else {
+    pub(crate) fn ready(&mut self, core: &mut Core, told: Told, now: Now) {
+        let Some(id) = self.table.at(told.token) else {
             return;
         };
-        if event.is_writable() {
+        if told.writable {
             if self.table.drain(id).is_err() {
                 return self.end(core, id, now);
             }
             self.if_said_all(core, id, now);
         }
-        let ended = event.is_read_closed() || event.is_error();
-        if event.is_readable() || ended {
-            self.read(core, id, ended, now);
+        if told.readable || told.ended {
+            self.read(core, id, told.ended, now);
         }
     }
 

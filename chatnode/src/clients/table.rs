@@ -13,7 +13,6 @@ use std::io;
 use std::time::Duration;
 
 use base::serve::Admission;
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
@@ -22,6 +21,7 @@ use super::conn::Conn;
 use super::rooms::Rooms;
 use super::seats::Seat;
 use super::slot::{ConnId, Ended, Part, Style, narrow};
+use super::socket::Socket;
 use super::spool::Spool;
 use super::websocket::{Close, append_close, append_text};
 use crate::core::resumed::Ahead;
@@ -80,11 +80,12 @@ impl<S> Table<S> {
     /// The kernel has no memory for watching one more.
     pub(crate) fn adopt(
         &mut self,
-        mut socket: TcpStream,
+        socket: impl Into<Socket>,
         held: (Admission, Seat),
         style: Style,
         client: S,
     ) -> io::Result<ConnId> {
+        let mut socket = socket.into();
         let slot = self.conns.vacant_entry();
         let key = narrow(slot.key());
         let both = Interest::READABLE | Interest::WRITABLE;

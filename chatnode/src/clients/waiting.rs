@@ -33,6 +33,17 @@ pub(super) enum Waiting {
     Task(Answer, CancellationToken),
 }
 
+#[cfg(test)]
+impl super::Clients {
+    /// For whom something is read who enters a room.
+    pub(crate) fn enters(&self, ticket: crate::core::copies::Ticket) -> Option<mio::Token> {
+        match self.waiting.get(&ticket) {
+            Some(Waiting::Join(conn, ..)) => Some(mio::Token(conn.key as usize)),
+            _ => None,
+        }
+    }
+}
+
 /// What a message became.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said {

@@ -8,17 +8,20 @@
 //! deed of a node ([`judge`]), each thing that a client sees ([`witness`]), and what holds at every
 //! moment ([`watch`]).
 //!
-//! Each node is the program's core, behind the one way in that it has ([`program`]). The simulator plays
-//! all the rest: it carries the outputs out, loses frames where a PUB socket would, brings requests to
-//! peers, writes and reads. It is itself tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
+//! Each node is the program's core and its clients, as the shell has them ([`program`]). Clients write bytes
+//! of `chat.v1` into pipes in memory, and are judged by the bytes that they read ([`conns`]); some read
+//! little, or nothing for a while. The simulator plays all the rest: it carries the outputs out, loses
+//! frames where a PUB socket would, brings requests to peers, writes and reads disks. It is itself tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
 
 mod aged;
 mod bugs;
+mod bytes;
 mod check;
 mod clients;
+mod conns;
 mod disk;
 mod effects;
 mod exempt;
@@ -88,6 +91,7 @@ const SOMETIMES: &[&str] = &[
     "fault: fetch answered too late",
     "fault: foreign page",
     "fault: client lost its node",
+    "fault: slow client",
     "fault: full disk",
     "fault: slow disk",
     "fault: disk broken",

@@ -89,7 +89,7 @@ impl Handle {
                 if count > 0 {
                     self.with(|shell, now| {
                         for event in &events {
-                            shell.clients.ready(&mut shell.core, event, now);
+                            shell.clients.ready(&mut shell.core, event.into(), now);
                             shell.settle(now);
                         }
                     });

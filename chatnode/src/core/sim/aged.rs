@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::clients::Call;
+use super::conns::Call;
 use super::exempt::Exempt;
 use super::nodes::Comes;
 use super::plan::Plan;
@@ -59,7 +59,7 @@ impl World {
             let mut clients = self.clients.iter();
             let client = clients.position(|client| text.starts_with(client.says().as_str()));
             let client = client.expect("a client said it");
-            let call = Call::Say(Some(mid.clone()), text.clone(), 0, false);
+            let call = Call::Post(Some(mid.clone()), text.clone(), 0);
             let retry = Event::Input(node, Comes::Client(client, 0, call));
             self.at(due.saturating_sub(self.now), retry);
         }

@@ -1,24 +1,19 @@
 //! Clients: they say things, retry, move between nodes, and judge what they get.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::bytes::masked;
+use super::conns::{Call, Leaves, Request};
 use super::judge::Asked;
 use super::nodes::Comes;
 use super::phases::Phase;
-use super::questions::Waits;
 use super::witness::{Push, Trimmed};
 use super::world::{Event, NodeId, World};
-use crate::core::copies::Ticket;
 use crate::core::log::Span;
-use crate::core::named::{Named, NamedBudget};
-use crate::core::question::{Question, Resume};
-use crate::core::resumed::{Ahead, Resumed};
-use crate::core::{Input, Say, Source};
-use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 /// A client without an answer goes elsewhere after this.
@@ -26,20 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What a client asks for when it enters a room for the first time.
 const HISTORY: usize = 10;
 
+/// A client that is slow reads nothing for so long at the most: some are closed for that.
+const SLOW_MAX: Duration = Duration::from_secs(14);
+/// Mids that a client names in one line at the most.
+const MIDS_A_LINE: usize = 40;
+
 /// What a client does of itself.
 #[derive(Debug)]
 pub(super) enum Doing {
     Act,
-    Got(u64, Push),
+    Got(u64, Vec<Push>),
     Lost(u64),
-}
-
-/// What a client asks of a node.
-#[derive(Debug)]
-pub(super) enum Call {
-    Join(Box<Entering>),
-    Say(Option<Mid>, String, usize, bool),
-    Leave,
 }
 
 /// What a client that enters has seen.
@@ -47,20 +39,11 @@ pub(super) enum Call {
 pub(super) struct Entering {
     /// The position that it has.
     pub(super) since: Option<Vec<EntryId>>,
-    /// The mids of what it has seen behind these, if it names them.
-    named: Option<Vec<EntryId>>,
+    /// The mids of what it has seen behind those that it was asked for.
     pub(super) mids: Vec<Mid>,
     /// How often its node has read for it, and whether that took too long.
     pub(super) reads: usize,
     pub(super) slow: bool,
-}
-
-/// A connection, as the node sees it.
-#[derive(Debug)]
-pub(super) struct Conn {
-    pub(super) client: usize,
-    pub(super) ahead: Ahead,
-    last: Duration,
 }
 
 /// A connection, as the client sees it.
@@ -71,6 +54,10 @@ pub(super) struct Home {
     /// Since when it is in its room, if it is.
     pub(super) joined: Option<Duration>,
     since: Duration,
+    /// When what it wrote last comes there.
+    wrote: Duration,
+    /// How many of its messages have no reply.
+    pub(super) awaits: u32,
 }
 
 /// A client.
@@ -95,6 +82,8 @@ pub(super) struct Client {
     /// Whether it names the mids of what it has seen when it is asked for them.
     pub(super) names_mids: bool,
     pub(super) pending: BTreeMap<Mid, (String, usize, Duration)>,
+    /// Who is in its room, as it was told.
+    pub(super) members: BTreeSet<UserName>,
     said: u64,
     index: usize,
 }
@@ -117,6 +106,7 @@ impl Client {
             index,
             names_mids: index % 2 == 1,
             pending: BTreeMap::new(),
+            members: BTreeSet::new(),
             said: 0,
         }
     }
@@ -148,7 +138,11 @@ impl World {
                 let next = self.plan.act_every.mul_f64(self.rng.random_range(0.2..2.0));
                 self.at(next, Event::Client(index, Doing::Act));
             }
-            Doing::Got(conn, push) => self.got(index, conn, push),
+            Doing::Got(conn, pushes) => {
+                for push in pushes {
+                    self.got(index, conn, push);
+                }
+            }
             Doing::Lost(conn) => {
                 let client = &mut self.clients[index];
                 if client.home.is_some_and(|home| home.conn == conn) {
@@ -171,18 +165,15 @@ impl World {
         };
         if home.joined.is_none() {
             if self.now > home.since + PATIENCE {
-                self.clients[index].home = None;
-                let leave = Comes::Client(index, home.conn, Call::Leave);
-                self.at(Duration::ZERO, Event::Input(home.node, leave));
+                self.leaves(index, home);
             }
             return;
         }
-        if self.phase == Phase::Faults && self.chance(0.05) {
-            self.clients[index].home = None;
-            let after = self.up_to(Duration::from_millis(20));
-            let leave = Comes::Client(index, home.conn, Call::Leave);
-            self.at(after, Event::Input(home.node, leave));
+        if self.is_slow(index, home) {
             return;
+        }
+        if self.phase == Phase::Faults && self.chance(0.05) {
+            return self.leaves(index, home);
         }
         if self.phase != Phase::Rest {
             self.say_again(index, home);
@@ -190,6 +181,64 @@ impl World {
         if self.clients_talk() && self.chance(0.6) {
             self.say(index, home);
         }
+    }
+
+    /// A client closes its connection, behind all that it has written.
+    pub(super) fn leaves(&mut self, index: usize, home: Home) {
+        let after = self.up_to(Duration::from_millis(20));
+        let how = if self.chance(0.5) {
+            Leaves::Reading
+        } else {
+            Leaves::AtOnce
+        };
+        self.calls(index, home, after, Call::Leave(how));
+        self.clients[index].home = None;
+    }
+
+    /// Whether a client reads nothing for now. It waits for no reply then.
+    fn is_slow(&mut self, index: usize, home: Home) -> bool {
+        let begins = self.plan.slow_clients && self.phase == Phase::Faults;
+        let begins = begins && home.awaits == 0 && self.chance(0.03);
+        let Some(conn) = self.nodes[home.node].conns.get_mut(&home.conn) else {
+            return false;
+        };
+        if begins && !conn.slow {
+            conn.slow = true;
+            self.note("fault: slow client");
+            let lasts = self.up_to(SLOW_MAX);
+            let reads_on = Comes::Client(index, home.conn, Call::ReadsOn);
+            self.at(lasts, Event::Input(home.node, reads_on));
+            return true;
+        }
+        conn.slow
+    }
+
+    /// What a client does comes to its node, in order.
+    fn calls(&mut self, index: usize, home: Home, after: Duration, call: Call) {
+        let at = (self.now + after).max(home.wrote + Duration::from_nanos(1));
+        if let Some(home) = &mut self.clients[index].home {
+            home.wrote = at;
+        }
+        let call = Comes::Client(index, home.conn, call);
+        self.at(at - self.now, Event::Input(home.node, call));
+    }
+
+    /// A client writes a line, which may come in two parts.
+    pub(super) fn says_line(&mut self, index: usize, line: &str, request: Option<Request>) {
+        let Some(home) = self.clients[index].home else {
+            return;
+        };
+        let mut first = masked(line);
+        let request = request.map(Box::new);
+        let after = self.up_to(Duration::from_millis(5));
+        if !self.chance(0.1) {
+            return self.calls(index, home, after, Call::Bytes(first, request));
+        }
+        let second = first.split_off(self.rng.random_range(0..first.len()));
+        self.calls(index, home, after, Call::Bytes(first, None));
+        let home = self.clients[index].home.unwrap_or(home);
+        let after = after + self.up_to(Duration::from_millis(1));
+        self.calls(index, home, after, Call::Bytes(second, request));
     }
 
     fn say(&mut self, index: usize, home: Home) {
@@ -204,18 +253,13 @@ impl World {
             let pending = (text.clone(), copies, self.now);
             client.pending.insert(mid.clone(), pending);
         }
-        let after = self.up_to(Duration::from_millis(5));
-        let call = Call::Say(mid.clone(), text.clone(), copies, true);
-        self.at(
-            after,
-            Event::Input(home.node, Comes::Client(index, home.conn, call)),
-        );
+        self.sends(index, home, mid.clone(), &text, copies);
         if mid.is_some() && self.chance(0.1) {
-            // The same through another node, without a connection: a retry that was too hasty.
+            // The same through another node, over HTTP: a retry that was too hasty.
             let live = self.live();
             if let Some(node) = self.pick(&live) {
                 let after = self.up_to(Duration::from_millis(300));
-                let call = Call::Say(mid, text, copies, false);
+                let call = Call::Post(mid, text, copies);
                 self.at(after, Event::Input(node, Comes::Client(index, 0, call)));
             }
         }
@@ -230,12 +274,31 @@ impl World {
         if let Some((mid, text, copies)) = again {
             let pending = (text.clone(), copies, now);
             client.pending.insert(mid.clone(), pending);
-            let call = Call::Say(Some(mid), text, copies, true);
-            let after = self.up_to(Duration::from_millis(5));
-            self.at(
-                after,
-                Event::Input(home.node, Comes::Client(index, home.conn, call)),
-            );
+            self.sends(index, home, Some(mid), &text, copies);
+        }
+    }
+
+    /// A client writes that it says something.
+    fn sends(&mut self, index: usize, home: Home, mid: Option<Mid>, text: &str, copies: usize) {
+        self.serial += 1;
+        let number = self.serial;
+        let room = &self.clients[index].room;
+        let named = mid.as_ref().map(|mid| format!("\"mid\":\"{mid}\","));
+        let line = format!(
+            "{{\"id\":{number},\"send\":{{\"room\":\"{room}\",{}\"text\":\"{text}\",\"copies\":{copies}}}}}",
+            named.unwrap_or_default()
+        );
+        let asked = Asked {
+            node: home.node,
+            at: self.now,
+            stood_still: Duration::ZERO,
+            client: index,
+            mid,
+            copies,
+        };
+        self.says_line(index, &line, Some(Request::Say(number, asked)));
+        if let Some(home) = &mut self.clients[index].home {
+            home.awaits += 1;
         }
     }
 
@@ -246,182 +309,85 @@ impl World {
             return;
         };
         self.serial += 1;
-        let conn = self.serial;
-        let now = self.now;
-        let client = &mut self.clients[index];
-        client.home = Some(Home {
+        let home = Home {
             node,
-            conn,
+            conn: self.serial,
             joined: None,
-            since: now,
-        });
-        let named = client.names_mids.then(Vec::new);
-        self.comes_in(index, node, conn, named);
+            since: self.now,
+            wrote: self.now,
+            awaits: 0,
+        };
+        self.clients[index].home = Some(home);
+        let hello = format!(
+            "{{\"hello\":{{\"name\":\"{}\"}}}}",
+            self.clients[index].name
+        );
+        let (lines, request) = self.wants_in(index, None);
+        let begun = if self.chance(0.5) {
+            masked(&format!("{hello}\n{lines}"))
+        } else {
+            [masked(&hello), masked(&lines)].concat()
+        };
+        let after = self.up_to(Duration::from_millis(20));
+        let with_handshake = self.chance(0.5);
+        let call = Call::Connect(begun, Box::new(request), with_handshake);
+        self.calls(index, home, after, call);
     }
 
-    /// Asks a node to let it in. It names what it has seen behind these positions.
-    pub(super) fn comes_in(
+    /// The lines by which a client asks its node to let it in. It names what it has seen behind these.
+    pub(super) fn wants_in(
         &mut self,
         index: usize,
-        node: NodeId,
-        conn: u64,
-        named: Option<Vec<EntryId>>,
-    ) {
+        asked: Option<&[EntryId]>,
+    ) -> (String, Request) {
+        self.serial += 1;
+        let number = self.serial;
         let client = &self.clients[index];
-        let since = client.position.as_ref().map(|position| {
+        let since: Option<Vec<EntryId>> = client.position.as_ref().map(|position| {
             let ids = position.iter();
-            ids.map(|(origin, seq)| EntryId {
+            let id = |(origin, seq): (&Origin, &u64)| EntryId {
                 origin: *origin,
                 seq: *seq,
-            })
-            .collect()
+            };
+            ids.map(id).collect()
         });
         let behind = |id: &EntryId| {
-            let mut asked = named.iter().flatten();
+            let mut asked = asked.into_iter().flatten();
             asked.any(|from| from.origin == id.origin && from.seq < id.seq)
         };
         let mids = client.mids.iter().filter(|(_, id)| behind(id));
-        let mids = mids.map(|(mid, _)| mid.clone()).collect();
+        let mids: Vec<Mid> = mids.map(|(mid, _)| mid.clone()).collect();
+        let room = &client.room;
+        let quoted = |ids: &[EntryId]| list(ids.iter());
+        let mut lines = String::new();
+        let mut parts: Vec<&[Mid]> = mids.chunks(MIDS_A_LINE).collect();
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            let mids = list(part.iter());
+            let _ = writeln!(
+                lines,
+                "{{\"seen\":{{\"room\":\"{room}\",\"mids\":{mids}}}}}"
+            );
+        }
+        let mids_of = list(last.iter());
+        let _ = write!(
+            lines,
+            "{{\"id\":{number},\"join\":{{\"room\":\"{room}\",\"history\":{HISTORY},\"mids\":{mids_of}"
+        );
+        if let Some(since) = &since {
+            let _ = write!(lines, ",\"since\":{}", quoted(since));
+        }
+        if client.names_mids {
+            let _ = write!(lines, ",\"named\":{}", quoted(asked.unwrap_or_default()));
+        }
+        lines.push_str("}}");
         let entering = Entering {
             since,
-            named,
             mids,
             reads: 0,
             slow: false,
         };
-        let after = self.up_to(Duration::from_millis(20));
-        let join = Comes::Client(index, conn, Call::Join(Box::new(entering)));
-        self.at(after, Event::Input(node, join));
-    }
-
-    /// A client's call arrives at its node.
-    pub(super) fn call(&mut self, id: NodeId, index: usize, conn: u64, call: Call) {
-        let room = self.clients[index].room.clone();
-        let name = self.clients[index].name.clone();
-        match call {
-            Call::Join(entering) => self.enters(id, index, conn, entering),
-            Call::Leave => {
-                let node = &mut self.nodes[id];
-                node.left.insert(conn);
-                if node.conns.remove(&conn).is_some() {
-                    self.give(id, Input::Leave(&room, &name));
-                }
-            }
-            Call::Say(mid, text, copies, connected) => {
-                if connected && !self.nodes[id].conns.contains_key(&conn) {
-                    return;
-                }
-                self.serial += 1;
-                let ticket = Ticket(self.serial);
-                let asked = Asked {
-                    node: id,
-                    at: self.now,
-                    stood_still: self.nodes[id].stood_still,
-                    client: index,
-                    conn: connected.then_some(conn),
-                    mid: mid.clone(),
-                    copies,
-                };
-                self.tickets.insert(ticket, asked);
-                let before = self.ledger.len();
-                let say = Say {
-                    ticket,
-                    room: &room,
-                    from: &name,
-                    mid: mid.as_ref(),
-                    text: &text,
-                    copies,
-                    source: Source::Client,
-                };
-                self.give(id, Input::Say(say));
-                self.settle(id);
-                if self.ledger.len() == before && self.disk_of(id).is_none() {
-                    self.note("mid repeated here");
-                }
-            }
-        }
-    }
-
-    /// A client wants to enter its room. It may have given up meanwhile; then its leaving was quicker than
-    /// this, or will be than the answer.
-    fn enters(&mut self, id: NodeId, index: usize, conn: u64, entering: Box<Entering>) {
-        if self.nodes[id].left.contains(&conn) {
-            return;
-        }
-        let mut named = Named {
-            behind: entering.named.clone(),
-            ..Named::default()
-        };
-        let mids = entering.mids.iter().cloned();
-        let budget = NamedBudget::default();
-        let added = named.mids.add(mids, &budget, Duration::MAX);
-        added.expect("a client of the simulator has not seen so much");
-        let resume = Resume {
-            room: self.clients[index].room.clone(),
-            since: entering.since.clone(),
-            named,
-            history: HISTORY,
-        };
-        let waits = Waits::Client(index, conn, entering);
-        self.asks(id, waits, Question::Resume(resume));
-    }
-
-    /// A node lets a client into its room, or asks it what it has seen.
-    pub(super) fn lets_in(
-        &mut self,
-        id: NodeId,
-        (index, conn): (usize, u64),
-        entering: &Entering,
-        mut resumed: Resumed,
-    ) {
-        if self.nodes[id].left.contains(&conn) {
-            return;
-        }
-        if !resumed.unnamed.is_empty() {
-            self.note("mids wanted");
-            let after = self.up_to(Duration::from_millis(20));
-            let wanted = Push::MidsWanted(id, resumed.unnamed);
-            return self.at(after, Event::Client(index, Doing::Got(conn, wanted)));
-        }
-        let Client { room, name, .. } = &self.clients[index];
-        let (room, name) = (room.clone(), name.clone());
-        self.give(id, Input::Enter(&room, &name));
-        self.resumed(id, index, entering, &resumed);
-        let ahead = std::mem::take(&mut resumed.ahead);
-        resumed.ahead.origins.clone_from(&ahead.origins);
-        let conn_of = Conn {
-            client: index,
-            ahead,
-            last: self.now,
-        };
-        self.nodes[id].conns.insert(conn, conn_of);
-        let trimmed = self.trimmed();
-        self.push(id, conn, Push::Joined(Box::new(resumed), trimmed));
-    }
-
-    /// Sends something down a connection, in order.
-    pub(super) fn push(&mut self, id: NodeId, conn: u64, push: Push) {
-        let delay = Duration::from_micros(50) + self.up_to(Duration::from_millis(20));
-        let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
-            return;
-        };
-        of.last = (of.last + Duration::from_nanos(1)).max(self.now + delay);
-        let (client, after) = (of.client, of.last - self.now);
-        self.at(after, Event::Client(client, Doing::Got(conn, push)));
-    }
-
-    pub(super) fn deliver(&mut self, id: NodeId, entry: &Arc<Entry>, whole: u64) {
-        let clients = &self.clients;
-        let mut conns = Vec::new();
-        let node = &mut self.nodes[id];
-        for (conn, of) in &mut node.conns {
-            if clients[of.client].room == entry.room && !of.ahead.has_seen(entry, whole) {
-                conns.push(*conn);
-            }
-        }
-        for conn in conns {
-            self.push(id, conn, Push::Message(Arc::clone(entry)));
-        }
+        (lines, Request::Join(number, entering))
     }
 
     /// A node is gone: its clients notice at once, or when they hear nothing.
@@ -437,4 +403,12 @@ impl World {
             }
         }
     }
+}
+
+/// A list of names as JSON: none of them has to be escaped.
+fn list<T: ToString>(names: impl Iterator<Item = T>) -> String {
+    let names: Vec<String> = names
+        .map(|name| format!("\"{}\"", name.to_string()))
+        .collect();
+    format!("[{}]", names.join(","))
 }

@@ -3,27 +3,35 @@
 use std::time::Duration;
 
 use super::fetches::Ask;
-use super::witness::Push;
 use super::world::{Event, NodeId, World};
 use crate::core::bounds::JOIN_MAX;
 use crate::core::members::Change;
 use crate::core::news::{Entries, News};
 use crate::core::output::Notice;
 use crate::core::question::LogPart;
-use crate::core::{Input, Output};
+use crate::core::{Input, Now, Output};
 use crate::model::names::Origin;
 
 impl World {
     /// Carries out all that a node wants, then ends its turn and sees to its next tick.
     pub(super) fn settle(&mut self, id: NodeId) {
-        self.carry_out(id);
+        let now = self.now_of(id);
+        self.nodes[id].core.begin_turn(now);
+        self.were_read(id);
+        self.carry_out_at(id, now);
         if self.disk_of(id).is_some() {
-            self.give(id, Input::TurnOver);
-            self.carry_out(id);
+            self.nodes[id].core.handle(Input::TurnOver, now);
+            self.carry_out_at(id, now);
+        }
+        let writes = self.nodes[id].core.has_output();
+        self.nodes[id].core.end_turn(now);
+        self.carry_out_at(id, now);
+        if writes {
+            self.hand_out(id);
         }
         let node = &mut self.nodes[id];
         let offset = self.machines[node.slot].mono_offset;
-        let due = node.core.deadline() + node.stood_still;
+        let due = node.core.due() + node.stood_still;
         let due = due.saturating_sub(offset).max(self.now);
         if node.tick_at.is_none_or(|at| due < at) {
             node.tick_at = Some(due);
@@ -33,10 +41,19 @@ impl World {
     }
 
     /// Carries out all that a node wants, in order.
-    fn carry_out(&mut self, id: NodeId) {
-        while self.nodes[id].core.has_outputs() {
+    pub(super) fn carry_out(&mut self, id: NodeId) {
+        let now = self.now_of(id);
+        self.carry_out_at(id, now);
+    }
+
+    fn carry_out_at(&mut self, id: NodeId, now: Now) {
+        loop {
+            let effects = self.nodes[id].core.settle(now);
+            if effects.is_empty() {
+                break;
+            }
             let mut batch: Option<Entries> = None;
-            for effect in self.nodes[id].core.take_outputs() {
+            for effect in effects {
                 if let Output::Append { entry, ack_wanted } = effect {
                     self.appended(id, &entry);
                     let frame = batch.get_or_insert_with(|| Entries {
@@ -59,6 +76,7 @@ impl World {
                 self.publish(id, News::Entries(frame));
             }
         }
+        self.take_answers(id);
     }
 
     pub(super) fn effect(&mut self, id: NodeId, effect: Output) {
@@ -68,22 +86,9 @@ impl World {
                 self.tells_the_truth(id, &news);
                 self.publish(id, *news);
             }
-            Output::Deliver(entry, whole) => {
+            Output::Deliver(entry, _) => {
                 self.tell(|_| format!("n{id} delivers {:?}", entry.id()));
                 self.delivered(id, &entry);
-                self.deliver(id, &entry, whole);
-            }
-            Output::Said {
-                ticket,
-                id: entry,
-                ts,
-                copies,
-            } => self.said(id, ticket, (entry, ts), copies),
-            Output::NotSaid { ticket, .. } => {
-                self.note("refused for the disk");
-                if self.tickets.remove(&ticket).is_none() {
-                    self.broken(format!("{ticket:?} was answered twice"));
-                }
             }
             Output::Dial { link, endpoint, .. } => self.dial(id, link, endpoint),
             Output::HangUp(link) => self.hang_up(id, link),
@@ -105,13 +110,10 @@ impl World {
                 self.ask(id, &url, Ask::Position(from));
             }
             Output::Read(ticket, read) => self.reads(id, ticket, read),
-            Output::Answer(ticket, found) => self.found(id, ticket, *found),
             Output::Write(batch) => self.writes(id, batch),
             Output::CaughtUp => {
                 self.tell(|_| format!("n{id} has caught up"));
-                for input in std::mem::take(&mut self.nodes[id].held) {
-                    self.at(Duration::ZERO, Event::Input(id, input));
-                }
+                self.lets_in(id);
             }
             Output::FetchMembers { from, url } => self.ask(id, &url, Ask::Members(from)),
             Output::Gap(origin, span) => {
@@ -119,15 +121,16 @@ impl World {
                 self.note("hole passed");
                 self.gave_up(id, origin, span);
                 self.nodes[id].gaps.push((origin, span));
-                let conns: Vec<u64> = self.nodes[id].conns.keys().copied().collect();
-                for conn in conns {
-                    self.push(id, conn, Push::Gap(origin, span));
-                }
             }
             Output::Members(change, count) => self.members_told(id, change, count),
             Output::Notice(notice) => self.noticed(id, &notice),
-            Output::Typing(..) | Output::NodesChanged | Output::Whole | Output::CatchingUp => {}
+            Output::Whole | Output::CatchingUp => {}
             Output::PublishPlain(_) => unreachable!("nobody speaks the plain form here"),
+            Output::Said { .. }
+            | Output::NotSaid { .. }
+            | Output::Answer(..)
+            | Output::Typing(..)
+            | Output::NodesChanged => unreachable!("clients are told"),
             Output::Ready { unlinked, lacking } => self.takes_clients(id, &unlinked, &lacking),
         }
     }
@@ -145,6 +148,14 @@ impl World {
         }
         self.nodes[id].ready_at = Some(self.now);
         self.nodes[id].passed_before_ready = self.passed(id);
+        self.lets_in(id);
+    }
+
+    /// Those who waited for a node to take clients come in.
+    fn lets_in(&mut self, id: NodeId) {
+        for input in std::mem::take(&mut self.nodes[id].held) {
+            self.at(Duration::ZERO, Event::Input(id, input));
+        }
     }
 
     /// A node that starts when all faults are over joins with all that is there, and not when its time is up.
@@ -157,11 +168,12 @@ impl World {
 
     fn noticed(&mut self, id: NodeId, notice: &Notice) {
         self.tell(|_| format!("n{id} notices {notice:?}"));
-        let hears = &mut self.nodes[id].hears;
+        let node = &mut self.nodes[id];
         match notice {
-            Notice::LinkUp(origin) => drop(hears.insert(*origin)),
+            Notice::LinkUp(origin) => drop(node.hears.insert(*origin)),
             Notice::LinkDown(origin) => {
-                hears.remove(origin);
+                node.hears.remove(origin);
+                node.unheard = self.now;
                 self.clocks_changed = self.now;
             }
             Notice::Silent { .. } => self.note("fault: link silent"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::nodes::Comes;
-use super::questions::{PeerAsks, Waits};
+use super::questions::PeerAsks;
 use super::world::{Event, NodeId, World};
 use crate::core::links::fault::{Fault, Why};
 use crate::core::log::Span;
@@ -169,7 +169,9 @@ impl World {
             }
         }
         let part = LogPart { bytes, ..part };
-        self.asks(id, Waits::Peer(asks), Question::Log(part));
+        let now = self.now_of(id);
+        let found = self.nodes[id].core.ask(Question::Log(part), now);
+        self.nodes[id].owes.push((found, asks));
     }
 
     /// A node has found a part of a log that another wants.

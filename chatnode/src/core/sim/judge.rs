@@ -8,7 +8,7 @@ use super::phases::Phase;
 use super::world::{NodeId, World};
 use crate::core::bounds::BEAT_EVERY;
 use crate::core::clock::AHEAD_MAX_US;
-use crate::core::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX, Ticket};
+use crate::core::copies::{COPIES_WAIT_MAX, OTHERS_WAITING_MAX};
 use crate::core::log::Span;
 use crate::core::news::{Beat, News};
 use crate::model::entry::Entry;
@@ -32,7 +32,6 @@ pub(super) struct Asked {
     /// How long the node's clock had stood still by then.
     pub(super) stood_still: Duration,
     pub(super) client: usize,
-    pub(super) conn: Option<u64>,
     pub(super) mid: Option<Mid>,
     pub(super) copies: usize,
 }
@@ -225,13 +224,13 @@ impl World {
     pub(super) fn said(
         &mut self,
         id: NodeId,
-        ticket: Ticket,
+        request: u64,
         entry: (EntryId, u64),
         copies: usize,
-    ) {
+    ) -> Asked {
         let (entry, ts) = entry;
-        let Some(asked) = self.tickets.remove(&ticket) else {
-            self.broken(format!("{ticket:?} was answered twice"));
+        let Some(asked) = self.tickets.remove(&request) else {
+            self.broken(format!("n{id} answers {request} twice"));
         };
         let room = &self.clients[asked.client].room;
         let fits = |of: &Entry| of.ts == ts && of.mid == asked.mid && of.room == *room;
@@ -276,14 +275,15 @@ impl World {
             ));
         }
         self.tell(|_| format!("n{id} replies {entry:?} copies {copies} to {asked:?}"));
-        self.replied(id, asked);
+        asked
     }
 
     fn copies_are_honest(&mut self, id: NodeId, entry: EntryId, copies: usize) {
-        // A dead node is no holder any more once its link here has ended.
+        // A dead node is no holder any more once its link here has ended; within a turn a reply may come first.
+        let (hears, unheard) = (&self.nodes[id].hears, self.nodes[id].unheard);
         let dead = |other: &NodeId| {
             let node = &self.nodes[*other];
-            node.crashed.is_some() && !self.nodes[id].hears.contains(&node.origin)
+            node.crashed.is_some() && !hears.contains(&node.origin) && unheard < self.now
         };
         // What its origin has trimmed counts as held by who has all else.
         let of = self.ledger.node(entry.origin).unwrap_or(id);

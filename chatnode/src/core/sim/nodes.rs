@@ -7,14 +7,13 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::clients::{Call, Conn};
+use super::conns::{Call, Conn};
 use super::disk::Disk;
 use super::fetches::{Answer, Ask, Told};
 use super::ledger::Arrivals;
-use super::program::Program;
-use super::questions::Waits;
+use super::program::{Answered, Posted, Program};
+use super::questions::PeerAsks;
 use super::world::{Event, NodeId, World};
-use crate::core::copies::Ticket;
 use crate::core::journal::Batch;
 use crate::core::links::LinkId;
 use crate::core::links::fault::Fault;
@@ -80,12 +79,14 @@ pub(super) struct Node {
     pub(super) inbox: VecDeque<Comes>,
     /// Since when it is frozen, if it is.
     pub(super) frozen_at: Duration,
-    /// What clients said while it caught up.
+    /// Whether it has still to read what some client asks.
+    pub(super) reads: bool,
+    /// Who came before it took clients.
     pub(super) held: Vec<Comes>,
-    /// Connections that have ended.
-    pub(super) left: BTreeSet<u64>,
-    /// Who waits for an answer of it.
-    pub(super) waiting: BTreeMap<Ticket, Waits>,
+    /// Peers that wait for an answer of it.
+    pub(super) owes: Vec<(Answered, PeerAsks)>,
+    /// What was said over HTTP, and by which request.
+    pub(super) posted: Vec<(Posted, u64)>,
     /// It answers no fetch until then.
     pub(super) stuck_until: Duration,
     /// When it answers fetches with something better than errors.
@@ -105,6 +106,8 @@ pub(super) struct Node {
     pub(super) dialled: BTreeMap<LinkId, NodeId>,
     /// Whom it hears, as it has told; its core may be further already when something that it wants is done.
     pub(super) hears: BTreeSet<Origin>,
+    /// When it heard somebody no more, last.
+    pub(super) unheard: Duration,
     /// When the last beat of each came.
     pub(super) beats: BTreeMap<NodeId, Duration>,
     /// What it asks others, and since when.
@@ -146,6 +149,12 @@ impl Node {
             self.arrivals.note(of, entry.seq, now);
         }
         any_new
+    }
+
+    /// Who came, and waited, has left.
+    pub(super) fn forget(&mut self, conn: u64) {
+        let comes = |input: &Comes| matches!(input, Comes::Client(_, it, _) if *it == conn);
+        self.held.retain(|input| !comes(input));
     }
 
     /// Whether it said that these numbers are lost, or passed them before it took clients.
@@ -244,9 +253,10 @@ impl World {
             deaf_after: None,
             inbox: VecDeque::new(),
             frozen_at: Duration::ZERO,
+            reads: false,
             held: Vec::new(),
-            left: BTreeSet::new(),
-            waiting: BTreeMap::new(),
+            owes: Vec::new(),
+            posted: Vec::new(),
             stuck_until: Duration::ZERO,
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
@@ -258,6 +268,7 @@ impl World {
             sent_is_lost: false,
             dialled: BTreeMap::new(),
             hears: BTreeSet::new(),
+            unheard: Duration::ZERO,
             beats: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: Vec::new(),
@@ -331,8 +342,11 @@ impl World {
             }
             return;
         }
-        let says = matches!(input, Comes::Client(_, _, Call::Say(..)));
-        if says && node.core.is_catching_up() {
+        let comes = matches!(
+            input,
+            Comes::Client(_, _, Call::Connect(..) | Call::Post(..))
+        );
+        if comes && !node.core.takes_clients() {
             node.held.push(input);
             return;
         }
@@ -352,7 +366,8 @@ impl World {
         let node = &mut self.nodes[id];
         if node.alive && !node.frozen && node.tick_at == Some(at) {
             node.tick_at = None;
-            self.give(id, Input::Tick);
+            let now = self.now_of(id);
+            self.nodes[id].core.tick_if_due(now);
             self.settle(id);
         }
     }
@@ -407,14 +422,15 @@ impl World {
             }
             self.settle(id);
         }
+        let now = self.now_of(id);
         if tick_first {
-            self.give(id, Input::Tick);
+            self.nodes[id].core.tick(now);
             self.settle(id);
         }
         for input in inbox {
             self.input(id, input);
         }
-        self.give(id, Input::Tick);
+        self.nodes[id].core.tick(now);
         self.settle(id);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::aged::{self, TALKED};
-use super::nodes::Node;
+use super::conns::Call;
+use super::nodes::{Comes, Node};
 use super::world::{Event, NodeId, World};
 use crate::core::bounds::SILENCE_MAX;
 use crate::core::copies::COPIES_WAIT_MAX;
@@ -74,6 +75,12 @@ impl World {
         }
         for id in self.live() {
             self.at(Duration::ZERO, Event::Thaw(id));
+        }
+        for index in 0..self.clients.len() {
+            if let Some(home) = self.clients[index].home {
+                let reads_on = Comes::Client(index, home.conn, Call::ReadsOn);
+                self.at(Duration::ZERO, Event::Input(home.node, reads_on));
+            }
         }
         self.calm_since = self.now;
         self.enter(match self.plan.long_partition {

@@ -139,6 +139,10 @@ pub(super) struct Plan {
     pub(super) disk_keeps: DiskRetention,
     /// How wrong wall clocks are at the most, in microseconds.
     pub(super) clock_skew_max_us: i64,
+    /// Bytes that a client's socket takes before it reads.
+    pub(super) socket_bytes: usize,
+    /// Whether some clients read nothing for a while.
+    pub(super) slow_clients: bool,
     /// Whether a node's one thread and its wire take their time for what comes.
     pub(super) costs: bool,
 }
@@ -205,6 +209,12 @@ impl Plan {
                 1 | 2 => 100_000_000,
                 _ => 50_000,
             },
+            socket_bytes: if rng.random_bool(0.3) {
+                rng.random_range(200..4_000)
+            } else {
+                1 << 20
+            },
+            slow_clients: rng.random_bool(0.3),
             costs: false,
         }
     }

@@ -2,26 +2,18 @@
 
 use std::time::Duration;
 
-use super::clients::Entering;
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::nodes::Comes;
 use super::world::{Event, NodeId, World};
 use crate::core::answering::TRIES_MAX;
 use crate::core::copies::Ticket;
-use crate::core::question::{Found, Question, Read, ReadError, Unread};
+use crate::core::question::{Found, Question, Read, ReadError};
 use crate::core::repair::Fetch;
 use crate::core::{Input, Output};
 use crate::disk::BEYOND_TIME_MAX;
 use crate::model::names::{EntryId, RoomName};
 use crate::model::page::Page;
-
-/// Who waits for an answer.
-#[derive(Debug)]
-pub(super) enum Waits {
-    /// A client that enters its room, on a connection.
-    Client(usize, u64, Box<Entering>),
-    /// A peer that lacks a part of a log.
-    Peer(PeerAsks),
-}
 
 /// A request of a peer.
 #[derive(Debug)]
@@ -33,14 +25,6 @@ pub(super) struct PeerAsks {
 }
 
 impl World {
-    /// Somebody asks a node.
-    pub(super) fn asks(&mut self, id: NodeId, waits: Waits, question: Question) {
-        self.serial += 1;
-        let ticket = Ticket(self.serial);
-        self.nodes[id].waiting.insert(ticket, waits);
-        self.give(id, Input::Ask(ticket, question));
-    }
-
     /// A node has something read for a question. What there is half way through is what is read.
     pub(super) fn reads(&mut self, id: NodeId, ticket: Ticket, read: Box<Read>) {
         if self.disk_of(id).is_none() {
@@ -48,7 +32,11 @@ impl World {
         }
         let takes = self.disk_takes(id);
         let slow = takes > BEYOND_TIME_MAX && matches!(*read, Read::Beyond(..));
-        if let Some(Waits::Client(_, _, entering)) = self.nodes[id].waiting.get_mut(&ticket) {
+        let node = &mut self.nodes[id];
+        if let Some(token) = node.core.enters(ticket)
+            && let Some(conn) = node.conns.values_mut().find(|conn| conn.is(token))
+            && let Some((_, entering)) = &mut conn.entering
+        {
             entering.reads += 1;
             entering.slow |= slow || entering.reads >= TRIES_MAX;
             self.note("read for a client");
@@ -67,14 +55,27 @@ impl World {
         self.at(rest, Event::Input(id, Comes::Input(read)));
     }
 
-    /// A node answers.
-    pub(super) fn found(&mut self, id: NodeId, ticket: Ticket, found: Result<Found, Unread>) {
-        match (self.nodes[id].waiting.remove(&ticket), found) {
-            (Some(Waits::Client(client, conn, entering)), Ok(Found::Resumed(resumed, _))) => {
-                self.lets_in(id, (client, conn), &entering, *resumed);
+    /// Takes what a node has answered to peers, and to who said something over HTTP.
+    pub(super) fn take_answers(&mut self, id: NodeId) {
+        for (mut found, asks) in std::mem::take(&mut self.nodes[id].owes) {
+            match found.try_recv() {
+                Ok(Ok(Found::Log(page))) => self.answers_log(id, &asks, page),
+                Err(TryRecvError::Empty) => self.nodes[id].owes.push((found, asks)),
+                other => self.broken(format!("n{id} answers {asks:?} with {other:?}")),
             }
-            (Some(Waits::Peer(asks)), Ok(Found::Log(page))) => self.answers_log(id, &asks, page),
-            (waits, found) => self.broken(format!("n{id} answers {waits:?} with {found:?}")),
+        }
+        for (mut outcome, request) in std::mem::take(&mut self.nodes[id].posted) {
+            match outcome.try_recv() {
+                Ok(Ok(said)) => {
+                    let asked = self.said(id, request, (said.id, said.ts), said.copies);
+                    if let Some(mid) = asked.mid {
+                        self.clients[asked.client].pending.remove(&mid);
+                    }
+                }
+                Ok(Err(_)) => self.refused(id, request),
+                Err(TryRecvError::Empty) => self.nodes[id].posted.push((outcome, request)),
+                Err(TryRecvError::Closed) => self.broken(format!("n{id} forgets {request}")),
+            }
         }
     }
 
@@ -86,30 +87,30 @@ impl World {
         before: Option<EntryId>,
         limit: usize,
     ) -> Option<Page> {
-        self.serial += 1;
         let page = Question::Page {
             room: room.clone(),
             before,
             limit,
         };
-        self.give(id, Input::Ask(Ticket(self.serial), page));
-        while self.nodes[id].core.has_outputs() {
-            for output in self.nodes[id].core.take_outputs() {
+        let now = self.now_of(id);
+        let mut answer = self.nodes[id].core.ask(page, now);
+        loop {
+            for output in self.nodes[id].core.settle(now) {
                 match output {
                     Output::Read(ticket, read) => {
                         let got = self.disk_of(id).ok_or(ReadError::Closed);
                         let got = got.map(|disk| disk.read(*read));
                         self.give(id, Input::Read(ticket, got));
                     }
-                    Output::Answer(_, found) => match *found {
-                        Ok(Found::Page(page)) => return Some(page),
-                        Ok(Found::Unknown) => return None,
-                        other => self.broken(format!("n{id} gives {other:?} for a page")),
-                    },
                     other => self.effect(id, other),
                 }
             }
+            match answer.try_recv() {
+                Ok(Ok(Found::Page(page))) => return Some(page),
+                Ok(Ok(Found::Unknown)) => return None,
+                Err(TryRecvError::Empty) if self.nodes[id].core.has_outputs() => {}
+                other => self.broken(format!("n{id} gives {other:?} for a page")),
+            }
         }
-        self.broken(format!("n{id} gives no page"))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::clients::Call;
+use super::conns::Call;
 use super::nodes::Comes;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
@@ -53,7 +53,7 @@ impl World {
             let first = lasts.mul_f64(self.rng.random_range(0.1..0.5));
             for node in [other, stopped] {
                 let mid = Some(mid.parse().expect("a mid"));
-                let say = Call::Say(mid, text.clone(), 0, false);
+                let say = Call::Post(mid, text.clone(), 0);
                 let input = Comes::Client(client, 0, say);
                 self.at(first, Event::Input(node, input));
             }

@@ -146,7 +146,7 @@ impl World {
             let stood = self.nodes[id].stood_still - asked.stood_still;
             let due = (asked.at + stood + COPIES_WAIT_MAX + disk).max(awake + disk);
             if self.now > due + LATE_MAX {
-                self.broken(format!("n{id} owes a reply to {ticket:?}, {asked:?}"));
+                self.broken(format!("n{id} owes a reply to {ticket}, {asked:?}"));
             }
         }
         if waiting > COPIES_WAITING_MAX {

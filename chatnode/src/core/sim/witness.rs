@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::clients::Client;
 use super::clients::Entering;
 use super::exempt::Exempt;
-use super::judge::Asked;
 use super::ledger::Said;
 use super::stopped::is_of_a_burst;
 use super::world::{NodeId, World};
 use crate::core::log::{Log, Span};
+use crate::core::members::Change;
 use crate::core::resumed::Resumed;
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Mid, Origin};
+use crate::model::names::{EntryId, Mid, Origin, UserName};
 
 /// What was gone when a client's position was made.
 #[derive(Debug, Default)]
@@ -24,28 +24,35 @@ pub(super) struct Trimmed {
     floors: BTreeMap<(NodeId, Origin), u64>,
 }
 
+/// What a client is told that has entered.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) resumed: Resumed,
+    pub(super) members: BTreeSet<UserName>,
+    pub(super) count: usize,
+    /// What nodes had let go of then.
+    pub(super) trimmed: Trimmed,
+}
+
 /// What a node sends to a client.
 #[derive(Debug)]
 pub(super) enum Push {
-    /// With what nodes had let go of then.
-    Joined(Box<Resumed>, Trimmed),
-    /// It is to name what it has seen behind these, and ask that node again.
-    MidsWanted(NodeId, Vec<EntryId>),
+    /// It has entered, as it wanted to.
+    Joined(Box<Told>, Box<Entering>),
+    /// It is to name what it has seen behind these, and ask again.
+    MidsWanted(Vec<EntryId>),
     Message(Arc<Entry>),
     Gap(Origin, Span),
+    Members(Change, usize),
+    /// What became of a message; if it was taken, its mid.
     Said(Option<Mid>),
+    /// Whether it is there.
+    Ping,
+    /// Nothing more comes.
+    Ended,
 }
 
 impl World {
-    /// A reply goes to whoever asked.
-    pub(super) fn replied(&mut self, id: NodeId, asked: Asked) {
-        if let Some(conn) = asked.conn {
-            self.push(id, conn, Push::Said(asked.mid));
-        } else if let Some(mid) = asked.mid {
-            self.clients[asked.client].pending.remove(&mid);
-        }
-    }
-
     /// A node tells a client that enters what it has missed: all that the node has or had of the
     /// room beyond the client's position, or that it cannot.
     pub(super) fn resumed(&self, id: NodeId, index: usize, entering: &Entering, told: &Resumed) {
@@ -72,7 +79,7 @@ impl World {
             self.broken(format!("n{id} takes a client back behind {at:?}"));
         }
         let given: BTreeSet<EntryId> = told.entries.iter().map(|entry| entry.id()).collect();
-        for of in &self.nodes {
+        for (number, of) in self.nodes.iter().enumerate() {
             let Some(log) = node.core.log(of.origin) else {
                 continue;
             };
@@ -104,7 +111,9 @@ impl World {
                     *origin == name.origin && span.after < name.seq && name.seq <= span.through
                 };
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
-                if entry.room != *room || had(&name) || given.contains(&name) || by_mid {
+                // It was let in within this turn, and gets what came since like all others.
+                let live = node.delivered.at(number, name.seq) == Some(self.now);
+                if entry.room != *room || had(&name) || given.contains(&name) || by_mid || live {
                     continue;
                 }
                 let alike = self.ledger.alike(entry).iter();
@@ -126,22 +135,59 @@ impl World {
             return;
         }
         match push {
-            Push::Joined(resumed, trimmed) => {
-                self.has_not_missed(index, &resumed);
-                self.clients[index].trimmed = trimmed;
-                self.joined(index, *resumed);
+            Push::Joined(told, _) => {
+                self.has_not_missed(index, &told.resumed);
+                let client = &mut self.clients[index];
+                client.trimmed = told.trimmed;
+                client.members = told.members;
+                self.counts(index, told.count);
+                self.joined(index, told.resumed);
             }
-            Push::MidsWanted(node, behind) => self.comes_in(index, node, conn, Some(behind)),
+            Push::MidsWanted(behind) => {
+                let (lines, request) = self.wants_in(index, Some(&behind));
+                self.says_line(index, &lines, Some(request));
+            }
             Push::Message(entry) => {
+                if home.joined.is_none() {
+                    let id = entry.id();
+                    self.broken(format!(
+                        "client {index} sees {id:?} before it is in its room"
+                    ));
+                }
                 self.see(index, &entry);
                 self.clients[index].advance(entry.id());
             }
             Push::Gap(origin, span) => self.clients[index].gaps.push((origin, span)),
+            Push::Members(change, count) => {
+                let client = &mut self.clients[index];
+                let left = change.left.iter().all(|name| client.members.remove(name));
+                let mut joined = change.joined.iter();
+                let joined = joined.all(|name| client.members.insert(name.clone()));
+                if !left || !joined || change.room != client.room {
+                    self.broken(format!("client {index} is told {change:?}, which was so"));
+                }
+                self.counts(index, count);
+            }
             Push::Said(mid) => {
+                let client = &mut self.clients[index];
+                if let Some(home) = &mut client.home {
+                    home.awaits -= 1;
+                }
                 if let Some(mid) = mid {
-                    self.clients[index].pending.remove(&mid);
+                    client.pending.remove(&mid);
                 }
             }
+            Push::Ping => self.says_line(index, "{}", None),
+            // It comes back, to whichever node.
+            Push::Ended => self.leaves(index, home),
+        }
+    }
+
+    /// A client is told how many are in its room.
+    fn counts(&self, index: usize, count: usize) {
+        let members = &self.clients[index].members;
+        if members.len() != count {
+            self.broken(format!("client {index} is told of {count}: {members:?}"));
         }
     }
 

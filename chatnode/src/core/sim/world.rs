@@ -83,7 +83,7 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) replies: Vec<Reply>,
     /// Who waits for which reply.
-    pub(super) tickets: BTreeMap<Ticket, Asked>,
+    pub(super) tickets: BTreeMap<u64, Asked>,
     pub(super) outcome: Outcome,
     /// What judges have let pass, a bit each.
     pub(super) passed: Cell<u32>,
