@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::exempt::Exempt;
 use super::fetches::Ask;
+use super::phases::GIVEN_UP_MAX;
 use super::world::{Event, NodeId, World};
 use crate::core::bounds::JOIN_MAX;
 use crate::core::members::Change;
@@ -158,10 +160,13 @@ impl World {
         }
     }
 
-    /// A node that starts when all faults are over joins with all that is there, and not when its time is up.
+    /// A node that starts when all faults are over joins with all that is there, and not when its time is
+    /// up, unless it waits for what only one had that is perhaps not dead.
     fn nothing_was_in_its_way(&self, id: NodeId) {
         let node = &self.nodes[id];
-        if node.started >= self.plan.faults_end && !node.kept_waiting {
+        let awaited = self.dead_awaited.map(|at| at + GIVEN_UP_MAX);
+        let awaits = awaited >= Some(self.now) && self.passes(Exempt::SaysWhomItLacks);
+        if node.started >= self.plan.faults_end && !node.kept_waiting && !awaits {
             self.broken(format!("n{id} joined without all, though all is well"));
         }
     }

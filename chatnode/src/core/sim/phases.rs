@@ -21,7 +21,7 @@ pub(super) const CONVERGE_MAX: Duration = FETCH_MAX.saturating_add(Duration::fro
 /// asks for them again at its leisure, one page at a time.
 const REFILL_MAX: Duration = Duration::from_secs(5);
 /// What only a dead node had is given up within this after all know that it is gone.
-const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
+pub(super) const GIVEN_UP_MAX: Duration = Duration::from_secs(2);
 /// A link on which no beat came for so long does not count as one.
 const SILENT_MAX: Duration = SETTLED_AFTER;
 /// What was under way when the last fault ended arrives within this.
