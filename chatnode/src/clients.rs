@@ -5,7 +5,7 @@
 //! framed for all who hear it ([`tell`]), and written when the turn ends ([`Table::flush`]). What the
 //! core wants of others than clients is left to the caller ([`Clients::take_beyond`]).
 
-mod backlog;
+pub(crate) mod backlog;
 mod conn;
 mod flush;
 mod pace;

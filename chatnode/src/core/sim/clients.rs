@@ -202,15 +202,15 @@ impl World {
         let Some(conn) = self.nodes[home.node].conns.get_mut(&home.conn) else {
             return false;
         };
-        if begins && !conn.slow {
-            conn.slow = true;
+        if begins && conn.slow.is_none() {
+            conn.slow = Some(self.now);
             self.note("fault: slow client");
             let lasts = self.up_to(SLOW_MAX);
             let reads_on = Comes::Client(index, home.conn, Call::ReadsOn);
             self.at(lasts, Event::Input(home.node, reads_on));
             return true;
         }
-        conn.slow
+        conn.slow.is_some()
     }
 
     /// What a client does comes to its node, in order.
@@ -293,6 +293,7 @@ impl World {
             at: self.now,
             stood_still: Duration::ZERO,
             client: index,
+            conn: Some(home.conn),
             mid,
             copies,
         };

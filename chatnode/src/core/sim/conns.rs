@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::bytes::{self, Joined, Line};
 use super::clients::{Doing, Entering};
+use super::exempt::Exempt;
 use super::judge::Asked;
 use super::program::Program;
 use super::witness::{Push, Told};
 use super::world::{Event, NodeId, World};
+use crate::clients::backlog::SLOW_FOR;
 use crate::clients::socket::{self, Pipe};
 use crate::core::log::{Log, Span};
 use crate::core::members::Change;
@@ -60,8 +62,12 @@ pub(super) struct Conn {
     pub(super) entering: Option<(u64, Entering)>,
     /// The beginning of a frame that is not all there.
     begun: Vec<u8>,
-    /// It reads nothing for a while.
-    pub(super) slow: bool,
+    /// Since when it reads nothing, if it does.
+    pub(super) slow: Option<Duration>,
+    /// For how long it had read nothing, at the moment at which it reads again.
+    lagged: Duration,
+    /// It was told that it was slow: nothing that it says is answered any more.
+    closed: bool,
     /// It was told that nothing more comes.
     ended: bool,
     last: Duration,
@@ -89,7 +95,9 @@ impl World {
                     unread: Vec::new(),
                     entering: None,
                     begun: Vec::new(),
-                    slow: false,
+                    slow: None,
+                    lagged: Duration::ZERO,
+                    closed: false,
                     ended: false,
                     last: self.now,
                 };
@@ -119,8 +127,12 @@ impl World {
             }
             Call::ReadsOn => {
                 if let Some(of) = self.nodes[id].conns.get_mut(&conn) {
-                    of.slow = false;
+                    let since = of.slow.take().unwrap_or(self.now);
+                    of.lagged = self.now - since;
                     while self.takes(id, conn) {}
+                    if let Some(of) = self.nodes[id].conns.get_mut(&conn) {
+                        of.lagged = Duration::ZERO;
+                    }
                 }
             }
             Call::Leave(how) => {
@@ -155,6 +167,7 @@ impl World {
             at: self.now,
             stood_still: self.nodes[id].stood_still,
             client,
+            conn: None,
             mid: mid.cloned(),
             copies,
         };
@@ -200,10 +213,16 @@ impl World {
         if !std::mem::take(&mut node.reads) {
             return;
         }
+        let mut dropped = false;
         for of in node.conns.values_mut().filter(|of| !of.unread.is_empty()) {
             if !of.pipe.ways().said.is_empty() {
                 node.reads = true;
                 continue;
+            }
+            if of.closed {
+                // What comes to a connection that is closed is read and dropped.
+                of.unread.clear();
+                dropped = true;
             }
             for (number, asked) in of.unread.drain(..) {
                 let asked = Asked {
@@ -213,6 +232,9 @@ impl World {
                 };
                 self.tickets.insert(number, asked);
             }
+        }
+        if dropped {
+            self.passes(Exempt::ClosedAsSlow);
         }
     }
 
@@ -229,7 +251,7 @@ impl World {
         let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
             return false;
         };
-        if of.slow {
+        if of.slow.is_some() {
             return false;
         }
         let mut ways = of.pipe.ways();
@@ -295,16 +317,7 @@ impl World {
         let text = str::from_utf8(payload).unwrap_or_default();
         match first {
             // It is closed, and the end follows.
-            0x88 => {
-                self.tell(|_| format!("n{id} closes the connection of client {client}"));
-                let slow = payload.starts_with(&4000_u16.to_be_bytes());
-                self.note(if slow {
-                    "client closed as slow"
-                } else {
-                    "client closed"
-                });
-                return;
-            }
+            0x88 => return self.hears_close(id, (client, conn), payload),
             0x81 => {}
             other => self.broken(format!("n{id} writes a frame of {other:#x}: {text:?}")),
         }
@@ -320,6 +333,30 @@ impl World {
             return;
         }
         self.hears_line(id, (client, conn), text, pushes);
+    }
+
+    /// A node closes a connection: one whose client has ended it, or has read nothing for long.
+    fn hears_close(&mut self, id: NodeId, (client, conn): (usize, u64), payload: &[u8]) {
+        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        self.tell(|_| format!("n{id} closes {conn} of client {client}: {code:?}"));
+        let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
+            return;
+        };
+        let left = of.pipe.ways().left;
+        match code {
+            Some(4000) if of.lagged >= SLOW_FOR => {
+                of.closed = true;
+                of.unread.clear();
+                let owes = self.tickets.len();
+                self.tickets.retain(|_, asked| asked.conn != Some(conn));
+                if self.tickets.len() < owes {
+                    self.passes(Exempt::ClosedAsSlow);
+                }
+                self.note("client closed as slow");
+            }
+            Some(1000) if left => self.note("client closed"),
+            _ => self.broken(format!("n{id} closes {conn} of client {client}: {code:?}")),
+        }
     }
 
     /// A line that is no message is what it should be.
@@ -342,8 +379,10 @@ impl World {
         } else if let Some(sent) = line.send {
             let entry = self.ids(id, &[sent.id])[0];
             let asked = self.said(id, number, (entry, sent.ts), sent.copies);
-            if asked.client != client {
-                self.broken(format!("n{id} replies to client {client} for {asked:?}"));
+            if asked.conn != Some(conn) {
+                self.broken(format!(
+                    "n{id} replies to client {client} on {conn} for {asked:?}"
+                ));
             }
             pushes.push(Push::Said(asked.mid));
         } else if let Some(error) = line.error {

@@ -32,6 +32,8 @@ pub(super) struct Asked {
     /// How long the node's clock had stood still by then.
     pub(super) stood_still: Duration,
     pub(super) client: usize,
+    /// On which connection; `None` over HTTP.
+    pub(super) conn: Option<u64>,
     pub(super) mid: Option<Mid>,
     pub(super) copies: usize,
 }
@@ -62,7 +64,7 @@ impl World {
             self.broken(format!("n{id} says {other:?} again, as {:?}", entry.id()));
         }
         self.stamped(id, entry, staged);
-        self.not_said_while_stopped(id, entry);
+        self.not_said_while_stopped(id, entry, staged);
         if let Some(disk) = self.disk_of(id)
             && !disk.has(entry.id())
             && entry.seq > disk.floor(entry.origin)

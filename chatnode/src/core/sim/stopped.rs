@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::conns::Call;
+use super::exempt::Exempt;
 use super::nodes::Comes;
 use super::plan::Plan;
 use super::world::{Event, NodeId, World};
@@ -61,8 +62,9 @@ impl World {
         self.at(lasts.mul_f64(0.6), Event::Crash(other));
     }
 
-    /// What was said elsewhere while a node was stopped it does not say again.
-    pub(super) fn not_said_while_stopped(&self, id: NodeId, entry: &Entry) {
+    /// What was said elsewhere while a node was stopped it does not say again, unless it had taken that
+    /// before, and its disk had not.
+    pub(super) fn not_said_while_stopped(&self, id: NodeId, entry: &Entry, taken: Duration) {
         let node = &self.nodes[id];
         if !self.plan.stopped || node.thawed < node.frozen_at + CATCH_UP_AFTER {
             return;
@@ -72,7 +74,8 @@ impl World {
             let said = self.ledger.get(**other).map(|said| said.at);
             other.origin != entry.origin && said.is_some_and(|at| meanwhile.contains(&at))
         });
-        if let Some(other) = elsewhere {
+        let before = taken < node.frozen_at;
+        if let Some(other) = elsewhere.filter(|_| !before || !self.passes(Exempt::TakenBefore)) {
             self.broken(format!(
                 "n{id} makes {:?} of {other:?}, which was said while it was stopped",
                 entry.id()
