@@ -265,6 +265,9 @@ fn transcripts_agree(world: &World, live: &[NodeId], transcripts: &Transcripts) 
     let Some(first) = live.first() else { return };
     for ((id, room), shown) in transcripts {
         let others = &transcripts[&(*first, room.clone())];
+        if shown == others {
+            continue;
+        }
         let json = |entries: &[Arc<Entry>]| {
             let both = entries.iter().filter(|entry| {
                 // What one has let go of, or what another was said in place of.

@@ -19,7 +19,8 @@ pub(super) struct Said {
 /// All that was ever said.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    origins: HashMap<Origin, NodeId>,
+    /// By node. They are few: to look them through costs less than to hash one.
+    origins: Vec<Origin>,
     said: Vec<Vec<Said>>,
     mids: HashMap<(RoomName, Mid), Vec<EntryId>>,
 }
@@ -28,13 +29,14 @@ impl Ledger {
     /// A node has started.
     pub(super) fn start(&mut self, id: NodeId, origin: Origin) {
         assert_eq!(self.said.len(), id, "nodes are numbered as they start");
-        assert!(self.origins.insert(origin, id).is_none(), "{origin} twice");
+        assert!(self.node(origin).is_none(), "{origin} twice");
+        self.origins.push(origin);
         self.said.push(Vec::new());
     }
 
     /// Whose start an origin is.
     pub(super) fn node(&self, origin: Origin) -> Option<NodeId> {
-        self.origins.get(&origin).copied()
+        self.origins.iter().position(|other| *other == origin)
     }
 
     /// Something is said. `Err` if its number is not its origin's next: one number has one content

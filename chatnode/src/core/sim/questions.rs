@@ -57,6 +57,10 @@ impl World {
 
     /// Takes what a node has answered to peers, and to who said something over HTTP.
     pub(super) fn take_answers(&mut self, id: NodeId) {
+        let node = &self.nodes[id];
+        if node.owes.is_empty() && node.posted.is_empty() {
+            return;
+        }
         for (mut found, asks) in std::mem::take(&mut self.nodes[id].owes) {
             match found.try_recv() {
                 Ok(Ok(Found::Log(page))) => self.answers_log(id, &asks, page),

@@ -83,7 +83,11 @@ impl World {
         let node = &self.nodes[id];
         let before = node.list_seen.as_ref();
         let mut listed = match before {
+            Some((_, false)) if !answer => return false,
             Some((before, _)) if !answer => before.clone(),
+            Some((before, true)) if listed.iter().filter(|it| **it != node.origin).eq(before) => {
+                return false;
+            }
             _ => listed.clone(),
         };
         listed.remove(&node.origin);

@@ -79,14 +79,12 @@ impl World {
     /// removed it; or it was trimmed before the node came.
     pub(super) fn only_too_much_is_let_go(&self, id: NodeId) {
         let node = &self.nodes[id];
-        let (mut let_go, mut kept) = (None, None);
+        let mut let_go = None;
         for other in &self.nodes {
             let Some(log) = node.core.log(other.origin) else {
                 continue;
             };
             let origin = other.origin;
-            let first = self.first_kept(id, origin);
-            kept = first.into_iter().chain(kept).min();
             let began = node.began_behind.get(&origin).copied();
             let floor = log.floor();
             if floor <= began.unwrap_or_default().max(log.started_behind()) {
@@ -110,6 +108,9 @@ impl World {
         if !full {
             self.broken(format!("n{id} has trimmed, though it keeps only {count}"));
         }
+        let origins = self.nodes.iter().map(|other| other.origin);
+        let kept = origins.filter_map(|origin| self.first_kept(id, origin));
+        let kept = kept.min();
         if kept.is_some_and(|kept| kept < let_go) {
             self.broken(format!(
                 "n{id} keeps {kept:?}, and has let go of {let_go:?}"

@@ -310,12 +310,14 @@ impl World {
 
     /// Whether a node's memory has an entry. A crashed one's counts: it had it.
     pub(super) fn holds(&self, id: NodeId, entry: EntryId) -> bool {
+        let core = &self.nodes[id].core;
         let span = Span {
             after: entry.seq - 1,
             through: entry.seq,
         };
-        let page = self.nodes[id].core.log_page(entry.origin, span, 1);
-        !page.entries.is_empty()
+        let log = core.log(entry.origin);
+        let held_back = || log.is_some_and(|log| log.held_back(span).next().is_some());
+        core.store.get(entry).is_some() || held_back()
     }
 
     /// Whether a node has an entry in its log, or had until it was trimmed.
