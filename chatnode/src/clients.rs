@@ -6,9 +6,9 @@
 //! core wants of others than clients is left to the caller ([`Clients::take_beyond`]).
 
 pub(crate) mod backlog;
-mod conn;
+pub(crate) mod conn;
 mod flush;
-mod pace;
+pub(crate) mod pace;
 pub(crate) mod request;
 mod rooms;
 pub(crate) mod seats;

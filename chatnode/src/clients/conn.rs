@@ -17,7 +17,7 @@ use super::websocket::append_close;
 /// How long a closed connection may take to say goodbye.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// The same for one that was slow, and has much to read before it sees why.
-const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING_SLOW_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of a backlog that are written before others have their turn.
 const DRAINED_MAX: usize = 256 << 10;

@@ -9,9 +9,10 @@
 //! moment ([`watch`]).
 //!
 //! Each node is the program's core and its clients, as the shell has them ([`program`]). Clients write bytes
-//! of `chat.v1` into pipes in memory, and are judged by the bytes that they read ([`conns`]); some read
-//! little, or nothing for a while. The simulator plays all the rest: it carries the outputs out, loses
-//! frames where a PUB socket would, brings requests to peers, writes and reads disks. It is itself tested: it must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
+//! of `chat.v1` into pipes in memory ([`conns`]), and are judged by the bytes that they read ([`hears`]); some
+//! read little, or nothing for a while. The simulator plays all the rest: it carries the outputs out, loses
+//! frames where a PUB socket would, brings requests to peers, writes and reads disks. It is itself tested: it
+//! must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.
@@ -28,6 +29,7 @@ mod exempt;
 mod faults;
 mod fetches;
 mod giving_up;
+mod hears;
 mod judge;
 mod ledger;
 mod net;
@@ -92,6 +94,7 @@ const SOMETIMES: &[&str] = &[
     "fault: foreign page",
     "fault: client lost its node",
     "fault: slow client",
+    "client closed as slow",
     "fault: full disk",
     "fault: slow disk",
     "fault: disk broken",

@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::wire::protocol::FRAME_BYTES_MAX;
+
 /// With what clients mask. A mask that repeats is as good as another here.
 const MASK: [u8; 4] = [0x17, 0xc8, 0x35, 0xa2];
 
@@ -68,8 +70,37 @@ pub(super) struct Members {
     pub(super) count: usize,
 }
 
+/// What most lines are that are no messages, read at less cost than others: to which request it replies, and
+/// what.
+pub(super) fn sent(text: &str) -> Option<(u64, Sent)> {
+    let (number, rest) = text
+        .strip_prefix("{\"id\":")?
+        .split_once(",\"send\":{\"id\":\"")?;
+    let (id, rest) = rest.split_once("\",\"ts\":")?;
+    let (ts, copies) = rest.strip_suffix("}}")?.split_once(",\"copies\":")?;
+    let sent = Sent {
+        id: id.to_owned(),
+        ts: ts.parse().ok()?,
+        copies: copies.parse().ok()?,
+    };
+    Some((number.parse().ok()?, sent))
+}
+
+/// Lines as a client sends them: as many in one frame as a node takes.
+pub(super) fn framed(mut lines: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while lines.len() > FRAME_BYTES_MAX {
+        let end = lines[..FRAME_BYTES_MAX].rfind('\n');
+        let (first, rest) = lines.split_at(end.expect("a line is short"));
+        bytes.extend(masked(first));
+        lines = &rest[1..];
+    }
+    bytes.extend(masked(lines));
+    bytes
+}
+
 /// A text as a client sends it: one frame.
-pub(super) fn masked(text: &str) -> Vec<u8> {
+fn masked(text: &str) -> Vec<u8> {
     let header = FrameHeader {
         is_final: true,
         opcode: OpCode::Data(Data::Text),
@@ -79,8 +110,17 @@ pub(super) fn masked(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let formatted = header.format(text.len() as u64, &mut bytes);
     formatted.expect("a vector takes all");
-    let masks = MASK.iter().cycle();
-    bytes.extend(text.bytes().zip(masks).map(|(byte, mask)| byte ^ mask));
+    let start = bytes.len();
+    bytes.extend_from_slice(text.as_bytes());
+    // Many at a time: a simulated client should cost little.
+    let (wide, rest) = bytes[start..].as_chunks_mut::<16>();
+    let mask = u128::from_ne_bytes(std::array::from_fn(|at| MASK[at % MASK.len()]));
+    for chunk in wide {
+        *chunk = (u128::from_ne_bytes(*chunk) ^ mask).to_ne_bytes();
+    }
+    for (at, byte) in rest.iter_mut().enumerate() {
+        *byte ^= MASK[at % MASK.len()];
+    }
     bytes
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::bytes::masked;
+use super::bytes::framed;
 use super::conns::{Call, Leaves, Request};
 use super::judge::Asked;
 use super::nodes::Comes;
@@ -24,7 +24,7 @@ const HISTORY: usize = 10;
 /// A client that is slow reads nothing for so long at the most: some are closed for that.
 const SLOW_MAX: Duration = Duration::from_secs(14);
 /// Mids that a client names in one line at the most.
-const MIDS_A_LINE: usize = 40;
+const MIDS_A_LINE: usize = 3;
 
 /// What a client does of itself.
 #[derive(Debug)]
@@ -205,7 +205,11 @@ impl World {
         if begins && conn.slow.is_none() {
             conn.slow = Some(self.now);
             self.note("fault: slow client");
-            let lasts = self.up_to(SLOW_MAX);
+            let lasts = if self.chance(0.3) {
+                SLOW_MAX
+            } else {
+                self.up_to(SLOW_MAX)
+            };
             let reads_on = Comes::Client(index, home.conn, Call::ReadsOn);
             self.at(lasts, Event::Input(home.node, reads_on));
             return true;
@@ -223,12 +227,12 @@ impl World {
         self.at(at - self.now, Event::Input(home.node, call));
     }
 
-    /// A client writes a line, which may come in two parts.
+    /// A client writes lines, which may come in two parts.
     pub(super) fn says_line(&mut self, index: usize, line: &str, request: Option<Request>) {
         let Some(home) = self.clients[index].home else {
             return;
         };
-        let mut first = masked(line);
+        let mut first = framed(line);
         let request = request.map(Box::new);
         let after = self.up_to(Duration::from_millis(5));
         if !self.chance(0.1) {
@@ -325,9 +329,9 @@ impl World {
         );
         let (lines, request) = self.wants_in(index, None);
         let begun = if self.chance(0.5) {
-            masked(&format!("{hello}\n{lines}"))
+            framed(&format!("{hello}\n{lines}"))
         } else {
-            [masked(&hello), masked(&lines)].concat()
+            [framed(&hello), framed(&lines)].concat()
         };
         let after = self.up_to(Duration::from_millis(20));
         let with_handshake = self.chance(0.5);

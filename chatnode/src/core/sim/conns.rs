@@ -1,24 +1,18 @@
 //! The connections of clients, where their nodes are: the bytes that come, and what a node writes is
-//! read, and judged, the moment that it does.
+//! read the moment that it does.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::bytes::{self, Joined, Line};
+use super::bytes;
 use super::clients::{Doing, Entering};
 use super::exempt::Exempt;
 use super::judge::Asked;
 use super::program::Program;
-use super::witness::{Push, Told};
+use super::witness::Push;
 use super::world::{Event, NodeId, World};
-use crate::clients::backlog::SLOW_FOR;
 use crate::clients::socket::{self, Pipe};
-use crate::core::log::{Log, Span};
-use crate::core::members::Change;
-use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Now, Say, Source};
-use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Mid, Origin};
+use crate::model::names::Mid;
 
 /// What a client does with a node.
 #[derive(Debug)]
@@ -54,10 +48,10 @@ pub(super) enum Request {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Conn {
-    client: usize,
-    pipe: Pipe,
+    pub(super) client: usize,
+    pub(super) pipe: Pipe,
     /// What its node has not read.
-    unread: Vec<(u64, Asked)>,
+    pub(super) unread: Vec<(u64, Asked)>,
     /// How it wants to enter its room.
     pub(super) entering: Option<(u64, Entering)>,
     /// The beginning of a frame that is not all there.
@@ -65,9 +59,13 @@ pub(super) struct Conn {
     /// Since when it reads nothing, if it does.
     pub(super) slow: Option<Duration>,
     /// For how long it had read nothing, at the moment at which it reads again.
-    lagged: Duration,
-    /// It was told that it was slow: nothing that it says is answered any more.
-    closed: bool,
+    pub(super) lagged: Duration,
+    /// When it wrote last.
+    pub(super) wrote: Duration,
+    /// It was let into its room.
+    pub(super) joined: bool,
+    /// With which code it was told that it is closed.
+    pub(super) closed: Option<u16>,
     /// It was told that nothing more comes.
     ended: bool,
     last: Duration,
@@ -97,7 +95,9 @@ impl World {
                     begun: Vec::new(),
                     slow: None,
                     lagged: Duration::ZERO,
-                    closed: false,
+                    wrote: self.now,
+                    joined: false,
+                    closed: None,
                     ended: false,
                     last: self.now,
                 };
@@ -111,6 +111,9 @@ impl World {
                 let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
                     return;
                 };
+                if !bytes.is_empty() {
+                    of.wrote = self.now;
+                }
                 of.pipe.ways().said.extend(bytes);
                 match request.map(|request| *request) {
                     Some(Request::Say(number, asked)) => {
@@ -219,7 +222,7 @@ impl World {
                 node.reads = true;
                 continue;
             }
-            if of.closed {
+            if of.closed.is_some() {
                 // What comes to a connection that is closed is read and dropped.
                 of.unread.clear();
                 dropped = true;
@@ -234,7 +237,7 @@ impl World {
             }
         }
         if dropped {
-            self.passes(Exempt::ClosedAsSlow);
+            self.passes(Exempt::ClosedBefore);
         }
     }
 
@@ -279,6 +282,7 @@ impl World {
             }
         }
         if ends {
+            self.ends_with_a_word(id, conn, dropped);
             pushes.push(Push::Ended);
         }
         if !pushes.is_empty() {
@@ -303,192 +307,5 @@ impl World {
         of.last = (of.last + Duration::from_nanos(1)).max(self.now + delay);
         let (client, after) = (of.client, of.last - self.now);
         self.at(after, Event::Client(client, Doing::Got(conn, pushes)));
-    }
-
-    /// A frame that a node has written is what it should be.
-    fn hears_frame(
-        &mut self,
-        id: NodeId,
-        (client, conn): (usize, u64),
-        first: u8,
-        payload: &[u8],
-        pushes: &mut Vec<Push>,
-    ) {
-        let text = str::from_utf8(payload).unwrap_or_default();
-        match first {
-            // It is closed, and the end follows.
-            0x88 => return self.hears_close(id, (client, conn), payload),
-            0x81 => {}
-            other => self.broken(format!("n{id} writes a frame of {other:#x}: {text:?}")),
-        }
-        if text == "{}" {
-            return pushes.push(Push::Ping);
-        }
-        let message = text.strip_prefix("{\"msg\":");
-        if let Some(message) = message.and_then(|text| text.strip_suffix('}')) {
-            let entry = self.entry_of(id, message);
-            return pushes.push(Push::Message(entry));
-        }
-        if text.starts_with("{\"nodes\":") {
-            return;
-        }
-        self.hears_line(id, (client, conn), text, pushes);
-    }
-
-    /// A node closes a connection: one whose client has ended it, or has read nothing for long.
-    fn hears_close(&mut self, id: NodeId, (client, conn): (usize, u64), payload: &[u8]) {
-        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-        self.tell(|_| format!("n{id} closes {conn} of client {client}: {code:?}"));
-        let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
-            return;
-        };
-        let left = of.pipe.ways().left;
-        match code {
-            Some(4000) if of.lagged >= SLOW_FOR => {
-                of.closed = true;
-                of.unread.clear();
-                let owes = self.tickets.len();
-                self.tickets.retain(|_, asked| asked.conn != Some(conn));
-                if self.tickets.len() < owes {
-                    self.passes(Exempt::ClosedAsSlow);
-                }
-                self.note("client closed as slow");
-            }
-            Some(1000) if left => self.note("client closed"),
-            _ => self.broken(format!("n{id} closes {conn} of client {client}: {code:?}")),
-        }
-    }
-
-    /// A line that is no message is what it should be.
-    fn hears_line(
-        &mut self,
-        id: NodeId,
-        (client, conn): (usize, u64),
-        text: &str,
-        pushes: &mut Vec<Push>,
-    ) {
-        let line: Line<'_> = match serde_json::from_str(text) {
-            Ok(line) => line,
-            Err(why) => self.broken(format!("n{id} writes {text:?}: {why}")),
-        };
-        let room = &self.clients[client].room;
-        let number = line.id.unwrap_or_default();
-        if let Some(joined) = line.join {
-            let joined = self.joins(id, (client, conn), number, &joined);
-            pushes.push(joined);
-        } else if let Some(sent) = line.send {
-            let entry = self.ids(id, &[sent.id])[0];
-            let asked = self.said(id, number, (entry, sent.ts), sent.copies);
-            if asked.conn != Some(conn) {
-                self.broken(format!(
-                    "n{id} replies to client {client} on {conn} for {asked:?}"
-                ));
-            }
-            pushes.push(Push::Said(asked.mid));
-        } else if let Some(error) = line.error {
-            if error.code == "mids_wanted" {
-                self.note("mids wanted");
-                pushes.push(Push::MidsWanted(self.ids(id, &error.behind)));
-            } else {
-                self.refused(id, number);
-                pushes.push(Push::Said(None));
-            }
-        } else if let Some(gap) = line.gap {
-            if gap.room != room.as_str() {
-                self.broken(format!("n{id} tells client {client} of {gap:?}"));
-            }
-            let span = Span {
-                after: gap.after,
-                through: gap.through,
-            };
-            let gap = (gap.origin.parse().expect("an origin"), span);
-            // Those of the time before come behind the reply.
-            match pushes.last_mut() {
-                Some(Push::Joined(told, _)) => told.resumed.gaps.push(gap),
-                _ => pushes.push(Push::Gap(gap.0, gap.1)),
-            }
-        } else if let Some(told) = line.members {
-            let names = |names: &[String]| {
-                let names = names.iter();
-                names.map(|name| name.parse().expect("a name")).collect()
-            };
-            let change = Change {
-                room: told.room.parse().expect("a room"),
-                joined: names(&told.joined),
-                left: names(&told.left),
-            };
-            pushes.push(Push::Members(change, told.count));
-        }
-    }
-
-    /// A client is let in that wanted to be, and gets what was said.
-    fn joins(
-        &mut self,
-        id: NodeId,
-        (client, conn): (usize, u64),
-        number: u64,
-        joined: &Joined<'_>,
-    ) -> Push {
-        let entering = self.nodes[id].conns.get_mut(&conn);
-        let entering = entering.and_then(|of| of.entering.take_if(|(it, _)| *it == number));
-        let room = self.clients[client].room.as_str();
-        let Some((_, entering)) = entering.filter(|_| joined.room == room) else {
-            self.broken(format!("n{id} lets client {client} in that did not ask"));
-        };
-        let names = joined.members.iter();
-        let messages = joined.messages.iter();
-        let told = Told {
-            resumed: Resumed {
-                recovered: joined.recovered,
-                entries: messages.map(|it| self.entry_of(id, it.get())).collect(),
-                ahead: self.ahead(id, &entering),
-                at: self.ids(id, &joined.at),
-                ..Resumed::default()
-            },
-            members: names.map(|name| name.parse().expect("a name")).collect(),
-            count: joined.count,
-            trimmed: self.trimmed(),
-        };
-        Push::Joined(Box::new(told), Box::new(entering))
-    }
-
-    /// Something was not taken: the disk is full, or slow.
-    pub(super) fn refused(&mut self, id: NodeId, request: u64) {
-        self.note("refused for the disk");
-        if self.tickets.remove(&request).is_none() || self.disk_of(id).is_none() {
-            self.broken(format!("n{id} refuses {request}"));
-        }
-    }
-
-    /// The entry whose JSON this is, to the byte.
-    fn entry_of(&self, id: NodeId, json: &str) -> Arc<Entry> {
-        let name = json.split_once("\"id\":\"").and_then(|(_, rest)| {
-            let (name, _) = rest.split_once('"')?;
-            name.parse().ok()
-        });
-        let said = name.and_then(|name| self.ledger.get(name));
-        match said.filter(|said| said.entry.json == json) {
-            Some(said) => Arc::clone(&said.entry),
-            None => self.broken(format!("n{id} shows {json}, which nobody said")),
-        }
-    }
-
-    fn ids(&self, id: NodeId, names: &[String]) -> Vec<EntryId> {
-        let parsed = names.iter().map(|name| match name.parse() {
-            Ok(name) => name,
-            Err(why) => self.broken(format!("n{id} names {name:?}: {why}")),
-        });
-        parsed.collect()
-    }
-
-    /// What a client that enters has seen and its node has not.
-    fn ahead(&self, id: NodeId, entering: &Entering) -> Ahead {
-        let whole = |origin: Origin| self.nodes[id].core.log(origin).map_or(0, Log::whole);
-        let since = entering.since.iter().flatten();
-        let ahead = since.filter(|it| !it.origin.is_mark() && whole(it.origin) < it.seq);
-        Ahead {
-            origins: ahead.map(|it| (it.origin, it.seq)).collect(),
-            ..Ahead::default()
-        }
     }
 }

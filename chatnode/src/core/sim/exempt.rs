@@ -62,8 +62,8 @@ exemptions! {
     PeerFails: Protocol "Lost entries may still turn up.",
     /// A node that does not hear all that it should may lack what they have, when it takes clients.
     SaysWhomItLacks: Readme "It then says which nodes it does not hear and which messages it lacks",
-    /// What a client said that was closed as slow before it had read a reply it says again.
-    ClosedAsSlow: Readme "A send without a reply may have been taken or not.",
+    /// What a client said that was closed before it had a reply it says again.
+    ClosedBefore: Readme "A send without a reply may have been taken or not.",
     /// A node that is stopped has taken something before, which its disk has not got yet.
     TakenBefore: Readme "A node that was stopped for two seconds takes no send and no join before it holds what the others hold",
     /// What nobody keeps any more is passed when it is missed, and told.

@@ -165,6 +165,7 @@ impl Plan {
                 0.0
             }
         };
+        let slow_clients = rng.random_bool(0.3);
         let disk_keeps = disk_keeps(rng);
         let mut retention = Retention::default();
         if trims {
@@ -209,12 +210,12 @@ impl Plan {
                 1 | 2 => 100_000_000,
                 _ => 50_000,
             },
-            socket_bytes: if rng.random_bool(0.3) {
+            socket_bytes: if slow_clients || rng.random_bool(0.1) {
                 rng.random_range(200..4_000)
             } else {
                 1 << 20
             },
-            slow_clients: rng.random_bool(0.3),
+            slow_clients,
             costs: false,
         }
     }
