@@ -11,6 +11,7 @@ mod flush;
 pub(crate) mod pace;
 pub(crate) mod request;
 mod rooms;
+pub(crate) mod rules;
 pub(crate) mod seats;
 mod serve;
 pub(crate) mod session;

@@ -15,7 +15,7 @@
 //! All that can happen to a node is an [`Input`], and all that it can do is an [`Output`]. The caller reads
 //! the clocks, moves the bytes, and carries the outputs out in order.
 
-mod rules;
+pub(crate) mod rules;
 
 // All that comes, and all that is done.
 pub(crate) mod input;

@@ -8,6 +8,7 @@ use base::serve::Admission;
 
 use super::backlog::{Backlog, QUEUE_BYTES_MAX};
 use super::rooms::Place;
+use super::rules;
 use super::seats::Seat;
 use super::slot::{SLOW, Style};
 use super::socket::Socket;
@@ -175,6 +176,7 @@ impl<S> Conn<S> {
             self.backlog().clear(spool);
         } else {
             append_close(&mut frame, &SLOW);
+            let frame = rules::last_words(frame);
             self.backlog().give_up(spool, &frame);
         }
         self.private = Vec::new();

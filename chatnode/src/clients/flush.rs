@@ -4,6 +4,7 @@
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
+use super::rules;
 use super::slot::{ConnId, Ended, Part, Style, narrow};
 use super::table::Table;
 
@@ -120,7 +121,7 @@ impl<S> Table<S> {
             match *part {
                 Part::Private => {
                     let taken = written.min(private.len());
-                    if taken < private.len() {
+                    if rules::waits_for_room(private.len(), taken) {
                         let frames = std::mem::take(&mut private);
                         conn.backlog().queue_own(frames, taken, own_messages);
                     }
@@ -132,7 +133,7 @@ impl<S> Table<S> {
                     if taken < len {
                         let chunk = self.rooms.chunk(room, style, &mut self.spool);
                         let backlog = conn.backlog();
-                        backlog.queue_chunk(&mut self.spool, chunk, skip + taken);
+                        backlog.queue_chunk(&mut self.spool, chunk, rules::goes_on_at(skip, taken));
                     }
                     written -= taken;
                 }

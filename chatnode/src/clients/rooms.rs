@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::rules;
 use super::slot::{Part, Style, narrow};
 use super::spool::{ChunkId, Spool};
 use crate::core::resumed::Ahead;
@@ -130,7 +131,7 @@ impl Rooms {
         let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
         audience.filtered += usize::from(ahead.is_some());
         let index = narrow(audience.subscribers.len());
-        let skip = audience.batch.len();
+        let skip = rules::was_before(audience.batch.len());
         audience.subscribers.push(Subscriber { key, skip, ahead });
         Place { room, index }
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::request::{Join, Request, Say};
+use super::rules;
 use super::session::{Command, Desk, Next, RequestId, Rules};
 use super::slot::{ConnId, Style};
 use super::waiting::{Answer, Said, Waiting};
@@ -391,7 +392,7 @@ impl Clients {
         mids: Vec<Mid>,
         now: Now,
     ) -> Result<(), Refusal> {
-        let mut named = self.take_named(id, room);
+        let mut named = rules::named_before(self.take_named(id, room));
         named
             .add(mids, &self.named, now.mono + MID_KEPT)
             .map_err(|why| Refusal::new("too_many_mids", why.to_string()))?;

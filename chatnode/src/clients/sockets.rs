@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::conn::Conn;
 use super::pace::ENDED;
+use super::rules;
 use super::slot::ConnId;
 use super::socket::Told;
 use super::{Client, Clients};
@@ -188,7 +189,7 @@ impl Clients {
                 continue;
             };
             let closing = conn.is_closing();
-            let owed = conn.client.waits || conn.client.awaits > 0;
+            let owed = rules::is_owed(conn.client.waits, conn.client.awaits);
             if conn.has_backlog() || (!closing && owed) {
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pace::{STREAM_QUIET, Watch};
+use super::rules;
 use super::serve::REPLIES_BYTES_MAX;
 use super::slot::{ConnId, Ended, Style};
 use super::websocket::append_ping;
@@ -53,7 +54,9 @@ impl Clients {
                 Ended::Broken => self.end(core, id, now),
                 Ended::Slow => {
                     tracing::info!("a client is closed as slow");
-                    self.leave_all(core, id, now);
+                    if let Some(id) = rules::leaves(id) {
+                        self.leave_all(core, id, now);
+                    }
                 }
             }
         }

@@ -7,9 +7,6 @@
 
 use std::time::Duration;
 
-#[cfg(test)]
-use std::cell::Cell;
-
 macro_rules! rules {
     ($(
         $(#[$doc:meta])*
@@ -31,26 +28,28 @@ macro_rules! rules {
         /// A rule that is broken.
         #[cfg(test)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(super) enum Mutant { $($($(#[$about])* $bug,)+)* }
+        pub(crate) enum Mutant { $($($(#[$about])* $bug,)+)* }
 
         #[cfg(test)]
         impl Mutant {
             /// All there are.
-            pub(super) const ALL: &[Self] = &[$($(Self::$bug,)+)*];
+            pub(crate) const ALL: &[Self] = &[$($(Self::$bug,)+)*];
+        }
+
+        #[cfg(test)]
+        thread_local! {
+            static CHOSEN: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+        }
+
+        /// Switches a bug on, or all off, for this thread.
+        #[cfg(test)]
+        pub(crate) fn choose(mutant: Option<Mutant>) {
+            CHOSEN.set(mutant);
         }
     };
 }
 
-#[cfg(test)]
-thread_local! {
-    static CHOSEN: Cell<Option<Mutant>> = const { Cell::new(None) };
-}
-
-/// Switches a bug on, or all off, for this thread.
-#[cfg(test)]
-pub(super) fn choose(mutant: Option<Mutant>) {
-    CHOSEN.set(mutant);
-}
+pub(crate) use rules;
 
 rules! {
     // Logs.

@@ -12,7 +12,7 @@
 //! of `chat.v1` into pipes in memory ([`conns`]), and are judged by the bytes that they read ([`hears`]); some
 //! read little, or nothing for a while. The simulator plays all the rest: it carries the outputs out, loses
 //! frames where a PUB socket would, brings requests to peers, writes and reads disks. It is itself tested: it
-//! must see each of the deliberate bugs of [`super::rules`] ([`bugs`]).
+//! must see each of the deliberate bugs of [`super::rules`] and of [`crate::clients::rules`] ([`bugs`]).
 //!
 //! `SEEDS=8000` runs so many, `FIRST=2000` begins there, `SEED=42` runs that one alone and tells
 //! its story; `MUTANT=LaterShown` does any of these with that bug.

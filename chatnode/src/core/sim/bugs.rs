@@ -4,17 +4,80 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::world::World;
 use super::{number, run};
-use crate::core::rules::{Mutant, choose};
+use crate::clients::rules as clients;
+use crate::core::rules::{self as core, Mutant};
 
 /// Seeds that a bug may hide from, one after the other.
-const SEEDS_MAX: u64 = 600;
+const SEEDS_MAX: u64 = 300;
+
+/// A bug of one of the rooms that a node is made of.
+#[derive(Clone, Copy)]
+enum Bug {
+    Core(Mutant),
+    Clients(clients::Mutant),
+}
+
+impl Bug {
+    fn all() -> Vec<Self> {
+        let core = Mutant::ALL.iter().copied().map(Self::Core);
+        let clients = clients::Mutant::ALL.iter().copied().map(Self::Clients);
+        core.chain(clients).collect()
+    }
+
+    /// Worlds in which it shows soon: in most nothing is trimmed, say.
+    fn world(self) -> fn(u64, bool) -> World {
+        use clients::Mutant as Clients;
+        match self {
+            Self::Core(Mutant::StopNotNoticed | Mutant::OthersNotAsked) => World::stopped,
+            Self::Core(Mutant::MidForgottenEarly | Mutant::MidKeptForEver) => World::aged,
+            Self::Core(
+                Mutant::TrimmedNotTold
+                | Mutant::SpentOriginExcused
+                | Mutant::FrontSkippedInSilence
+                | Mutant::UnwrittenLetGo
+                | Mutant::StartedBehindLate
+                | Mutant::NoneShownInstead
+                | Mutant::MidTrimmed,
+            ) => World::trimming,
+            Self::Core(
+                Mutant::DeadOriginNotFetched
+                | Mutant::OthersNotAwaited
+                | Mutant::PeerNotSpared
+                | Mutant::ForeignPageTaken,
+            ) => World::failing,
+            Self::Clients(Clients::SeenLineForgotten) => World::usual,
+            Self::Clients(_) => World::slow,
+            Self::Core(_) => World::usual,
+        }
+    }
+}
+
+impl std::fmt::Debug for Bug {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Core(mutant) => mutant.fmt(f),
+            Self::Clients(mutant) => mutant.fmt(f),
+        }
+    }
+}
+
+/// Switches a bug on, or all off, for this thread.
+fn choose(bug: Option<Bug>) {
+    core::choose(None);
+    clients::choose(None);
+    match bug {
+        Some(Bug::Core(mutant)) => core::choose(Some(mutant)),
+        Some(Bug::Clients(mutant)) => clients::choose(Some(mutant)),
+        None => {}
+    }
+}
 
 /// Switches on the bug of this name, if there is a name.
 pub(super) fn choose_named(name: Option<&str>) {
     let Some(name) = name else { return };
-    let named = |mutant: &&Mutant| format!("{mutant:?}") == name;
-    let mutant = Mutant::ALL.iter().find(named);
-    choose(Some(*mutant.expect("there is such a bug")));
+    let mut bugs = Bug::all().into_iter();
+    let bug = bugs.find(|bug| format!("{bug:?}") == name);
+    choose(Some(bug.expect("there is such a bug")));
 }
 
 /// What the panic said, in one line.
@@ -31,23 +94,18 @@ fn reason(panic: &(dyn std::any::Any + Send)) -> String {
 fn each_deliberate_bug_is_caught() {
     let first = number("FIRST").unwrap_or(0);
     let mut survived = Vec::new();
-    for &mutant in Mutant::ALL {
-        choose(Some(mutant));
-        let world = match mutant {
-            Mutant::StopNotNoticed | Mutant::OthersNotAsked => World::stopped,
-            Mutant::MidForgottenEarly | Mutant::MidKeptForEver => World::aged,
-            // In most worlds nothing is trimmed.
-            Mutant::TrimmedNotTold | Mutant::SpentOriginExcused => World::trimming,
-            _ => World::usual,
-        };
+    for bug in Bug::all() {
+        choose(Some(bug));
+        let world = bug.world();
         let caught = (first..first + SEEDS_MAX).find_map(|seed| {
             let end = catch_unwind(AssertUnwindSafe(|| run(world(seed, false))));
-            end.err().map(|panic| reason(&*panic))
+            let reason = end.err().map(|panic| reason(&*panic))?;
+            Some((seed - first + 1, reason))
         });
         choose(None);
         match caught {
-            Some(reason) => println!("{mutant:?}: {reason}"),
-            None => survived.push(mutant),
+            Some((seeds, reason)) => println!("{bug:?}: by {seeds}: {reason}"),
+            None => survived.push(bug),
         }
     }
     assert!(survived.is_empty(), "not seen: {survived:?}");

@@ -220,6 +220,35 @@ impl Plan {
         }
     }
 
+    /// Nodes die that others have not heard for a while, and most requests for what they said fail.
+    pub(super) fn failing(rng: &mut StdRng) -> Self {
+        Self {
+            slots: rng.random_range(4..=6),
+            refuses: false,
+            faults: vec![Kind::Illness, Kind::Overload, Kind::Crash],
+            fault_every: Duration::from_millis(rng.random_range(300..900)),
+            loss: 0.3,
+            fetch_failure: rng.random_range(0.6..0.95),
+            disks: 0.0,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// Clients read little, or nothing for longer than nodes wait for that.
+    pub(super) fn slow(rng: &mut StdRng) -> Self {
+        Self {
+            slots: rng.random_range(2..=3),
+            clients: 6,
+            rooms: 1,
+            refuses: false,
+            faults_end: Duration::from_secs(16),
+            act_every: Duration::from_millis(rng.random_range(40..100)),
+            socket_bytes: rng.random_range(200..2_000),
+            slow_clients: true,
+            ..Self::draw(rng)
+        }
+    }
+
     /// One node that is stopped while much is said elsewhere; the network is well.
     pub(super) fn stopped(rng: &mut StdRng) -> Self {
         Self {

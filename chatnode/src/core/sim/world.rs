@@ -180,6 +180,20 @@ impl World {
         Self::new(seed, plan, rng, story)
     }
 
+    /// A world in which most of what is asked of peers fails, while nodes die.
+    pub(super) fn failing(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::failing(&mut rng);
+        Self::new(seed, plan, rng, story)
+    }
+
+    /// A world whose clients read little, or nothing for long.
+    pub(super) fn slow(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::slow(&mut rng);
+        Self::new(seed, plan, rng, story)
+    }
+
     /// A world that is in two for a minute.
     pub(super) fn divided(seed: u64, story: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
