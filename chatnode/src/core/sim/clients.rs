@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -41,6 +42,8 @@ pub(super) struct Entering {
     pub(super) since: Option<Vec<EntryId>>,
     /// The mids of what it has seen behind those that it was asked for.
     pub(super) mids: Vec<Mid>,
+    /// What nodes had let go of when that position was made.
+    pub(super) trimmed: Arc<Trimmed>,
     /// How often its node has read for it, and whether that took too long.
     pub(super) reads: usize,
     pub(super) slow: bool,
@@ -73,7 +76,7 @@ pub(super) struct Client {
     /// What it need not have seen: said before it came, or told to be beyond recovery.
     pub(super) base: BTreeMap<Origin, u64>,
     /// What nodes had let go of when its position was made.
-    pub(super) trimmed: Trimmed,
+    pub(super) trimmed: Arc<Trimmed>,
     pub(super) seen: BTreeSet<EntryId>,
     pub(super) mids: BTreeMap<Mid, EntryId>,
     pub(super) gaps: Vec<(Origin, Span)>,
@@ -98,7 +101,7 @@ impl Client {
             gone: false,
             position: None,
             base: BTreeMap::new(),
-            trimmed: Trimmed::default(),
+            trimmed: Arc::default(),
             seen: BTreeSet::new(),
             mids: BTreeMap::new(),
             gaps: Vec::new(),
@@ -389,6 +392,7 @@ impl World {
         let entering = Entering {
             since,
             mids,
+            trimmed: Arc::clone(&client.trimmed),
             reads: 0,
             slow: false,
         };

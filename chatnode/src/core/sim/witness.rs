@@ -90,7 +90,7 @@ impl World {
             let gone = if named {
                 0
             } else {
-                self.gone_then(client, id, of.origin)
+                self.gone_then(&entering.trimmed, id, of.origin)
             };
             let unsure = !named && self.was_perhaps_gone(id, log, since);
             let floor = log.floor();
@@ -138,7 +138,7 @@ impl World {
             Push::Joined(told, _) => {
                 self.has_not_missed(index, &told.resumed);
                 let client = &mut self.clients[index];
-                client.trimmed = told.trimmed;
+                client.trimmed = Arc::new(told.trimmed);
                 client.members = told.members;
                 self.counts(index, told.count);
                 self.joined(index, told.resumed);
@@ -206,8 +206,8 @@ impl World {
 
     /// Through which number a node had trimmed a log when a client's position was made, or, if it was not
     /// there, its disk.
-    fn gone_then(&self, client: &Client, id: NodeId, origin: Origin) -> u64 {
-        let Trimmed { at, floors } = &client.trimmed;
+    fn gone_then(&self, trimmed: &Trimmed, id: NodeId, origin: Origin) -> u64 {
+        let Trimmed { at, floors } = trimmed;
         let disk = || Some(self.disk_of(id)?.floor_at(origin, *at));
         let gone = floors.get(&(id, origin)).copied().or_else(disk);
         gone.unwrap_or_default()
@@ -226,7 +226,7 @@ impl World {
             .filter(|at| !position.contains_key(&at.origin))
         {
             let seq = base.entry(at.origin).or_default();
-            *seq = (*seq).max(self.gone_then(client, home.node, at.origin));
+            *seq = (*seq).max(self.gone_then(&client.trimmed, home.node, at.origin));
         }
         self.clients[index].base = base;
     }
@@ -315,7 +315,10 @@ impl World {
                 return false;
             };
             let named = since.iter().find(|at| at.origin == origin);
-            let after = named.map_or_else(|| self.gone_then(client, id, origin), |at| at.seq);
+            let after = named.map_or_else(
+                || self.gone_then(&entering.trimmed, id, origin),
+                |at| at.seq,
+            );
             // What of it has gone since, and what before, a node does not know; nor whether that was since,
             // if it was within the time by which clocks are apart.
             let trimmed = log.times.trimmed;
