@@ -132,7 +132,7 @@ impl World {
                 if let Some(of) = self.nodes[id].conns.get_mut(&conn) {
                     let since = of.slow.take().unwrap_or(self.now);
                     of.lagged = self.now - since;
-                    while self.takes(id, conn) {}
+                    self.reads_all(id, conn);
                     if let Some(of) = self.nodes[id].conns.get_mut(&conn) {
                         of.lagged = Duration::ZERO;
                     }
@@ -245,18 +245,40 @@ impl World {
     pub(super) fn hand_out(&mut self, id: NodeId) {
         let conns: Vec<u64> = self.nodes[id].conns.keys().copied().collect();
         for conn in conns {
-            while self.takes(id, conn) {}
+            self.reads_all(id, conn);
         }
     }
 
-    /// A client takes what there is for it; whether its node may have more.
-    fn takes(&mut self, id: NodeId, conn: u64) -> bool {
+    /// A client reads all that there is for it. What its node says in one breath may come in parts.
+    fn reads_all(&mut self, id: NodeId, conn: u64) {
+        let of = self.nodes[id].conns.get(&conn);
+        if of.is_some_and(|of| of.slow.is_some()) {
+            return;
+        }
+        let mut pushes = Vec::new();
+        while self.takes(id, conn, &mut pushes) {}
+        let Some(of) = self.nodes[id].conns.get(&conn) else {
+            return;
+        };
+        let (client, dropped) = (of.client, of.pipe.is_dropped());
+        for push in &pushes {
+            if let Push::Joined(told, entering) = push {
+                self.resumed(id, client, entering, &told.resumed);
+            }
+        }
+        if !pushes.is_empty() {
+            self.push(id, conn, pushes);
+        }
+        if dropped {
+            self.nodes[id].conns.remove(&conn);
+        }
+    }
+
+    /// A client takes what there is in its pipe; whether its node may have more.
+    fn takes(&mut self, id: NodeId, conn: u64, pushes: &mut Vec<Push>) -> bool {
         let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
             return false;
         };
-        if of.slow.is_some() {
-            return false;
-        }
         let mut ways = of.pipe.ways();
         let was_full = ways.told.len() >= ways.room;
         of.begun.append(&mut ways.told);
@@ -272,24 +294,12 @@ impl World {
             of.unread.clear();
         }
         let (client, slow) = (of.client, was_full && !dropped);
-        let mut pushes = Vec::new();
         for (first, payload) in frames {
-            self.hears_frame(id, (client, conn), first, &payload, &mut pushes);
-        }
-        for push in &pushes {
-            if let Push::Joined(told, entering) = push {
-                self.resumed(id, client, entering, &told.resumed);
-            }
+            self.hears_frame(id, (client, conn), first, &payload, pushes);
         }
         if ends {
             self.ends_with_a_word(id, conn, dropped);
             pushes.push(Push::Ended);
-        }
-        if !pushes.is_empty() {
-            self.push(id, conn, pushes);
-        }
-        if dropped {
-            self.nodes[id].conns.remove(&conn);
         }
         if slow {
             self.ready(id, conn, (false, true, false));
