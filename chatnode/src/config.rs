@@ -62,8 +62,8 @@ pub struct Config {
     registry: Vec<String>,
 
     /// By what nodes meet: `zmq`, from node to node, which is the default (in TLS with --mesh-secret), or
-    /// the URL of a broker: redis://HOST[:PORT], rediss://, valkey://, redis+unix:///PATH, or
-    /// redis+sentinel://HOST[:PORT]/NAME, with user and password as in redis://USER:PASSWORD@HOST. A
+    /// the URL of a broker: redis://HOST:PORT, rediss://, valkey://, redis+unix:///PATH, or
+    /// redis+sentinel://HOST:PORT/NAME, with user and password as in redis://USER:PASSWORD@HOST. A
     /// broker needs no registry. Repeat for several: all that is said goes by each, what comes first is
     /// taken, and one may die. Nodes meet if they share one. Other users of this machine see what stands in
     /// a command line: put passwords into the variable, where spaces part several, or into --bus-file.
