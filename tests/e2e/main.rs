@@ -11,6 +11,7 @@ mod api;
 mod browser;
 mod buses;
 mod buses_faults;
+mod buses_nats;
 mod buses_wrong;
 mod clocks;
 mod crowd;

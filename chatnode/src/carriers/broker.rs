@@ -10,13 +10,14 @@
 //! - [`ears`] tells what is to be believed: with a mesh secret all is sealed ([`base::seal`]), and what is
 //!   said again by somebody else is known.
 //! - [`session`] is the task of one dial: it connects, publishes, subscribes and hears.
-//! - Each engine moves bytes by its own client library: [`redis`].
+//! - Each engine moves bytes in its own way: [`redis`], [`nats`].
 //!
 //! [`links`]: crate::core::links
 
 mod channels;
 mod ears;
 pub(crate) mod gauges;
+mod nats;
 pub(crate) mod net;
 mod outbox;
 mod redis;
@@ -60,6 +61,14 @@ pub(crate) struct Me {
     pub(crate) mesh: MeshName,
     /// What it seals with, where there is a mesh secret.
     pub(crate) seals: Option<Seals>,
+}
+
+impl Me {
+    /// What operators of a broker see: who it is that is connected, without spaces.
+    fn client_name(&self) -> String {
+        let name = format!("chatmesh/{}/{}/{}", self.mesh, self.name, self.origin);
+        name.replace(|c: char| !c.is_ascii_graphic(), "_")
+    }
 }
 
 /// What messages are sealed and opened with. Clones are the same one: counts go over all brokers.
@@ -135,7 +144,9 @@ impl BrokerCarrier {
     /// Whether an endpoint that is dialled is at this broker.
     pub(crate) fn is_at(&self, endpoint: &str) -> bool {
         let rest = endpoint.strip_prefix(self.url.shown());
-        rest.is_some_and(|rest| rest.is_empty() || heard_at(endpoint).is_some())
+        // Of two brokers one's URL may begin as the other's does.
+        let is_in_hall = |rest: &str| rest.starts_with('#') && heard_at(endpoint).is_some();
+        rest.is_some_and(|rest| rest.is_empty() || is_in_hall(rest))
     }
 
     fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech) {

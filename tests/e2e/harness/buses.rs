@@ -13,6 +13,7 @@ macro_rules! on_each {
     ($($test:ident),+ $(,)?) => {$(
         mod $test {
             use crate::harness::Outcome;
+            use crate::harness::engines::nats::Nats;
             use crate::harness::engines::redis::Redis;
             use crate::harness::sealed::Seal;
 
@@ -24,6 +25,11 @@ macro_rules! on_each {
             #[tokio::test]
             async fn on_redis_sealed() -> Outcome {
                 super::$test(Redis::start().await?, Some(Seal::new().await?)).await
+            }
+
+            #[tokio::test]
+            async fn on_nats() -> Outcome {
+                super::$test(Nats::start().await?, None).await
             }
         }
     )+};
@@ -88,6 +94,18 @@ pub(crate) async fn bus_is_lost(node: &Node, within: Duration) -> Result<BusStat
         let bus = bus_of(node).await?;
         ensure!(bus.state == "dialing", "{bus:?}");
         Ok(bus)
+    })
+    .await
+}
+
+/// Waits until a node says in one line why its broker is not up: this reason, and these words.
+pub(crate) async fn bus_says(node: &Node, reason: &str, words: &str) -> Result<()> {
+    eventually(PATIENCE, words, async || {
+        let bus = bus_of(node).await?;
+        ensure!(bus.state != "up" && bus.reason == reason, "{bus:?}");
+        let is_line = bus.error.contains(words) && !bus.error.contains('\n');
+        ensure!(is_line, "{bus:?}");
+        Ok(())
     })
     .await
 }

@@ -60,6 +60,7 @@ impl Channels {
         let (root, dot) = match engine {
             // Braces keep all of a mesh on one shard of a cluster.
             Engine::Redis => (format!("chatmesh:{{{mesh}}}:"), ':'),
+            Engine::Nats => (format!("chatmesh.{mesh}."), '.'),
         };
         Self { root, dot }
     }
@@ -154,27 +155,33 @@ mod tests {
 
     #[test]
     fn a_channel_is_read_as_it_was_written_and_all_else_is_none() {
-        let channels = Channels::of(Engine::Redis, &"team-7".parse().unwrap());
         let origin: Origin = "k3f7q2m7xa".parse().unwrap();
-        for (channel, name) in [
-            (Channel::Hall, "chatmesh:{team-7}:beat"),
-            (Channel::Of(origin), "chatmesh:{team-7}:o:k3f7q2m7xa"),
-            (Channel::To(origin), "chatmesh:{team-7}:to:k3f7q2m7xa"),
+        for (engine, root, dot) in [
+            (Engine::Redis, "chatmesh:{team-7}:", ":"),
+            (Engine::Nats, "chatmesh.team-7.", "."),
         ] {
-            assert_eq!(channels.name(channel), name);
-            assert_eq!(channels.channel(name.as_bytes()), Some(channel));
-        }
-        for other in [
-            "",
-            "chatmesh:{team-7}:",
-            "chatmesh:{main}:beat",
-            "chatmesh:{team-7}:beats",
-            "chatmesh:{team-7}:o:",
-            "chatmesh:{team-7}:o:K3F7Q2M7XA",
-            "chatmesh:{team-7}:x:k3f7q2m7xa",
-            "chatmesh:{team-7}:o:k3f7q2m7xab",
-        ] {
-            assert_eq!(channels.channel(other.as_bytes()), None, "{other}");
+            let channels = Channels::of(engine, &"team-7".parse().unwrap());
+            let main = Channels::of(engine, &"main".parse().unwrap());
+            for (channel, name) in [
+                (Channel::Hall, format!("{root}beat")),
+                (Channel::Of(origin), format!("{root}o{dot}{origin}")),
+                (Channel::To(origin), format!("{root}to{dot}{origin}")),
+            ] {
+                assert_eq!(channels.name(channel), name);
+                assert_eq!(channels.channel(name.as_bytes()), Some(channel));
+                assert_eq!(main.channel(name.as_bytes()), None);
+            }
+            for other in [
+                "",
+                "beats",
+                &format!("o{dot}"),
+                &format!("o{dot}K3F7Q2M7XA"),
+                &format!("x{dot}k3f7q2m7xa"),
+                &format!("o{dot}k3f7q2m7xab"),
+            ] {
+                let name = format!("{root}{other}");
+                assert_eq!(channels.channel(name.as_bytes()), None, "{name}");
+            }
         }
     }
 

@@ -29,8 +29,18 @@ const KEEPALIVE_COUNT: u32 = 3;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Connects to a server. The caller bounds the time.
+/// Connects to a server, in TLS if so wanted. The caller bounds the time.
 pub(super) async fn tcp(server: &Endpoint, tls: bool) -> Result<Box<dyn Stream>, Fault> {
+    let stream = connected(server).await?;
+    if tls {
+        in_tls(server, stream).await
+    } else {
+        Ok(Box::new(stream))
+    }
+}
+
+/// Connects to a server. The caller bounds the time.
+pub(super) async fn connected(server: &Endpoint) -> Result<TcpStream, Fault> {
     let Endpoint { host, port, .. } = server;
     let addrs = match host {
         Host::Ip(ip) => vec![*ip],
@@ -50,11 +60,7 @@ pub(super) async fn tcp(server: &Endpoint, tls: bool) -> Result<Box<dyn Stream>,
         ));
     }
     bound(&stream).map_err(|why| no_way(server, &why))?;
-    if tls {
-        in_tls(server, stream).await
-    } else {
-        Ok(Box::new(stream))
-    }
+    Ok(stream)
 }
 
 /// Connects to a socket of this machine.
@@ -93,8 +99,8 @@ fn no_way(server: &Endpoint, why: &dyn std::fmt::Display) -> Fault {
     Fault::new(Why::Unreachable, format!("no way to {host}:{port}: {why}"))
 }
 
-/// TLS 1.2 or 1.3, by the authorities that this machine trusts: a broker is not of this mesh.
-async fn in_tls(server: &Endpoint, stream: TcpStream) -> Result<Box<dyn Stream>, Fault> {
+/// Goes on in TLS 1.2 or 1.3, by the authorities that this machine trusts: a broker is not of this mesh.
+pub(super) async fn in_tls(server: &Endpoint, stream: TcpStream) -> Result<Box<dyn Stream>, Fault> {
     let failed = |why: &dyn std::fmt::Display| {
         let text = format!("no TLS with the broker: {why}");
         Fault::new(Why::NotSealed, text)

@@ -99,13 +99,7 @@ async fn greet(stream: &mut Box<dyn Stream>, login: &Login, me: &Me) -> Result<(
         }
         say(auth.arg(password));
     }
-    // What operators see in CLIENT LIST. It holds no spaces.
-    let name = format!("chatmesh/{}/{}/{}", me.mesh, me.name, me.origin);
-    let name: String = name
-        .chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { '_' })
-        .collect();
-    say(cmd("CLIENT").arg("SETNAME").arg(name));
+    say(cmd("CLIENT").arg("SETNAME").arg(me.client_name()));
     say(&mut cmd("PING"));
     let bytes: Vec<u8> = words.iter().flat_map(Cmd::get_packed_command).collect();
     stream.write_all(&bytes).await.map_err(|why| cut(&why))?;

@@ -15,7 +15,7 @@ use super::ears::{Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
 use super::url::{BrokerUrl, Engine};
-use super::{Me, redis};
+use super::{Me, nats, redis};
 use crate::carriers::CarrierEvent;
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::links::LinkId;
@@ -88,17 +88,24 @@ pub(super) struct Session {
 impl Session {
     /// Carries until something ends it. Dropped when the hall is hung up.
     pub(super) async fn run(self, orders: mpsc::Receiver<Order>) {
-        let fault = match self.url.engine() {
-            Engine::Redis => {
-                let connecting = redis::connect(&self.url, &self.me);
-                match timeout(DIAL_TIMEOUT, connecting).await {
-                    Ok(Ok(connected)) => self.carry(connected, orders).await,
-                    Ok(Err(fault)) => fault,
-                    Err(_) => Fault::new(Why::TimedOut, "timed out: no answer from there"),
-                }
-            }
+        let (url, me, gauges) = (&self.url, &self.me, &self.gauges);
+        let fault = match url.engine() {
+            Engine::Redis => self.connect(redis::connect(url, me), orders).await,
+            Engine::Nats => self.connect(nats::connect(url, me, gauges), orders).await,
         };
         self.report(CarrierEvent::Closed(self.link, fault)).await;
+    }
+
+    async fn connect<P: Publish, S: Subscribe, M: Messages>(
+        &self,
+        connecting: impl Future<Output = Result<Connected<P, S, M>, Fault>>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Fault {
+        match timeout(DIAL_TIMEOUT, connecting).await {
+            Ok(Ok(connected)) => self.carry(connected, orders).await,
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::new(Why::TimedOut, "timed out: no answer from there"),
+        }
     }
 
     async fn carry<P: Publish, S: Subscribe, M: Messages>(

@@ -1,5 +1,9 @@
 //! The URL of a broker: what engine it is, where, and what it is shown to be let in.
 
+mod engines;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,6 +22,8 @@ const SERVERS_MAX: usize = 16;
 pub(crate) enum Engine {
     /// Redis, Valkey, and what else speaks their protocol.
     Redis,
+    /// NATS.
+    Nats,
 }
 
 impl Engine {
@@ -25,6 +31,7 @@ impl Engine {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Redis => "redis",
+            Self::Nats => "nats",
         }
     }
 }
@@ -100,32 +107,40 @@ enum Kind {
     Server,
     Socket,
     Sentinels,
+    Cluster,
 }
 
 const FORMS: &[Form] = &[
-    Form::redis("redis", 6379, false, Kind::Server),
-    Form::redis("rediss", 6379, true, Kind::Server),
-    Form::redis("valkey", 6379, false, Kind::Server),
-    Form::redis("valkeys", 6379, true, Kind::Server),
-    Form::redis("redis+unix", 0, false, Kind::Socket),
-    Form::redis("redis+sentinel", 26_379, false, Kind::Sentinels),
+    Form::of(Engine::Redis, "redis", 6379, Kind::Server),
+    Form::of(Engine::Redis, "rediss", 6379, Kind::Server).in_tls(),
+    Form::of(Engine::Redis, "valkey", 6379, Kind::Server),
+    Form::of(Engine::Redis, "valkeys", 6379, Kind::Server).in_tls(),
+    Form::of(Engine::Redis, "redis+unix", 0, Kind::Socket),
+    Form::of(Engine::Redis, "redis+sentinel", 26_379, Kind::Sentinels),
+    Form::of(Engine::Nats, "nats", 4222, Kind::Cluster),
+    Form::of(Engine::Nats, "tls+nats", 4222, Kind::Cluster).in_tls(),
 ];
 
 impl Form {
-    const fn redis(scheme: &'static str, port: u16, tls: bool, kind: Kind) -> Self {
+    const fn of(engine: Engine, scheme: &'static str, port: u16, kind: Kind) -> Self {
         Self {
             scheme,
-            engine: Engine::Redis,
+            engine,
             port,
-            tls,
+            tls: false,
             kind,
         }
+    }
+
+    const fn in_tls(self) -> Self {
+        Self { tls: true, ..self }
     }
 }
 
 /// The schemes of brokers, for people.
 pub(crate) const SCHEMES: &str = "redis://HOST[:PORT], rediss://HOST[:PORT], valkey://HOST[:PORT], \
-                                  redis+unix:///PATH or redis+sentinel://HOST[:PORT]/NAME";
+                                  redis+unix:///PATH, redis+sentinel://HOST[:PORT]/NAME or \
+                                  nats://HOST[:PORT][,HOST...]";
 
 impl BrokerUrl {
     /// What speaks there.
@@ -188,6 +203,7 @@ impl FromStr for BrokerUrl {
             Kind::Server => parts.server()?,
             Kind::Socket => parts.socket()?,
             Kind::Sentinels => parts.sentinels()?,
+            Kind::Cluster => parts.cluster()?,
         };
         parts.query.is_used_up()?;
         let login = parts.login;
@@ -365,86 +381,5 @@ impl fmt::Debug for BrokerUrl {
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(text: &str) -> BrokerUrl {
-        text.parse().unwrap_or_else(|why| panic!("{text}: {why}"))
-    }
-
-    #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        for (text, shown, user, password) in [
-            ("redis://127.0.0.1", "redis://127.0.0.1:6379", None, None),
-            ("redis://LocalHost:1/", "redis://localhost:1", None, None),
-            ("valkey://[::1]:7/0", "valkey://[::1]:7", None, None),
-            ("redis://:p%40+w@h", "redis://h:6379", None, Some("p@+w")),
-            (
-                "rediss://ann:pw@h:1",
-                "rediss://h:1",
-                Some("ann"),
-                Some("pw"),
-            ),
-            (
-                "redis+unix:///run/r%20s",
-                "redis+unix:///run/r s",
-                None,
-                None,
-            ),
-            (
-                "redis+unix:///run/s?user=u&pass=pw",
-                "redis+unix:///run/s",
-                Some("u"),
-                Some("pw"),
-            ),
-            (
-                "redis+sentinel://:pw@h?sentinel_master_name=m&addr=i:1",
-                "redis+sentinel://h:26379,i:1/m",
-                None,
-                Some("pw"),
-            ),
-            (
-                "redis+sentinel://h:1,i/m",
-                "redis+sentinel://h:1,i:26379/m",
-                None,
-                None,
-            ),
-        ] {
-            let url = url(text);
-            assert_eq!(url.shown(), shown);
-            assert_eq!(format!("{url:?} {url}"), format!("{shown} {shown}"));
-            assert_eq!(url.login.user.as_deref(), user, "{text}");
-            assert_eq!(url.login.password.as_deref(), password, "{text}");
-        }
-        assert!(url("rediss://h").tls && url("valkeys://h").tls && !url("redis://h").tls);
-    }
-
-    #[test]
-    fn what_is_refused_says_why_and_tells_no_secret() {
-        for (text, word) in [
-            ("kafka://h", "expected zmq"),
-            ("h:6379", "expected zmq"),
-            ("redis://:hush@h/3", "numbered databases"),
-            ("redis://:hush@h,i", "--bus of its own"),
-            ("redis://:hush@h:0", "1 to 65535"),
-            ("redis://:hush@", "no URL"),
-            ("redis://:hush@h:port", "no URL"),
-            ("redis://:hush@0.0.0.0", "tcp://"),
-            ("redis://:hush@h#insecure", "'#'"),
-            ("redis://:hush@h?protocol=resp3", "\"protocol\""),
-            ("redis+unix://run/s", "three slashes"),
-            ("redis+sentinel://h", "which primary"),
-            ("redis://:hush@h /", "space"),
-        ] {
-            let why = text.parse::<BrokerUrl>().unwrap_err().to_string();
-            assert!(!why.contains("hush") && !why.contains('\n'), "{why}");
-            if word != "tcp://" {
-                assert!(why.contains(word), "{text}: {why}");
-            }
-        }
     }
 }
