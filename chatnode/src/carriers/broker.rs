@@ -10,10 +10,11 @@
 //! - [`ears`] tells what is to be believed: with a mesh secret all is sealed ([`base::seal`]), and what is
 //!   said again by somebody else is known.
 //! - [`session`] is the task of one dial: it connects, publishes, subscribes and hears.
-//! - Each engine moves bytes in its own way: [`redis`], [`nats`].
+//! - Each engine moves bytes in its own way: [`redis`], [`nats`], [`amqp`].
 //!
 //! [`links`]: crate::core::links
 
+mod amqp;
 mod channels;
 mod ears;
 pub(crate) mod gauges;
@@ -22,6 +23,7 @@ pub(crate) mod net;
 mod outbox;
 mod redis;
 mod session;
+mod speech;
 pub(crate) mod url;
 
 use std::collections::HashMap;

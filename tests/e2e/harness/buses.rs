@@ -14,6 +14,7 @@ macro_rules! on_each {
         mod $test {
             use crate::harness::Outcome;
             use crate::harness::engines::nats::Nats;
+            use crate::harness::engines::rabbit::Rabbit;
             use crate::harness::engines::redis::Redis;
             use crate::harness::sealed::Seal;
 
@@ -30,6 +31,11 @@ macro_rules! on_each {
             #[tokio::test]
             async fn on_nats() -> Outcome {
                 super::$test(Nats::start().await?, None).await
+            }
+
+            #[tokio::test]
+            async fn on_rabbitmq() -> Outcome {
+                super::$test(Rabbit::start().await?, None).await
             }
         }
     )+};

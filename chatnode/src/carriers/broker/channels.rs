@@ -60,7 +60,8 @@ impl Channels {
         let (root, dot) = match engine {
             // Braces keep all of a mesh on one shard of a cluster.
             Engine::Redis => (format!("chatmesh:{{{mesh}}}:"), ':'),
-            Engine::Nats => (format!("chatmesh.{mesh}."), '.'),
+            // Of AMQP, the exchange is what stands before the last dot of this.
+            Engine::Nats | Engine::Amqp => (format!("chatmesh.{mesh}."), '.'),
         };
         Self { root, dot }
     }
@@ -159,6 +160,7 @@ mod tests {
         for (engine, root, dot) in [
             (Engine::Redis, "chatmesh:{team-7}:", ":"),
             (Engine::Nats, "chatmesh.team-7.", "."),
+            (Engine::Amqp, "chatmesh.team-7.", "."),
         ] {
             let channels = Channels::of(engine, &"team-7".parse().unwrap());
             let main = Channels::of(engine, &"main".parse().unwrap());

@@ -23,18 +23,17 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use rand::seq::SliceRandom as _;
 use serde_json::json;
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
-};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::io::ReadHalf;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use self::wire::{Info, Odd, Said, Unread};
+use self::wire::{Info, Said, Unread};
 use super::Me;
 use super::channels::MESSAGE_LEN_MAX;
 use super::gauges::Gauges;
 use super::net::{self, Stream};
 use super::session::{Connected, Messages, Publish, Subscribe};
+use super::speech::{Mouth, Unread as _, said, speak, write};
 use super::url::{BrokerUrl, Login};
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::links::fault::{Fault, Why};
@@ -49,10 +48,6 @@ const QUIET_MAX: Duration = Duration::from_millis(500);
 /// Of the time of a dial, what the servers together may take; each has a share, but this at the least.
 const SERVERS_WITHIN: Duration = DIAL_TIMEOUT.saturating_sub(Duration::from_millis(200));
 const SERVER_WITHIN_MIN: Duration = Duration::from_millis(600);
-/// What is read at once.
-const READ_LEN: usize = 16 << 10;
-/// What waits to be written: publishing and subscribing each wait for what they gave last.
-const SAYS_MAX: usize = 4;
 
 /// Connects to one of the servers.
 pub(super) async fn connect(
@@ -97,12 +92,12 @@ async fn greet(
         }
     };
     let Said::Info(info) = info? else {
-        return Err(odd(&Odd("another word than INFO".to_owned())));
+        return Err(odd("another word than INFO"));
     };
     check(&info, url)?;
     let mut stream: Box<dyn Stream> = match url.tls {
         // What came before the handshake is nobody's word.
-        true if !unread.bytes.is_empty() => return Err(odd(&Odd("more than INFO".to_owned()))),
+        true if !unread.bytes().is_empty() => return Err(odd("more than INFO")),
         true => net::in_tls(server, plain).await?,
         false => Box::new(plain),
     };
@@ -187,34 +182,8 @@ fn hello(login: &Login, tls: bool, me: &Me) -> String {
     format!("CONNECT {connect}\r\nPING\r\n")
 }
 
-/// The next thing that is said. Cancel safe.
-async fn said(stream: &mut (impl AsyncRead + Unpin), unread: &mut Unread) -> Result<Said, Fault> {
-    loop {
-        if let Some(said) = unread.next().map_err(|why| odd(&why))? {
-            return Ok(said);
-        }
-        unread.bytes.reserve(READ_LEN);
-        let read = stream.read_buf(&mut unread.bytes).await;
-        if read.map_err(|why| cut(&why))? == 0 {
-            return Err(Fault::new(Why::Ended, "the broker closed the connection"));
-        }
-    }
-}
-
-async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Fault> {
-    let written = async {
-        stream.write_all(bytes).await?;
-        stream.flush().await
-    };
-    written.await.map_err(|why| cut(&why))
-}
-
-fn cut(why: &std::io::Error) -> Fault {
-    Fault::new(Why::Ended, format!("the connection ended: {why}"))
-}
-
-fn odd(Odd(what): &Odd) -> Fault {
-    let text = format!("what listens there is no NATS; it says {what:?}");
+fn odd(what: &str) -> Fault {
+    let text = format!("what listens there is no NATS; it says {what}");
     Fault::new(Why::NoBroker, text)
 }
 
@@ -234,13 +203,13 @@ fn connected(
     gauges: Arc<Gauges>,
 ) -> Connected<Publisher, Subscriber, Heard> {
     let (half, other) = tokio::io::split(stream);
-    let (says, said) = mpsc::channel(SAYS_MAX);
     let asked = Arc::new(Notify::new());
+    let (mouth, driver) = speak(other, Arc::clone(&asked), b"PONG\r\n");
     let (answered, answers) = watch::channel(0);
     Connected {
-        publisher: Publisher(says.clone()),
+        publisher: Publisher(mouth.clone()),
         subscriber: Subscriber {
-            says,
+            mouth,
             sids: HashMap::new(),
             last_sid: 0,
             asks: 0,
@@ -250,51 +219,15 @@ fn connected(
             stream: half,
             unread,
             gauges,
-            asked: Arc::clone(&asked),
+            asked,
             answered,
         },
-        driver: speak(other, said, asked).boxed(),
-    }
-}
-
-/// Bytes to be said, and who waits for it.
-type Say = (Vec<u8>, oneshot::Sender<()>);
-
-/// Says what is to be said, and that this side is alive when it is asked.
-async fn speak(
-    mut stream: WriteHalf<Box<dyn Stream>>,
-    mut says: mpsc::Receiver<Say>,
-    asked: Arc<Notify>,
-) -> Fault {
-    loop {
-        // Both are cancel safe.
-        let (bytes, done) = tokio::select! {
-            () = asked.notified() => (b"PONG\r\n".to_vec(), None),
-            say = says.recv() => match say {
-                Some((bytes, done)) => (bytes, Some(done)),
-                None => return Fault::ended(),
-            },
-        };
-        if let Err(fault) = write(&mut stream, &bytes).await {
-            return fault;
-        }
-        if let Some(done) = done {
-            // Who does not wait any more does not mind.
-            let _ = done.send(());
-        }
-    }
-}
-
-/// Waits until it is with the connection. When that has ended the driver says why, and nothing goes on here.
-async fn say(says: &mpsc::Sender<Say>, bytes: Vec<u8>) {
-    let (done, is_done) = oneshot::channel();
-    if says.send((bytes, done)).await.is_err() || is_done.await.is_err() {
-        std::future::pending().await
+        driver: driver.boxed(),
     }
 }
 
 /// Publishes.
-pub(super) struct Publisher(mpsc::Sender<Say>);
+pub(super) struct Publisher(Mouth);
 
 impl Publish for Publisher {
     async fn publish(&mut self, messages: &[(String, Bytes)]) -> Result<Option<u64>, Fault> {
@@ -307,14 +240,14 @@ impl Publish for Publisher {
             bytes.extend_from_slice(message);
             bytes.extend_from_slice(b"\r\n");
         }
-        say(&self.0, bytes).await;
+        self.0.say(bytes).await;
         Ok(None)
     }
 }
 
 /// Subscribes.
 pub(super) struct Subscriber {
-    says: mpsc::Sender<Say>,
+    mouth: Mouth,
     /// By which number each is subscribed to.
     sids: HashMap<String, u64>,
     last_sid: u64,
@@ -337,7 +270,7 @@ impl Subscribe for Subscriber {
         }
         words.push_str("PING\r\n");
         self.asks += 1;
-        say(&self.says, words.into_bytes()).await;
+        self.mouth.say(words.into_bytes()).await;
         let asks = self.asks;
         // An error means that the connection has ended, and why is said elsewhere.
         let is_answered = self
@@ -355,7 +288,7 @@ impl Subscribe for Subscriber {
         let sids = names.iter().filter_map(|name| self.sids.remove(name));
         let words: String = sids.map(|sid| format!("UNSUB {sid}\r\n")).collect();
         if !words.is_empty() {
-            say(&self.says, words.into_bytes()).await;
+            self.mouth.say(words.into_bytes()).await;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::ears::{Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
 use super::url::{BrokerUrl, Engine};
-use super::{Me, nats, redis};
+use super::{Me, amqp, nats, redis};
 use crate::carriers::CarrierEvent;
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::links::LinkId;
@@ -90,8 +90,18 @@ impl Session {
     pub(super) async fn run(self, orders: mpsc::Receiver<Order>) {
         let (url, me, gauges) = (&self.url, &self.me, &self.gauges);
         let fault = match url.engine() {
-            Engine::Redis => self.connect(redis::connect(url, me), orders).await,
-            Engine::Nats => self.connect(nats::connect(url, me, gauges), orders).await,
+            Engine::Redis => {
+                let connecting = Box::pin(redis::connect(url, me));
+                self.connect(connecting, orders).await
+            }
+            Engine::Nats => {
+                let connecting = Box::pin(nats::connect(url, me, gauges));
+                self.connect(connecting, orders).await
+            }
+            Engine::Amqp => {
+                let connecting = Box::pin(amqp::connect(url, me, gauges));
+                self.connect(connecting, orders).await
+            }
         };
         self.report(CarrierEvent::Closed(self.link, fault)).await;
     }

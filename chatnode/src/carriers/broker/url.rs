@@ -24,6 +24,8 @@ pub(crate) enum Engine {
     Redis,
     /// NATS.
     Nats,
+    /// RabbitMQ, and what else speaks AMQP 0-9-1.
+    Amqp,
 }
 
 impl Engine {
@@ -32,6 +34,7 @@ impl Engine {
         match self {
             Self::Redis => "redis",
             Self::Nats => "nats",
+            Self::Amqp => "amqp",
         }
     }
 }
@@ -45,6 +48,17 @@ pub(super) enum Place {
     Socket(PathBuf),
     /// Where sentinels say.
     Sentinels(Watch),
+    /// A part of a server.
+    Vhost(Vhost),
+}
+
+/// A part of a server, as if it were one of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Vhost {
+    pub(super) servers: Vec<Endpoint>,
+    pub(super) name: String,
+    /// Seconds after which a silent node is taken to be gone; 0 is never.
+    pub(super) heartbeat: u16,
 }
 
 /// A primary, and who knows where it is.
@@ -62,6 +76,7 @@ impl Place {
         match self {
             Self::Servers(servers) => servers,
             Self::Sentinels(watch) => &watch.sentinels,
+            Self::Vhost(vhost) => &vhost.servers,
             Self::Socket(_) => &[],
         }
     }
@@ -108,6 +123,7 @@ enum Kind {
     Socket,
     Sentinels,
     Cluster,
+    Vhost,
 }
 
 const FORMS: &[Form] = &[
@@ -119,6 +135,8 @@ const FORMS: &[Form] = &[
     Form::of(Engine::Redis, "redis+sentinel", 26_379, Kind::Sentinels),
     Form::of(Engine::Nats, "nats", 4222, Kind::Cluster),
     Form::of(Engine::Nats, "tls+nats", 4222, Kind::Cluster).in_tls(),
+    Form::of(Engine::Amqp, "amqp", 5672, Kind::Vhost),
+    Form::of(Engine::Amqp, "amqps", 5671, Kind::Vhost).in_tls(),
 ];
 
 impl Form {
@@ -139,8 +157,8 @@ impl Form {
 
 /// The schemes of brokers, for people.
 pub(crate) const SCHEMES: &str = "redis://HOST[:PORT], rediss://HOST[:PORT], valkey://HOST[:PORT], \
-                                  redis+unix:///PATH, redis+sentinel://HOST[:PORT]/NAME or \
-                                  nats://HOST[:PORT][,HOST...]";
+                                  redis+unix:///PATH, redis+sentinel://HOST[:PORT]/NAME, \
+                                  nats://HOST[:PORT][,HOST...] or amqp://HOST[:PORT][/VHOST]";
 
 impl BrokerUrl {
     /// What speaks there.
@@ -204,6 +222,7 @@ impl FromStr for BrokerUrl {
             Kind::Socket => parts.socket()?,
             Kind::Sentinels => parts.sentinels()?,
             Kind::Cluster => parts.cluster()?,
+            Kind::Vhost => parts.vhost()?,
         };
         parts.query.is_used_up()?;
         let login = parts.login;

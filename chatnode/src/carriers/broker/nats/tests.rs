@@ -1,6 +1,7 @@
 //! Against a server whose words the test writes.
 
 use base::endpoint::{Host, Scheme};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;

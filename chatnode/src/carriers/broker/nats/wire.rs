@@ -4,12 +4,12 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::Deserialize;
 
+use crate::carriers::broker::speech::{self, Odd};
+
 /// Longest line; in a large cluster the server's account of itself names many others.
 const LINE_LEN_MAX: usize = 64 << 10;
 /// What no server takes for one message, whatever it is told.
 const PAYLOAD_LEN_MAX: usize = 64 << 20;
-/// So much of a line that is none is shown.
-const SHOWN_LEN_MAX: usize = 100;
 
 /// What a server says of itself.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
@@ -41,22 +41,10 @@ pub(super) enum Said {
     Refused(String),
 }
 
-/// What is no NATS: a part of it, for people.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Odd(pub(super) String);
-
-impl Odd {
-    fn line(line: &[u8]) -> Self {
-        let part = &line[..line.len().min(SHOWN_LEN_MAX)];
-        let part = String::from_utf8_lossy(part);
-        Self(part.replace(char::is_control, " "))
-    }
-}
-
 /// What was read and not yet understood.
 #[derive(Debug)]
 pub(super) struct Unread {
-    pub(super) bytes: BytesMut,
+    bytes: BytesMut,
     /// Bytes to come of a message that is too long.
     skip: usize,
     /// Longest message that is kept.
@@ -70,49 +58,6 @@ impl Unread {
             skip: 0,
             len_max,
         }
-    }
-
-    /// The next thing that was said, if it is here whole.
-    pub(super) fn next(&mut self) -> Result<Option<Said>, Odd> {
-        let skipped = self.skip.min(self.bytes.len());
-        self.bytes.advance(skipped);
-        self.skip -= skipped;
-        if self.skip > 0 {
-            return Ok(None);
-        }
-        let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else {
-            return match self.bytes.len() > LINE_LEN_MAX {
-                true => Err(Odd::line(&self.bytes)),
-                false => Ok(None),
-            };
-        };
-        let line = self.bytes[..end].trim_ascii_end();
-        let (verb, rest) = match line.iter().position(u8::is_ascii_whitespace) {
-            Some(at) => (&line[..at], line[at..].trim_ascii()),
-            None => (line, &line[line.len()..]),
-        };
-        let said = match verb {
-            b"INFO" => match serde_json::from_slice(rest) {
-                Ok(info) => Said::Info(info),
-                Err(_) => return Err(Odd::line(line)),
-            },
-            b"MSG" => {
-                let Some((subject, len)) = message(rest) else {
-                    return Err(Odd::line(line));
-                };
-                return Ok(self.message(end + 1, &subject, len));
-            }
-            b"PING" => Said::Ping,
-            b"PONG" => Said::Pong,
-            b"+OK" => Said::Ok,
-            b"-ERR" => {
-                let text = String::from_utf8_lossy(rest);
-                Said::Refused(text.trim_matches('\'').replace(char::is_control, " "))
-            }
-            _ => return Err(Odd::line(line)),
-        };
-        self.bytes.advance(end + 1);
-        Ok(Some(said))
     }
 
     /// The message whose first line ends here, if it is whole.
@@ -135,6 +80,57 @@ impl Unread {
     }
 }
 
+impl speech::Unread for Unread {
+    const ENGINE: &str = "NATS";
+    type Said = Said;
+
+    fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    fn next(&mut self) -> Result<Option<Said>, Odd> {
+        let skipped = self.skip.min(self.bytes.len());
+        self.bytes.advance(skipped);
+        self.skip -= skipped;
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else {
+            return match self.bytes.len() > LINE_LEN_MAX {
+                true => Err(Odd::bytes(&self.bytes)),
+                false => Ok(None),
+            };
+        };
+        let line = self.bytes[..end].trim_ascii_end();
+        let (verb, rest) = match line.iter().position(u8::is_ascii_whitespace) {
+            Some(at) => (&line[..at], line[at..].trim_ascii()),
+            None => (line, &line[line.len()..]),
+        };
+        let said = match verb {
+            b"INFO" => match serde_json::from_slice(rest) {
+                Ok(info) => Said::Info(info),
+                Err(_) => return Err(Odd::bytes(line)),
+            },
+            b"MSG" => {
+                let Some((subject, len)) = message(rest) else {
+                    return Err(Odd::bytes(line));
+                };
+                return Ok(self.message(end + 1, &subject, len));
+            }
+            b"PING" => Said::Ping,
+            b"PONG" => Said::Pong,
+            b"+OK" => Said::Ok,
+            b"-ERR" => {
+                let text = String::from_utf8_lossy(rest);
+                Said::Refused(text.trim_matches('\'').replace(char::is_control, " "))
+            }
+            _ => return Err(Odd::bytes(line)),
+        };
+        self.bytes.advance(end + 1);
+        Ok(Some(said))
+    }
+}
+
 /// The subject and the length of a message: `SUBJECT SID [REPLY] LENGTH`.
 fn message(line: &[u8]) -> Option<(Bytes, usize)> {
     let line = std::str::from_utf8(line).ok()?;
@@ -151,6 +147,7 @@ fn message(line: &[u8]) -> Option<(Bytes, usize)> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::speech::Unread as _;
     use super::*;
 
     const LEN_MAX: usize = 8;
@@ -223,7 +220,7 @@ mod tests {
             assert_eq!(why, Some(Odd(odd.trim_end().to_owned())), "{all:?}");
         }
         let long = [b'x'; LINE_LEN_MAX + 1];
-        assert_eq!(read(&[&long]).1, Some(Odd("x".repeat(SHOWN_LEN_MAX))));
+        assert_eq!(read(&[&long]).1, Some(Odd("x".repeat(100))));
     }
 
     proptest! {

@@ -50,6 +50,15 @@ fn a_url_is_shown_without_its_secrets() {
             Some("ann"),
             Some("pw"),
         ),
+        ("amqp://h", "amqp://h:5672", None, None),
+        ("amqp://h/", "amqp://h:5672", None, None),
+        ("amqp://h/%2f?heartbeat=0", "amqp://h:5672", None, None),
+        (
+            "amqps://ann:p%2fw@h:1/chat?heartbeat=30",
+            "amqps://h:1/chat",
+            Some("ann"),
+            Some("p/w"),
+        ),
         ("nats://to-ken@h", "nats://h:4222", Some("to-ken"), None),
     ] {
         let url = url(text);
@@ -78,6 +87,11 @@ fn what_is_refused_says_why_and_tells_no_secret() {
         ("redis+sentinel://h", "which primary"),
         ("redis://:hush@h /", "space"),
         ("tls://hush@h", "expected zmq"),
+        ("amqp://a:hush@h,i", "--bus of its own"),
+        ("amqp://a:hush@h/a/b", "%2f"),
+        ("amqp://a:hush@h/%00", "no vhost"),
+        ("amqp://a:hush@h?heartbeat=never", "heartbeat: 0 to 3600"),
+        ("amqp://a:hush@h?frame_max=1", "\"frame_max\""),
         ("nats://hush@h/main", "--mesh NAME"),
         ("nats://hush@h?creds=f", "\"creds\""),
         ("nats://hush@h,,i", ""),
