@@ -63,12 +63,13 @@ pub struct Config {
 
     /// By what nodes meet: `zmq`, from node to node, which is the default (in TLS with --mesh-secret), or
     /// the URL of a broker: redis://HOST:PORT, rediss://, valkey://, redis+unix:///PATH,
-    /// redis+sentinel://HOST:PORT/NAME, nats://HOST:PORT,HOST:PORT (servers of one cluster; in TLS
-    /// tls+nats://), or amqp://HOST:PORT/VHOST?heartbeat=SECONDS and amqps:// for RabbitMQ, with user
-    /// and password as in redis://USER:PASSWORD@HOST. A broker needs no registry. Repeat for several: all
-    /// that is said goes by each, what comes first is taken, and one may die. Nodes meet if they share one.
-    /// Other users of this machine see what stands in a command line: put passwords into the variable,
-    /// where spaces part several, or into --bus-file.
+    /// redis+sentinel://HOST:PORT/NAME, nats://HOST1,HOST2 (servers of one cluster; in TLS
+    /// tls+nats://), amqp://HOST/VHOST?heartbeat=SECONDS and amqps:// for RabbitMQ, with user and
+    /// password as in redis://USER:PASSWORD@HOST; or zmq+proxy://HOST:PORT,PORT, a trusted proxy of ZeroMQ,
+    /// first where publishers come (XSUB), then where subscribers do (XPUB). A broker needs no registry.
+    /// Repeat for several: all that is said goes by each, what comes first is taken, and one may die.
+    /// Nodes meet if they share one. Other users of this machine see what stands in a command line: put
+    /// passwords into the variable, where spaces part several, or into --bus-file.
     #[arg(
         long,
         env = "CHATNODE_BUS",

@@ -12,6 +12,7 @@ mod browser;
 mod buses;
 mod buses_faults;
 mod buses_nats;
+mod buses_proxy;
 mod buses_rabbitmq;
 mod buses_wrong;
 mod clocks;

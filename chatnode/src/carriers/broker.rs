@@ -10,7 +10,7 @@
 //! - [`ears`] tells what is to be believed: with a mesh secret all is sealed ([`base::seal`]), and what is
 //!   said again by somebody else is known.
 //! - [`session`] is the task of one dial: it connects, publishes, subscribes and hears.
-//! - Each engine moves bytes in its own way: [`redis`], [`nats`], [`amqp`].
+//! - Each engine moves bytes in its own way: [`redis`], [`nats`], [`amqp`], [`proxy`].
 //!
 //! [`links`]: crate::core::links
 
@@ -21,6 +21,7 @@ pub(crate) mod gauges;
 mod nats;
 pub(crate) mod net;
 mod outbox;
+mod proxy;
 mod redis;
 mod session;
 mod speech;

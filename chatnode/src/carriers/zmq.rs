@@ -1,5 +1,6 @@
 //! Frames over ZeroMQ: one PUB socket for all that hear this node, one SUB socket, in a task of
-//! its own, for each node that it hears. Nothing else names the `zeromq` crate.
+//! its own, for each node that it hears; and, in [`proxy`], the two sockets of a node at a proxy. Nothing
+//! else names the `zeromq` crate.
 //!
 //! The crate speaks ZMTP well and manages connections badly, so that all management is here or in
 //! [`crate::core::links`]:
@@ -22,6 +23,7 @@
 //! SUB sockets refuse each other. The ports that Linux finds for [`listen`] are odd.
 
 mod door;
+pub(crate) mod proxy;
 #[cfg(test)]
 mod tests;
 

@@ -16,6 +16,7 @@ macro_rules! on_each {
             use crate::harness::engines::nats::Nats;
             use crate::harness::engines::rabbit::Rabbit;
             use crate::harness::engines::redis::Redis;
+            use crate::harness::engines::zmq_proxy::ZmqProxy;
             use crate::harness::sealed::Seal;
 
             #[tokio::test]
@@ -36,6 +37,11 @@ macro_rules! on_each {
             #[tokio::test]
             async fn on_rabbitmq() -> Outcome {
                 super::$test(Rabbit::start().await?, None).await
+            }
+
+            #[tokio::test]
+            async fn on_a_zmq_proxy() -> Outcome {
+                super::$test(ZmqProxy::start().await?, None).await
             }
         }
     )+};

@@ -60,6 +60,7 @@ impl Channels {
         let (root, dot) = match engine {
             // Braces keep all of a mesh on one shard of a cluster.
             Engine::Redis => (format!("chatmesh:{{{mesh}}}:"), ':'),
+            Engine::Proxy => (format!("m1.{mesh}."), '.'),
             // Of AMQP, the exchange is what stands before the last dot of this.
             Engine::Nats | Engine::Amqp => (format!("chatmesh.{mesh}."), '.'),
         };
@@ -161,6 +162,7 @@ mod tests {
             (Engine::Redis, "chatmesh:{team-7}:", ":"),
             (Engine::Nats, "chatmesh.team-7.", "."),
             (Engine::Amqp, "chatmesh.team-7.", "."),
+            (Engine::Proxy, "m1.team-7.", "."),
         ] {
             let channels = Channels::of(engine, &"team-7".parse().unwrap());
             let main = Channels::of(engine, &"main".parse().unwrap());

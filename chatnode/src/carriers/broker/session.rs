@@ -15,7 +15,7 @@ use super::ears::{Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
 use super::url::{BrokerUrl, Engine};
-use super::{Me, amqp, nats, redis};
+use super::{Me, amqp, nats, proxy, redis};
 use crate::carriers::CarrierEvent;
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::links::LinkId;
@@ -90,6 +90,10 @@ impl Session {
     pub(super) async fn run(self, orders: mpsc::Receiver<Order>) {
         let (url, me, gauges) = (&self.url, &self.me, &self.gauges);
         let fault = match url.engine() {
+            Engine::Proxy => {
+                let connecting = Box::pin(proxy::connect(url));
+                self.connect(connecting, orders).await
+            }
             Engine::Redis => {
                 let connecting = Box::pin(redis::connect(url, me));
                 self.connect(connecting, orders).await

@@ -26,6 +26,8 @@ pub(crate) enum Engine {
     Nats,
     /// RabbitMQ, and what else speaks AMQP 0-9-1.
     Amqp,
+    /// A proxy of ZeroMQ.
+    Proxy,
 }
 
 impl Engine {
@@ -35,6 +37,7 @@ impl Engine {
             Self::Redis => "redis",
             Self::Nats => "nats",
             Self::Amqp => "amqp",
+            Self::Proxy => "zmq+proxy",
         }
     }
 }
@@ -124,6 +127,7 @@ enum Kind {
     Sentinels,
     Cluster,
     Vhost,
+    Proxy,
 }
 
 const FORMS: &[Form] = &[
@@ -137,6 +141,7 @@ const FORMS: &[Form] = &[
     Form::of(Engine::Nats, "tls+nats", 4222, Kind::Cluster).in_tls(),
     Form::of(Engine::Amqp, "amqp", 5672, Kind::Vhost),
     Form::of(Engine::Amqp, "amqps", 5671, Kind::Vhost).in_tls(),
+    Form::of(Engine::Proxy, "zmq+proxy", 0, Kind::Proxy),
 ];
 
 impl Form {
@@ -158,7 +163,8 @@ impl Form {
 /// The schemes of brokers, for people.
 pub(crate) const SCHEMES: &str = "redis://HOST[:PORT], rediss://HOST[:PORT], valkey://HOST[:PORT], \
                                   redis+unix:///PATH, redis+sentinel://HOST[:PORT]/NAME, \
-                                  nats://HOST[:PORT][,HOST...] or amqp://HOST[:PORT][/VHOST]";
+                                  nats://HOST[:PORT][,HOST...], amqp://HOST[:PORT][/VHOST] or \
+                                  zmq+proxy://HOST:PORT,PORT";
 
 impl BrokerUrl {
     /// What speaks there.
@@ -223,6 +229,7 @@ impl FromStr for BrokerUrl {
             Kind::Sentinels => parts.sentinels()?,
             Kind::Cluster => parts.cluster()?,
             Kind::Vhost => parts.vhost()?,
+            Kind::Proxy => parts.proxy()?,
         };
         parts.query.is_used_up()?;
         let login = parts.login;

@@ -1,6 +1,6 @@
 //! What stands in the URLs of engines other than Redis.
 
-use super::{InvalidUrl, Parts, Place, Vhost, decoded, invalid, listed, servers};
+use super::{InvalidUrl, Login, Parts, Place, Vhost, decoded, invalid, listed, servers};
 
 /// Seconds after which a silent node is taken to be gone, and the most that may be said. With less than
 /// five, says RabbitMQ, they are taken to be gone that are not.
@@ -19,6 +19,30 @@ impl Parts<'_> {
         }
         let servers = servers(&self.hosts, self.form.port)?;
         let shown = format!("{}://{}", self.form.scheme, listed(&servers));
+        Ok((Place::Servers(servers), shown))
+    }
+
+    /// Two ports of one host: where publishers come, and where subscribers do.
+    pub(super) fn proxy(&self) -> Result<(Place, String), InvalidUrl> {
+        let expected = "expected zmq+proxy://HOST:PORT,PORT: the port where it takes what is published \
+                        (XSUB), and the one where it gives that (XPUB)";
+        if self.login != Login::default() || !matches!(self.path, "" | "/") {
+            return invalid(format!("a proxy has no password and no parts: {expected}"));
+        }
+        let [publishers, subscribers] = self.hosts[..] else {
+            return invalid(expected);
+        };
+        let host = match publishers.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            _ => return invalid(expected),
+        };
+        if subscribers.parse::<u16>().is_err() {
+            return invalid(expected);
+        }
+        let both = [publishers, &format!("{host}:{subscribers}")];
+        let servers = servers(&both, 0)?;
+        let first = listed(&servers[..1]);
+        let shown = format!("{}://{first},{}", self.form.scheme, servers[1].port);
         Ok((Place::Servers(servers), shown))
     }
 

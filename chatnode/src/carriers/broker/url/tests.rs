@@ -59,6 +59,18 @@ fn a_url_is_shown_without_its_secrets() {
             Some("ann"),
             Some("p/w"),
         ),
+        (
+            "zmq+proxy://h:5557,5558",
+            "zmq+proxy://h:5557,5558",
+            None,
+            None,
+        ),
+        (
+            "zmq+proxy://[::1]:1,2/",
+            "zmq+proxy://[::1]:1,2",
+            None,
+            None,
+        ),
         ("nats://to-ken@h", "nats://h:4222", Some("to-ken"), None),
     ] {
         let url = url(text);
@@ -92,6 +104,12 @@ fn what_is_refused_says_why_and_tells_no_secret() {
         ("amqp://a:hush@h/%00", "no vhost"),
         ("amqp://a:hush@h?heartbeat=never", "heartbeat: 0 to 3600"),
         ("amqp://a:hush@h?frame_max=1", "\"frame_max\""),
+        ("zmq+proxy://h:5557", "XPUB"),
+        ("zmq+proxy://h,5558", "XPUB"),
+        ("zmq+proxy://h:1,i:2", "XPUB"),
+        ("zmq+proxy://h:1,2,3", "XPUB"),
+        ("zmq+proxy://h:0,2", "1 to 65535"),
+        ("zmq+proxy://a:hush@h:1,2", "no password"),
         ("nats://hush@h/main", "--mesh NAME"),
         ("nats://hush@h?creds=f", "\"creds\""),
         ("nats://hush@h,,i", ""),
