@@ -29,6 +29,7 @@ mod exempt;
 mod faults;
 mod fetches;
 mod giving_up;
+mod halls;
 mod hears;
 mod judge;
 mod ledger;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::aged::TALKED;
-use super::net::Way;
+use super::net::{PipeId, Way};
 use super::nodes::Node;
 use super::phases::Phase;
 use super::plan::Kind;
@@ -64,6 +64,7 @@ impl World {
             Some(Kind::Overload) => self.overload(),
             Some(Kind::Reset) => self.reset_link(),
             Some(Kind::Registries) => self.registries_away(),
+            Some(Kind::Broker) => self.broker_trouble(),
             None => {}
         }
         let after = self
@@ -84,7 +85,7 @@ impl World {
     }
 
     fn slots_apart(&mut self) -> (Vec<usize>, Vec<usize>) {
-        (0..self.plan.slots).partition(|_| self.rng.random_bool(0.5))
+        (0..self.net.slots()).partition(|_| self.rng.random_bool(0.5))
     }
 
     fn cut(&mut self, from: usize, to: usize, way: Way) {
@@ -161,7 +162,7 @@ impl World {
         let pipes = self.net.pipes().into_iter();
         for pipe in pipes.filter(|(from, ..)| *from == id) {
             self.net.drop_until(pipe, drops_until);
-            if self.chance(0.4) {
+            if self.net.broker_of(&pipe).is_none() && self.chance(0.4) {
                 let (_, listener, link) = pipe;
                 let after = self.for_ms(1..1_000) - self.now;
                 self.closes(after, listener, link);
@@ -199,8 +200,8 @@ impl World {
     }
 
     fn one_way_cut(&mut self) {
-        let from = self.rng.random_range(0..self.plan.slots);
-        let all: Vec<usize> = (0..self.plan.slots).filter(|to| *to != from).collect();
+        let from = self.rng.random_range(0..self.net.slots());
+        let all: Vec<usize> = (0..self.net.slots()).filter(|to| *to != from).collect();
         let to = if self.chance(0.5) {
             self.pick(&all).into_iter().collect()
         } else {
@@ -217,8 +218,8 @@ impl World {
     fn illness(&mut self) {
         let share = self.rng.random_range(0.2..1.0);
         let mut ways = Vec::new();
-        for from in 0..self.plan.slots {
-            for to in 0..self.plan.slots {
+        for from in 0..self.net.slots() {
+            for to in 0..self.net.slots() {
                 if from != to && self.chance(share) {
                     self.net.way(from, to).ill = true;
                     ways.push((from, to));
@@ -257,8 +258,12 @@ impl World {
         node.inbox.clear();
         self.die_writing(id);
         self.net.listens_no_more(id);
-        let pipes = self.net.pipes().into_iter();
-        for (_, listener, link) in pipes.filter(|(from, ..)| at_once && *from == id) {
+        self.is_at_no_broker(id);
+        let pipes = self.net.pipes();
+        // A broker tells nobody of another's end.
+        let direct = |pipe: &&PipeId| pipe.0 == id && self.net.broker_of(pipe).is_none();
+        let direct: Vec<PipeId> = pipes.iter().filter(direct).copied().collect();
+        for (_, listener, link) in direct.into_iter().filter(|_| at_once) {
             let after = Duration::from_millis(1) + self.up_to(self.plan.delay_max);
             self.closes(after, listener, link);
         }

@@ -116,7 +116,11 @@ impl World {
         let answer = match ask {
             _ if !is_meant => Answer::NotThere(Why::OtherNode),
             Ask::Hello(_) => {
-                self.give(id, Input::Introduced(self.target(to)));
+                let hello = match self.plan.direct {
+                    true => Input::Introduced(self.target(to)),
+                    false => Input::BeatAsked,
+                };
+                self.give(id, hello);
                 Answer::Welcome
             }
             _ if refuses => Answer::Refused,

@@ -262,10 +262,12 @@ impl World {
         } else {
             BEAT_EVERY + CALM_MAX
         };
-        // Who has a hole before it acknowledges nothing that lies behind.
+        // Who has a hole before it acknowledges nothing that lies behind, and who has trimmed it, as the
+        // oldest by a clock that is behind, holds it no more.
         let whole = |other: &&NodeId| {
             let log = self.nodes[**other].core.log(entry.origin);
-            **other != id && log.is_none_or(|log| log.holes().is_empty())
+            let holds = log.is_none_or(|log| log.holes().is_empty() && log.floor() < entry.seq);
+            **other != id && holds
         };
         let whole = self.live().iter().filter(whole).count();
         let filled = self.hole_filled.is_some_and(|at| at >= asked.at);

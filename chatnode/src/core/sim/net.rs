@@ -25,12 +25,28 @@ const TRIED_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a speaker sends to one listener.
 #[derive(Debug)]
-struct Pipe {
+pub(super) struct Pipe {
     /// Frames before this are lost: the subscription has not arrived.
     from: Duration,
     last: Duration,
     /// Frames before this are dropped in silence.
     drops_until: Duration,
+    /// By which broker, if by one.
+    pub(super) broker: Option<usize>,
+    /// Whether it is of a hall, where only beats are said.
+    pub(super) is_hall: bool,
+}
+
+impl Pipe {
+    pub(super) fn begun(now: Duration, broker: Option<usize>) -> Self {
+        Self {
+            from: now,
+            last: now,
+            drops_until: Duration::ZERO,
+            broker,
+            is_hall: false,
+        }
+    }
 }
 
 /// Who speaks, who listens, and which of the listener's links that is.
@@ -67,6 +83,11 @@ impl Net {
         &mut self.ways[from * self.slots + to]
     }
 
+    /// Places: machines, and behind them brokers.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
     pub(super) fn heal(&mut self) {
         self.ways.fill(Way::default());
     }
@@ -81,6 +102,24 @@ impl Net {
         self.pipes.keys().copied().collect()
     }
 
+    pub(super) fn add(&mut self, id: PipeId, pipe: Pipe) {
+        self.pipes.insert(id, pipe);
+    }
+
+    /// By which broker a pipe goes, if by one.
+    pub(super) fn broker_of(&self, pipe: &PipeId) -> Option<usize> {
+        self.pipes.get(pipe)?.broker
+    }
+
+    /// A node's session at a broker is over, and with it all that it heard there; others hear it again by
+    /// the next.
+    pub(super) fn parts(&mut self, id: NodeId, broker: usize) {
+        self.pipes.retain(|(from, listener, _), pipe| {
+            let heard = *listener == id || (*from == id && pipe.is_hall);
+            pipe.broker != Some(broker) || !heard
+        });
+    }
+
     /// A node is dead: it takes nothing any more.
     pub(super) fn listens_no_more(&mut self, id: NodeId) {
         self.pipes.retain(|(_, listener, _), _| *listener != id);
@@ -90,6 +129,10 @@ impl Net {
 impl World {
     pub(super) fn way(&mut self, from: NodeId, to: NodeId) -> Way {
         let (from, to) = (self.nodes[from].slot, self.nodes[to].slot);
+        self.way_between(from, to)
+    }
+
+    pub(super) fn way_between(&mut self, from: usize, to: usize) -> Way {
         let way = *self.net.way(from, to);
         match way.cut_until {
             Some(until) if until <= self.now => Way {
@@ -150,10 +193,23 @@ impl World {
             {
                 continue;
             }
-            let way = self.way(id, listener);
+            let (broker, is_hall) = match self.net.pipes.get(&pipe_id) {
+                Some(pipe) => (pipe.broker, pipe.is_hall),
+                None => continue,
+            };
+            if is_hall && !matches!(frame, News::Beat(_)) {
+                continue;
+            }
+            let (way, late) = match broker {
+                None => (self.way(id, listener), Duration::ZERO),
+                Some(broker) => match self.by_broker(broker, pipe_id) {
+                    Some(way) => way,
+                    None => continue,
+                },
+            };
             let lost = way.ill && self.chance(self.plan.loss);
             let doubled = way.ill && self.chance(self.plan.doubled);
-            let mut at = self.now + self.delay(way);
+            let mut at = self.now.max(late) + self.delay(way);
             if let Some(until) = way.cut_until {
                 if !way.stalls {
                     continue;
@@ -198,6 +254,9 @@ impl World {
 
     /// A node's carrier dials.
     pub(super) fn dial(&mut self, id: NodeId, link: LinkId, endpoint: String) {
+        if self.dials_at_broker(id, link, &endpoint) {
+            return;
+        }
         let to = self.node_at(&endpoint);
         self.tell(|_| format!("n{id} dials n{to} at {endpoint}, {link:?}"));
         self.nodes[id].dialled.insert(link, to);
@@ -234,6 +293,7 @@ impl World {
 
     /// A node hangs up, or its carrier has lost a link.
     pub(super) fn hang_up(&mut self, id: NodeId, link: LinkId) {
+        self.parts(id, link);
         if let Some(from) = self.nodes[id].dialled.remove(&link) {
             self.net.pipes.remove(&(from, id, link));
         }
@@ -251,11 +311,23 @@ impl World {
         };
         match input {
             Input::News(_, news) => self.news(id, (from, link), news),
+            Input::Connected(_) if self.nodes[id].halls.contains_key(&link) => {
+                let broker = self.nodes[id].halls[&link];
+                if self.meets(id, link, broker) {
+                    self.give(id, input);
+                } else {
+                    self.hang_up(id, link);
+                    self.give(id, Input::Closed(link, Fault::ended()));
+                }
+            }
+            // Subscribed to at a broker; whether anybody speaks there its beats tell.
+            Input::Connected(_) if self.net.pipes.contains_key(&(from, id, link)) => {
+                self.give(id, input);
+            }
             Input::Connected(_) if self.nodes[from].alive => {
                 let pipe = Pipe {
                     from: self.now + self.up_to(Duration::from_millis(10)),
-                    last: self.now,
-                    drops_until: Duration::ZERO,
+                    ..Pipe::begun(self.now, None)
                 };
                 self.net.pipes.insert((from, id, link), pipe);
                 self.give(id, input);
@@ -304,7 +376,11 @@ impl World {
     /// Resets a link, as a middlebox might.
     pub(super) fn reset_link(&mut self) {
         let pipes = self.net.pipes();
-        if let Some((_, id, link)) = self.pick(&pipes) {
+        if let Some(pipe) = self.pick(&pipes) {
+            let (_, id, link) = pipe;
+            if let Some(broker) = self.net.broker_of(&pipe) {
+                return self.reset_session(id, broker);
+            }
             self.note("fault: link reset");
             let after = Duration::from_micros(self.rng.random_range(0..1000));
             self.closes(after, id, link);

@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::conns::{Call, Conn};
 use super::disk::Disk;
 use super::fetches::{Answer, Ask, Told};
+use super::halls::halls;
 use super::ledger::Arrivals;
 use super::program::{Answered, Posted, Program};
 use super::questions::PeerAsks;
@@ -104,6 +105,8 @@ pub(super) struct Node {
     pub(super) sent_is_lost: bool,
     /// Where its links lead.
     pub(super) dialled: BTreeMap<LinkId, NodeId>,
+    /// Its halls: of which brokers.
+    pub(super) halls: BTreeMap<LinkId, usize>,
     /// Whom it hears, as it has told; its core may be further already when something that it wants is done.
     pub(super) hears: BTreeSet<Origin>,
     /// When it heard somebody no more, last.
@@ -234,8 +237,13 @@ impl World {
             origin,
             name: format!("n{slot}"),
             http: format!("http://{at}"),
-            publisher: format!("tcp://{at}"),
+            publisher: if self.plan.direct {
+                format!("tcp://{at}")
+            } else {
+                String::new()
+            },
         };
+        let fixed = halls(self.plan.brokers);
         let rng = StdRng::seed_from_u64(self.rng.random());
         Node {
             slot,
@@ -261,12 +269,13 @@ impl World {
             refuses_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             wire_until: Duration::ZERO,
-            core: Program::new(me, self.plan.retention, rng, now),
+            core: Program::new(me, fixed, self.plan.retention, rng, now),
             time_wrong_us: (wall, wall),
             started: self.now,
             crashed: None,
             sent_is_lost: false,
             dialled: BTreeMap::new(),
+            halls: BTreeMap::new(),
             hears: BTreeSet::new(),
             unheard: Duration::ZERO,
             beats: BTreeMap::new(),
@@ -313,7 +322,9 @@ impl World {
             self.list_of_all()
         };
         self.tell_list(id, &listed);
-        let expects = listed.iter().filter_map(|it| self.ledger.node(*it));
+        // At brokers a node waits for whom it may meet there.
+        let expects = listed.iter().filter(|_| self.plan.direct);
+        let expects = expects.filter_map(|it| self.ledger.node(*it));
         self.nodes[id].expects = expects.collect();
     }
 

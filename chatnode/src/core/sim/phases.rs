@@ -68,6 +68,7 @@ impl World {
     /// The last fault is over.
     pub(super) fn heal(&mut self) {
         self.net.heal();
+        self.heal_brokers();
         for machine in &mut self.machines {
             if let Some(disk) = &mut machine.disk {
                 disk.heal(self.now);

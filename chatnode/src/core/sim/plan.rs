@@ -39,10 +39,12 @@ pub(super) enum Kind {
     Reset,
     /// No registry answers for a while; when they do they may know nobody.
     Registries,
+    /// A broker dies and comes back with nothing, is stopped, or lets a subscription die in silence.
+    Broker,
 }
 
 /// How often each kind comes in a run in which all do.
-const SHARES: [(Kind, usize); 13] = [
+const SHARES: [(Kind, usize); 14] = [
     (Kind::Partition, 4),
     (Kind::OneWayCut, 3),
     (Kind::Illness, 4),
@@ -56,14 +58,16 @@ const SHARES: [(Kind, usize); 13] = [
     (Kind::Overload, 2),
     (Kind::Reset, 3),
     (Kind::Registries, 1),
+    (Kind::Broker, 4),
 ];
 
 /// Which faults a run has. In half of them some kinds do not come, and others the more often: what
 /// breaks only if much of one sort comes together would hide in an even mixture.
-fn faults(rng: &mut StdRng) -> Vec<Kind> {
+fn faults(rng: &mut StdRng, brokers: bool) -> Vec<Kind> {
     let even = rng.random_bool(0.5);
     let mut faults = Vec::new();
-    for (kind, share) in SHARES {
+    let shares = SHARES.into_iter();
+    for (kind, share) in shares.filter(|(kind, _)| brokers || *kind != Kind::Broker) {
         let times = if even {
             1
         } else {
@@ -111,6 +115,10 @@ pub(super) struct Plan {
     pub(super) aged: bool,
     /// Time between two doings of one client, on average.
     pub(super) act_every: Duration,
+    /// Whether nodes link each to each,
+    pub(super) direct: bool,
+    /// and at how many brokers they meet.
+    pub(super) brokers: usize,
     /// Whether frames of one link may overtake each other. TCP would not; the core must not care.
     pub(super) reorder: bool,
     /// Share of frames lost while the network is ill.
@@ -166,6 +174,12 @@ impl Plan {
             }
         };
         let slow_clients = rng.random_bool(0.3);
+        let (direct, brokers) = match rng.random_range(0..20) {
+            0 | 1 => (false, 1),
+            2 => (false, 2),
+            3 => (true, 1),
+            _ => (true, 0),
+        };
         let disk_keeps = disk_keeps(rng);
         let mut retention = Retention::default();
         if trims {
@@ -177,12 +191,14 @@ impl Plan {
             clients: rng.random_range(2..=2 * slots),
             rooms: rng.random_range(1..=3),
             faults_end: Duration::from_millis(rng.random_range(faults_last)),
-            faults: faults(rng),
+            faults: faults(rng, brokers > 0),
             fault_every: Duration::from_millis(rng.random_range(100..1_500)),
             long_partition: None,
             stopped: false,
             aged: false,
             act_every: Duration::from_millis(rng.random_range(40..400)),
+            direct,
+            brokers,
             reorder: rng.random_bool(0.2),
             loss: share(0.3, rng),
             doubled: share(0.2, rng),
@@ -230,6 +246,8 @@ impl Plan {
             loss: 0.3,
             fetch_failure: rng.random_range(0.6..0.95),
             disks: 0.0,
+            direct: true,
+            brokers: 0,
             ..Self::draw(rng)
         }
     }
@@ -245,6 +263,8 @@ impl Plan {
             act_every: Duration::from_millis(rng.random_range(40..100)),
             socket_bytes: rng.random_range(200..2_000),
             slow_clients: true,
+            direct: true,
+            brokers: 0,
             ..Self::draw(rng)
         }
     }
@@ -266,6 +286,8 @@ impl Plan {
             trims: false,
             disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
+            direct: true,
+            brokers: 0,
             ..Self::draw(rng)
         }
     }
@@ -291,6 +313,8 @@ impl Plan {
             disks: if rng.random_bool(0.3) { 0.5 } else { 0.0 },
             disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
+            direct: true,
+            brokers: 0,
             ..Self::draw(rng)
         }
     }
@@ -315,6 +339,8 @@ impl Plan {
             disk_keeps: DiskRetention::default(),
             clock_skew_max_us: 50_000,
             costs: true,
+            direct: true,
+            brokers: 0,
             ..Self::draw(rng)
         }
     }

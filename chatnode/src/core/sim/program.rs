@@ -14,6 +14,7 @@ use crate::clients::socket::{Pipe, Told};
 use crate::clients::{Clients, Said};
 use crate::core::copies::Ticket;
 use crate::core::journal::Loaded;
+use crate::core::links::Target;
 use crate::core::memory::{MemoryStore, Retention};
 use crate::core::question::{Found, Question, ReadError};
 use crate::core::{Core, CoreOptions, Identity, Input, Now, Output, Say};
@@ -41,10 +42,17 @@ impl Deref for Program {
 }
 
 impl Program {
-    pub(super) fn new(me: Identity, retention: Retention, rng: StdRng, now: Now) -> Self {
+    pub(super) fn new(
+        me: Identity,
+        fixed: Vec<Target>,
+        retention: Retention,
+        rng: StdRng,
+        now: Now,
+    ) -> Self {
         let store = MemoryStore::new(retention);
         let options = CoreOptions {
             own: vec![me.publisher.clone()],
+            fixed,
             ..CoreOptions::of(me)
         };
         // Its clients' pipes are not registered there.

@@ -41,10 +41,10 @@ impl World {
 
     /// Whether another has registered where a node was: a registry lists one at an address.
     fn is_replaced(&self, node: &Node) -> bool {
-        let place = &node.core.identity().publisher;
+        let place = &node.core.identity().http;
         let after = |other: &&Node| other.listed && other.started > node.started;
         let mut others = self.nodes.iter().filter(after);
-        others.any(|other| other.core.identity().publisher == *place)
+        others.any(|other| other.core.identity().http == *place)
     }
 
     /// Whom the registries list, if they answer.
@@ -95,7 +95,8 @@ impl World {
         if before == Some(&seen) {
             return false;
         }
-        let others = seen.0.iter().filter_map(|it| self.ledger.node(*it));
+        let others = seen.0.iter().filter(|_| self.plan.direct);
+        let others = others.filter_map(|it| self.ledger.node(*it));
         let told = Listed {
             members: others.map(|other| self.target(other)).collect(),
             answering: answer.then(|| seen.0.clone()),

@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::Outcome;
 use super::clients::{Client, Doing};
 use super::faults::Fault;
+use super::halls::Broker;
 use super::judge::{Asked, Reply};
 use super::ledger::Ledger;
 use super::net::Net;
@@ -79,6 +80,7 @@ pub(super) struct World {
     pub(super) machines: Vec<Machine>,
     pub(super) nodes: Vec<Node>,
     pub(super) net: Net,
+    pub(super) brokers: Vec<Broker>,
     pub(super) clients: Vec<Client>,
     pub(super) ledger: Ledger,
     pub(super) replies: Vec<Reply>,
@@ -133,7 +135,8 @@ impl World {
             starting: 0,
             machines: Vec::new(),
             nodes: Vec::new(),
-            net: Net::new(plan.slots),
+            net: Net::new(plan.slots + plan.brokers),
+            brokers: (0..plan.brokers).map(|_| Broker::default()).collect(),
             clients: Vec::new(),
             ledger: Ledger::default(),
             replies: Vec::new(),
