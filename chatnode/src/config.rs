@@ -17,6 +17,7 @@ use crate::model::mesh_name::MeshName;
 
 use self::bus::Buses;
 pub(crate) use self::reach::Told;
+use crate::carriers::parts::PlainForm;
 use crate::core::memory::Retention;
 use crate::disk::DiskRetention;
 
@@ -115,6 +116,18 @@ pub struct Config {
         value_delimiter = ','
     )]
     sub: Vec<String>,
+
+    /// In which form what this node's clients say is published to foreign programs: in one part, `chat
+    /// <text>`, as in the textbook's third edition, or in two, `chat_messages` and the text, as in its
+    /// fourth. Both are heard.
+    #[arg(
+        long,
+        env = "CHATNODE_SUB_FORM",
+        value_name = "FORM",
+        value_enum,
+        default_value = "one"
+    )]
+    sub_form: PlainForm,
 
     /// The host under which others find this node: a name or an IP address, without a port.
     /// Default: the address that --http and --pub are bound to; if that is a wildcard such as
@@ -290,6 +303,8 @@ pub(crate) struct Checked {
     pub(crate) peers: Vec<Endpoint>,
     /// PUB endpoints of foreign publishers.
     pub(crate) subs: Vec<Endpoint>,
+    /// In which form they are spoken to.
+    pub(crate) sub_form: PlainForm,
     /// How much history.
     pub(crate) retention: Retention,
     /// Web origins, as browsers write them.
@@ -356,6 +371,7 @@ impl Config {
             advertise: advertise.transpose()?,
             peers: peers.collect::<Result<_, _>>()?,
             subs: subs.collect::<Result<_, _>>()?,
+            sub_form: self.sub_form,
             retention: Retention {
                 messages: self.retain_messages,
                 bytes: self.retain_bytes,

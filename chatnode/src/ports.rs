@@ -74,7 +74,7 @@ impl Ports {
             let (tracker, stopping) = (tasks.tracker(), tasks.stopping());
             let zmq = ZmqCarrier::bind(publisher, origin, mesh, tracker, stopping);
             let (zmq, _) = zmq.await.context("cannot publish")?;
-            Some((zmq, published))
+            Some((zmq.speaks_plain(checked.sub_form), published))
         };
         Ok(Self {
             listener,

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::harness::tools::{Foreign, free_port};
-use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, Plain, eventually};
+use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, Plain, eventually, ms};
 
 /// Three nodes with one list of ports: each publishes on one port and subscribes to all three.
 async fn three(ports: &[u16; 3]) -> anyhow::Result<Vec<Node>> {
@@ -109,6 +109,45 @@ async fn a_foreign_zeromq_program_is_heard_and_hears() -> Outcome {
     for client in &clients {
         client.line(PATIENCE, "fence").await?;
         assert_eq!(count(&client.lines())["grüße <b>from afar</b>"], 1);
+    }
+    Ok(())
+}
+
+/// Goal: programs of both editions of the textbook are heard, each in its own form, and a node speaks in the
+/// form that it is told to. Method: a program of each, and a node for each that hears both programs; one of
+/// them with `--sub-form two`.
+#[tokio::test]
+async fn both_editions_are_heard_and_each_is_spoken_to_in_its_form() -> Outcome {
+    let ports = [free_port()?, free_port()?, free_port()?, free_port()?];
+    let [here, there, third, fourth] = ports;
+    let mut old = Foreign::start(third, &[here]).await?;
+    let mut new = Foreign::in_two_parts(fourth, &[there]).await?;
+    let args = |own: u16, form: &str| {
+        let args = format!("--pub {own} --sub {third} --sub {fourth} --sub-form {form}");
+        args.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let nodes = [
+        Node::start(args(here, "one")).await?,
+        Node::start(args(there, "two")).await?,
+    ];
+    for (node, foreign) in nodes.iter().zip([&mut old, &mut new]) {
+        let client = Plain::connect(node, "").await?;
+        eventually(PATIENCE, "the program is heard, and hears", async || {
+            let probe = format!("probe {}", rand::random::<u32>());
+            foreign.say(&probe).await?;
+            client.line(ms(300), &probe).await?;
+            client.say(&format!("back {probe}"));
+            let heard = foreign.next(ms(300)).await?;
+            anyhow::ensure!(heard.starts_with("back probe"), "{heard}");
+            Ok::<(), anyhow::Error>(())
+        })
+        .await?;
+    }
+    let client = Plain::connect(&nodes[0], "").await?;
+    for (foreign, text) in [(&mut old, "from the third"), (&mut new, "from the fourth")] {
+        foreign.say(text).await?;
+        client.line(PATIENCE, text).await?;
+        assert_eq!(count(&client.lines())[text], 1);
     }
     Ok(())
 }

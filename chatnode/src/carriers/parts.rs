@@ -3,7 +3,7 @@
 //! On the mesh a message has three: topic, header, body. Everywhere else header and body are one
 //! string of bytes, a frame. Here it is cut for the way out, without a copy, and joined on the way
 //! in, which is the copy that lets go of the transport's read buffer. The plain form has one part,
-//! `chat <text>`.
+//! `chat <text>`, or two, `chat_messages` and the text.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,8 +12,11 @@ use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::wire::frame::{FRAME_LEN_MAX, HEADER_LEN};
 
-/// What a plain message starts with; a space and the text follow.
+/// What a plain message of one part starts with; a space and the text follow. It is what is subscribed to,
+/// and begins the topic of two parts as well.
 pub(super) const PLAIN_TOPIC: &str = "chat";
+/// The first of two parts.
+const PLAIN_TOPIC_OF_TWO: &str = "chat_messages";
 /// Longest text in the plain form, in bytes; a longer one is refused.
 const PLAIN_LEN_MAX: usize = 4096;
 
@@ -136,16 +139,36 @@ impl Default for Topics {
     }
 }
 
-/// The plain form of this text.
-pub(super) fn to_plain(text: &str) -> Bytes {
-    format!("{PLAIN_TOPIC} {text}").into()
+/// How many parts a plain message has that is published. Of what comes, both forms are taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PlainForm {
+    /// `chat <text>`, as the textbook's third edition has it.
+    #[default]
+    One,
+    /// `chat_messages` and the text, as its fourth has it.
+    Two,
+}
+
+/// The plain form of this text: its parts.
+pub(super) fn to_plain(form: PlainForm, text: &str) -> Vec<Bytes> {
+    match form {
+        PlainForm::One => vec![format!("{PLAIN_TOPIC} {text}").into()],
+        PlainForm::Two => vec![
+            Bytes::from_static(PLAIN_TOPIC_OF_TWO.as_bytes()),
+            text.to_owned().into(),
+        ],
+    }
 }
 
 /// The text of a message in the plain form, if it is UTF-8 and within limits.
-pub(super) fn from_plain(message: &[u8]) -> Option<String> {
-    let text = message
-        .strip_prefix(PLAIN_TOPIC.as_bytes())?
-        .strip_prefix(b" ")?;
+pub(super) fn from_plain(parts: &[Bytes]) -> Option<String> {
+    let text = match parts {
+        [one] => one
+            .strip_prefix(PLAIN_TOPIC.as_bytes())?
+            .strip_prefix(b" ")?,
+        [topic, text] if topic == PLAIN_TOPIC_OF_TWO => text,
+        _ => return None,
+    };
     if text.len() > PLAIN_LEN_MAX {
         return None;
     }
@@ -235,17 +258,41 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_form_is_a_word_and_the_text() {
-        assert_eq!(to_plain("hello, world"), "chat hello, world");
-        assert_eq!(from_plain(b"chat "), Some(String::new()));
+    fn the_plain_form_is_a_word_and_the_text_or_a_topic_and_the_text() {
         assert_eq!(
-            from_plain(&to_plain("a\n\u{1F980}")),
-            Some("a\n\u{1F980}".into())
+            to_plain(PlainForm::One, "hello, world"),
+            ["chat hello, world"]
         );
-        assert!(from_plain(&to_plain(&"x".repeat(PLAIN_LEN_MAX))).is_some());
-        assert!(from_plain(&to_plain(&"x".repeat(PLAIN_LEN_MAX + 1))).is_none());
-        for bad in [&b"chat"[..], b"chatter on", b"", b"chat \xff"] {
-            assert_eq!(from_plain(bad), None);
+        let two = to_plain(PlainForm::Two, "hello, world");
+        assert_eq!(two, ["chat_messages", "hello, world"]);
+        let one = |bytes: &[u8]| from_plain(&[Bytes::copy_from_slice(bytes)]);
+        assert_eq!(one(b"chat "), Some(String::new()));
+        for form in [PlainForm::One, PlainForm::Two] {
+            let read = |text: &str| from_plain(&to_plain(form, text));
+            assert_eq!(read("a\n\u{1F980}"), Some("a\n\u{1F980}".into()));
+            assert!(read(&"x".repeat(PLAIN_LEN_MAX)).is_some());
+            assert!(read(&"x".repeat(PLAIN_LEN_MAX + 1)).is_none());
         }
+        for bad in [
+            &b"chat"[..],
+            b"chatter on",
+            b"chat_messages",
+            b"",
+            b"chat \xff",
+        ] {
+            assert_eq!(one(bad), None);
+        }
+        for bad in [
+            ["chat", "a"],
+            ["chat_messages ", "a"],
+            ["chat_message", "a"],
+        ] {
+            assert_eq!(from_plain(&bad.map(Bytes::from)), None);
+        }
+        assert_eq!(
+            from_plain(&["chat_messages", "a", "b"].map(Bytes::from)),
+            None
+        );
+        assert_eq!(from_plain(&[]), None);
     }
 }

@@ -47,7 +47,7 @@ use zeromq::{
     SubSocket, ZmqError, ZmqMessage,
 };
 
-use super::parts::{Heard, PLAIN_TOPIC, Topics, from_plain, to_plain};
+use super::parts::{Heard, PLAIN_TOPIC, PlainForm, Topics, from_plain, to_plain};
 use crate::carriers::dial;
 use crate::carriers::{Carrier, CarrierEvent, Command};
 use crate::core::links::fault::{Fault, Why};
@@ -107,6 +107,7 @@ pub(crate) enum BindError {
 pub(crate) struct ZmqCarrier {
     me: Origin,
     topics: Topics,
+    plain: PlainForm,
     publisher: PubSocket,
     door: Door,
     tasks: TaskTracker,
@@ -139,6 +140,7 @@ impl ZmqCarrier {
         let carrier = Self {
             me,
             topics: Topics::of(mesh),
+            plain: PlainForm::default(),
             publisher,
             door,
             tasks,
@@ -150,6 +152,12 @@ impl ZmqCarrier {
             burst: 0,
         };
         Ok((carrier, endpoint))
+    }
+
+    /// In which form foreign programs are spoken to from now on.
+    pub(crate) fn speaks_plain(mut self, form: PlainForm) -> Self {
+        self.plain = form;
+        self
     }
 
     /// Messages refused since the start, coming or going: too long, of a wrong form, not UTF-8.
@@ -175,7 +183,9 @@ impl ZmqCarrier {
     }
 
     pub(super) fn publish_plain(&mut self, text: &str) {
-        self.send(to_plain(text).into());
+        if let Ok(message) = to_plain(self.plain, text).try_into() {
+            self.send(message);
+        }
     }
 
     pub(super) fn dial(&mut self, link: LinkId, endpoint: &str, speech: Speech) {
@@ -364,10 +374,7 @@ impl Hearing {
                 Heard::Frame(topic, frame) => Some(CarrierEvent::Frame(self.link, topic, frame)),
                 Heard::Stranger(mesh) => Some(CarrierEvent::Stranger(self.link, mesh)),
             },
-            Speech::Plain => match parts.as_slice() {
-                [part] => Some(CarrierEvent::Plain(self.link, from_plain(part)?)),
-                _ => None,
-            },
+            Speech::Plain => Some(CarrierEvent::Plain(self.link, from_plain(&parts)?)),
         }
     }
 

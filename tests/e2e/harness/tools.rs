@@ -81,13 +81,22 @@ pub(crate) struct Foreign {
 impl Foreign {
     /// Publishes on this port, hears these.
     pub(crate) async fn start(publishes: u16, hears: &[u16]) -> Result<Self> {
+        Self::run("chat.js", publishes, hears).await
+    }
+
+    /// The same in two parts, as the textbook's fourth edition has it.
+    pub(crate) async fn in_two_parts(publishes: u16, hears: &[u16]) -> Result<Self> {
+        Self::run("chat4.js", publishes, hears).await
+    }
+
+    async fn run(program: &str, publishes: u16, hears: &[u16]) -> Result<Self> {
         let folder = workspace().join("tests/foreign");
         ensure!(
             folder.join("node_modules/zeromq").is_dir(),
             "the foreign ZeroMQ program is not installed: run scripts/setup"
         );
         let mut child = Command::new(installed("node")?)
-            .arg("chat.js")
+            .arg(program)
             .args([publishes].iter().chain(hears).map(u16::to_string))
             .current_dir(folder)
             .stdin(Stdio::piped())
