@@ -11,6 +11,7 @@ mod api;
 mod browser;
 mod buses;
 mod buses_faults;
+mod buses_load;
 mod buses_nats;
 mod buses_proxy;
 mod buses_rabbitmq;
