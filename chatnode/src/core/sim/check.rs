@@ -124,8 +124,10 @@ fn nothing_was_skipped_in_silence(world: &World, live: &[NodeId]) {
                 let is_old = node.ready_at.is_none_or(|ready| said.at < ready);
                 let is_old = is_old && world.passes(Exempt::LetGo);
                 // Nor what seems to be.
-                let looks_old =
-                    said.entry.ts + AHEAD_MAX_US < world.wall_us(said.at, node.time_wrong_us.1);
+                let wrong_us = node.time_wrong_us.1;
+                let far = said.entry.ts + AHEAD_MAX_US < world.wall_us(said.at, wrong_us);
+                let ready = node.ready_at.map(|ready| world.wall_us(ready, wrong_us));
+                let looks_old = far || ready.is_some_and(|ready| said.entry.ts < ready);
                 let looks_old = looks_old && world.passes(Exempt::ClocksApart);
                 if seq <= began && (is_old || looks_old) {
                     continue;

@@ -227,11 +227,12 @@ impl World {
         }
     }
 
-    /// Brokers are well again.
+    /// Brokers are well again, and bring all subscriptions.
     pub(super) fn heal_brokers(&mut self) {
         for broker in &mut self.brokers {
             broker.dead_until = broker.dead_until.min(self.now);
             broker.stopped_until = broker.stopped_until.min(self.now);
+            broker.deaf.clear();
         }
     }
 }

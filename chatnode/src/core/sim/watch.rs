@@ -164,7 +164,8 @@ impl World {
         });
         let under_way: Vec<&Fetch> = under_way.collect();
         let of_peer = under_way.iter().filter(|other| other.from == fetch.from);
-        let (most, most_of_peer) = if node.ready_at.is_some() {
+        // What was decided before it was ready is asked with that.
+        let (most, most_of_peer) = if node.ready_at.is_some_and(|ready| ready < self.now) {
             (FETCHES_MAX, FETCHES_OF_PEER_MAX)
         } else {
             (FETCHES_JOINING_MAX, FETCHES_OF_PEER_JOINING_MAX)
