@@ -100,7 +100,8 @@ pub(crate) fn log_frame(origin: &str, entries: &[Entry]) -> Vec<u8> {
 
 /// A page of entries, header and body.
 pub(crate) fn page(origin: &str, entries: &[Entry]) -> Vec<u8> {
-    let mut body = 0_u64.to_be_bytes().to_vec();
+    // Nothing is trimmed: neither a number nor a stamp.
+    let mut body = [0_u64.to_be_bytes(); 2].concat();
     list(&mut body, entries);
     [header(Kind::Entries, origin, &body), body].concat()
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::clients::Client;
 use super::exempt::Exempt;
+use super::phases::LOOK_EVERY;
 use super::world::{NodeId, World};
 use crate::core::clock::AHEAD_MAX_US;
+use crate::core::copies::COPIES_WAIT_MAX;
 use crate::core::log::Span;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName};
@@ -382,8 +384,12 @@ fn clients_saw_what_was_said_last(world: &World) {
 }
 
 fn nobody_waits(world: &World) {
-    let living = |asked: &&super::judge::Asked| world.nodes[asked.node].alive;
-    if let Some(asked) = world.tickets.values().find(living) {
+    // What was read late from a client that had said it before may wait for its copies still.
+    let due = |asked: &&super::judge::Asked| {
+        let waits = world.now < asked.at + COPIES_WAIT_MAX + LOOK_EVERY;
+        world.nodes[asked.node].alive && !waits
+    };
+    if let Some(asked) = world.tickets.values().find(due) {
         world.broken(format!("{asked:?} was never answered"));
     }
 }

@@ -157,7 +157,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn draw(rng: &mut StdRng) -> Self {
-        let refuses = rng.random_bool(0.08);
+        let refuses = rng.random_bool(0.1);
         let slots = rng.random_range(2..=if refuses { 3 } else { 7 });
         let trims = rng.random_bool(0.15);
         let faults_last = if refuses {

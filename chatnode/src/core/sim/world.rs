@@ -170,7 +170,12 @@ impl World {
     /// A world of the usual temper.
     pub(super) fn usual(seed: u64, story: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = Plan::draw(&mut rng);
+        // What is rare elsewhere comes in each part of the seeds.
+        let plan = match rng.random_range(0..20) {
+            0 => Plan::failing(&mut rng),
+            1 => Plan::slow(&mut rng),
+            _ => Plan::draw(&mut rng),
+        };
         Self::new(seed, plan, rng, story)
     }
 
