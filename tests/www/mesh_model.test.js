@@ -116,10 +116,14 @@ test('rates are made of two answers; a counter that fell is no negative rate', (
   assert.equal(link(world, START + 3000, B, A).rate, 0);
 });
 
-test('a registry is told of by each node', () => {
+test('a registry is told of by each node, and so is a broker', () => {
   const down = [{ url: 'http://127.0.0.1:7000', state: 'down' }];
-  const world = told(newWorld(urlOf(A)), START, body(A, [B]), body(B, [A], { registries: down }));
-  assert.deepEqual(picture(world, START).registries, [{ url: 'http://127.0.0.1:7000', up: [A], down: [B] }]);
+  const broker = (state) => ({ buses: [{ url: 'redis://h:6379', state }] });
+  const world = told(newWorld(urlOf(A)), START, body(A, [B], broker('up')), body(B, [A], { registries: down, ...broker('silent') }));
+  assert.deepEqual(picture(world, START).registries, [
+    { kind: 'registry', url: 'http://127.0.0.1:7000', up: [A], down: [B] },
+    { kind: 'broker', url: 'redis://h:6379', up: [A], down: [B] },
+  ]);
 });
 
 test('one node under two addresses is asked once', () => {

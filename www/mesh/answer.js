@@ -36,6 +36,7 @@ const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
  * @property {boolean} ready
  * @property {number} lacking messages of before that it still fetches
  * @property {{url: string, state: string}[]} registries
+ * @property {{url: string, state: string}[]} buses brokers by which it meets others; down until its own beats come back
  * @property {Row[]} links
  * @property {{state: string, messages: number, bytes: number}} storage
  * @property {number} clients @property {number} rooms
@@ -83,6 +84,7 @@ export function readAnswer(body) {
     pub: label(body.pub),
     ready: body.ready === true,
     lacking: missing(body.lacking),
+    buses: list(body.buses).map((it) => ({ url: label(it.url), state: it.state === 'up' ? 'up' : 'down' })).filter((it) => it.url !== ''),
     registries: list(body.registries).map((it) => ({ url: label(it.url), state: label(it.state) })).filter((it) => it.url !== ''),
     links: list(body.links).map(readRow),
     storage: { state: label(storage.state), messages: count(storage.messages), bytes: count(storage.bytes) },

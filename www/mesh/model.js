@@ -70,7 +70,7 @@ const RATE_MS = 5_000;
  * @typedef {object} Picture
  * @property {MeshNode[]} nodes in the order of their places
  * @property {Link[]} links both directions of each two that live
- * @property {{url: string, up: string[], down: string[]}[]} registries and which nodes say so
+ * @property {{kind: 'registry' | 'broker', url: string, up: string[], down: string[]}[]} registries registries and brokers, and which nodes say so
  * @property {{node: string, peer: string, at: string, error: string}[]} lacking whom which node does not hear, and why
  * @property {boolean} blind whether no node answers
  * @property {boolean} orphan whether the node that served the page is gone, and others answer
@@ -357,14 +357,17 @@ function lackingOf(nodes) {
  * @returns {Picture['registries']}
  */
 function registriesOf(nodes) {
-  /** @type {Map<string, {url: string, up: string[], down: string[]}>} */
+  /** @type {Map<string, Picture['registries'][number]>} */
   const found = new Map();
-  for (const node of nodes) {
-    for (const { url, state } of node.answer?.registries ?? []) {
-      const registry = found.get(url) ?? { url, up: [], down: [] };
-      if (state === 'up') registry.up.push(node.origin);
-      else if (state === 'down') registry.down.push(node.origin);
-      found.set(url, registry);
+  for (const { origin, answer } of nodes) {
+    if (!answer) continue;
+    for (const kind of /** @type {const} */ (['registry', 'broker'])) {
+      for (const { url, state } of kind === 'registry' ? answer.registries : answer.buses) {
+        const one = found.get(url) ?? { kind, url, up: [], down: [] };
+        if (state === 'up') one.up.push(origin);
+        else if (state === 'down') one.down.push(origin);
+        found.set(url, one);
+      }
     }
   }
   return [...found.values()].sort((a, b) => (a.url < b.url ? -1 : 1));

@@ -181,7 +181,7 @@ function registries(before, after) {
     const count = (/** @type {string[] | undefined} */ list) => both.filter((it) => list?.includes(it)).length;
     const was = word(count(old?.up), count(old?.down));
     const is = word(count(registry.up), count(registry.down));
-    if (was !== '' && is !== '' && was !== is) found.push([is === 'up' ? 'good' : 'warn', ['registry ', { name: registry.url }, ` is ${is}`]]);
+    if (was !== '' && is !== '' && was !== is) found.push([is === 'up' ? 'good' : 'warn', [`${registry.kind} `, { name: registry.url }, ` is ${is}`]]);
   }
   return found;
 }
