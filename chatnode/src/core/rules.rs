@@ -52,6 +52,14 @@ macro_rules! rules {
 pub(crate) use rules;
 
 rules! {
+    // Brokers.
+
+    /// Whether a beat that came in a hall proves it: only what comes back of what this node says there.
+    fn proves_hall(own: bool) -> bool { own } bugs {
+        /// A broker that takes nothing of this node is kept, since others' beats come from there.
+        AnyBeatProvesHall => true;
+    }
+
     // Logs.
 
     /// Whether a number is the next of a log.

@@ -12,6 +12,7 @@ use super::Links;
 use super::peer::{Key, Peer, State};
 use super::types::{AT, Effect, LinkId, Speech, Target, Via};
 use crate::core::news::Beat;
+use crate::core::rules;
 use crate::model::names::Origin;
 
 /// Whoever is in a hall has beaten there after so long: the time between two beats, and a moment.
@@ -31,22 +32,25 @@ impl Links {
             return out;
         };
         let endpoint = peer.endpoint.clone();
-        if beat.origin != self.me {
-            return self.introduced(
-                now,
-                Target {
-                    origin: Some(beat.origin),
-                    endpoint: format!("{endpoint}{AT}{}", beat.origin),
-                    http: beat.http.clone(),
-                    speech: Speech::Mesh,
-                    via: peer.via,
-                },
-            );
+        let is_own = beat.origin == self.me;
+        let via = peer.via;
+        if rules::proves_hall(is_own) && self.prove(now, link, key, beat, &mut out) == Some(false) {
+            out.push(Effect::HallUp {
+                endpoint: endpoint.clone(),
+            });
         }
-        if self.prove(now, link, key, beat, &mut out) == Some(false) {
-            out.push(Effect::HallUp { endpoint });
+        if is_own {
+            self.dial_due(now, &mut out);
+        } else {
+            let target = Target {
+                origin: Some(beat.origin),
+                endpoint: format!("{endpoint}{AT}{}", beat.origin),
+                http: beat.http.clone(),
+                speech: Speech::Mesh,
+                via,
+            };
+            out.extend(self.introduced(now, target));
         }
-        self.dial_due(now, &mut out);
         out
     }
 

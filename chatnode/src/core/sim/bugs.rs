@@ -45,6 +45,7 @@ impl Bug {
                 | Mutant::PeerNotSpared
                 | Mutant::ForeignPageTaken,
             ) => World::failing,
+            Self::Core(Mutant::AnyBeatProvesHall) => World::meeting,
             Self::Clients(Clients::SeenLineForgotten) => World::usual,
             Self::Clients(_) => World::slow,
             Self::Core(_) => World::usual,

@@ -4,7 +4,7 @@
 //! node has one session there, which its hall stands for; it says what it says to the broker, and the
 //! broker to all whose subscriptions it has. It keeps nothing. What it loses it loses in silence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -14,6 +14,7 @@ use super::nodes::Comes;
 use super::world::{Event, NodeId, World};
 use crate::carriers::dial::DIAL_TIMEOUT;
 use crate::core::Input;
+use crate::core::bounds::SILENCE_MAX;
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech, Target, Via, heard_at};
 
@@ -26,9 +27,14 @@ pub(super) struct Broker {
     stopped_until: Duration,
     /// Whose session stands, by which hall.
     sessions: BTreeMap<NodeId, LinkId>,
-    /// Whose subscriptions are dead, though their sessions stand and all they say is taken.
-    deaf: BTreeSet<NodeId>,
+    /// Whose subscriptions are dead, though their sessions stand and all they say is taken; since when.
+    deaf: BTreeMap<NodeId, Duration>,
+    /// What these say is taken and goes to nobody, though they hear all; since when.
+    mute: BTreeMap<NodeId, Duration>,
 }
+
+/// A node without its own echo has left the broker after this.
+const LEFT_WITHIN: Duration = SILENCE_MAX.saturating_add(Duration::from_millis(500));
 
 fn url(nth: usize) -> String {
     format!("bus://{nth}")
@@ -126,6 +132,7 @@ impl World {
         }
         it.sessions.insert(id, link);
         it.deaf.remove(&id);
+        it.mute.remove(&id);
         let others: Vec<(NodeId, LinkId)> = it.sessions.iter().map(|(id, at)| (*id, *at)).collect();
         for (other, at) in others {
             for (from, to, hall) in [(other, id, link), (id, other, at)] {
@@ -146,6 +153,7 @@ impl World {
         if it.sessions.get(&id) == Some(&link) {
             it.sessions.remove(&id);
             it.deaf.remove(&id);
+            it.mute.remove(&id);
             self.net.parts(id, broker);
         }
     }
@@ -153,6 +161,8 @@ impl World {
     /// A node is dead: no broker has its session any more.
     pub(super) fn is_at_no_broker(&mut self, id: NodeId) {
         for nth in 0..self.brokers.len() {
+            self.brokers[nth].deaf.remove(&id);
+            self.brokers[nth].mute.remove(&id);
             if self.brokers[nth].sessions.remove(&id).is_some() {
                 self.net.parts(id, nth);
             }
@@ -164,7 +174,8 @@ impl World {
         let (from, to, _) = pipe;
         let it = &self.brokers[broker];
         let stands = it.sessions.contains_key(&from) && it.sessions.contains_key(&to);
-        if !stands || it.deaf.contains(&to) || self.now < it.dead_until {
+        let silent = it.deaf.contains_key(&to) || it.mute.contains_key(&from);
+        if !stands || silent || self.now < it.dead_until {
             return None;
         }
         let late = it.stopped_until;
@@ -212,8 +223,26 @@ impl World {
                 let there: Vec<NodeId> = self.brokers[broker].sessions.keys().copied().collect();
                 if let Some(id) = self.pick(&there) {
                     self.note("fault: subscription dead in silence");
-                    self.tell(|_| format!("n{id} hears nothing more of broker {broker}"));
-                    self.brokers[broker].deaf.insert(id);
+                    let deaf = self.chance(0.5);
+                    self.tell(|_| format!("n{id} at broker {broker} is deaf: {deaf}, or mute"));
+                    let it = &mut self.brokers[broker];
+                    let which = if deaf { &mut it.deaf } else { &mut it.mute };
+                    which.entry(id).or_insert(self.now);
+                }
+            }
+        }
+    }
+
+    /// Who hears nothing of what it says itself leaves the broker, whatever else comes from there.
+    pub(super) fn halls_without_echo_are_left(&self) {
+        for (nth, broker) in self.brokers.iter().enumerate() {
+            for (id, since) in broker.deaf.iter().chain(&broker.mute) {
+                let node = &self.nodes[*id];
+                // What was on its way when the broker was stopped comes late, own beats too.
+                let since = (*since).max(broker.stopped_until);
+                let awake = node.awake_since().map(|awake| awake.max(since));
+                if awake.is_some_and(|since| self.now > since + LEFT_WITHIN) {
+                    self.broken(format!("n{id} stays at broker {nth} without an echo"));
                 }
             }
         }
@@ -233,6 +262,7 @@ impl World {
             broker.dead_until = broker.dead_until.min(self.now);
             broker.stopped_until = broker.stopped_until.min(self.now);
             broker.deaf.clear();
+            broker.mute.clear();
         }
     }
 }

@@ -104,6 +104,7 @@ impl World {
         self.watch();
         self.list();
         self.see_who_waits_for_the_dead();
+        self.halls_without_echo_are_left();
         let passed = self.now - self.phase_since;
         match self.phase {
             Phase::Faults | Phase::Over => {}

@@ -252,6 +252,19 @@ impl Plan {
         }
     }
 
+    /// Nodes meet at a broker, which loses in silence.
+    pub(super) fn meeting(rng: &mut StdRng) -> Self {
+        Self {
+            slots: rng.random_range(2..=4),
+            refuses: false,
+            faults: vec![Kind::Broker],
+            fault_every: Duration::from_millis(rng.random_range(500..2_000)),
+            direct: false,
+            brokers: 1,
+            ..Self::draw(rng)
+        }
+    }
+
     /// Clients read little, or nothing for longer than nodes wait for that.
     pub(super) fn slow(rng: &mut StdRng) -> Self {
         Self {

@@ -195,6 +195,13 @@ impl World {
         Self::new(seed, plan, rng, story)
     }
 
+    /// A world that meets at a broker.
+    pub(super) fn meeting(seed: u64, story: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let plan = Plan::meeting(&mut rng);
+        Self::new(seed, plan, rng, story)
+    }
+
     /// A world whose clients read little, or nothing for long.
     pub(super) fn slow(seed: u64, story: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
