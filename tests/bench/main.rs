@@ -8,6 +8,7 @@
     reason = "counts of a measurement of seconds fit; rates are f64 and rounded on purpose"
 )]
 
+mod about;
 mod clock;
 #[cfg(test)]
 mod faulty;
@@ -47,28 +48,32 @@ pub(crate) const SERVER_CORE: usize = 0;
 pub(crate) const LOAD_CORE: usize = 1;
 
 const HELP: &str = "\
-usage: scripts/bench [run|mesh|links|growth|all|report] [OPTIONS]
+usage: scripts/bench [run|engines|mesh|links|growth|all|report] [OPTIONS]
 
   run      the scenarios, beside other servers, and what chatnode is held to (the default)
+  engines  hop and fan-out of 3 nodes over Redis, NATS, RabbitMQ and a ZeroMQ proxy, beside what people
+           use on the same: socket.io with its two adapters for Redis, NATS' own WebSocket
   mesh     messages a second across 2 to 20 nodes, and what one costs each node, in ZeroMQ and in TLS
   links    the same two: what a link costs to make and to keep, and a peer that is stopped
   growth   how cost, latency and memory grow with clients, rooms, nodes, size and history;
            how long joining and repair take; with plots
-  all      all of it (an hour)
+  all      all of it (an hour and a half)
   report   writes the report anew
 
   --reps N          repetitions, interleaved over the peers; 3, and 7 near a bar
   --growth-reps N   the same for each row of the mesh, its links and growth; 1
   --only A,B        only these scenarios and tables, of which kind ever
-  --peers A,B       only these servers: chatnode, chat.v1, chatnode-tls, floor, floor-batch, uws, nats,
-                    nats-tls, socketio
+  --peers A,B       only these servers: chatnode, chat.v1, chatnode-tls, chatnode-redis, chatnode-nats,
+                    chatnode-amqp, chatnode-proxy, floor, floor-batch, uws, nats, nats-tls, socketio,
+                    socketio-streams
   --quick           one repetition, windows of 2 s, three points of each growth table: a smoke test
   --publish         the report goes to BENCHMARKS.md, too, and its plots to docs/bench/
 
 Results: target/bench/report.md, *.svg, results.jsonl (a line a measurement), logs/ of the servers. The
 report has the last measurement of each scenario, so that parts can be run at their times.
 A server that cannot be installed is left out with a line that says why: uws needs python3 with
-venv and pip, nats, openssl and redis come with apt-get, socketio needs npm.
+venv and pip, nats, openssl and redis come with apt-get, socketio needs npm, chatnode-amqp and
+chatnode-proxy need what scripts/setup installs.
 
 Parts, for use alone:
   bench floor [--batch]     the least server there can be; prints its URL
@@ -100,9 +105,13 @@ fn run() -> Result<()> {
         "load" => print(load::run(options)?)?,
         "floor" => floor::run(&options)?,
         _ if what == "help" || options.flag("help") => print(HELP)?,
-        "run" | "mesh" | "links" | "growth" | "all" | "report" => measure(&what, &options)?,
+        "run" | "engines" | "mesh" | "links" | "growth" | "all" | "report" => {
+            measure(&what, &options)?
+        }
         other => {
-            bail!("{other}: there is run, mesh, links, growth, all, report, load, floor and help")
+            bail!(
+                "{other}: there is run, engines, mesh, links, growth, all, report, load, floor and help"
+            )
         }
     }
     Ok(())
@@ -119,8 +128,8 @@ fn measure(what: &str, options: &Options) -> Result<()> {
     // What was chosen by name is run, wherever it belongs.
     let what = if runner.chooses() { "all" } else { what };
     // Of all, the report is written halfway too: what was measured is not lost with what comes last.
-    if matches!(what, "run" | "all") {
-        runner.scenarios()?;
+    if matches!(what, "run" | "engines" | "all") {
+        runner.scenarios(what)?;
     }
     if what == "all" {
         write(&runner, options)?;
@@ -134,7 +143,7 @@ fn measure(what: &str, options: &Options) -> Result<()> {
 /// Writes the report of all that was measured last, and where it is published too if that is wanted.
 fn write(runner: &Runner, options: &Options) -> Result<()> {
     let rows = results()?;
-    let mut text = report::opening(runner, &rows);
+    let mut text = about::opening(runner, &rows);
     text.push_str(&report::verdicts(&rows));
     text.push_str(&report::scenarios(&rows));
     text.push_str(&growth::tables(&rows)?);

@@ -46,6 +46,23 @@ pub(crate) fn alive(pids: &[u32]) -> bool {
     })
 }
 
+/// The processes that this one has started, and those that they have, as far as they live.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let text = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in text
+            .split_whitespace()
+            .filter_map(|child| child.parse().ok())
+        {
+            found.push(child);
+            found.extend(descendants(child));
+        }
+    }
+    found
+}
+
 /// What all cores have done so far, in clock ticks of 10 ms.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cores {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::clock::{SECOND, now};
 use crate::options::Options;
-use crate::scenarios::{Metric, PEERS, SCENARIOS, Scenario};
+use crate::scenarios::{ENGINES, Metric, PEERS, Scenario, scenarios};
 use crate::servers::{Servers, folder, prepare};
 use crate::{LOAD_CORE, say};
 
@@ -72,8 +72,7 @@ impl Runner {
         let only = options.list("only");
         for name in only.iter().flatten() {
             let names = || {
-                SCENARIOS
-                    .iter()
+                scenarios()
                     .map(|scenario| scenario.name)
                     .chain(crate::growth::names())
             };
@@ -109,7 +108,7 @@ impl Runner {
                 .max(1),
             growth_reps: options.number("growth-reps")?.unwrap_or(1).max(1),
             quick,
-            commit: crate::report::commit(),
+            commit: crate::about::commit(),
             only,
             peers,
             there: BTreeMap::new(),
@@ -156,10 +155,13 @@ impl Runner {
         self.skipped.push(what);
     }
 
-    /// Measures all scenarios that are wanted, repetitions interleaved over the peers.
-    pub(crate) fn scenarios(&mut self) -> Result<()> {
-        for scenario in SCENARIOS {
-            if !self.wants(scenario.name) {
+    /// Measures the scenarios that are wanted: those beside other servers, those with engines, or all.
+    /// Repetitions are interleaved over the peers.
+    pub(crate) fn scenarios(&mut self, what: &str) -> Result<()> {
+        for scenario in scenarios() {
+            let with_engine = ENGINES.iter().any(|it| it.name == scenario.name);
+            let of_it = what == "all" || with_engine == (what == "engines");
+            if !of_it || !self.wants(scenario.name) {
                 continue;
             }
             forget(scenario.name)?;

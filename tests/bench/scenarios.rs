@@ -1,17 +1,22 @@
 //! The scenarios, whom they are measured on, and what chatnode is held to.
 
 /// All peers, by name. `chat.v1` is chatnode, its clients speaking chat.v1; `chatnode-tls` has a mesh
-/// secret.
-pub(crate) const PEERS: [&str; 9] = [
+/// secret; the others of its name meet at a broker.
+pub(crate) const PEERS: [&str; 14] = [
     "chatnode",
     "chat.v1",
     "chatnode-tls",
+    "chatnode-redis",
+    "chatnode-nats",
+    "chatnode-amqp",
+    "chatnode-proxy",
     "floor",
     "floor-batch",
     "uws",
     "nats",
     "nats-tls",
     "socketio",
+    "socketio-streams",
 ];
 
 /// A figure of a measurement: its field in the generator's JSON, and its name.
@@ -76,6 +81,14 @@ pub(crate) const fn of_tls(metric: Metric, against: Option<&'static str>, bar: f
     }
 }
 
+/// What chatnodes at a broker may cost, its processes included; without a bar the ratio is told.
+const fn at_broker(whose: &'static str, against: &'static str, bar: Option<f64>) -> Bar {
+    Bar {
+        whose,
+        ..own(CPU, Some(against), bar, None)
+    }
+}
+
 /// chat.v1 may cost so much more than plain for each byte that is delivered.
 const CHAT: Bar = of_chat(CPU_BYTE, Some(1.25));
 /// Which is not the same as what it costs for each message; that is told beside.
@@ -98,8 +111,55 @@ pub(crate) struct Scenario {
 const LONE: &[&str] = &["chatnode", "chat.v1", "floor", "uws", "socketio"];
 const FULL: &[&str] = &["chatnode", "chat.v1", "uws", "floor-batch"];
 
-/// All of them, in the order in which they run.
-pub(crate) const SCENARIOS: &[Scenario] = &[
+/// Engine by engine, what people use on the same one beside chatnodes on it; first, those without.
+const ON_ENGINES: &[&str] = &[
+    "chatnode",
+    "chatnode-redis",
+    "socketio",
+    "socketio-streams",
+    "chatnode-nats",
+    "nats",
+    "chatnode-amqp",
+    "chatnode-proxy",
+];
+
+/// Those with engines that people already run, beside what they use on the same one.
+pub(crate) const ENGINES: &[Scenario] = &[
+    Scenario {
+        name: "hop-3-engines",
+        about: "as hop-3: the way between 3 nodes, over a broker, whose CPU is in the figure",
+        nodes: 3,
+        peers: ON_ENGINES,
+        load: "fanout --clients 30 --senders 10 --sender-node 1 --rate 1000 --bytes 100 --secs 5 --warmup 2",
+        metric: CPU,
+        bars: &[
+            at_broker("chatnode-redis", "socketio", None),
+            at_broker("chatnode-redis", "socketio-streams", None),
+            at_broker("chatnode-nats", "nats", Some(1.0)),
+        ],
+    },
+    Scenario {
+        name: "fanout-3-engines",
+        about: "as fanout-3: 3 nodes with 300 clients each, over a broker, whose CPU is in the figure",
+        nodes: 3,
+        peers: ON_ENGINES,
+        load: "fanout --clients 900 --senders 10 --sender-node 1 --rate 50 --bytes 100 --secs 10 --warmup 2",
+        metric: CPU,
+        bars: &[
+            at_broker("chatnode-redis", "socketio", Some(0.5)),
+            at_broker("chatnode-redis", "socketio-streams", None),
+            at_broker("chatnode-nats", "nats", None),
+        ],
+    },
+];
+
+/// All scenarios, in the order in which they run.
+pub(crate) fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().chain(ENGINES)
+}
+
+/// Those that are measured without being asked for by name.
+const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "fanout-1",
         about: "1000 clients, 10 senders, together 50 messages a second: lone messages",

@@ -1,5 +1,6 @@
 //! Servers to measure: each measurement gets fresh ones, on free ports, all on one core.
 
+mod engines;
 mod nats;
 
 use std::fs::{self, File, OpenOptions};
@@ -12,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::clock::{SECOND, eventually};
 use crate::{SERVER_CORE, say};
@@ -32,6 +34,10 @@ pub(crate) struct Servers {
     registry: Option<String>,
     /// The file of the chatnodes' mesh secret, if they have one.
     pub(crate) secret: Option<PathBuf>,
+    /// The URL of the broker where the chatnodes meet, if they do so at one.
+    bus: Option<String>,
+    /// Folders of brokers, which go with them.
+    homes: Vec<TempDir>,
 }
 
 /// Where results, logs and what peers need are kept.
@@ -85,33 +91,15 @@ pub(crate) fn prepare(peer: &str) -> Result<()> {
             let import = run(uws_python(), &["-c", "import socketify"]);
             import.context("socketify does not load (Debian: apt-get install libuv1)")
         }
-        "nats" => needs("nats-server"),
+        "nats" | "chatnode-nats" => needs("nats-server"),
         "nats-tls" => {
             needs("nats-server")?;
             needs("openssl")
         }
-        "socketio" => {
-            needs("redis-server")?;
-            let target = folder().join("socketio");
-            fs::create_dir_all(&target)?;
-            for file in ["package.json", "server.js"] {
-                fs::copy(
-                    workspace().join("tests/bench/peers/socketio").join(file),
-                    target.join(file),
-                )?;
-            }
-            let there = target.join("node_modules/socket.io").exists();
-            let prefix = target.to_string_lossy().into_owned();
-            let args = [
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--silent",
-                "--prefix",
-                &prefix,
-            ];
-            if there { Ok(()) } else { run("npm", &args) }
-        }
+        "chatnode-redis" => needs("redis-server"),
+        "chatnode-amqp" => engines::prepare_rabbitmq(),
+        "chatnode-proxy" => engines::prepare_proxy(),
+        "socketio" | "socketio-streams" => engines::prepare_socketio(),
         _ => Ok(()),
     }
 }
@@ -164,6 +152,8 @@ impl Servers {
             protocol,
             registry: None,
             secret: None,
+            bus: None,
+            homes: Vec::new(),
         }
     }
 
@@ -192,8 +182,12 @@ impl Servers {
                     .arg(free_ports(1)?[0].to_string());
                 servers.launch(peer, &mut command)?;
             }
-            "nats" | "nats-tls" => servers.nats(nodes, peer == "nats-tls")?,
-            "socketio" => servers.socketio(nodes)?,
+            "nats" | "nats-tls" => drop(servers.nats(nodes, peer == "nats-tls")?),
+            "socketio" | "socketio-streams" => servers.socketio(peer, nodes)?,
+            "chatnode-redis" | "chatnode-nats" | "chatnode-amqp" | "chatnode-proxy" => {
+                servers.bus = Some(servers.broker(peer)?);
+                servers.chatnodes(peer, nodes, false)?;
+            }
             other => bail!(
                 "no peer {other}; there are {}",
                 crate::scenarios::PEERS.join(", ")
@@ -254,6 +248,9 @@ impl Servers {
         let registry = self.registry.clone().unwrap_or_else(|| "none".to_owned());
         let mut command = Command::new(program("chatnode")?);
         command.args(["--registry", &registry, "--rate-limit", "0"]);
+        if let Some(bus) = &self.bus {
+            command.args(["--bus", bus]);
+        }
         let name = format!("chatnode-{}", self.urls.len() + 1);
         self.launch(&name, self.with_secret(&mut command)).map(drop)
     }
@@ -284,26 +281,6 @@ impl Servers {
             .collect();
         ids.sort();
         Some(ids)
-    }
-
-    fn socketio(&mut self, nodes: usize) -> Result<()> {
-        let redis = free_ports(1)?[0];
-        let binary = find("redis-server").context("redis-server is missing")?;
-        let (port, folder) = (redis.to_string(), folder());
-        let mut command = Command::new(binary);
-        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", ""]);
-        self.spawn("redis", command.stdout(Stdio::null()))?;
-        let listens = eventually(STARTS_WITHIN, || {
-            TcpStream::connect(("127.0.0.1", redis)).ok()
-        });
-        listens.context("redis-server does not listen")?;
-        for node in 0..nodes {
-            let mut command = Command::new("node");
-            command.arg(folder.join("socketio/server.js")).arg(&port);
-            self.launch(&format!("socketio-{node}"), &mut command)?;
-        }
-        self.protocol = "socketio";
-        Ok(())
     }
 
     /// Starts a program whose stderr goes to a log.

@@ -19,8 +19,9 @@ subjectAltName = IP:127.0.0.1
 
 impl Servers {
     /// Starts so many, and waits until they have found each other. With `tls` all that goes between
-    /// them is encrypted, and each shows the others a certificate.
-    pub(super) fn nats(&mut self, nodes: usize, tls: bool) -> Result<()> {
+    /// them is encrypted, and each shows the others a certificate. Where clients of the first come that
+    /// speak NATS without WebSocket.
+    pub(super) fn nats(&mut self, nodes: usize, tls: bool) -> Result<u16> {
         let binary = find("nats-server").context("nats-server is missing")?;
         let ports = free_ports(nodes * 4)?;
         let routes: Vec<_> = ports
@@ -70,7 +71,7 @@ impl Servers {
                 "the routes of NATS are not in mutual TLS"
             );
         }
-        Ok(())
+        Ok(ports[0])
     }
 }
 

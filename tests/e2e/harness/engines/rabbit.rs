@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::rabbitmq::{COMPLETE, SERVER};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -16,14 +17,12 @@ use super::{ANSWERS_WITHIN, Broker, here};
 use crate::harness::eventually::eventually;
 use crate::harness::tools::installed;
 
-/// Debian's own commands change the user; these do not.
-const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+/// Debian's own command changes the user; this does not.
 const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 /// The mark of the memory alarm as the file has it.
 const WATERMARK: [&str; 2] = ["absolute", "400MB"];
-/// What it logs first, and when a start is complete.
+/// What it logs first.
 const BEGINS: &str = "Starting RabbitMQ ";
-const COMPLETE: &str = "Server startup complete";
 /// There while the alarm rings that a test has set off.
 const ALARM: &str = "alarm";
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use e2e::rabbitmq;
 use rustix::process::{Pid, getpid, getppid};
 use tokio::net::TcpStream;
 use tokio::time::Duration;
@@ -33,14 +34,6 @@ for it in /proc/[0-9]*; do
 done
 rm -rf "$2"
 "#;
-
-/// What RabbitMQ is told. The alarm's mark is far above what it needs to start: a lower one rings
-/// at once.
-const CONF: &str = "\
-vm_memory_high_watermark.absolute = 400MB
-disk_free_limit.absolute = 1MB
-heartbeat = 10
-";
 
 /// The folder, for this test alone until it is dropped.
 #[derive(Debug)]
@@ -81,10 +74,7 @@ impl Home {
         let ports = folder.join("ports");
         if !ports.exists() {
             let free = [free_port()?, free_port()?, free_port()?];
-            let own = format!("listeners.tcp.1 = 127.0.0.1:{}\n", free[0]);
-            fs::write(folder.join("rabbitmq.conf"), own + CONF)?;
-            // No plugins.
-            fs::write(folder.join("plugins"), "[].\n")?;
+            rabbitmq::write_files(&folder, free[0])?;
             fs::write(&ports, free.map(|port| port.to_string()).join(" "))?;
         }
         let ports = fs::read_to_string(ports)?;
@@ -117,29 +107,7 @@ impl Home {
 
     /// What the server and its tools read from their environment.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
-        let within = |name: &str| self.folder.join(name).display().to_string();
-        // The server replaces its script, so that there is one process to signal.
-        let in_the_front = "1".to_owned();
-        // Its own nodes only from here; and one thread, which does not wait by turning.
-        let erlang = "+S 1:1 +sbwt none -noinput -kernel inet_dist_use_interface {127,0,0,1}";
-        vec![
-            ("HOME", within("")),
-            ("ERL_EPMD_PORT", self.epmd.to_string()),
-            ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
-            ("RABBITMQ_NODENAME", "chatmesh@localhost".to_owned()),
-            ("RABBITMQ_DIST_PORT", self.nodes.to_string()),
-            ("RABBITMQ_MNESIA_BASE", within("mnesia")),
-            ("RABBITMQ_LOG_BASE", within("logs")),
-            ("RABBITMQ_LOGS", "-".to_owned()),
-            ("RABBITMQ_ENABLED_PLUGINS_FILE", within("plugins")),
-            ("RABBITMQ_PLUGINS_EXPAND_DIR", within("expand")),
-            ("RABBITMQ_PID_FILE", within("rabbitmq.pid")),
-            ("RABBITMQ_CONFIG_FILE", within("rabbitmq.conf")),
-            ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
-            ("RABBITMQ_FEATURE_FLAGS_FILE", within("feature_flags")),
-            ("RABBITMQ_ALLOW_INPUT", in_the_front),
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang.to_owned()),
-        ]
+        rabbitmq::variables(&self.folder, self.epmd, self.nodes)
     }
 
     /// Starts the book of names that Erlang needs, if there is none: otherwise Erlang starts one

@@ -3,24 +3,13 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::{SYSTEM_PYTHON, ZMQ_PROXY};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::server::{Server, folder};
 use super::{Broker, here};
 use crate::harness::tools::free_port;
-
-/// The system's own: only that one has its packages.
-const PYTHON: &str = "/usr/bin/python3";
-/// The ten lines that everybody writes.
-const PROGRAM: &str = "\
-import sys, zmq
-context = zmq.Context()
-publishers, subscribers = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
-publishers.bind('tcp://127.0.0.1:' + sys.argv[1])
-subscribers.bind('tcp://127.0.0.1:' + sys.argv[2])
-zmq.proxy(publishers, subscribers)
-";
 
 /// The first byte of a peer that speaks ZMTP.
 const GREETING: u8 = 0xff;
@@ -36,9 +25,9 @@ pub(crate) struct ZmqProxy {
 impl ZmqProxy {
     pub(crate) async fn start() -> Result<Self> {
         let ports = [free_port()?, free_port()?];
-        let mut args = vec!["-c".to_owned(), PROGRAM.to_owned()];
+        let mut args = vec!["-c".to_owned(), ZMQ_PROXY.to_owned()];
         args.extend(ports.map(|port| port.to_string()));
-        let server = Server::own(PYTHON, &args, folder("zmq")?);
+        let server = Server::own(SYSTEM_PYTHON, &args, folder("zmq")?);
         let mut proxy = Self { server, ports };
         let started = proxy.again().await;
         started.context("if python3-zmq is missing, run scripts/setup")?;
