@@ -71,8 +71,9 @@ const VERSIONS: &[Version] = &[
     (
         &["chatnode-amqp"],
         "rabbitmq",
-        "/usr/lib/rabbitmq/bin/rabbitmqctl",
-        &["version"],
+        // Its own program starts Erlang's book of names, which nobody ends.
+        "dpkg-query",
+        &["-W", "-f=${Version}", "rabbitmq-server"],
     ),
     (
         &["chatnode-proxy"],
