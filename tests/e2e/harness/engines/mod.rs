@@ -5,6 +5,7 @@
 //! The test ends them, also when it fails or is killed. One that is not installed is an error.
 
 pub(crate) mod amqp;
+pub(crate) mod certificates;
 pub(crate) mod nats;
 pub(crate) mod path;
 pub(crate) mod rabbit;

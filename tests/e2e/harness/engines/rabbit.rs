@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -88,6 +89,17 @@ impl Rabbit {
     }
 
     /// Runs `rabbitmqctl`; what it prints.
+    /// The URL by which a node finds it in TLS, where it is called so.
+    pub(crate) fn url_in_tls(&self, host: &str) -> String {
+        let port = self.home.tls_port;
+        format!("amqps://guest:guest@{host}:{port}/{}", self.vhost)
+    }
+
+    /// What signed the certificate that it shows there: `localhost` is its only name.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.home.authority()
+    }
+
     pub(crate) async fn ctl(&self, args: &[&str]) -> Result<String> {
         let running = Command::new(installed(CONTROL)?)
             .arg("--quiet")
