@@ -4,14 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::seal::Opener;
-use base::tls::KeyId;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::channels::{Channel, Channels, Said, from_message, to_answer, to_ask};
-use super::ears::{Ears, Nonce, Seal};
+use super::ears::{Connection, Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
 use super::url::{BrokerUrl, Engine};
@@ -367,7 +366,12 @@ impl Session {
                 self.outbox.came_back(&frame).then_some(self.link)
             }
             Channel::Hall => Some(self.link),
-            Channel::Of(_) | Channel::To(_) => lock(ears).takes(channel, author, seal),
+            Channel::Of(_) | Channel::To(_) => {
+                let taken = lock(ears).takes(channel, author, seal);
+                let (link, connection) = taken.unzip();
+                self.connected(connection.flatten()).await;
+                link
+            }
         };
         match link {
             Some(link) => self.report(CarrierEvent::Frame(link, topic, frame)).await,
@@ -376,7 +380,7 @@ impl Session {
         }
     }
 
-    async fn connected(&self, connected: Option<(LinkId, Option<KeyId>)>) {
+    async fn connected(&self, connected: Option<Connection>) {
         if let Some((link, key)) = connected {
             self.report(CarrierEvent::Connected(link, key)).await;
         }
