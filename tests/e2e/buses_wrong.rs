@@ -181,6 +181,10 @@ async fn meshes_of_other_names_on_one_server_are_strangers() -> Outcome {
     }
     let name = format!("name=chatmesh/team-7/blue_node/{} ", theirs[0].origin);
     assert_eq!(clients.matches(&name).count(), 2, "{name}: {clients}");
+    // To how many its last message went, Redis has said.
+    let heard_by = ours[0].metrics().await?;
+    let heard_by = heard_by.get(&format!("bus_receivers{{bus=\"{url}\"}}"))?;
+    assert!((1..=2).contains(&heard_by), "{heard_by}");
     Ok(())
 }
 

@@ -359,7 +359,7 @@ fn bus_row(row: &BusStatus) -> serde_json::Value {
         "beat_age_ms": hall.and_then(|hall| hall.beat_age).map(ms),
         "queue_bytes": gauges.queue_bytes.get(),
         "blocked": gauges.blocked.get() > 0,
-        "receivers": gauges.receivers.get().checked_sub(1),
+        "receivers": gauges.receivers.get(),
         "dials": gauges.dials.get(),
         "published": gauges.published.get(),
         "received": gauges.received.get(),

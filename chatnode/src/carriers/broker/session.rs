@@ -175,10 +175,7 @@ impl Session {
                 .collect();
             let bytes: usize = messages.iter().map(|(_, message)| message.len()).sum();
             match publisher.publish(&messages).await {
-                Ok(receivers) => {
-                    let receivers = receivers.map_or(0, |count| count + 1);
-                    self.gauges.receivers.set(receivers);
-                }
+                Ok(receivers) => self.gauges.receivers.set(receivers),
                 Err(fault) => return fault,
             }
             self.gauges.published.add(messages.len() as u64);
