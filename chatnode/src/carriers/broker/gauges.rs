@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::strangers::Strangers;
 use crate::wire::frame::FRAME_LEN_MAX;
 
 /// A number that one task changes and another looks at.
@@ -70,6 +71,8 @@ pub(crate) struct Gauges {
     pub(crate) receivers: Known,
     /// Now: the longest frame that it takes, if it has said so.
     pub(super) len_max: Known,
+    /// Now: others there that cannot be heard.
+    pub(crate) strangers: Strangers,
 }
 
 impl Gauges {

@@ -13,6 +13,7 @@ use super::channels::{Channel, Channels, Said, from_message, to_answer, to_ask};
 use super::ears::{Connection, Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
+use super::strangers::Stranger;
 use super::url::{BrokerUrl, Engine};
 use super::{Me, amqp, nats, proxy, redis};
 use crate::carriers::CarrierEvent;
@@ -304,6 +305,7 @@ impl Session {
             self.gauges.received_bytes.add(message.len() as u64);
             let Some((channel, said, seal)) = self.read(opener.as_mut(), &name, &message) else {
                 self.gauges.refused.add(1);
+                self.look_at(&name, &message);
                 continue;
             };
             match said {
@@ -319,6 +321,15 @@ impl Session {
                     self.connected(connected).await;
                 }
             }
+        }
+    }
+
+    /// A beat that could not be read may be that of somebody with another mesh secret.
+    fn look_at(&self, name: &[u8], message: &Bytes) {
+        if self.channels.channel(name) == Some(Channel::Hall)
+            && let Some(stranger) = Stranger::of(self.me.seals.as_ref(), message)
+        {
+            self.gauges.strangers.came(stranger);
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::amqp::Amqp;
+use super::overheard::{Overheard, Overhears};
 use super::rabbit_home::{Home, run};
 use super::server::Server;
 use super::{ANSWERS_WITHIN, Broker, here};
@@ -88,7 +89,6 @@ impl Rabbit {
         here(self.home.port)
     }
 
-    /// Runs `rabbitmqctl`; what it prints.
     /// The URL by which a node finds it in TLS, where it is called so.
     pub(crate) fn url_in_tls(&self, host: &str) -> String {
         let port = self.home.tls_port;
@@ -100,6 +100,7 @@ impl Rabbit {
         self.home.authority()
     }
 
+    /// Runs `rabbitmqctl`; what it prints.
     pub(crate) async fn ctl(&self, args: &[&str]) -> Result<String> {
         let running = Command::new(installed(CONTROL)?)
             .arg("--quiet")
@@ -182,6 +183,12 @@ impl Rabbit {
     }
 }
 
+impl Overhears for Amqp {
+    async fn next(&mut self) -> Result<Vec<u8>> {
+        self.published().await
+    }
+}
+
 impl Broker for Rabbit {
     fn server(&mut self) -> &mut Server {
         &mut self.server
@@ -193,6 +200,12 @@ impl Broker for Rabbit {
 
     fn url_at(&self, addresses: &[SocketAddr]) -> String {
         format!("amqp://guest:guest@{}/{}", addresses[0], self.vhost)
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        let mut amqp = Amqp::open(self.address(), &self.vhost, "stranger").await?;
+        amqp.overhears("chatmesh.main").await?;
+        Ok(Overheard::by(amqp))
     }
 
     async fn answers(&self) -> Result<()> {
