@@ -146,41 +146,6 @@ async fn a_subscriber_that_is_killed_alone_is_back_at_once() -> Outcome {
     Ok(())
 }
 
-/// Goal: a reader that is slower than Redis is patient is cut off by it, nobody else is slower, and what it
-/// missed is repaired. Method: Redis lets a subscriber be 256 KiB behind; a node is stopped under load for
-/// two seconds.
-#[tokio::test]
-async fn a_node_that_redis_cuts_off_repairs_what_it_missed() -> Outcome {
-    let redis = Redis::start().await?;
-    let limit = "pubsub 256kb 128kb 1";
-    redis
-        .command(&["CONFIG", "SET", "client-output-buffer-limit", limit])
-        .await?;
-    let nodes = nodes_at(&redis, None, 3).await?;
-    let recorder = Recorder::new();
-    let mut habits = Habits::new("tea", Pace::Eager(16), 1);
-    habits.bytes = 4000;
-    let mut talker = Roamer::start(&recorder, &[&nodes[0]], "ada", habits).await?;
-    talker.has_said(100, PATIENCE).await?;
-    nodes[2].process.freeze()?;
-    let dropped = async || {
-        let clients = redis.command(&["CLIENT", "LIST"]).await?;
-        let clients = clients.text()?.to_owned();
-        let mut of_it = clients.lines().filter(|it| it.contains(&nodes[2].origin));
-        ensure!(!of_it.any(|it| it.contains("flags=P")), "{clients}");
-        Ok(())
-    };
-    eventually(PATIENCE, "Redis cuts the stopped node off", dropped).await?;
-    talker.has_said(talker.answered() + 200, PATIENCE).await?;
-    nodes[2].process.thaw()?;
-    linked(&nodes, PATIENCE).await?;
-    talker.hush(PATIENCE).await?;
-    let checked = recorder.check(&nodes, "tea").await?;
-    say!("{checked}");
-    assert!(checked.losses.repaired > 0, "{:?}", checked.losses);
-    Ok(())
-}
-
 /// Goal: nodes follow their primary: none stays at a server that is no primary any more. Method: the
 /// primary is killed; then sentinels switch while it lives. Messages go on, none is lost.
 #[tokio::test]

@@ -16,6 +16,7 @@ mod buses_nats;
 mod buses_proxy;
 mod buses_rabbitmq;
 mod buses_sealed;
+mod buses_slow;
 mod buses_tls;
 mod buses_wrong;
 mod clocks;
