@@ -15,6 +15,7 @@ mod buses_load;
 mod buses_nats;
 mod buses_proxy;
 mod buses_rabbitmq;
+mod buses_rights;
 mod buses_sealed;
 mod buses_slow;
 mod buses_tls;

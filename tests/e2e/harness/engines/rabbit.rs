@@ -49,6 +49,14 @@ pub(crate) struct Connected {
     pub(crate) state: String,
 }
 
+/// What somebody may configure, write and read: expressions that a name has to match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rights<'a> {
+    pub(crate) configure: &'a str,
+    pub(crate) write: &'a str,
+    pub(crate) read: &'a str,
+}
+
 impl Rabbit {
     /// The one of this run, as soon as no other test has it. It is as new, but that vhosts of other
     /// tests may still be there.
@@ -168,14 +176,43 @@ impl Rabbit {
         self.ctl(&close).await.map(drop)
     }
 
+    /// Makes users who may do this, in this test's vhost alone; their URLs.
+    pub(crate) async fn users<const N: usize>(&self, all: [Rights<'_>; N]) -> Result<[String; N]> {
+        let name = |nth: usize| format!("{}-{nth}", self.vhost);
+        let users = (0..N).map(|nth| json!({ "name": name(nth), "password": "pw", "tags": "" }));
+        let permissions = all.iter().zip(0..);
+        let permissions = permissions.map(|(rights, nth)| self.permission(&name(nth), rights));
+        self.define(json!({
+            "users": users.collect::<Vec<_>>(),
+            "permissions": permissions.collect::<Vec<_>>(),
+        }))
+        .await?;
+        let (at, vhost) = (self.address(), &self.vhost);
+        Ok(std::array::from_fn(|nth| {
+            format!("amqp://{}:pw@{at}/{vhost}", name(nth))
+        }))
+    }
+
+    fn permission(&self, user: &str, rights: &Rights<'_>) -> Value {
+        json!({
+            "user": user, "vhost": self.vhost,
+            "configure": rights.configure, "write": rights.write, "read": rights.read,
+        })
+    }
+
     /// Makes this test's vhost, and lets the guest do all there.
     async fn gives_vhost(&self) -> Result<()> {
-        let all = ".*";
-        let guest = json!({
-            "user": "guest", "vhost": self.vhost,
-            "configure": all, "write": all, "read": all,
-        });
-        let definitions = json!({ "vhosts": [{ "name": self.vhost }], "permissions": [guest] });
+        let all = Rights {
+            configure: ".*",
+            write: ".*",
+            read: ".*",
+        };
+        let guest = self.permission("guest", &all);
+        self.define(json!({ "vhosts": [{ "name": self.vhost }], "permissions": [guest] }))
+            .await
+    }
+
+    async fn define(&self, definitions: Value) -> Result<()> {
         let file = self.home.folder().join("definitions.json");
         fs::write(&file, definitions.to_string())?;
         let file = file.display().to_string();
