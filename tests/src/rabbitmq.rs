@@ -16,13 +16,12 @@ disk_free_limit.absolute = 1MB
 heartbeat = 10
 ";
 
-/// Writes the files that it reads; clients come at this port of 127.0.0.1.
+/// Writes the files that it reads, these lines among them: where clients come.
 ///
 /// # Errors
 /// They cannot be written.
-pub fn write_files(folder: &Path, port: u16) -> io::Result<()> {
-    let own = format!("listeners.tcp.1 = 127.0.0.1:{port}\n");
-    fs::write(folder.join("rabbitmq.conf"), own + CONF)?;
+pub fn write_files(folder: &Path, listeners: &str) -> io::Result<()> {
+    fs::write(folder.join("rabbitmq.conf"), listeners.to_owned() + CONF)?;
     // No plugins.
     fs::write(folder.join("plugins"), "[].\n")
 }

@@ -9,6 +9,7 @@
 //! - [`outbox`] holds what waits to be published, within a bound.
 //! - [`ears`] tells what is to be believed: with a mesh secret all is sealed ([`base::seal`]), and what is
 //!   said again by somebody else is known.
+//! - [`strangers`] are others there that this node cannot hear, for people.
 //! - [`session`] is the task of one dial: it connects, publishes, subscribes and hears.
 //! - Each engine moves bytes in its own way: [`redis`], [`nats`], [`amqp`], [`proxy`].
 //!
@@ -25,6 +26,7 @@ mod proxy;
 mod redis;
 mod session;
 mod speech;
+mod strangers;
 pub(crate) mod url;
 
 use std::collections::HashMap;

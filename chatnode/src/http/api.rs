@@ -350,7 +350,11 @@ fn bus_row(row: &BusStatus) -> serde_json::Value {
     let hall = row.hall.as_ref();
     let state = hall.map_or(LinkState::Dialing, |hall| hall.state);
     let fault = hall.and_then(|hall| hall.fault.as_ref());
-    let fault = fault.filter(|_| state != LinkState::Up);
+    // While it carries well, there may still be others whom it brings in vain.
+    let fault = match state {
+        LinkState::Up => gauges.strangers.now(),
+        LinkState::Dialing | LinkState::Silent => fault.cloned(),
+    };
     json!({
         "url": bus.url,
         "carrier": bus.carrier,
@@ -359,7 +363,7 @@ fn bus_row(row: &BusStatus) -> serde_json::Value {
         "beat_age_ms": hall.and_then(|hall| hall.beat_age).map(ms),
         "queue_bytes": gauges.queue_bytes.get(),
         "blocked": gauges.blocked.get() > 0,
-        "receivers": gauges.receivers.get().checked_sub(1),
+        "receivers": gauges.receivers.get(),
         "dials": gauges.dials.get(),
         "published": gauges.published.get(),
         "received": gauges.received.get(),
@@ -370,8 +374,8 @@ fn bus_row(row: &BusStatus) -> serde_json::Value {
             "too_long": gauges.dropped_long.get(),
         },
         "refused": gauges.refused.get(),
-        "reason": fault.map_or("", |fault| fault.why.as_str()),
-        "error": fault.map_or("", |fault| fault.text.as_str()),
+        "reason": fault.as_ref().map_or("", |fault| fault.why.as_str()),
+        "error": fault.as_ref().map_or("", |fault| fault.text.as_str()),
     })
 }
 

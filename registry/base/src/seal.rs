@@ -164,6 +164,14 @@ impl Sealer {
     }
 }
 
+/// The key with which this was sealed, as it says itself, if it has the form of something that is sealed.
+pub fn key_of(sealed: &[u8]) -> Option<KeyId> {
+    let (version, rest) = sealed.split_first()?;
+    let has_form = *version == VERSION && sealed.len() >= SEAL_LEN;
+    let id = rest.first_chunk::<4>().filter(|_| has_form)?;
+    Some(KeyId(*id))
+}
+
 /// A message, and what its seal says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {

@@ -104,7 +104,8 @@ impl Servers {
         let home = tempfile::Builder::new()
             .prefix("chatmesh-rabbitmq-")
             .tempdir()?;
-        rabbitmq::write_files(home.path(), port)?;
+        let listeners = format!("listeners.tcp.1 = 127.0.0.1:{port}\n");
+        rabbitmq::write_files(home.path(), &listeners)?;
         // Erlang's book of names: without one Erlang starts one that nobody ends.
         let mut command = Command::new(find("epmd").context("epmd is missing")?);
         command.args(["-port", &epmd.to_string(), "-address", "127.0.0.1"]);

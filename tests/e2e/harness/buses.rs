@@ -48,6 +48,41 @@ macro_rules! on_each {
 }
 pub(crate) use on_each;
 
+/// Runs a test, `async fn(impl Broker, Seal) -> Outcome`, on each kind of broker, with a mesh secret.
+macro_rules! sealed_on_each {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::harness::Outcome;
+            use crate::harness::engines::nats::Nats;
+            use crate::harness::engines::rabbit::Rabbit;
+            use crate::harness::engines::redis::Redis;
+            use crate::harness::engines::zmq_proxy::ZmqProxy;
+            use crate::harness::sealed::Seal;
+
+            #[tokio::test]
+            async fn on_redis() -> Outcome {
+                super::$test(Redis::start().await?, Seal::new().await?).await
+            }
+
+            #[tokio::test]
+            async fn on_nats() -> Outcome {
+                super::$test(Nats::start().await?, Seal::new().await?).await
+            }
+
+            #[tokio::test]
+            async fn on_rabbitmq() -> Outcome {
+                super::$test(Rabbit::start().await?, Seal::new().await?).await
+            }
+
+            #[tokio::test]
+            async fn on_a_zmq_proxy() -> Outcome {
+                super::$test(ZmqProxy::start().await?, Seal::new().await?).await
+            }
+        }
+    )+};
+}
+pub(crate) use sealed_on_each;
+
 /// The flags of a node at these brokers.
 pub(crate) fn flags(urls: &[&str], seal: Option<&Seal>) -> Vec<String> {
     let mut flags = vec!["--rate-limit".to_owned(), "0".to_owned()];

@@ -16,6 +16,9 @@ use crate::model::names::Origin;
 /// A node is asked so often; then it is not there.
 const ASKS_MAX: u32 = 4;
 
+/// A link that is connected now, with the key of its node.
+pub(super) type Connection = (LinkId, Option<KeyId>);
+
 /// A number that nobody has seen before.
 pub(super) type Nonce = [u8; 16];
 
@@ -66,19 +69,15 @@ impl Ears {
         was
     }
 
-    /// The broker has confirmed its channel. The link that is connected now, with the key of its node.
-    pub(super) fn subscribed(
-        &mut self,
-        origin: Origin,
-        link: LinkId,
-    ) -> Option<(LinkId, Option<KeyId>)> {
+    /// The broker has confirmed its channel. The link that is connected by that.
+    pub(super) fn subscribed(&mut self, origin: Origin, link: LinkId) -> Option<Connection> {
         let ear = self.0.get_mut(&origin).filter(|ear| ear.link == link)?;
-        ear.is_subscribed = true;
-        ear.asked.is_none().then_some((link, ear.key))
+        let was_subscribed = std::mem::replace(&mut ear.is_subscribed, true);
+        (ear.asked.is_none() && !was_subscribed).then_some((link, ear.key))
     }
 
-    /// A node answers. The link that is connected now.
-    pub(super) fn answered(&mut self, seal: Seal, nonce: Nonce) -> Option<(LinkId, Option<KeyId>)> {
+    /// A node answers. The link that is connected by that.
+    pub(super) fn answered(&mut self, seal: Seal, nonce: Nonce) -> Option<Connection> {
         let ear = self.0.get_mut(&seal.author)?;
         ear.asked.filter(|(asked, _)| *asked == nonce)?;
         ear.asked = None;
@@ -89,24 +88,32 @@ impl Ears {
     }
 
     /// The link to which this belongs that came there, if it is to be believed. Without a secret all is.
+    /// What comes on a node's channel may overtake the broker's word that it is subscribed to: then that
+    /// link is connected by it.
     pub(super) fn takes(
         &mut self,
         channel: Channel,
         author: Origin,
         seal: Option<Seal>,
-    ) -> Option<LinkId> {
+    ) -> Option<(LinkId, Option<Connection>)> {
         let ear = self.0.get_mut(&author)?;
+        let of_all = !matches!(channel, Channel::To(_));
+        if !ear.is_subscribed && !of_all {
+            return None;
+        }
         if let Some(seal) = seal {
-            let last = match channel {
-                Channel::To(_) => &mut ear.last_to,
-                Channel::Of(_) | Channel::Hall => &mut ear.last_of,
+            let last = match of_all {
+                true => &mut ear.last_of,
+                false => &mut ear.last_to,
             };
             if ear.asked.is_some() || seal.count <= *last {
                 return None;
             }
             *last = seal.count;
         }
-        Some(ear.link)
+        let was_subscribed = std::mem::replace(&mut ear.is_subscribed, true);
+        let connection = (!was_subscribed).then_some((ear.link, ear.key));
+        Some((ear.link, connection))
     }
 
     /// Who has not answered yet, to be asked once more.
@@ -176,10 +183,11 @@ mod tests {
         assert_eq!(connected, Some((LinkId(1), Some(key()))));
         assert_eq!(ears.answered(seal(7), NONCE), None, "once");
         assert_eq!(ears.takes(of, b, Some(seal(5))), None, "from before");
-        assert_eq!(ears.takes(of, b, Some(seal(7))), Some(LinkId(1)));
+        let taken = Some((LinkId(1), None));
+        assert_eq!(ears.takes(of, b, Some(seal(7))), taken);
         assert_eq!(ears.takes(of, b, Some(seal(7))), None, "twice");
         let to = Channel::To(me);
-        assert_eq!(ears.takes(to, b, Some(seal(7))), Some(LinkId(1)));
+        assert_eq!(ears.takes(to, b, Some(seal(7))), taken);
         assert_eq!(ears.takes(of, origin('c'), Some(seal(9))), None);
         assert_eq!(ears.without_key(|_| false), [LinkId(1)]);
         assert_eq!(ears.without_key(|_| true), []);
@@ -194,6 +202,26 @@ mod tests {
         assert_eq!(ears.answered(seal(1), NONCE), None);
         assert_eq!(ears.subscribed(b, LinkId(9)), None, "of another link");
         assert!(ears.subscribed(b, LinkId(1)).is_some());
+    }
+
+    #[test]
+    fn what_overtakes_the_word_that_it_is_subscribed_to_connects_once() {
+        let (me, b) = (origin('a'), origin('b'));
+        for ask in [None, Some(NONCE)] {
+            let mut ears = Ears::default();
+            ears.hear(b, LinkId(1), ask);
+            let seal = |count| ask.map(|_| seal(count));
+            if let Some(seal) = seal(1) {
+                assert_eq!(ears.answered(seal, NONCE), None);
+            }
+            assert_eq!(ears.takes(Channel::To(me), b, seal(2)), None);
+            let connection = (LinkId(1), ask.map(|_| key()));
+            let taken = ears.takes(Channel::Of(b), b, seal(3));
+            assert_eq!(taken, Some((LinkId(1), Some(connection))));
+            assert_eq!(ears.subscribed(b, LinkId(1)), None, "it is already");
+            let taken = ears.takes(Channel::Of(b), b, seal(4));
+            assert_eq!(taken, Some((LinkId(1), None)));
+        }
     }
 
     #[test]
@@ -215,7 +243,8 @@ mod tests {
         ears.hear(b, LinkId(1), None);
         assert_eq!(ears.subscribed(b, LinkId(1)), Some((LinkId(1), None)));
         for _ in 0..2 {
-            assert_eq!(ears.takes(Channel::Of(b), b, None), Some(LinkId(1)));
+            let taken = Some((LinkId(1), None));
+            assert_eq!(ears.takes(Channel::Of(b), b, None), taken);
         }
         assert_eq!((ears.ask_again(), ears.silent()), (vec![], vec![]));
     }

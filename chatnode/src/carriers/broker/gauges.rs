@@ -1,7 +1,9 @@
 //! What is counted of one broker's carrier, for operators.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use super::strangers::Strangers;
 use crate::wire::frame::FRAME_LEN_MAX;
 
 /// A number that one task changes and another looks at.
@@ -20,6 +22,21 @@ impl Gauge {
     /// The number now.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The same, of what may not be known.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Mutex<Option<u64>>);
+
+impl Known {
+    pub(super) fn set(&self, value: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    /// The number now, if it is known.
+    pub(crate) fn get(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,18 +67,20 @@ pub(crate) struct Gauges {
     pub(crate) queue_bytes: Gauge,
     /// Now: whether the broker takes nothing for the time being; 0 or 1.
     pub(crate) blocked: Gauge,
-    /// Now: how many the broker said to have handed the last frame to, one more; 0 is not known.
-    pub(crate) receivers: Gauge,
-    /// Now: the longest frame that it takes; 0 is any.
-    pub(super) len_max: Gauge,
+    /// Now: how many the broker said to have handed the last frame to.
+    pub(crate) receivers: Known,
+    /// Now: the longest frame that it takes, if it has said so.
+    pub(super) len_max: Known,
+    /// Now: others there that cannot be heard.
+    pub(crate) strangers: Strangers,
 }
 
 impl Gauges {
     /// The longest frame that may be sent.
     pub(super) fn frame_len_max(&self) -> usize {
         match self.len_max.get() {
-            0 => FRAME_LEN_MAX,
-            len => usize::try_from(len).unwrap_or(FRAME_LEN_MAX),
+            None => FRAME_LEN_MAX,
+            Some(len) => usize::try_from(len).unwrap_or(FRAME_LEN_MAX),
         }
     }
 }

@@ -149,7 +149,7 @@ fn take_in(info: &Info, gauges: &Gauges) -> Result<(), Fault> {
     if info.max_payload > 0 {
         let len = info.max_payload.saturating_sub(AROUND_LEN);
         let len = len.clamp(1, FRAME_LEN_MAX);
-        gauges.len_max.set(u64::try_from(len).unwrap_or(u64::MAX));
+        gauges.len_max.set(u64::try_from(len).ok());
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base::endpoint::{Endpoint, Host};
 use base::resolver::Resolver;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -111,29 +111,48 @@ pub(super) async fn in_tls(server: &Endpoint, stream: TcpStream) -> Result<Box<d
         Host::Name(name) => ServerName::try_from(name.clone()).map_err(|why| failed(&why))?,
     };
     let connected = TlsConnector::from(config).connect(name, stream).await;
-    Ok(Box::new(connected.map_err(|why| failed(&why))?))
+    Ok(Box::new(connected.map_err(|why| match is_untrusted(&why) {
+        true => failed(
+            &"its certificate is of no authority that this machine trusts; SSL_CERT_FILE names others",
+        ),
+        false => failed(&why),
+    })?))
 }
 
-/// What this machine trusts; read once. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as for all that
-/// uses OpenSSL.
-pub(super) fn by_authorities() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    let config = CONFIG.get_or_init(|| {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            let why = found.errors.first();
-            let why = why.map_or_else(|| "none found".to_owned(), ToString::to_string);
-            return Err(format!(
-                "this machine names no authorities to trust ({why}); SSL_CERT_FILE does"
-            ));
-        }
-        let config = ClientConfig::builder_with_provider(base::tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|why| why.to_string())?;
-        let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Arc::new(config))
-    });
-    config.clone()
+/// Whether nobody who is trusted has signed the certificate; the library says that in words of its own.
+fn is_untrusted(why: &io::Error) -> bool {
+    let inner = why.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer
+        ))
+    )
+}
+
+/// What this machine trusts; read until something is found. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others,
+/// as for all that uses OpenSSL.
+fn by_authorities() -> Result<Arc<ClientConfig>, String> {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = CONFIG.get() {
+        return Ok(Arc::clone(config));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first();
+        let why = why.map_or_else(|| "none found".to_owned(), ToString::to_string);
+        return Err(format!(
+            "this machine names no authorities to trust ({why}); SSL_CERT_FILE does"
+        ));
+    }
+    if let Some(why) = found.errors.first() {
+        tracing::warn!("of the authorities to trust some cannot be read: {why}");
+    }
+    let config = ClientConfig::builder_with_provider(base::tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|why| why.to_string())?;
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }

@@ -171,18 +171,16 @@ async fn check_role(mut connection: MultiplexedConnection) -> Result<(), Fault> 
 }
 
 fn fault(why: &RedisError) -> Fault {
-    let text = why.to_string().replace(char::is_control, " ");
-    match why.code() {
-        Some(code) => {
-            // In the server's own words, as in what greets: the library's are others.
-            let text = why
-                .detail()
-                .unwrap_or_default()
-                .replace(char::is_control, " ");
-            Fault::new(Why::NotLetIn, format!("the broker refuses: {code} {text}"))
-        }
-        None => Fault::new(Why::Ended, format!("the connection ended: {text}")),
+    // In the server's own words, as in what greets: the library's are others. Of several that it refuses
+    // together the first.
+    let refused = why.clone().into_server_errors();
+    if let Some((_, refused)) = refused.as_deref().and_then(<[_]>::first) {
+        let text = refused.details().unwrap_or_default();
+        let text = format!("the broker refuses: {} {text}", refused.code());
+        return Fault::new(Why::NotLetIn, text.replace(char::is_control, " "));
     }
+    let text = why.to_string().replace(char::is_control, " ");
+    Fault::new(Why::Ended, format!("the connection ended: {text}"))
 }
 
 /// Publishes.

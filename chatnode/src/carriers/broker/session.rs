@@ -4,16 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::seal::Opener;
-use base::tls::KeyId;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::channels::{Channel, Channels, Said, from_message, to_answer, to_ask};
-use super::ears::{Ears, Nonce, Seal};
+use super::ears::{Connection, Ears, Nonce, Seal};
 use super::gauges::Gauges;
 use super::outbox::Outbox;
+use super::strangers::Stranger;
 use super::url::{BrokerUrl, Engine};
 use super::{Me, amqp, nats, proxy, redis};
 use crate::carriers::CarrierEvent;
@@ -176,10 +176,7 @@ impl Session {
                 .collect();
             let bytes: usize = messages.iter().map(|(_, message)| message.len()).sum();
             match publisher.publish(&messages).await {
-                Ok(receivers) => {
-                    let receivers = receivers.map_or(0, |count| count + 1);
-                    self.gauges.receivers.set(receivers);
-                }
+                Ok(receivers) => self.gauges.receivers.set(receivers),
                 Err(fault) => return fault,
             }
             self.gauges.published.add(messages.len() as u64);
@@ -308,6 +305,7 @@ impl Session {
             self.gauges.received_bytes.add(message.len() as u64);
             let Some((channel, said, seal)) = self.read(opener.as_mut(), &name, &message) else {
                 self.gauges.refused.add(1);
+                self.look_at(&name, &message);
                 continue;
             };
             match said {
@@ -323,6 +321,15 @@ impl Session {
                     self.connected(connected).await;
                 }
             }
+        }
+    }
+
+    /// A beat that could not be read may be that of somebody with another mesh secret.
+    fn look_at(&self, name: &[u8], message: &Bytes) {
+        if self.channels.channel(name) == Some(Channel::Hall)
+            && let Some(stranger) = Stranger::of(self.me.seals.as_ref(), message)
+        {
+            self.gauges.strangers.came(stranger);
         }
     }
 
@@ -367,7 +374,12 @@ impl Session {
                 self.outbox.came_back(&frame).then_some(self.link)
             }
             Channel::Hall => Some(self.link),
-            Channel::Of(_) | Channel::To(_) => lock(ears).takes(channel, author, seal),
+            Channel::Of(_) | Channel::To(_) => {
+                let taken = lock(ears).takes(channel, author, seal);
+                let (link, connection) = taken.unzip();
+                self.connected(connection.flatten()).await;
+                link
+            }
         };
         match link {
             Some(link) => self.report(CarrierEvent::Frame(link, topic, frame)).await,
@@ -376,7 +388,7 @@ impl Session {
         }
     }
 
-    async fn connected(&self, connected: Option<(LinkId, Option<KeyId>)>) {
+    async fn connected(&self, connected: Option<Connection>) {
         if let Some((link, key)) = connected {
             self.report(CarrierEvent::Connected(link, key)).await;
         }

@@ -50,6 +50,26 @@ pub(super) fn said_already<U: Unread>(unread: &mut U) -> Result<Option<U::Said>,
     })
 }
 
+/// All that is understood of what comes in such pieces, and what ends it.
+#[cfg(test)]
+pub(super) fn understood<'a, U: Unread>(
+    mut unread: U,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<U::Said>, Option<Odd>) {
+    let mut all = Vec::new();
+    for piece in pieces {
+        unread.bytes().extend_from_slice(piece);
+        loop {
+            match unread.next() {
+                Ok(Some(said)) => all.push(said),
+                Ok(None) => break,
+                Err(odd) => return (all, Some(odd)),
+            }
+        }
+    }
+    (all, None)
+}
+
 /// The next thing that is said. Cancel safe.
 pub(super) async fn said<U: Unread>(
     stream: &mut (impl AsyncRead + Unpin),

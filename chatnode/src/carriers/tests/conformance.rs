@@ -1,17 +1,14 @@
 //! The promises of [`Carrier`], for each transport.
 
+mod brokers;
+
 use std::collections::HashMap;
-use std::process::{Child, Stdio};
-use std::sync::Arc;
 
 use base::process::Tasks;
-use base::seal::SealRing;
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::carriers::broker::{BrokerCarrier, Me, Seals};
 use crate::carriers::tls::TlsCarrier;
 use crate::carriers::zmq::{ZmqCarrier, listen};
 use crate::model::mesh_name::MeshName;
@@ -20,7 +17,7 @@ const A: &str = "aaaaaaaaaa";
 const B: &str = "bbbbbbbbbb";
 
 /// Makes nodes that can reach each other.
-trait Fixture: Default {
+trait Fixture {
     type Carrier: Carrier;
     /// Whether the end of a node ends the links by which others hear it; at a broker nobody sees that.
     const SHOWS_ENDS: bool = true;
@@ -81,129 +78,6 @@ impl Fixture for OverTls {
         self.0.insert(endpoint, tasks);
         carrier
     }
-}
-
-/// The link that the hall has in these tests.
-const HALL: LinkId = LinkId(u64::MAX);
-
-/// A node at a broker, without what its hall says.
-#[derive(Debug)]
-struct Met(BrokerCarrier);
-
-impl Carrier for Met {
-    fn carry(&mut self, command: Command) {
-        self.0.carry(command);
-    }
-    async fn event(&mut self) -> CarrierEvent {
-        loop {
-            let event = self.0.event().await;
-            if event.link() != HALL {
-                return event;
-            }
-        }
-    }
-    async fn close(self, grace: Duration) {
-        self.0.close(grace).await;
-    }
-}
-
-/// A Redis of its own, at a socket, so that no port is needed.
-struct OverRedis {
-    server: Child,
-    folder: TempDir,
-    seals: Option<SealRing>,
-}
-
-impl OverRedis {
-    fn sealed() -> Self {
-        let mut it = Self::default();
-        it.seals = Some(SealRing::new(&secrets(&[1]).of_brokers()));
-        it
-    }
-
-    fn url(&self) -> String {
-        format!("redis+unix://{}/socket", self.folder.path().display())
-    }
-}
-
-impl Default for OverRedis {
-    fn default() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let server = std::process::Command::new("redis-server")
-            .args(["--port", "0", "--unixsocket", "socket", "--save", ""])
-            .arg("--dir")
-            .arg(folder.path())
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("scripts/setup installs Redis");
-        Self {
-            server,
-            folder,
-            seals: None,
-        }
-    }
-}
-
-impl Drop for OverRedis {
-    fn drop(&mut self) {
-        // Errors: it has ended already.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-impl Fixture for OverRedis {
-    type Carrier = Met;
-    const SHOWS_ENDS: bool = false;
-    async fn bind(&mut self, me: Origin) -> (Met, String) {
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let who = Me {
-            origin: me,
-            name: "ada".to_owned(),
-            mesh: MeshName::default(),
-            seals: self.seals.clone().map(|ring| Seals::new(ring, me)),
-        };
-        let url = self.url();
-        let mut carrier =
-            BrokerCarrier::new(url.parse().unwrap(), who, Arc::default(), tasks, &stop);
-        let met = async {
-            loop {
-                carrier.dial(HALL, &url, Speech::Hall);
-                match carrier.event().await {
-                    CarrierEvent::Connected(HALL, _) => return,
-                    // The server is not there yet.
-                    CarrierEvent::Closed(HALL, _) => tokio::task::yield_now().await,
-                    other => panic!("{other:?}"),
-                }
-            }
-        };
-        timeout(DEADLINE, met).await.unwrap();
-        (Met(carrier), format!("{url}#{me}"))
-    }
-    async fn bind_again(&mut self, _: &str, me: Origin) -> Met {
-        self.bind(me).await.0
-    }
-}
-
-macro_rules! for_each_broker {
-    ($($name:ident)*) => {
-        mod over_redis {
-            $(#[tokio::test] async fn $name() { super::$name(super::OverRedis::default()).await })*
-        }
-        mod over_redis_sealed {
-            $(#[tokio::test] async fn $name() { super::$name(super::OverRedis::sealed()).await })*
-        }
-    };
-}
-
-for_each_broker! {
-    frames_arrive_whole_and_in_order
-    an_acknowledgement_reaches_only_the_one_it_is_for
-    nothing_of_a_link_comes_after_it_was_hung_up
-    two_nodes_hear_each_other
-    what_was_published_before_closing_arrives
-    what_is_too_long_is_not_sent
 }
 
 macro_rules! for_each_transport {

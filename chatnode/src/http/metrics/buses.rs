@@ -23,6 +23,11 @@ const VALUES: &[(&str, &str, Value)] = &[
             Some(hall.echo?.as_secs_f64())
         },
     ),
+    (
+        "chatnode_bus_receivers",
+        "To how many the broker handed the last frame, if it says so",
+        |row| Some(row.bus.gauges.receivers.get()? as f64),
+    ),
 ];
 
 const COUNTS: &[(&str, &str, &str, Count)] = &[

@@ -1,4 +1,4 @@
-//! As much of AMQP 0-9-1 as it takes to be a client of RabbitMQ who keeps silent.
+//! As much of AMQP 0-9-1 as it takes to be a client of RabbitMQ who keeps silent, or overhears all.
 
 use std::net::SocketAddr;
 
@@ -11,9 +11,13 @@ use crate::harness::PATIENCE;
 
 /// Kinds of frames, and what stands at the end of each.
 const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 const END: u8 = 0xce;
-/// The class of all methods here, `connection`, and they.
+/// Ends of what is declared: a table with nothing in it.
+const NO_TABLE: [u8; 4] = [0; 4];
+/// The class of most methods here, `connection`, and they.
 const CONNECTION: u16 = 10;
 const START: u16 = 10;
 const START_OK: u16 = 11;
@@ -60,6 +64,53 @@ impl Amqp {
         Ok(amqp)
     }
 
+    /// Hears all that is published on a topic exchange from now on, which is made if it is not there.
+    pub(crate) async fn overhears(&mut self, exchange: &str) -> Result<()> {
+        let exchange = short(exchange);
+        self.ask((20, 10), &short("")).await?;
+        let durable_topic = [&[0, 0][..], &exchange, &short("topic"), &[2], &NO_TABLE].concat();
+        self.ask((40, 10), &durable_topic).await?;
+        let exclusive = [&[0, 0][..], &short(""), &[4], &NO_TABLE].concat();
+        let queue = self.ask((50, 10), &exclusive).await?;
+        // Its name with its length; what else is said of it stands behind that.
+        let queue = &queue[..=usize::from(queue[0])];
+        let all = [&[0, 0][..], queue, &exchange, &short("#"), &[0], &NO_TABLE].concat();
+        self.ask((50, 20), &all).await?;
+        let unconfirmed = [&[0, 0][..], queue, &short(""), &[2], &NO_TABLE].concat();
+        self.ask((60, 20), &unconfirmed).await?;
+        Ok(())
+    }
+
+    /// What is published next.
+    pub(crate) async fn published(&mut self) -> Result<Vec<u8>> {
+        let (mut size, mut body) = (None, Vec::new());
+        while size.is_none_or(|size| body.len() < size) {
+            match self.frame().await? {
+                (HEADER, payload) => {
+                    let bytes = payload.get(4..12).context("a short header")?;
+                    size = Some(usize::try_from(u64::from_be_bytes(bytes.try_into()?))?);
+                }
+                (BODY, payload) => body.extend(payload),
+                _ => {}
+            }
+        }
+        Ok(body)
+    }
+
+    /// Asks for something on the one channel, by class and method; what stands in the answer, which is the
+    /// next method of the class.
+    async fn ask(&mut self, (class, method): (u16, u16), rest: &[u8]) -> Result<Vec<u8>> {
+        let name = [class.to_be_bytes(), method.to_be_bytes()].concat();
+        self.say(1, &[&name, rest].concat()).await?;
+        let answer = [class.to_be_bytes(), (method + 1).to_be_bytes()].concat();
+        let (kind, said) = timeout(PATIENCE, self.frame()).await??;
+        let rest = said
+            .strip_prefix(&answer[..])
+            .filter(|_| kind == METHOD)
+            .with_context(|| format!("RabbitMQ answers {}", said.escape_ascii()))?;
+        Ok(rest.to_vec())
+    }
+
     /// Waits until RabbitMQ closes it; what it says.
     pub(crate) async fn closed(mut self) -> Result<String> {
         let why = closing(&self.expect(CLOSE).await?);
@@ -71,7 +122,11 @@ impl Amqp {
     async fn tell(&mut self, method: u16, rest: &[u8]) -> Result<()> {
         let class = CONNECTION.to_be_bytes();
         let payload = [&class[..], &method.to_be_bytes(), rest].concat();
-        let frame = [&[METHOD, 0, 0][..], &long(&payload), &[END]].concat();
+        self.say(0, &payload).await
+    }
+
+    async fn say(&mut self, channel: u8, payload: &[u8]) -> Result<()> {
+        let frame = [&[METHOD, 0, channel][..], &long(payload), &[END]].concat();
         Ok(self.0.write_all(&frame).await?)
     }
 
@@ -87,6 +142,16 @@ impl Amqp {
     }
 
     async fn read(&mut self) -> Result<(u16, Vec<u8>)> {
+        let (_, payload) = self.frame().await?;
+        let [_, class, high, low, rest @ ..] = &payload[..] else {
+            bail!("a short frame");
+        };
+        ensure!(u16::from(*class) == CONNECTION, "class {class}");
+        Ok((u16::from_be_bytes([*high, *low]), rest.to_vec()))
+    }
+
+    /// The next frame that is no sign of life: its kind, and what is in it.
+    async fn frame(&mut self) -> Result<(u8, Vec<u8>)> {
         loop {
             let kind = self.0.read_u8().await?;
             let _channel = self.0.read_u16().await?;
@@ -95,14 +160,9 @@ impl Amqp {
             self.0.read_exact(&mut payload).await?;
             let end = self.0.read_u8().await?;
             ensure!(end == END, "a frame ends by {end}");
-            if kind == HEARTBEAT {
-                continue;
+            if kind != HEARTBEAT {
+                return Ok((kind, payload));
             }
-            let [_, class, high, low, rest @ ..] = &payload[..] else {
-                bail!("a short frame");
-            };
-            ensure!(u16::from(*class) == CONNECTION, "class {class}");
-            return Ok((u16::from_be_bytes([*high, *low]), rest.to_vec()));
         }
     }
 }

@@ -5,7 +5,9 @@
 //! The test ends them, also when it fails or is killed. One that is not installed is an error.
 
 pub(crate) mod amqp;
+pub(crate) mod certificates;
 pub(crate) mod nats;
+pub(crate) mod overheard;
 pub(crate) mod path;
 pub(crate) mod rabbit;
 pub(crate) mod rabbit_home;
@@ -20,6 +22,7 @@ use anyhow::Result;
 use tokio::time::Duration;
 
 use super::eventually::eventually;
+use overheard::Overheard;
 use server::Server;
 
 /// How long a server may take until it answers: RabbitMQ needs three seconds of a processor.
@@ -38,6 +41,9 @@ pub(crate) trait Broker {
 
     /// Looks once whether it answers. Does not end while it is stopped.
     async fn answers(&self) -> Result<()>;
+
+    /// Subscribes to everything there, as a stranger who may.
+    async fn overheard(&self) -> Result<Overheard>;
 
     /// The URL by which a node finds it.
     fn url(&self) -> String {

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::overheard::{Overheard, Overhears};
 use super::server::{Server, folder};
 use super::{ANSWERS_WITHIN, Broker, here};
 use crate::harness::PATIENCE;
@@ -166,6 +167,18 @@ impl Nats {
     }
 }
 
+impl Overhears for Lines {
+    async fn next(&mut self) -> Result<Vec<u8>> {
+        let line = Lines::next(self).await?;
+        let length = line.rsplit_once(' ').context("no message")?.1.parse()?;
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).await?;
+        // The end of the line.
+        self.stream.read_u16().await?;
+        Ok(body)
+    }
+}
+
 impl Broker for Nats {
     fn server(&mut self) -> &mut Server {
         &mut self.server
@@ -177,6 +190,13 @@ impl Broker for Nats {
 
     fn url_at(&self, addresses: &[SocketAddr]) -> String {
         format!("nats://{}", addresses[0])
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        let mut lines = Lines::of(self.address(), "stranger").await?;
+        lines.tell("SUB > 1").await?;
+        lines.pong().await?;
+        Ok(Overheard::by(lines))
     }
 
     async fn answers(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::rabbitmq::{COMPLETE, SERVER};
@@ -11,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::amqp::Amqp;
+use super::overheard::{Overheard, Overhears};
 use super::rabbit_home::{Home, run};
 use super::server::Server;
 use super::{ANSWERS_WITHIN, Broker, here};
@@ -44,6 +46,14 @@ pub(crate) struct Connected {
     pub(crate) name: String,
     /// `running`, or `blocking` or `blocked` in an alarm.
     pub(crate) state: String,
+}
+
+/// What somebody may configure, write and read: expressions that a name has to match.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rights<'a> {
+    pub(crate) configure: &'a str,
+    pub(crate) write: &'a str,
+    pub(crate) read: &'a str,
 }
 
 impl Rabbit {
@@ -84,6 +94,17 @@ impl Rabbit {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         here(self.home.port)
+    }
+
+    /// The URL by which a node finds it in TLS, where it is called so.
+    pub(crate) fn url_in_tls(&self, host: &str) -> String {
+        let port = self.home.tls_port;
+        format!("amqps://guest:guest@{host}:{port}/{}", self.vhost)
+    }
+
+    /// What signed the certificate that it shows there: `localhost` is its only name.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.home.authority()
     }
 
     /// Runs `rabbitmqctl`; what it prints.
@@ -154,18 +175,53 @@ impl Rabbit {
         self.ctl(&close).await.map(drop)
     }
 
+    /// Makes users who may do this, in this test's vhost alone; their URLs.
+    pub(crate) async fn users<const N: usize>(&self, all: [Rights<'_>; N]) -> Result<[String; N]> {
+        let name = |nth: usize| format!("{}-{nth}", self.vhost);
+        let users = (0..N).map(|nth| json!({ "name": name(nth), "password": "pw", "tags": "" }));
+        let permissions = all.iter().zip(0..);
+        let permissions = permissions.map(|(rights, nth)| self.permission(&name(nth), rights));
+        self.define(json!({
+            "users": users.collect::<Vec<_>>(),
+            "permissions": permissions.collect::<Vec<_>>(),
+        }))
+        .await?;
+        let (at, vhost) = (self.address(), &self.vhost);
+        Ok(std::array::from_fn(|nth| {
+            format!("amqp://{}:pw@{at}/{vhost}", name(nth))
+        }))
+    }
+
+    fn permission(&self, user: &str, rights: &Rights<'_>) -> Value {
+        json!({
+            "user": user, "vhost": self.vhost,
+            "configure": rights.configure, "write": rights.write, "read": rights.read,
+        })
+    }
+
     /// Makes this test's vhost, and lets the guest do all there.
     async fn gives_vhost(&self) -> Result<()> {
-        let all = ".*";
-        let guest = json!({
-            "user": "guest", "vhost": self.vhost,
-            "configure": all, "write": all, "read": all,
-        });
-        let definitions = json!({ "vhosts": [{ "name": self.vhost }], "permissions": [guest] });
+        let all = Rights {
+            configure: ".*",
+            write: ".*",
+            read: ".*",
+        };
+        let guest = self.permission("guest", &all);
+        self.define(json!({ "vhosts": [{ "name": self.vhost }], "permissions": [guest] }))
+            .await
+    }
+
+    async fn define(&self, definitions: Value) -> Result<()> {
         let file = self.home.folder().join("definitions.json");
         fs::write(&file, definitions.to_string())?;
         let file = file.display().to_string();
         self.ctl(&["import_definitions", &file]).await.map(drop)
+    }
+}
+
+impl Overhears for Amqp {
+    async fn next(&mut self) -> Result<Vec<u8>> {
+        self.published().await
     }
 }
 
@@ -180,6 +236,12 @@ impl Broker for Rabbit {
 
     fn url_at(&self, addresses: &[SocketAddr]) -> String {
         format!("amqp://guest:guest@{}/{}", addresses[0], self.vhost)
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        let mut amqp = Amqp::open(self.address(), &self.vhost, "stranger").await?;
+        amqp.overhears("chatmesh.main").await?;
+        Ok(Overheard::by(amqp))
     }
 
     async fn answers(&self) -> Result<()> {

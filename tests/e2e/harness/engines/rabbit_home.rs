@@ -17,6 +17,7 @@ use rustix::process::{Pid, getpid, getppid};
 use tokio::net::TcpStream;
 use tokio::time::Duration;
 
+use super::certificates::Certificates;
 use super::here;
 use crate::harness::eventually::eventually;
 use crate::harness::tools::{free_port, installed};
@@ -41,8 +42,9 @@ pub(crate) struct Home {
     folder: PathBuf,
     #[expect(dead_code, reason = "holds the lock")]
     lock: File,
-    /// Where clients come.
+    /// Where clients come, and where they do in TLS.
     pub(super) port: u16,
+    pub(super) tls_port: u16,
     epmd: u16,
     nodes: u16,
 }
@@ -73,15 +75,25 @@ impl Home {
         .await?;
         let ports = folder.join("ports");
         if !ports.exists() {
-            let free = [free_port()?, free_port()?, free_port()?];
-            rabbitmq::write_files(&folder, free[0])?;
+            let free = [free_port()?, free_port()?, free_port()?, free_port()?];
+            let certificates = Certificates::new(&folder)?;
+            let own = format!(
+                "listeners.tcp.1 = 127.0.0.1:{}\nlisteners.ssl.1 = 127.0.0.1:{}\n\
+                 ssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+                free[0],
+                free[1],
+                certificates.certificate.display(),
+                certificates.key.display(),
+            );
+            rabbitmq::write_files(&folder, &own)?;
             fs::write(&ports, free.map(|port| port.to_string()).join(" "))?;
         }
         let ports = fs::read_to_string(ports)?;
         let mut ports = ports.split(' ').map(str::parse);
-        let mut port = || ports.next().context("three ports")?.context("a port");
+        let mut port = || ports.next().context("four ports")?.context("a port");
         let home = Self {
             port: port()?,
+            tls_port: port()?,
             epmd: port()?,
             nodes: port()?,
             lock,
@@ -98,6 +110,11 @@ impl Home {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What signed the certificate that it shows.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.join(Certificates::AUTHORITY)
     }
 
     /// Where it writes down what it must not forget.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::overheard::{Overheard, Overhears};
 use super::server::{Server, folder};
 use super::{Broker, here};
 use crate::harness::PATIENCE;
@@ -72,6 +73,19 @@ impl Redis {
     }
 }
 
+impl Overhears for Resp {
+    async fn next(&mut self) -> Result<Vec<u8>> {
+        match self.read().await? {
+            Reply::Many(mut parts) => match parts.pop() {
+                Some(Reply::Bytes(body)) => Ok(body),
+                Some(Reply::Text(body)) => Ok(body.into_bytes()),
+                other => bail!("no message: {other:?}"),
+            },
+            other => bail!("no message: {other:?}"),
+        }
+    }
+}
+
 impl Broker for Redis {
     fn server(&mut self) -> &mut Server {
         &mut self.server
@@ -83,6 +97,12 @@ impl Broker for Redis {
 
     fn url_at(&self, addresses: &[SocketAddr]) -> String {
         format!("redis://{}", addresses[0])
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        let mut resp = Resp::connect(self.address()).await?;
+        resp.ask(&["PSUBSCRIBE", "*"]).await?;
+        Ok(Overheard::by(resp))
     }
 
     async fn answers(&self) -> Result<()> {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use tokio::time::Duration;
 
+use super::overheard::Overheard;
 use super::redis::{Redis, Resp};
 use super::server::{Server, folder};
 use super::{ANSWERS_WITHIN, Broker, here};
@@ -189,6 +190,10 @@ impl Broker for Sentinel {
             "redis+sentinel://{}?sentinel_master_name={MASTER}",
             addresses[0]
         )
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        anyhow::bail!("nothing is published at a sentinel")
     }
 
     async fn answers(&self) -> Result<()> {

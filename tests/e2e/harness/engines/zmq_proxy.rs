@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::{SYSTEM_PYTHON, ZMQ_PROXY};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use zeromq::{Socket as _, SocketRecv as _, SubSocket};
 
+use super::overheard::{Overheard, Overhears};
 use super::server::{Server, folder};
 use super::{Broker, here};
 use crate::harness::tools::free_port;
@@ -35,6 +37,13 @@ impl ZmqProxy {
     }
 }
 
+impl Overhears for SubSocket {
+    async fn next(&mut self) -> Result<Vec<u8>> {
+        let message = self.recv().await?;
+        Ok(message.get(1).context("one part")?.to_vec())
+    }
+}
+
 impl Broker for ZmqProxy {
     fn server(&mut self) -> &mut Server {
         &mut self.server
@@ -46,6 +55,15 @@ impl Broker for ZmqProxy {
 
     fn url_at(&self, addresses: &[SocketAddr]) -> String {
         format!("zmq+proxy://{},{}", addresses[0], addresses[1].port())
+    }
+
+    async fn overheard(&self) -> Result<Overheard> {
+        let mut hears = SubSocket::new();
+        hears
+            .connect(&format!("tcp://{}", here(self.ports[1])))
+            .await?;
+        hears.subscribe("").await?;
+        Ok(Overheard::by(hears))
     }
 
     async fn answers(&self) -> Result<()> {

@@ -147,26 +147,13 @@ fn message(line: &[u8]) -> Option<(Bytes, usize)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::speech::Unread as _;
     use super::*;
 
     const LEN_MAX: usize = 8;
 
     /// All that is understood of what comes in such pieces, and how it ends.
     fn read(pieces: &[&[u8]]) -> (Vec<Said>, Option<Odd>) {
-        let mut unread = Unread::new(LEN_MAX);
-        let mut all = Vec::new();
-        for piece in pieces {
-            unread.bytes.extend_from_slice(piece);
-            loop {
-                match unread.next() {
-                    Ok(Some(said)) => all.push(said),
-                    Ok(None) => break,
-                    Err(odd) => return (all, Some(odd)),
-                }
-            }
-        }
-        (all, None)
+        speech::understood(Unread::new(LEN_MAX), pieces.iter().copied())
     }
 
     fn said(subject: &'static str, body: &'static [u8]) -> Said {

@@ -2,26 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::speech::Unread as _;
 use super::*;
 
 const LEN_MAX: usize = 8;
 
 /// All that is understood of what comes in such pieces, and how it ends.
 fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Said>, Option<Odd>) {
-    let mut unread = Unread::new(LEN_MAX);
-    let mut all = Vec::new();
-    for piece in pieces {
-        unread.bytes.extend_from_slice(piece);
-        loop {
-            match unread.next() {
-                Ok(Some(said)) => all.push(said),
-                Ok(None) => break,
-                Err(odd) => return (all, Some(odd)),
-            }
-        }
-    }
-    (all, None)
+    speech::understood(Unread::new(LEN_MAX), pieces)
 }
 
 /// What a broker would say to bring this.
