@@ -6,6 +6,10 @@ use std::time::Duration;
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A beat that was asked for, or that a new link deserves, comes so much later at the most.
 pub(super) const BEAT_SOON: Duration = Duration::from_millis(5);
+/// Everyone who hears a beat has work with it. So what others ask for, or what new links deserve, comes
+/// after the last beat no sooner than this for each link that is up: the beats of nodes that all meet at
+/// once are so many a second, however many nodes they are.
+pub(super) const BEAT_REST: Duration = Duration::from_millis(5);
 /// A node that says nothing for so long is silent: its link is torn down, its members leave. Whether it is
 /// gone is another question.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);

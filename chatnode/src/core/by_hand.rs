@@ -22,7 +22,7 @@ impl Core {
 
     /// Beats now.
     pub(crate) fn beat_now(&mut self, now: Now) {
-        self.ask_beat(now);
+        self.beat_at_once(now);
     }
 
     /// Tells of numbers as if nobody had them.

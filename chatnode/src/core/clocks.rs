@@ -21,7 +21,7 @@ impl Core {
         let now = self.time.read(clocks, || peers.heard().next().is_some());
         if !stopped.is_zero() {
             // By its own clock, which stood still, it is not time yet; the others' did not.
-            self.ask_beat(now);
+            self.beat_at_once(now);
         }
         if rules::has_to_catch_up(stopped, CATCH_UP_AFTER) {
             self.outputs.push(Output::CatchingUp);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::presence::AWAITED_MAX;
 use crate::model::names::Origin;
 
+/// Who is met at a broker beats there as this node does. Hello is said to it only if that is not enough.
+const GREET_MET: Duration = Duration::from_millis(250);
 /// A hello is said again after this, doubling, while the peer has not beaten or hears not us,
 const GREET_FIRST: Duration = Duration::from_millis(50);
 /// up to this,
@@ -40,6 +42,13 @@ impl Greetings {
             under_way: before.is_some_and(|it| it.under_way),
         };
         self.0.insert(origin, greeting);
+    }
+
+    /// A peer was met at a broker: hello is to be said to it if it does not hear this node soon.
+    pub(super) fn begin_late(&mut self, origin: Origin, http: String, now: Duration) {
+        if !self.0.contains_key(&origin) {
+            self.begin(origin, http, now + GREET_MET);
+        }
     }
 
     /// A peer that does not hear this node has beaten: it is there. Whether hello is being said to it.

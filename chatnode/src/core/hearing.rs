@@ -1,6 +1,6 @@
 //! What comes on the links: entries, beats, events that may be lost, and acknowledgements.
 
-use super::bounds::{ACK_EVERY, BEAT_SOON, ORIGINS_MAX};
+use super::bounds::{ACK_EVERY, ORIGINS_MAX};
 use super::clock::Now;
 use super::log::Log;
 use super::members::{Change, Snapshot};
@@ -82,7 +82,7 @@ impl Core {
         if first {
             self.await_position_of(beat.origin);
             self.ask_for_holes(beat.origin);
-            self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+            self.beat_soon(now);
         }
         self.settle_waits(now);
         self.check_ready(now);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::bounds::BEAT_SOON;
 use super::clock::Now;
 use super::links::fault::Fault;
 use super::links::{Effect, LinkId, Speech, heard_at};
@@ -19,7 +18,7 @@ impl Core {
         // Once more: now the beat that it asks for will be heard.
         self.introduce(link, now);
         if self.links.is_hall(link) {
-            self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+            self.beat_soon(now);
         }
     }
 
@@ -72,7 +71,20 @@ impl Core {
         self.nodes.remember(&beat.http);
         if beat.hears.contains(&self.me.origin) {
             self.greetings.end(beat.origin);
-        } else if !self.greetings.go_on(beat.origin, &beat.http, now.mono) {
+            return;
+        }
+        let is_by_broker = self.links.is_by_broker(link);
+        if is_by_broker {
+            // It has subscribed meanwhile, and waits for a beat.
+            self.beat_soon(now);
+        }
+        if self.greetings.go_on(beat.origin, &beat.http, now.mono) {
+            return;
+        }
+        if is_by_broker {
+            self.greetings
+                .begin_late(beat.origin, beat.http.clone(), now.mono);
+        } else {
             self.begin_to_greet(beat.origin, beat.http.clone(), now);
         }
     }
@@ -80,8 +92,12 @@ impl Core {
     /// Begins to say hello to who should be on a link: it dials back, and beats at once.
     fn introduce(&mut self, link: LinkId, now: Now) {
         let http = self.links.http_of(link).unwrap_or_default().to_owned();
-        if let Some(origin) = self.links.expected_on(link) {
-            self.begin_to_greet(origin, http, now);
+        match self.links.expected_on(link) {
+            Some(origin) if self.links.is_by_broker(link) => {
+                self.greetings.begin_late(origin, http, now.mono);
+            }
+            Some(origin) => self.begin_to_greet(origin, http, now),
+            None => {}
         }
     }
 
@@ -105,7 +121,7 @@ impl Core {
                     }
                     if is_by_broker {
                         // Who comes there learns of others by their beats.
-                        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+                        self.beat_soon(now);
                     }
                 }
                 Effect::HangUp { link } => self.outputs.push(Output::HangUp(link)),

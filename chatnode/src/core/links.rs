@@ -380,6 +380,11 @@ impl Links {
         Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
     }
 
+    /// How many links beats have proven, by whatever carrier.
+    pub(super) fn up_count(&self) -> usize {
+        self.up.len()
+    }
+
     /// Totals.
     pub(crate) fn counters(&self) -> Counters {
         self.counters
@@ -460,6 +465,11 @@ impl Links {
 
     /// Dials whoever is due, as far as the limit allows.
     fn dial_due(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let dialing = |peer: &&Peer| matches!(peer.state, State::Dialing { .. });
+        let mut room = DIALS_AT_ONCE_MAX - self.peers.values().filter(dialing).count();
+        if room == 0 {
+            return;
+        }
         let mut due: Vec<(bool, Duration, Key)> = self
             .peers
             .iter()
@@ -470,8 +480,6 @@ impl Links {
         }
         due.sort();
         let mut in_use = self.endpoints_in_use();
-        let dialing = |peer: &&Peer| matches!(peer.state, State::Dialing { .. });
-        let mut room = DIALS_AT_ONCE_MAX - self.peers.values().filter(dialing).count();
         for (_, _, key) in due {
             if room == 0 {
                 return;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::bounds::BEAT_SOON;
 use super::clock::Now;
 use super::input::Listed;
 use super::links::fault::{Fault, Why};
@@ -15,13 +14,13 @@ impl Core {
     /// The link to a node came up: its first beat has proved who it is.
     pub(super) fn linked(&mut self, now: Now, origin: Origin) {
         self.peers.link(origin, true, now.mono);
-        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+        self.beat_soon(now);
     }
 
     /// The link to a node went down.
     pub(super) fn unlinked(&mut self, now: Now, origin: Origin) {
         self.peers.link(origin, false, now.mono);
-        self.beat_due = self.beat_due.min(now.mono + BEAT_SOON);
+        self.beat_soon(now);
         self.check_ready(now);
         self.check_roll(now);
     }
@@ -53,7 +52,10 @@ impl Core {
         if self.ready || !self.awaited.is_settled || !self.links.are_halls_met(now.mono) {
             return;
         }
-        let status = self.links.status(now.mono);
+        let status = match self.awaited.by_hand.is_empty() {
+            true => Vec::new(),
+            false => self.links.status(now.mono),
+        };
         let is_up = |endpoint: &String| {
             let up = |link: &LinkStatus| link.state == LinkState::Up && link.publisher == *endpoint;
             status.iter().any(up)

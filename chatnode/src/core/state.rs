@@ -115,6 +115,8 @@ pub(crate) struct Core {
     pub(super) stops: Stops,
     pub(super) started: Duration,
     pub(super) beat_due: Duration,
+    /// When this node beat last.
+    pub(super) beat_last: Duration,
     pub(super) tick_due: Duration,
 
     // What is to be done.
@@ -176,6 +178,7 @@ impl Core {
             stops: Stops::default(),
             started: now.mono,
             beat_due: now.mono,
+            beat_last: now.mono,
             tick_due: now.mono,
             reads: Reads::default(),
             outputs: Vec::new(),

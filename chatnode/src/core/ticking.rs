@@ -1,6 +1,8 @@
 //! What time alone brings: beats, acknowledgements, and the end of what was waited for.
 
-use super::bounds::{BEAT_EVERY, ORIGINS_MAX, SILENCE_MAX, TICK_EVERY};
+use std::time::Duration;
+
+use super::bounds::{BEAT_EVERY, BEAT_REST, BEAT_SOON, ORIGINS_MAX, SILENCE_MAX, TICK_EVERY};
 use super::clock::Now;
 use super::log::Log;
 use super::members::Change;
@@ -62,11 +64,28 @@ impl Core {
         };
         self.outputs
             .push(Output::Publish(Box::new(News::Entries(log))));
-        self.ask_beat(now);
+        self.beat_at_once(now);
     }
 
-    /// Somebody asks for a beat now.
+    /// Another node asks for a beat.
     pub(super) fn ask_beat(&mut self, now: Now) {
+        self.beat_after(now, Duration::ZERO);
+        self.send_beat(now);
+    }
+
+    /// What has changed is worth a beat.
+    pub(super) fn beat_soon(&mut self, now: Now) {
+        self.beat_after(now, BEAT_SOON);
+    }
+
+    fn beat_after(&mut self, now: Now, wait: Duration) {
+        let links = u32::try_from(self.links.up_count()).unwrap_or(u32::MAX);
+        let rested = self.beat_last + BEAT_REST.saturating_mul(links);
+        self.beat_due = self.beat_due.min(rested.max(now.mono + wait));
+    }
+
+    /// Beats at once, whatever it costs.
+    pub(super) fn beat_at_once(&mut self, now: Now) {
         self.beat_due = now.mono;
         self.send_beat(now);
     }
@@ -92,6 +111,7 @@ impl Core {
         if now.mono < self.beat_due {
             return;
         }
+        self.beat_last = now.mono;
         self.beat_due = now.mono + BEAT_EVERY;
         let beat = self.beat(now);
         self.outputs

@@ -116,6 +116,12 @@ impl Ears {
         Some((ear.link, connection))
     }
 
+    /// Whether a node is heard on its own channel.
+    pub(super) fn hears(&self, origin: Origin) -> bool {
+        let ear = self.0.get(&origin);
+        ear.is_some_and(|ear| ear.is_subscribed && ear.asked.is_none())
+    }
+
     /// Who has not answered yet, to be asked once more.
     pub(super) fn ask_again(&mut self) -> Vec<(Origin, Nonce)> {
         let mut again = Vec::new();

@@ -373,6 +373,8 @@ impl Session {
             Channel::Hall if author == self.me.origin => {
                 self.outbox.came_back(&frame).then_some(self.link)
             }
+            // It says the same there, in order. If nothing comes there, it is left, and introduced again.
+            Channel::Hall if lock(ears).hears(author) => return,
             Channel::Hall => Some(self.link),
             Channel::Of(_) | Channel::To(_) => {
                 let taken = lock(ears).takes(channel, author, seal);

@@ -114,6 +114,12 @@ impl Links {
         }
     }
 
+    /// Whether a broker brings what comes on this link.
+    pub(in crate::core) fn is_by_broker(&self, link: LinkId) -> bool {
+        let peer = self.links.get(&link).and_then(|key| self.peers.get(key));
+        peer.is_some_and(|peer| peer.via != Via::Nodes)
+    }
+
     /// Whether this link is a hall.
     pub(in crate::core) fn is_hall(&self, link: LinkId) -> bool {
         let peer = self.links.get(&link).and_then(|key| self.peers.get(key));

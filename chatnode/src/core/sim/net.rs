@@ -111,6 +111,13 @@ impl Net {
         self.pipes.get(pipe)?.broker
     }
 
+    /// Whether a node hears another by a broker on its own channel.
+    pub(super) fn is_heard_at(&self, broker: usize, from: NodeId, to: NodeId) -> bool {
+        let links = (from, to, LinkId(0))..=(from, to, LinkId(u64::MAX));
+        let mut pipes = self.pipes.range(links);
+        pipes.any(|(_, pipe)| pipe.broker == Some(broker) && !pipe.is_hall)
+    }
+
     /// A node's session at a broker is over, and with it all that it heard there; others hear it again by
     /// the next.
     pub(super) fn parts(&mut self, id: NodeId, broker: usize) {
@@ -198,6 +205,10 @@ impl World {
                 None => continue,
             };
             if is_hall && !matches!(frame, News::Beat(_)) {
+                continue;
+            }
+            let heard_at = |broker| self.net.is_heard_at(broker, id, listener);
+            if is_hall && broker.is_some_and(heard_at) {
                 continue;
             }
             let (way, late) = match broker {

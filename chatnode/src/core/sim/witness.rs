@@ -302,6 +302,14 @@ impl World {
         apart > node.core.positions.skew && made.is_some_and(early)
     }
 
+    /// By how much a node's time has been ahead of another's at the most, in microseconds: what it trimmed
+    /// looks so much later than positions that were made there.
+    fn ahead_of_others(&self, id: NodeId) -> u64 {
+        let others = self.nodes.iter().map(|other| other.time_wrong_us.0);
+        let ahead = self.nodes[id].time_wrong_us.1 - others.min().unwrap_or_default();
+        u64::try_from(ahead).unwrap_or_default()
+    }
+
     /// A node tells a client that it cannot bring all that lies beyond its position: it has let go of some of
     /// that, or cannot know, since it never had it; or its disk is too slow.
     fn could_not_replay(&self, id: NodeId, index: usize, since: &[EntryId], entering: &Entering) {
@@ -323,7 +331,8 @@ impl World {
             // if it was within the time by which clocks are apart.
             let trimmed = log.times.trimmed;
             let skew = node.core.positions.skew;
-            let apart = (trimmed.saturating_sub(skew)..trimmed + skew).contains(&made);
+            let early = trimmed.saturating_sub(skew.max(self.ahead_of_others(id)));
+            let apart = (early..trimmed + skew).contains(&made);
             let since = after < log.floor() || (apart && self.passes(Exempt::ClocksApart));
             let after = if named.is_none() && since && self.passes(Exempt::TrimmedSince) {
                 0

@@ -48,7 +48,7 @@ fn joining_waits_for_whom_the_hall_may_still_bring() {
     );
     assert_eq!(
         rig.comes_on(1, 'b', "", ""),
-        [format!("dial 2 {BROKER}0#bbbbbbbbbb"), "hello b".to_owned()]
+        [format!("dial 2 {BROKER}0#bbbbbbbbbb")]
     );
     rig.takes(Input::Connected(LinkId(2)));
     assert_eq!(rig.comes_on(2, 'b', "a", ""), ["b is heard"]);
@@ -126,4 +126,37 @@ fn clients_are_told_of_nodes_that_only_the_broker_keeps_apart() {
     rig.takes(Input::Connected(LinkId(4)));
     rig.comes_on(4, 'a', "", "");
     assert_eq!(rig.core.nodes(), ["http://a"]);
+}
+
+/// Goal: nodes that meet at a broker cost each other few beats and no request, however many they are. Method:
+/// seven are met at once, who do not hear this one yet; one of them never does.
+#[test]
+fn many_who_meet_at_a_broker_are_told_by_few_beats() {
+    let hellos = |told: &[String]| told.iter().filter(|it| it.starts_with("hello")).count();
+    let mut rig = Rig::at_brokers(1);
+    rig.comes_on(1, 'a', "", "");
+    let links: Vec<(char, u64)> = ('b'..='h').zip(2..).collect();
+    for (letter, _) in &links {
+        assert_eq!(hellos(&rig.comes_on(1, *letter, "", "")), 0);
+    }
+    let mut beats = 0;
+    let mut last = rig.core.beat_last;
+    for (letter, link) in &links {
+        rig.takes(Input::Connected(LinkId(*link)));
+        assert_eq!(hellos(&rig.comes_on(*link, *letter, "", "")), 0);
+        rig.passes(5);
+        beats += u32::from(rig.core.beat_last > last);
+        last = rig.core.beat_last;
+    }
+    assert!(beats <= 4, "{beats} for seven who came one after the other");
+    rig.comes_on(8, 'h', "", "");
+    rig.passes(40);
+    assert!(rig.core.beat_last > last, "and then they are told");
+    for (letter, link) in &links[1..] {
+        rig.comes_on(*link, *letter, "a", "");
+    }
+    assert_eq!(hellos(&rig.passes(120)), 0);
+    let told = rig.passes(150);
+    assert!(told.contains(&"hello b".to_owned()), "{told:?}");
+    assert_eq!(hellos(&told), 1, "who does not hear it in time is asked");
 }
