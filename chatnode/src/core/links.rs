@@ -375,16 +375,6 @@ impl Links {
         self.peers.get(self.links.get(&link)?)?.origin
     }
 
-    /// Where the HTTP of this link's peer is, as far as known.
-    pub(super) fn http_of(&self, link: LinkId) -> Option<&str> {
-        Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
-    }
-
-    /// How many links beats have proven, by whatever carrier.
-    pub(super) fn up_count(&self) -> usize {
-        self.up.len()
-    }
-
     /// Totals.
     pub(crate) fn counters(&self) -> Counters {
         self.counters

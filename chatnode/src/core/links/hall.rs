@@ -97,6 +97,11 @@ impl Links {
         self.up.range(ways).map(|(_, link)| *link)
     }
 
+    /// How many links beats have proven, by whatever carrier.
+    pub(in crate::core) fn up_count(&self) -> usize {
+        self.up.len()
+    }
+
     /// Whether an origin is heard by any way.
     pub(super) fn hears(&self, origin: Origin) -> bool {
         self.ways(origin).next().is_some()

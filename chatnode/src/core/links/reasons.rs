@@ -17,6 +17,11 @@ pub(super) const UNLINKED_AFTER: Duration = Duration::from_secs(10);
 type Holders = BTreeMap<String, Origin>;
 
 impl Links {
+    /// Where the HTTP of this link's peer is, as far as known.
+    pub(in crate::core) fn http_of(&self, link: LinkId) -> Option<&str> {
+        Some(self.peers.get(self.links.get(&link)?)?.http.as_str())
+    }
+
     /// A beat of another mesh came over this link: that node is none of ours.
     pub(in crate::core) fn stranger(
         &mut self,
