@@ -132,12 +132,19 @@ pub(crate) struct Clients {
     spare: Vec<Output>,
     /// What the core wants of others than clients.
     beyond: Vec<Output>,
+    /// Whether others than clients are told what is shown in the plain form's room.
+    is_bridged: bool,
 }
 
 impl Clients {
     /// Nobody yet. Sockets will be registered here, each with its slot as the token; so many clients
     /// may stay at once.
-    pub(crate) fn new(readiness: mio::Registry, clients_max: usize, rate_limit: u32) -> Self {
+    pub(crate) fn new(
+        readiness: mio::Registry,
+        clients_max: usize,
+        rate_limit: u32,
+        is_bridged: bool,
+    ) -> Self {
         Self {
             table: Table::new(readiness),
             sockets: Sockets::default(),
@@ -153,6 +160,7 @@ impl Clients {
             totals: Totals::default(),
             spare: Vec::new(),
             beyond: Vec::new(),
+            is_bridged,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The node's configuration: a flag and a variable for each value. The text here is `--help`.
 
+mod bridge;
 mod bus;
+mod data;
 mod parse;
 mod reach;
 mod secret;
@@ -17,6 +19,7 @@ use crate::model::mesh_name::MeshName;
 
 use self::bus::Buses;
 pub(crate) use self::reach::Told;
+use crate::carriers::broker::bridge::BridgeUrl;
 use crate::carriers::parts::PlainForm;
 use crate::core::memory::Retention;
 use crate::disk::DiskRetention;
@@ -83,6 +86,21 @@ pub struct Config {
     /// A file of what --bus takes, one on each line.
     #[arg(long, env = "CHATNODE_BUS_FILE", value_name = "FILE")]
     bus_file: Option<PathBuf>,
+
+    /// Foreign programs with which the room `lobby` is joined, at a broker of theirs: those of the textbook at
+    /// redis://HOST:PORT/CHANNEL (bare texts; rediss:// too), as in redis://127.0.0.1/chat_messages, and at
+    /// amqp://HOST:PORT/EXCHANGE or /VHOST/EXCHANGE (a fanout exchange, JSON with text and timestamp; amqps://
+    /// too). What clients of the whole mesh say in `lobby` goes out, and what comes in goes out by no other
+    /// way. Give it to as many nodes as you like: one bridges, and when it dies another takes over. One of
+    /// each kind; spaces part them in the variable.
+    #[arg(
+        long,
+        env = "CHATNODE_BRIDGE",
+        hide_env_values = true,
+        value_name = "URL",
+        value_delimiter = ' '
+    )]
+    bridge: Vec<String>,
 
     /// The name of the mesh, the nodes that share what is said: 1 to 32 letters, digits, '_' or
     /// '-'. Nodes of meshes with other names are strangers: they do not hear each other, though one
@@ -291,6 +309,8 @@ pub(crate) struct Checked {
     pub(crate) publisher: SocketAddr,
     /// By what nodes meet.
     pub(crate) buses: Buses,
+    /// Bridges to foreign programs.
+    pub(crate) bridges: Vec<BridgeUrl>,
     /// Whether there is a mesh secret: what goes between nodes is in TLS, through HTTP's port.
     pub(crate) is_sealed: bool,
     /// Whether the mesh may be on other addresses than loopback, though nobody has to prove anything.
@@ -334,6 +354,7 @@ impl Config {
         self.check_secret()?;
         let http = plain(self.http.map_or(LOOPBACK, |addr| addr.socket_addr()));
         let buses = self.buses()?;
+        let bridges = self.bridges()?;
         let publisher = self.publisher(http)?;
         if let Some(name) = &self.name
             && let Err(why) = name.parse::<crate::model::names::UserName>()
@@ -368,6 +389,7 @@ impl Config {
             insecure_mesh: self.insecure_mesh,
             registries: self.registries(buses.direct)?,
             buses,
+            bridges,
             advertise: advertise.transpose()?,
             peers: peers.collect::<Result<_, _>>()?,
             subs: subs.collect::<Result<_, _>>()?,
@@ -423,34 +445,6 @@ impl Config {
             ));
         }
         Ok(publisher)
-    }
-
-    fn check_data(&self) -> Result<(), Failure> {
-        let limits = [
-            ("--data-messages", self.data_messages),
-            ("--data-bytes", self.data_bytes),
-            ("--data-days", u64::from(self.data_days)),
-        ];
-        if self.data.is_none()
-            && let Some((flag, _)) = limits.iter().find(|(_, limit)| *limit != 0)
-        {
-            return refuse(format!(
-                "{flag} goes with --data DIR, where history is kept"
-            ));
-        }
-        if (1..RETAIN_MESSAGES_MIN as u64).contains(&self.data_messages) {
-            return refuse(format!(
-                "--data-messages {}: it is 0 (no limit) or at least {RETAIN_MESSAGES_MIN}",
-                self.data_messages
-            ));
-        }
-        if (1..DATA_BYTES_MIN).contains(&self.data_bytes) {
-            return refuse(format!(
-                "--data-bytes {}: it is 0 (no limit) or at least {DATA_BYTES_MIN}",
-                self.data_bytes
-            ));
-        }
-        Ok(())
     }
 
     /// How much is kept on disk.

@@ -79,9 +79,9 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::bounds::ORIGINS_MAX;
+pub(crate) use self::bounds::{ORIGINS_MAX, SILENCE_MAX};
 pub(crate) use self::clock::Now;
-pub(crate) use self::input::{Input, Say, Source};
+pub(crate) use self::input::{Foreign, Input, Say, Source};
 pub(crate) use self::output::Output;
 pub(crate) use self::question::LogPage;
 pub(crate) use self::state::{Core, CoreOptions, Identity};
@@ -95,7 +95,7 @@ impl Core {
             Input::Enter(room, name) => self.enter(room, name),
             Input::Leave(room, name) => self.leave(room, name),
             Input::Typing(room, name) => self.typing(room, name),
-            Input::Foreign(text) => self.foreign(text, now),
+            Input::Foreign(said) => self.foreign(said, now),
 
             Input::Connected(link) => self.connected(link, now),
             Input::Closed(link, fault) => self.closed(link, fault, now),

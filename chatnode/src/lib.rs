@@ -52,7 +52,7 @@ use crate::discovery::Discovery;
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
-use crate::ports::{Ports, Secret, keys_of_registries, warn_of_exposure};
+use crate::ports::{Bridges, Ports, Secret, keys_of_registries, warn_of_exposure};
 use crate::shell::{Bus, Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
@@ -162,6 +162,7 @@ async fn start(
     let asker = ports::asker(secret.as_ref(), &config.mesh)?;
     let own = own_endpoints(&me, &ports);
     let brokers = brokers_of(&checked);
+    let bridges = Bridges::of(&checked.bridges);
     let now = Now {
         mono: Duration::ZERO,
         wall_us: shell::wall_us(),
@@ -177,6 +178,7 @@ async fn start(
         asker,
         disk: disk.clone(),
         buses: brokers.iter().map(bus).collect(),
+        bridges: bridges.all(),
     };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
@@ -193,7 +195,7 @@ async fn start(
     }
     tasks.spawn_critical("clients", node.clone().run_clients(sockets));
     tasks.spawn_critical("turns", node.clone().run_turns());
-    let (listener, door) = ports.carry(&node, commands, brokers, secret, &tasks);
+    let (listener, door) = ports.carry(&node, commands, brokers, bridges, secret, &tasks);
     tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical(
         "http",

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::carriers::Command;
 use crate::carriers::all::{All, Direct};
+use crate::carriers::broker::bridge::{Bridge, BridgeUrl, Session, Shown, TAKEN_MAX};
 use crate::carriers::broker::gauges::Gauges;
 use crate::carriers::broker::url::BrokerUrl;
 use crate::carriers::broker::{BrokerCarrier, Me, Seals};
@@ -26,7 +27,7 @@ use crate::http;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::peers::Asker;
-use crate::shell::Handle;
+use crate::shell::{Handle, wall_us};
 
 /// How long the carrier has to send what is queued.
 const CARRIER_GRACE: Duration = Duration::from_millis(200);
@@ -106,6 +107,7 @@ impl Ports {
         node: &Handle,
         commands: mpsc::Receiver<Command>,
         brokers: Vec<(BrokerUrl, Arc<Gauges>)>,
+        bridges: Bridges,
         secret: Option<Secret>,
         tasks: &Tasks,
     ) -> (TcpListener, Option<Door>) {
@@ -122,6 +124,7 @@ impl Ports {
                 Seals::new(ring, me.origin)
             }),
         };
+        bridges.start(&on_brokers, node, tasks);
         let by_broker = |(url, gauges)| {
             let me = on_brokers.clone();
             BrokerCarrier::new(url, me, gauges, tasks.tracker(), &stopping)
@@ -147,6 +150,43 @@ impl Ports {
         let carrying = node.clone().run_carrier(carrier, commands, CARRIER_GRACE);
         tasks.spawn_critical("carrier", carrying);
         (self.listener, door)
+    }
+}
+
+/// Bridges that have not begun, and what each is shown.
+pub(crate) struct Bridges(Vec<(BridgeUrl, Bridge, mpsc::Receiver<Arc<Shown>>)>);
+
+impl Bridges {
+    /// Those of these URLs.
+    pub(crate) fn of(urls: &[BridgeUrl]) -> Self {
+        let bridge = |url: &BridgeUrl| {
+            let (bridge, shown) = Bridge::new(url);
+            (url.clone(), bridge, shown)
+        };
+        Self(urls.iter().map(bridge).collect())
+    }
+
+    /// As the node sees them.
+    pub(crate) fn all(&self) -> Vec<Bridge> {
+        self.0.iter().map(|(_, bridge, _)| bridge.clone()).collect()
+    }
+
+    fn start(self, me: &Me, node: &Handle, tasks: &Tasks) {
+        if self.0.is_empty() {
+            return;
+        }
+        let (sender, taken) = mpsc::channel(TAKEN_MAX);
+        for (url, bridge, shown) in self.0 {
+            let me = Me {
+                seals: None,
+                ..me.clone()
+            };
+            let (sender, ready) = (sender.clone(), node.readiness());
+            let ends = (tasks.stopping(), wall_us as fn() -> u64);
+            let session = Session::new(url, me, bridge.status, (shown, sender), ready, ends);
+            tasks.spawn(session.run());
+        }
+        tasks.spawn_critical("bridges", node.clone().run_bridges(taken));
     }
 }
 

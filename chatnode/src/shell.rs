@@ -28,6 +28,7 @@ use self::errands::Errand;
 use self::outbox::Outbox;
 use self::status::Totals;
 use crate::carriers::Command;
+use crate::carriers::broker::bridge::Bridge;
 use crate::carriers::broker::gauges::Gauges;
 use crate::clients::Clients;
 use crate::core::links::LinkId;
@@ -67,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) disk: Option<Disk>,
     /// By which brokers it meets others.
     pub(crate) buses: Vec<Bus>,
+    /// By which bridges it is joined with foreign programs.
+    pub(crate) bridges: Vec<Bridge>,
 }
 
 /// A broker by which nodes meet.
@@ -94,6 +97,8 @@ struct Shell {
     disk: Option<Disk>,
     /// By which brokers it meets others,
     buses: Vec<Bus>,
+    /// by which bridges foreign programs,
+    bridges: Vec<Bridge>,
     /// and whether others can hear it without one.
     is_direct: bool,
     /// Work that has to wait, for tasks of its own.
@@ -125,13 +130,14 @@ impl Shell {
                 holes: parts.core.holes().count() as u64,
                 ..Totals::default()
             },
-            clients: Clients::new(readiness, most, rate),
+            clients: Clients::new(readiness, most, rate, !parts.bridges.is_empty()),
             outbox: Outbox::default(),
             carrier,
             link_keys: BTreeMap::new(),
             disk: parts.disk,
             is_direct: !parts.core.identity().publisher.is_empty(),
             buses: parts.buses,
+            bridges: parts.bridges,
             core: parts.core,
             errands: Vec::new(),
             view: View::default(),

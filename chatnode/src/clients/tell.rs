@@ -15,6 +15,7 @@ use crate::core::named::Named;
 use crate::core::news::News;
 use crate::core::question::{Found, Unread};
 use crate::core::resumed::{Ahead, Resumed};
+use crate::core::saying::PLAIN_ROOM;
 use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{Origin, RoomName, UserName};
 use crate::wire::protocol::{self, Gap, HistoryPage};
@@ -58,6 +59,9 @@ impl Clients {
                 self.streams.saw(&entry);
                 let id = |ahead: &Ahead| self.streams.id(core, &entry, ahead);
                 self.table.deliver(&entry, whole, id);
+                if self.is_bridged && entry.room.as_str() == PLAIN_ROOM {
+                    self.beyond.push(Output::Deliver(entry, whole));
+                }
             }
             Output::Said {
                 ticket,

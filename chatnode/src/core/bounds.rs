@@ -12,7 +12,7 @@ pub(super) const BEAT_SOON: Duration = Duration::from_millis(5);
 pub(super) const BEAT_REST: Duration = Duration::from_millis(5);
 /// A node that says nothing for so long is silent: its link is torn down, its members leave. Whether it is
 /// gone is another question.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How often time alone is looked at.
 pub(super) const TICK_EVERY: Duration = Duration::from_millis(100);
 /// A node takes clients after so long, though it may lack some peers.

@@ -27,8 +27,8 @@ pub(crate) enum Input<'a> {
     Leave(&'a RoomName, &'a UserName),
     /// A client of this node types.
     Typing(&'a RoomName, &'a UserName),
-    /// A foreign publisher of the plain form said this: it becomes this node's own message.
-    Foreign(&'a str),
+    /// A foreign program said something: it becomes this node's own message.
+    Foreign(Foreign<'a>),
 
     /// The carrier has connected a link.
     Connected(LinkId),
@@ -82,8 +82,19 @@ pub(crate) enum Input<'a> {
 pub(crate) enum Source {
     /// One of its own clients.
     Client,
-    /// A foreign publisher of the plain form: it does not go out in that form again.
+    /// A foreign program: it does not go out to foreign programs again.
     Foreign,
+}
+
+/// What a foreign program said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Foreign<'a> {
+    /// By which way it came: who is shown to have said it.
+    pub(crate) by: &'a UserName,
+    /// Marks it as foreign, on all nodes.
+    pub(crate) mid: &'a Mid,
+    /// What.
+    pub(crate) text: &'a str,
 }
 
 /// Something that is said here.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clock::Now;
 use super::copies::{COPIES_WAIT_MAX, Ticket, Wait};
-use super::input::{Say, Source};
+use super::input::{Foreign, Say, Source};
 use super::members::{self, Change, Snapshot};
 use super::news::{Live, LiveEvent, News};
 use super::output::Output;
@@ -74,16 +74,15 @@ impl Core {
         (id, ts)
     }
 
-    /// A foreign publisher of the plain form said something: it becomes this node's own message.
-    pub(super) fn foreign(&mut self, text: &str, now: Now) {
+    /// A foreign program said something: it becomes this node's own message.
+    pub(super) fn foreign(&mut self, said: Foreign<'_>, now: Now) {
         let room = PLAIN_ROOM.parse().expect("a valid room name");
-        let from = "static".parse().expect("a valid user name");
         let say = Say {
             ticket: NOBODYS,
             room: &room,
-            from: &from,
-            mid: None,
-            text,
+            from: said.by,
+            mid: Some(said.mid),
+            text: said.text,
             copies: 0,
             source: Source::Foreign,
         };

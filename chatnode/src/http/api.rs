@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{FULL_RETRY, problem_of, stopping};
+use crate::carriers::broker::bridge::Bridge;
 use crate::clients::request::{limit, parse_since, search_of};
 use crate::clients::streams::{Asked, Since};
 use crate::core::journal::Health;
@@ -276,6 +277,7 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
     let rows = status.links.iter();
     let links: Vec<_> = rows.map(|row| link_row(row, &status)).collect();
     let buses: Vec<_> = status.buses.iter().map(bus_row).collect();
+    let bridges: Vec<_> = status.bridges.iter().map(bridge_row).collect();
     let registries: Vec<_> = status
         .registries
         .iter()
@@ -291,6 +293,7 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
         "ready": status.ready,
         "registries": registries,
         "buses": buses,
+        "bridges": bridges,
         "links": links,
         "position": position,
         "lost": spans(&logs.lost),
@@ -342,6 +345,20 @@ fn word(state: LinkState) -> &'static str {
 
 fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A bridge to foreign programs.
+fn bridge_row(bridge: &Bridge) -> serde_json::Value {
+    let (state, why) = bridge.status.now();
+    json!({
+        "url": bridge.url,
+        "state": state,
+        "why": why,
+        "in": bridge.status.taken.get(),
+        "out": bridge.status.published.get(),
+        "refused": bridge.status.refused.get(),
+        "dropped": bridge.status.dropped.get(),
+    })
 }
 
 /// A broker by which nodes meet.

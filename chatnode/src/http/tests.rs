@@ -96,6 +96,7 @@ impl Fixture {
             disk
         });
         let parts = Parts {
+            bridges: Vec::new(),
             disk,
             buses: Vec::new(),
             settings: Settings {

@@ -233,6 +233,11 @@ impl Handle {
         self.with(|shell, now| shell.introduced(origin, publisher, http, now));
     }
 
+    /// Whether this node takes clients, as it changes.
+    pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
+        self.shared.ready.clone()
+    }
+
     /// Waits until this node takes clients: it has joined, and holds what was said while it was
     /// stopped. Cancel safe.
     pub(crate) async fn ready(&self) {

@@ -1,14 +1,24 @@
 //! The node among its peers: what carrier, registries and hellos bring is told to the core.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Shell;
 use crate::carriers::CarrierEvent;
+use crate::carriers::broker::bridge::Shown;
 use crate::core::input::Listed;
 use crate::core::links::{LinkState, LinkStatus, Speech, Target, Via};
-use crate::core::{Input, Now};
+use crate::core::{Foreign, Input, Now};
 use crate::discovery::View;
-use crate::model::names::Origin;
+use crate::model::entry::Entry;
+use crate::model::names::{Mid, Origin};
 use crate::wire::frame;
 use crate::wire::protocol::check_text;
+
+/// How the mid of a message begins that a foreign program said; the way by which it came follows.
+const FOREIGN: &str = "foreign-";
+/// What is shown later than this after it was said is history, and goes to no bridge.
+const BRIDGED_FOR: Duration = Duration::from_secs(10);
 
 impl Shell {
     pub(super) fn carrier_event(&mut self, event: CarrierEvent, now: Now) {
@@ -37,9 +47,41 @@ impl Shell {
 
     /// A foreign publisher said something.
     fn plain_said(&mut self, text: &str, now: Now) {
-        match check_text(text) {
-            Ok(()) => self.core.handle(Input::Foreign(text), now),
-            Err(_) => self.totals.refused += 1,
+        self.foreign("static", text, now);
+    }
+
+    /// A foreign program said something, by this way.
+    pub(super) fn foreign(&mut self, by: &str, text: &str, now: Now) {
+        if check_text(text).is_err() {
+            self.totals.refused += 1;
+            return;
+        }
+        let mid = format!("{FOREIGN}{by}-{:016x}", rand::random::<u64>());
+        let mid = mid.parse().expect("a valid mid");
+        let by = by.parse().expect("a valid user name");
+        let said = Foreign {
+            by: &by,
+            mid: &mid,
+            text,
+        };
+        self.core.handle(Input::Foreign(said), now);
+    }
+
+    /// A message of the plain form's room is shown: bridges are told.
+    pub(super) fn show_bridges(&self, entry: &Entry, now: Now) {
+        let age = now.wall_us.saturating_sub(entry.ts);
+        let is_new = u128::from(age) < BRIDGED_FOR.as_micros();
+        let Some(text) = entry.text().filter(|_| is_new) else {
+            return;
+        };
+        let mid = entry.mid.as_ref().map(Mid::as_str).unwrap_or_default();
+        let by = mid.strip_prefix(FOREIGN).and_then(|it| it.split_once('-'));
+        let shown = Arc::new(Shown {
+            text: text.into_owned(),
+            by: by.map(|(by, _)| by.to_owned()),
+        });
+        for bridge in &self.bridges {
+            bridge.show(&shown);
         }
     }
 

@@ -82,8 +82,8 @@ impl Shell {
             }
             Output::Notice(notice) => tell(notice),
             // What clients are told is carried out where they are.
-            Output::Deliver(..)
-            | Output::Said { .. }
+            Output::Deliver(entry, _) => self.show_bridges(&entry, now),
+            Output::Said { .. }
             | Output::NotSaid { .. }
             | Output::Answer(..)
             | Output::Gap(..)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base::tls::KeyId;
 
 use super::{Bus, Handle, Shell};
+use crate::carriers::broker::bridge::Bridge;
 use crate::clients::Count;
 use crate::core::Now;
 use crate::core::journal::Health;
@@ -117,6 +118,8 @@ pub(crate) struct Status {
     pub(crate) links: Vec<Link>,
     /// By which brokers.
     pub(crate) buses: Vec<BusStatus>,
+    /// Bridges to foreign programs.
+    pub(crate) bridges: Vec<Bridge>,
     /// What carries from node to node.
     pub(crate) direct: &'static str,
     /// What is counted of links.
@@ -177,6 +180,7 @@ impl Shell {
             lacking_messages: self.lacking_messages(),
             links: links.into_iter().map(|link| self.link(link)).collect(),
             buses: buses.collect(),
+            bridges: self.bridges.clone(),
             direct: if core.identity().publisher.starts_with("tls://") {
                 "tls"
             } else {

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
 use super::Handle;
+use crate::carriers::broker::bridge::Taken;
 use crate::carriers::{Carrier, Command};
 use crate::core::Input;
 use crate::discovery::View;
@@ -132,6 +133,17 @@ impl Handle {
             carrier.carry(command);
         }
         carrier.close(grace).await;
+        Ok(())
+    }
+
+    /// Takes in what bridges bring until the process stops.
+    pub(crate) async fn run_bridges(self, mut taken: mpsc::Receiver<Taken>) -> anyhow::Result<()> {
+        let stopped = self.tasks().stopping();
+        // Cancel safe.
+        while let Some(Some(taken)) = stopped.run_until_cancelled(taken.recv()).await {
+            self.with(|shell, now| shell.foreign(taken.by, &taken.text, now));
+        }
+        stopped.cancelled().await;
         Ok(())
     }
 

@@ -50,11 +50,12 @@ pub(super) async fn connect(
     url: &BrokerUrl,
     me: &Me,
     gauges: &Arc<Gauges>,
+    place: Exchange,
 ) -> Result<Connected<Publisher, Subscriber, Heard>, Fault> {
     let Place::Vhost(vhost) = &url.place else {
         return Err(Fault::new(Why::Unreachable, "no vhost is named"));
     };
-    let place = Arc::new(Exchange::of(me));
+    let place = Arc::new(place);
     let publishing = async {
         let mut line = open(url, vhost, me).await?;
         line.declare(&place).await?;
@@ -131,18 +132,33 @@ async fn signs(heartbeat: u16, all: [Arc<Notify>; 2]) -> Fault {
     }
 }
 
-/// Where a mesh's messages go, and how they are named there.
-struct Exchange {
+/// Where messages go, and how they are named there.
+pub(super) struct Exchange {
     name: String,
+    kind: &'static str,
     /// What stands before a key in the name of a channel.
     root: String,
 }
 
 impl Exchange {
-    fn of(me: &Me) -> Self {
+    /// That of a mesh.
+    pub(super) fn of(me: &Me) -> Self {
         let name = format!("chatmesh.{}", me.mesh);
         let root = format!("{name}.");
-        Self { name, root }
+        Self {
+            name,
+            kind: "topic",
+            root,
+        }
+    }
+
+    /// One of foreign programs, which gives all to all.
+    pub(super) fn fanout(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: "fanout",
+            root: String::new(),
+        }
     }
 
     fn key<'a>(&self, channel: &'a str) -> &'a str {

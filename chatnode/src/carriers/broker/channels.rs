@@ -77,6 +77,11 @@ impl Channels {
         }
     }
 
+    /// Where nodes meet that bridge to the foreign programs of this channel.
+    pub(super) fn of_bridge(&self, foreign: &str) -> String {
+        format!("{}bridge{}{foreign}", self.root, self.dot)
+    }
+
     /// The channel with this name.
     pub(super) fn channel(&self, name: &[u8]) -> Option<Channel> {
         let rest = name.strip_prefix(self.root.as_bytes())?;

@@ -103,7 +103,7 @@ impl Session {
                 self.connect(connecting, orders).await
             }
             Engine::Amqp => {
-                let connecting = Box::pin(amqp::connect(url, me, gauges));
+                let connecting = Box::pin(amqp::connect(url, me, gauges, amqp::Exchange::of(me)));
                 self.connect(connecting, orders).await
             }
         };

@@ -107,6 +107,13 @@ pub(crate) struct BrokerUrl {
 #[error("{0}")]
 pub(crate) struct InvalidUrl(String);
 
+impl InvalidUrl {
+    /// With this line.
+    pub(super) fn of(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
 fn invalid<T>(why: impl Into<String>) -> Result<T, InvalidUrl> {
     Err(InvalidUrl(why.into()))
 }
@@ -183,6 +190,11 @@ impl BrokerUrl {
             Host::Ip(ip) => ip.is_loopback(),
             Host::Name(name) => name == "localhost",
         })
+    }
+
+    /// Whether what goes there is encrypted.
+    pub(crate) fn is_in_tls(&self) -> bool {
+        self.tls
     }
 
     /// The servers that are dialled; none for a socket of this machine.
@@ -358,7 +370,7 @@ impl Query {
     }
 }
 
-fn decoded(text: &str) -> Result<String, InvalidUrl> {
+pub(super) fn decoded(text: &str) -> Result<String, InvalidUrl> {
     // A plus is a plus outside of a query.
     let text = text.replace('+', "%2B");
     let mut pairs = form_urlencoded::parse(text.as_bytes());

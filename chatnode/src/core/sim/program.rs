@@ -60,7 +60,7 @@ impl Program {
         let readiness = poll.expect("a few descriptors for each node");
         Self {
             core: Core::new(options, store, rng, now),
-            clients: Clients::new(readiness, usize::MAX, 0),
+            clients: Clients::new(readiness, usize::MAX, 0, false),
         }
     }
 

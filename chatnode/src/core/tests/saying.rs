@@ -174,7 +174,12 @@ fn a_suspended_process_judges_nobody_before_it_has_read() {
 fn what_comes_in_plain_form_does_not_go_out_in_it() {
     let mut rig = Rig::new();
     rig.core.publish_plain = true;
-    let foreign = rig.does(|r, now| r.handle(Input::Foreign("hello"), now));
+    let said = Foreign {
+        by: &"static".parse().unwrap(),
+        mid: &"foreign-static-1".parse().unwrap(),
+        text: "hello",
+    };
+    let foreign = rig.does(|r, now| r.handle(Input::Foreign(said), now));
     assert_eq!(
         foreign,
         ["append a.1", "deliver a.1", "said 0 a.1 copies 0"]

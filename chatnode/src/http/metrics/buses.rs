@@ -2,6 +2,7 @@
 
 use base::metrics::MetricsText;
 
+use crate::carriers::broker::bridge::State;
 use crate::carriers::broker::gauges::Gauges;
 use crate::core::links::LinkState;
 use crate::shell::status::{BusStatus, Status};
@@ -100,8 +101,43 @@ fn is_up(row: &BusStatus) -> bool {
     hall.is_some_and(|hall| hall.state == LinkState::Up)
 }
 
+/// How bridges are, if there is one.
+fn bridges(status: &Status, text: &mut MetricsText) {
+    if status.bridges.is_empty() {
+        return;
+    }
+    let name = "chatnode_bridge_bridging";
+    text.family(name, "gauge", "1 while this node is the one that bridges");
+    for bridge in &status.bridges {
+        let bridges = bridge.status.now().0 == State::Bridging;
+        text.labelled(name, &[("bridge", &bridge.url)], u8::from(bridges));
+    }
+    let name = "chatnode_bridge_messages_total";
+    text.family(
+        name,
+        "counter",
+        "Messages that went over a bridge, or came and could not",
+    );
+    for bridge in &status.bridges {
+        let counts = [
+            ("in", &bridge.status.taken),
+            ("out", &bridge.status.published),
+            ("refused", &bridge.status.refused),
+            ("dropped", &bridge.status.dropped),
+        ];
+        for (what, count) in counts {
+            text.labelled(
+                name,
+                &[("bridge", &*bridge.url), ("what", what)],
+                count.get(),
+            );
+        }
+    }
+}
+
 /// Writes them, if there is a broker.
 pub(super) fn write(status: &Status, text: &mut MetricsText) {
+    bridges(status, text);
     if status.buses.is_empty() {
         return;
     }

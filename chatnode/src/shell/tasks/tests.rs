@@ -50,6 +50,7 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
     };
     let store = MemoryStore::new(Retention::default());
     let parts = Parts {
+        bridges: Vec::new(),
         buses: Vec::new(),
         settings: Settings {
             rate_limit: 0,

@@ -134,7 +134,7 @@ impl Line {
         let exchange = [
             Arg::U16(0),
             Arg::Short(&place.name),
-            Arg::Short("topic"),
+            Arg::Short(place.kind),
             Arg::U8(DURABLE),
             Arg::Table(&[]),
         ];
