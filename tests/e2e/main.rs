@@ -8,6 +8,7 @@
 mod harness;
 
 mod api;
+mod bridges;
 mod browser;
 mod buses;
 mod buses_faults;

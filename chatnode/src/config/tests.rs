@@ -94,3 +94,29 @@ fn what_cannot_work_is_refused_with_one_line() {
         "HTTP may be open, the mesh stays inside"
     );
 }
+
+#[test]
+fn a_bridge_is_one_of_each_kind_at_a_broker_that_strangers_do_not_reach() {
+    let bridges = |args: &[&str]| Ok::<_, String>(check(args)?.bridges.len());
+    let (redis, amqp) = ("redis://127.0.0.1/chat_messages", "amqp://u:p@[::1]/chat");
+    assert_eq!(bridges(&["--bridge", redis, "--bridge", amqp]), Ok(2));
+    assert_eq!(bridges(&["--bridge", "rediss://10.0.0.1/chat"]), Ok(1));
+    let far = ["--bridge", "amqp://u:secret@10.0.0.1/chat"];
+    assert_eq!(bridges(&[&far[..], &["--insecure-mesh"]].concat()), Ok(1));
+    for (bad, why) in [
+        (
+            &far[..],
+            "--bridge amqp://10.0.0.1:5672/chat is not on this machine",
+        ),
+        (&["--bridge", redis, "--bridge", redis], "one of each kind"),
+        (
+            &["--bridge", "redis://127.0.0.1"],
+            "expected redis://HOST[:PORT]/CHANNEL",
+        ),
+        (&["--bridge", "nats://127.0.0.1/chat"], "expected redis://"),
+        (&["--bridge", "amqp://127.0.0.1/"], "expected redis://"),
+    ] {
+        let told = bridges(bad).unwrap_err();
+        assert!(told.contains(why) && !told.contains("secret"), "{told}");
+    }
+}

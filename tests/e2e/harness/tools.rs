@@ -70,7 +70,7 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// libzmq under Node.js: publishes and hears the plain form.
+/// A foreign program, under Node.js: it says what it is told, and tells what it hears.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     _child: Child,
@@ -79,25 +79,43 @@ pub(crate) struct Foreign {
 }
 
 impl Foreign {
-    /// Publishes on this port, hears these.
+    /// By libzmq: publishes on this port, hears these.
     pub(crate) async fn start(publishes: u16, hears: &[u16]) -> Result<Self> {
-        Self::run("chat.js", publishes, hears).await
+        Self::on_ports("chat.js", publishes, hears).await
     }
 
     /// The same in two parts, as the textbook's fourth edition has it.
     pub(crate) async fn in_two_parts(publishes: u16, hears: &[u16]) -> Result<Self> {
-        Self::run("chat4.js", publishes, hears).await
+        Self::on_ports("chat4.js", publishes, hears).await
     }
 
-    async fn run(program: &str, publishes: u16, hears: &[u16]) -> Result<Self> {
+    async fn on_ports(program: &str, publishes: u16, hears: &[u16]) -> Result<Self> {
+        let ports: Vec<String> = [publishes]
+            .iter()
+            .chain(hears)
+            .map(u16::to_string)
+            .collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        Self::run(program, "zeromq", &ports).await
+    }
+
+    /// One at a broker: publishes and hears there, on this channel or exchange.
+    pub(crate) async fn at(broker: &str, channel: &str) -> Result<Self> {
+        match broker.starts_with("amqp:") {
+            true => Self::run("amqp.js", "amqplib", &[broker, channel]).await,
+            false => Self::run("redis.js", "redis", &[broker, channel]).await,
+        }
+    }
+
+    async fn run(program: &str, package: &str, args: &[&str]) -> Result<Self> {
         let folder = workspace().join("tests/foreign");
         ensure!(
-            folder.join("node_modules/zeromq").is_dir(),
-            "the foreign ZeroMQ program is not installed: run scripts/setup"
+            folder.join("node_modules").join(package).is_dir(),
+            "the foreign programs are not installed: run scripts/setup"
         );
         let mut child = Command::new(installed("node")?)
             .arg(program)
-            .args([publishes].iter().chain(hears).map(u16::to_string))
+            .args(args)
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -114,7 +132,7 @@ impl Foreign {
         Ok(foreign)
     }
 
-    /// Publishes `chat <text>`.
+    /// Publishes a text.
     pub(crate) async fn say(&mut self, text: &str) -> Result<()> {
         Ok(self.input.write_all(format!("{text}\n").as_bytes()).await?)
     }
