@@ -21,7 +21,7 @@ use super::url::{BrokerUrl, Engine, InvalidUrl};
 pub(crate) use session::Session;
 
 /// Messages that a bridge was shown and has not looked at; of more it is told nothing, which is counted.
-const SHOWN_MAX: usize = 4096;
+const SHOWN_MAX: usize = 1024;
 /// What bridges took in and the node has not. When full they wait.
 pub(crate) const TAKEN_MAX: usize = 256;
 
