@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -160,7 +161,28 @@ async fn each_text_goes_to_the_other_side_once(broker: impl Broker) -> Outcome {
 /// Goal: the one that bridges may die: another takes over within four seconds, and nothing is lost on either
 /// side. Method: both sides speak all the time, `kill -9`; twice with `CHATMESH_LONG=1`.
 async fn another_takes_over_and_brings_what_was_said_meanwhile(broker: impl Broker) -> Outcome {
-    let mut cluster = Cluster::with(3, &["--bridge", &url(&broker)]).await?;
+    takeover(&broker, |nodes, bridging| {
+        nodes.remove(bridging).process.signal(Signal::KILL)
+    })
+    .await
+}
+
+/// Goal: one that bridges and was stopped says nothing again, when it goes on, that another has said. Method: as
+/// above, with SIGSTOP, and SIGCONT when another bridges.
+#[tokio::test]
+async fn one_that_was_stopped_says_nothing_again() -> Outcome {
+    let redis = Redis::start().await?;
+    takeover(&redis, |nodes, bridging| {
+        nodes[bridging].process.signal(Signal::STOP)
+    })
+    .await
+}
+
+async fn takeover(
+    broker: &impl Broker,
+    hurt: impl Fn(&mut Vec<Node>, usize) -> Result<()>,
+) -> Outcome {
+    let mut cluster = Cluster::with(3, &["--bridge", &url(broker)]).await?;
     let mut foreign = Foreign::at(&broker.url(), CHANNEL).await?;
     let speaker = Node::start(cluster.registry.flags()).await?;
     speaker.takes_clients(PATIENCE).await?;
@@ -169,9 +191,15 @@ async fn another_takes_over_and_brings_what_was_said_meanwhile(broker: impl Brok
     for _ in 0..if long() { 2 } else { 1 } {
         let nodes: Vec<&Node> = cluster.nodes.iter().collect();
         let bridging = one_bridges(&nodes).await?;
-        for nth in 0..90 {
+        for nth in 0..120 {
             if nth == 20 {
-                cluster.nodes.remove(bridging).process.kill().await?;
+                hurt(&mut cluster.nodes, bridging)?;
+            }
+            if nth == 100 {
+                // Whoever was stopped goes on beside the other.
+                for node in &cluster.nodes {
+                    node.process.signal(Signal::CONT)?;
+                }
             }
             for (mine, all) in [(true, &mut ours), (false, &mut theirs)] {
                 let text = format!("{} {}", if mine { "ours" } else { "theirs" }, all.len());

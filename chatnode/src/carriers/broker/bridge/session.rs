@@ -28,6 +28,9 @@ const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked who bridges.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Who has not looked for so long, because it was stopped or the broker took nothing, begins anew: another may
+/// bridge by now.
+const NOT_LOOKED_MAX: Duration = Duration::from_secs(2);
 
 /// One bridge of a node, with or without its broker.
 pub(crate) struct Session {
@@ -43,6 +46,18 @@ pub(crate) struct Session {
     wall_us: fn() -> u64,
     plan: Plan,
     begun: Instant,
+}
+
+/// What happens while the connections stand.
+enum Comes {
+    /// On the foreign channel.
+    Heard(Bytes),
+    /// Of a node with the same bridge.
+    Word(Bytes),
+    Shown(Arc<Shown>),
+    /// It is time to look who bridges, or to say that this node is there.
+    Look,
+    Present,
 }
 
 /// What goes by one connection each.
@@ -227,28 +242,39 @@ impl Session {
         self.plan.begin(self.now());
         let mut presence = interval(PRESENT_EVERY);
         let mut look = interval(LOOK_EVERY);
+        let mut looked = Instant::now();
         loop {
             // Each is cancel safe.
-            let acts = tokio::select! {
+            let comes = tokio::select! {
                 fault = &mut driver => return Err(fault),
                 () = self.stop.cancelled() => {
                     lines.say(Stand::Goes, &self.me, &mut driver).await?;
                     return Err(Fault::ended());
                 }
-                message = heard.next() => {
-                    let (_, body) = message?;
-                    self.heard(&body)
-                }
-                message = others.next() => {
-                    let (_, body) = message?;
+                message = heard.next() => Comes::Heard(message?.1),
+                message = others.next() => Comes::Word(message?.1),
+                Some(shown) = self.shown.recv() => Comes::Shown(shown),
+                _ = look.tick() => Comes::Look,
+                _ = presence.tick() => Comes::Present,
+            };
+            // Before anything is done about what came meanwhile.
+            if looked.elapsed() > NOT_LOOKED_MAX {
+                return Err(Fault::new(Why::Silent, "this node was stopped for seconds"));
+            }
+            let acts = match comes {
+                Comes::Heard(body) => self.heard(&body),
+                Comes::Word(body) => {
                     if let Some((origin, stand)) = Stand::read(&body) {
                         self.plan.present(origin, stand, self.now());
                     }
                     Vec::new()
                 }
-                Some(shown) = self.shown.recv() => self.see(&shown),
-                _ = look.tick() => self.look()?,
-                _ = presence.tick() => {
+                Comes::Shown(shown) => self.see(&shown),
+                Comes::Look => {
+                    looked = Instant::now();
+                    self.look()?
+                }
+                Comes::Present => {
                     lines.say(self.plan.stand(), &self.me, &mut driver).await?;
                     Vec::new()
                 }
