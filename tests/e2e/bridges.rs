@@ -11,7 +11,8 @@ use crate::harness::check::{history, parsed};
 use crate::harness::engines::Broker;
 use crate::harness::engines::rabbit::Rabbit;
 use crate::harness::engines::redis::Redis;
-use crate::harness::tools::Foreign;
+use crate::harness::sealed::Over;
+use crate::harness::tools::{Foreign, free_port};
 use crate::harness::{Client, Cluster, Node, Outcome, PATIENCE, eventually, long, ms, secs};
 
 /// What the foreign programs publish on.
@@ -295,6 +296,88 @@ async fn what_came_in_by_one_bridge_does_not_go_out_by_another() -> Outcome {
     for (nth, foreign) in foreign.iter_mut().enumerate() {
         assert_eq!(foreign.hears("end").await?, [format!("said by {nth}")]);
     }
+    Ok(())
+}
+
+/// Goal: a bridge goes with a mesh secret and with history on disk. Method: two nodes with both; what is said
+/// is there once, and again after a start from the disk, and goes out only once.
+#[tokio::test]
+async fn a_bridge_goes_with_a_secret_and_a_disk() -> Outcome {
+    let redis = Redis::start().await?;
+    let mut cluster = Cluster::over(Over::Tls, 1, &["--bridge", &url(&redis)]).await?;
+    let data = tempfile::tempdir()?;
+    let mut flags = cluster.registry.flags();
+    let dir = data.path().display().to_string();
+    flags.extend(["--bridge".to_owned(), url(&redis), "--data".to_owned(), dir]);
+    cluster.nodes.push(Node::start(flags).await?);
+    one_bridges(&cluster.each::<2>()).await?;
+    let mut foreign = Foreign::at(&redis.url(), CHANNEL).await?;
+    let client = Client::joined(&cluster.nodes[1], "ada", "lobby").await?;
+    client.send("lobby", "ours").await?;
+    foreign.say("theirs").await?;
+    client.message(PATIENCE, "theirs").await?;
+    cluster.nodes[1].process.kill().await?;
+    cluster.nodes[1].again().await?;
+    cluster.nodes[1].takes_clients(PATIENCE).await?;
+    one_bridges(&cluster.each::<2>()).await?;
+    let client = Client::joined(&cluster.nodes[1], "ada", "lobby").await?;
+    client.send("lobby", "end").await?;
+    assert_eq!(foreign.hears("end").await?, ["ours", "theirs"]);
+    for node in cluster.each::<2>() {
+        let texts = room(node).await?.into_iter().map(|(_, text)| text);
+        assert_eq!(texts.collect::<Vec<_>>(), ["ours", "theirs", "end"]);
+    }
+    Ok(())
+}
+
+/// Goal: what foreign programs say goes out to none of another make. Method: a node in static mode with a
+/// bridge, a ZeroMQ program and one at Redis.
+#[tokio::test]
+async fn a_bridge_and_static_mode_do_not_say_each_other_again() -> Outcome {
+    let redis = Redis::start().await?;
+    let (own, other) = (free_port()?, free_port()?);
+    let [own_port, other_port] = [own, other].map(|port| port.to_string());
+    let flags = [
+        "--http",
+        "0",
+        "--pub",
+        &own_port,
+        "--sub",
+        &other_port,
+        "--bridge",
+    ];
+    let flags = flags.iter().map(|&flag| flag.to_owned());
+    let node = Node::start(flags.chain([url(&redis)])).await?;
+    one_bridges(&[&node]).await?;
+    let mut foreign = [
+        Foreign::start(other, &[own]).await?,
+        Foreign::at(&redis.url(), CHANNEL).await?,
+    ];
+    let client = Client::joined(&node, "ada", "lobby").await?;
+    for (nth, foreign) in foreign.iter_mut().enumerate() {
+        eventually(PATIENCE, "it is heard", async || {
+            let text = format!("said by {nth} {}", rand::random::<u32>());
+            foreign.say(&text).await?;
+            client.message(ms(300), &text).await
+        })
+        .await?;
+    }
+    eventually(PATIENCE, "both hear", async || {
+        let text = format!("end {}", rand::random::<u32>());
+        client.send("lobby", &text).await?;
+        for (nth, foreign) in foreign.iter_mut().enumerate() {
+            loop {
+                let heard = foreign.next(ms(500)).await?;
+                let by_other = format!("said by {}", 1 - nth);
+                assert!(!heard.starts_with(&by_other), "{nth} hears {heard:?}");
+                if heard == text {
+                    break;
+                }
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await?;
     Ok(())
 }
 
