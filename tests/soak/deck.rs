@@ -1,6 +1,6 @@
 //! Which faults come, in which order: all of it follows from the seed.
 //!
-//! There are four lanes, which go on beside each other; in each one fault follows another. A lane
+//! There are five lanes, which go on beside each other; in each one fault follows another. A lane
 //! deals its kinds from a shuffled deck, so that also a short run meets most of them.
 
 use rand::rngs::StdRng;
@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Freeze,
     RegistryKill,
     RegistryFreeze,
+    BrokerKill,
+    BrokerFreeze,
     Move,
     Burst,
     Slow,
@@ -31,6 +33,8 @@ impl Kind {
             Self::Freeze => "node stopped",
             Self::RegistryKill => "registry killed",
             Self::RegistryFreeze => "registry stopped",
+            Self::BrokerKill => "broker killed",
+            Self::BrokerFreeze => "broker stopped",
             Self::Move => "client moved",
             Self::Burst => "burst",
             Self::Slow => "slow client",
@@ -89,6 +93,8 @@ pub(crate) struct Plan {
     /// Nodes that are stopped for a while.
     pub(crate) stops: Lane,
     pub(crate) registry: Lane,
+    /// Of the brokers, if there are some.
+    pub(crate) brokers: Lane,
     pub(crate) clients: Lane,
 }
 
@@ -104,11 +110,13 @@ impl Plan {
         };
         let ends = &[Kind::Kill, Kind::Kill, Kind::Restart];
         let registry = &[Kind::RegistryKill, Kind::RegistryFreeze];
+        let brokers = &[Kind::BrokerKill, Kind::BrokerFreeze];
         let clients = &[Kind::Move, Kind::Move, Kind::Move, Kind::Burst, Kind::Slow];
         Self {
             ends: lane(0, ends, 500..3000, 0..4000),
             stops: lane(1, &[Kind::Freeze], 1000..4000, 300..8000),
             registry: lane(2, registry, 2000..6000, 500..8000),
+            brokers: lane(u64::MAX, brokers, 4000..9000, 300..8000),
             clients: lane(3, clients, 200..2000, 2000..6000),
         }
     }

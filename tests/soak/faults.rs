@@ -40,7 +40,13 @@ impl Lanes<'_> {
             self.lane(&mut plan.registry),
             self.lane(&mut plan.clients),
         );
-        tokio::try_join!(lanes.0, lanes.1, lanes.2, lanes.3)?;
+        let brokers = async {
+            match self.fleet.has_brokers() {
+                true => self.lane(&mut plan.brokers).await,
+                false => Ok(()),
+            }
+        };
+        tokio::try_join!(lanes.0, lanes.1, lanes.2, lanes.3, brokers)?;
         Ok(())
     }
 
@@ -54,6 +60,7 @@ impl Lanes<'_> {
                 Kind::Freeze => self.stop_node(&fault).await,
                 Kind::RegistryKill => self.kill_registry(&fault).await,
                 Kind::RegistryFreeze => self.stop_registry(&fault).await,
+                Kind::BrokerKill | Kind::BrokerFreeze => self.hurt_broker(&fault).await,
                 Kind::Move => {
                     self.people[fault.victim % self.people.len()].shove().await;
                     Ok(())
@@ -128,6 +135,28 @@ impl Lanes<'_> {
         let listed = self.fleet.is_listed(&registry, MENDED_WITHIN).await;
         self.fleet.put_registry(registry);
         listed?;
+        self.report.mended(fault.kind, back.elapsed());
+        Ok(())
+    }
+
+    /// A broker is killed and back with nothing, or stopped.
+    async fn hurt_broker(&self, fault: &Fault) -> Result<()> {
+        let broker = self.fleet.take_broker(fault.victim);
+        let mut broker = broker.context("there is one")?;
+        let kills = fault.kind == Kind::BrokerKill;
+        match kills {
+            true => broker.kill().await?,
+            false => broker.pause().await?,
+        }
+        sleep(fault.lasts).await;
+        match kills {
+            true => broker.again().await?,
+            false => broker.resume()?,
+        }
+        let back = Instant::now();
+        self.fleet.put_broker(broker);
+        self.fleet.all_linked(MENDED_WITHIN).await?;
+        self.fleet.are_met();
         self.report.mended(fault.kind, back.elapsed());
         Ok(())
     }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant};
 
+use crate::brokers::Broker;
 use crate::harness::cluster::Mesh;
 use crate::harness::process::Usage;
 use crate::harness::{Node, PATIENCE, Registry, eventually, linked};
@@ -31,6 +32,10 @@ pub(crate) struct Fleet {
     places: RefCell<Vec<Place>>,
     registry: RefCell<Option<Registry>>,
     registry_answers: Cell<bool>,
+    brokers: RefCell<Vec<Broker>>,
+    /// While nodes cannot meet, and when they could again.
+    is_apart: Cell<bool>,
+    met_again: Cell<Option<Instant>>,
     _data: Option<TempDir>,
 }
 
@@ -38,12 +43,19 @@ impl Fleet {
     /// Starts all, and waits until they are linked.
     pub(crate) async fn start(options: &Options) -> Result<Self> {
         let registry = Registry::start().await?;
+        let brokers = match options.bus {
+            Some(bus) => bus.start().await?,
+            None => Vec::new(),
+        };
         let data = options.data.then(TempDir::new).transpose()?;
         let mut nodes = Vec::new();
         let mut flags = Vec::new();
         for count in 0..options.nodes {
             let mut args = vec!["--registry".to_owned(), registry.url.clone()];
             args.extend(["--rate-limit", "0", "--retain-messages", RETAINED].map(str::to_owned));
+            for broker in &brokers {
+                args.extend(["--bus".to_owned(), broker.url()]);
+            }
             if let Some(data) = data.as_ref().filter(|_| count % 2 == 1) {
                 let folder = data.path().join(format!("node{count}"));
                 let folder = folder.to_str().context("a temporary folder has a name")?;
@@ -66,6 +78,9 @@ impl Fleet {
             places: RefCell::new(places.collect()),
             registry: RefCell::new(Some(registry)),
             registry_answers: Cell::new(true),
+            brokers: RefCell::new(brokers),
+            is_apart: Cell::new(false),
+            met_again: Cell::new(None),
             _data: data,
         })
     }
@@ -92,8 +107,12 @@ impl Fleet {
     /// Takes a node away to end it: the one meant, or the next that may be ended. The first never
     /// is, so that there is one whose memory is known over the whole run; and none that is
     /// stopped or was in trouble just now, for it may be the only one that holds what somebody
-    /// said who was killed before.
+    /// said who was killed before; nor, for the same reason, while the one broker is in trouble.
     pub(crate) fn take(&self, victim: usize, rested: Duration) -> Option<(usize, Node)> {
+        let met = self.met_again.get();
+        if self.is_apart.get() || met.is_some_and(|at| at.elapsed() < rested) {
+            return None;
+        }
         let mut places = self.places.borrow_mut();
         let count = places.len() - 1;
         let mut numbers = (0..count).map(|step| 1 + (victim + step) % count);
@@ -189,6 +208,48 @@ impl Fleet {
     /// Whether the registry answers.
     pub(crate) fn registry_answers(&self) -> bool {
         self.registry_answers.get()
+    }
+
+    /// Takes a broker away to hurt it, if there is one.
+    pub(crate) fn take_broker(&self, victim: usize) -> Option<Broker> {
+        let mut brokers = self.brokers.borrow_mut();
+        let count = brokers.len();
+        let broker = (count > 0).then(|| brokers.remove(victim % count));
+        self.is_apart.set(brokers.is_empty());
+        broker
+    }
+
+    /// A broker is back.
+    pub(crate) fn put_broker(&self, broker: Broker) {
+        self.brokers.borrow_mut().push(broker);
+    }
+
+    /// All hear each other again.
+    pub(crate) fn are_met(&self) {
+        if self.is_apart.replace(false) {
+            self.met_again.set(Some(Instant::now()));
+        }
+    }
+
+    /// Whether nodes meet at a broker.
+    pub(crate) fn has_brokers(&self) -> bool {
+        !self.brokers.borrow().is_empty()
+    }
+
+    /// Waits until all nodes that run hear each other.
+    pub(crate) async fn all_linked(&self, within: Duration) -> Result<()> {
+        eventually(within, "all hear each other", async || {
+            // Who is ended meanwhile does not answer, and is none of them the next time.
+            let all = self.origins();
+            for (_, me, http) in &all {
+                let seen = Mesh::at(http).await?;
+                for (_, origin, _) in all.iter().filter(|(_, origin, _)| origin != me) {
+                    ensure!(seen.hears(origin), "{me} does not hear {origin}");
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until a registry lists all nodes that run.

@@ -1,4 +1,4 @@
-//! The long soak: a registry and some nodes, people who talk and read without end, and faults of
+//! The long soak: a registry, some nodes, if wanted a broker that they meet at, people who talk and read without end, and faults of
 //! all kinds that need no root, at random, for as many minutes as one likes. `scripts/soak` runs it.
 //!
 //! It goes in rounds of half a minute. Each has a room and people of its own; at its end the faults
@@ -15,6 +15,7 @@
 )]
 mod harness;
 
+mod brokers;
 mod deck;
 mod faults;
 mod fleet;

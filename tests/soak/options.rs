@@ -4,9 +4,11 @@ use std::str::FromStr;
 
 use tokio::time::Duration;
 
+use crate::brokers::Bus;
+
 /// How to call it.
 const USAGE: &str = "usage: scripts/soak MINUTES [--nodes N] [--rate MESSAGES_A_SECOND] [--data] \
-    [--release]; MINUTES may be a fraction; SEED=n in the environment replays the faults of a run";
+    [--bus redis|nats|amqp|proxy|two] [--release]; MINUTES may be a fraction; SEED=n in the environment replays the faults of a run";
 
 /// What the run is like.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) rate: Option<u32>,
     /// Whether each second node has a data directory.
     pub(crate) data: bool,
+    /// At what brokers nodes meet, instead of directly.
+    pub(crate) bus: Option<Bus>,
 }
 
 impl Options {
@@ -31,10 +35,15 @@ impl Options {
             nodes: 5,
             rate: None,
             data: false,
+            bus: None,
         };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--data" => options.data = true,
+                "--bus" => {
+                    let bus = args.next().and_then(|name| Bus::named(&name));
+                    options.bus = Some(bus.ok_or_else(|| USAGE.to_owned())?);
+                }
                 "--nodes" => options.nodes = number(args.next())?,
                 "--rate" => options.rate = Some(number(args.next())?),
                 minutes => options.lasts = lasts(minutes)?,

@@ -1,6 +1,7 @@
 //! What nodes keep and count, read from all of them.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
@@ -193,7 +194,16 @@ pub(crate) async fn losses(
         let metrics = node.metrics().await?;
         let position = Position::parse(&mesh.position)?;
         let mut links = Losses::default();
+        let mut counted = BTreeSet::new();
         for link in &mesh.links {
+            // Who is heard by two ways has a row for each, and one log.
+            if !link
+                .origin
+                .as_ref()
+                .is_none_or(|origin| counted.insert(origin))
+            {
+                continue;
+            }
             links.gaps += link.gaps;
             links.repaired += link.repaired;
             links.lost += link.lost;
