@@ -265,6 +265,9 @@ async fn by_events(pair: &Pair) -> Outcome {
     Ok(())
 }
 
+/// Replies by which it is judged whether somebody was held up.
+const JUDGED_MIN: usize = 20;
+
 /// Goal: those who read what is older than memory hold up nobody else. Method: three clients
 /// resume from far back and page through all of the room; another's requests are answered
 /// meanwhile, and messages are shown.
@@ -273,14 +276,23 @@ async fn reading_the_disk_holds_up_nobody_else() -> Outcome {
     let pair = Pair::start(SHORT).await?;
     let since = json!(pair.position(SAID / 2)?);
     let mut readers = Vec::new();
-    for nth in 0..3 {
-        let eve = Raw::websocket(&pair.disk, Some(&format!("eve-{nth}"))).await?;
-        readers.push(spawn(read_much(eve, since.clone())));
-    }
     let ada = Client::hello(&pair.disk, "ada").await?;
     let reader = Client::joined(&pair.disk, "reader", "live").await?;
     let (mut replies, mut shown) = (Vec::new(), Vec::new());
-    while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
+    loop {
+        if readers.iter().all(tokio::task::JoinHandle::is_finished) {
+            for reader in readers.drain(..) {
+                reader.await??;
+            }
+            // A quick machine reads all of it before there is much to judge.
+            if replies.len() >= JUDGED_MIN {
+                break;
+            }
+            for nth in 0..3 {
+                let eve = Raw::websocket(&pair.disk, Some(&format!("eve-{nth}"))).await?;
+                readers.push(spawn(read_much(eve, since.clone())));
+            }
+        }
         let begun = Instant::now();
         ada.ask("who", json!({ "room": "live" })).await?;
         replies.push(begun.elapsed());
@@ -291,13 +303,8 @@ async fn reading_the_disk_holds_up_nobody_else() -> Outcome {
         shown.push(begun.elapsed());
         tokio::time::sleep(ms(10)).await;
     }
-    for reader in readers {
-        reader.await??;
-    }
     for (what, times) in [("replies", replies), ("messages", shown)] {
-        let count = times.len();
         let (median, ..) = told(what, times);
-        assert!(count >= 5, "{what}: only {count}");
         assert!(median < ms(250), "{what} were held up: median {median:?}");
     }
     Ok(())

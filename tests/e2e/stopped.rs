@@ -57,6 +57,7 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
     let join = json!({ "room": "tea", "since": since, "named": [], "history": 50 });
     let joining = comes_back.start("join", join);
     let mut dead = cluster.nodes.remove(1);
+    has_nothing_to_do(&dead).await?;
     recorder.kill(&mut dead).await?;
     tokio::time::sleep_until(stopped + STOPPED).await;
     cluster.nodes[0].process.thaw()?;
@@ -81,6 +82,29 @@ async fn what_was_said_while_a_node_was_stopped(nodes: usize) -> Outcome {
         .collect();
     assert_eq!(again, ["fence"], "shown twice");
     is_in_the_history_once(&cluster.nodes[0]).await
+}
+
+/// Waits until a node sleeps, again and again: then what it has to say is with the kernel, which goes on with that
+/// when the node is dead. What it had not handed on nobody else would have.
+async fn has_nothing_to_do(node: &Node) -> anyhow::Result<()> {
+    const LOOKS: u32 = 20;
+    let tasks = format!("/proc/{}/task", node.process.id());
+    eventually(PATIENCE, "it has nothing to do", async || {
+        for _ in 0..LOOKS {
+            for task in std::fs::read_dir(&tasks)? {
+                let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+                // The name may hold anything; the state stands behind it.
+                let state = stat
+                    .rsplit(") ")
+                    .next()
+                    .and_then(|rest| rest.chars().next());
+                ensure!(state == Some('S'), "a thread is {state:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await
 }
 
 async fn is_in_the_history_once(node: &Node) -> Outcome {

@@ -68,6 +68,9 @@ impl FromStr for BridgeUrl {
         let (place, query) = rest.split_at(end);
         let (broker, channel) = place.rsplit_once('/').ok_or_else(refused)?;
         let channel = super::url::decoded(channel)?;
+        if broker.contains('/') && !scheme.starts_with("amqp") {
+            return Err(refused());
+        }
         if channel.is_empty() || channel.len() > 255 || channel.contains(char::is_control) {
             return Err(refused());
         }
@@ -232,6 +235,7 @@ mod tests {
         for bad in [
             "redis://h",
             "redis://h/",
+            "redis://h/0/chat",
             "redis://h/1/chat",
             "amqp://h",
             "amqp://h/a/b/chat",
