@@ -46,7 +46,8 @@ use self::channels::Channels;
 use self::gauges::Gauges;
 use self::outbox::Outbox;
 use self::session::{Order, Session};
-use self::url::BrokerUrl;
+use self::url::{BrokerUrl, Engine};
+use super::zmq::proxy::HAND_ON;
 use super::{Carrier, CarrierEvent, Command};
 use crate::core::links::fault::{Fault, Why};
 use crate::core::links::{LinkId, Speech, heard_at};
@@ -272,6 +273,9 @@ impl Carrier for BrokerCarrier {
         if self.hall.is_some() {
             // Elapsed: the broker takes nothing.
             let _ = tokio::time::timeout(grace, self.outbox.is_taken()).await;
+            if self.url.engine() == Engine::Proxy {
+                tokio::time::sleep(HAND_ON).await;
+            }
         }
         self.end_hall();
     }
