@@ -3,6 +3,8 @@
 mod bridge;
 mod bus;
 mod data;
+mod discover;
+mod lines;
 mod parse;
 mod reach;
 mod secret;
@@ -22,6 +24,7 @@ pub(crate) use self::reach::Told;
 use crate::carriers::broker::bridge::BridgeUrl;
 use crate::carriers::parts::PlainForm;
 use crate::core::memory::Retention;
+use crate::discovery::url::DiscoverUrl;
 use crate::disk::DiskRetention;
 
 /// Fewest messages that may be retained: below, a client that blinks could not resume.
@@ -56,7 +59,7 @@ pub struct Config {
     /// A registry, where nodes say that they are alive and find each other. Repeat for several: the
     /// node registers with all and knows every node that any of them lists, so one may die. `none`
     /// uses no registry. Default http://127.0.0.1:7171, or tls://127.0.0.1:7171 with --mesh-secret, or
-    /// none with --sub.
+    /// none with --sub, --discover, or a broker for --bus.
     #[arg(
         long,
         env = "CHATNODE_REGISTRY",
@@ -64,6 +67,28 @@ pub struct Config {
         value_delimiter = ','
     )]
     registry: Vec<String>,
+
+    /// Where else nodes find each other: dns+HOST:PORT, a name with an address for each node and the port
+    /// of their HTTP (a headless service of Kubernetes, a service of Compose); dnssrv+_http._tcp.HOST, the
+    /// same by service records, which tell the ports; consul://HOST:8500/NAME, a service of Consul;
+    /// etcd://HOST1:2379,HOST2/PREFIX, keys of etcd; consul+https:// and etcd+https:// in TLS;
+    /// registry+http://HOST:PORT is as --registry http://HOST:PORT. DNS is asked as the system asks, or at
+    /// the server that ?server=IP:PORT names. Repeat for several: a node is found that any of them lists,
+    /// so one may die. No registry is used then unless --registry names one. Other users of this machine
+    /// see what stands in a command line: put consul://TOKEN@HOST/NAME and etcd://USER:PASSWORD@HOST/PREFIX
+    /// into the variable, where spaces part several, or into --discover-file.
+    #[arg(
+        long,
+        env = "CHATNODE_DISCOVER",
+        hide_env_values = true,
+        value_name = "URL",
+        value_delimiter = ' '
+    )]
+    discover: Vec<String>,
+
+    /// A file of what --discover takes, one on each line.
+    #[arg(long, env = "CHATNODE_DISCOVER_FILE", value_name = "FILE")]
+    discover_file: Option<PathBuf>,
 
     /// By what nodes meet: `zmq`, from node to node, which is the default (in TLS with --mesh-secret), or
     /// the URL of a broker: redis://HOST:PORT, rediss://, valkey://, redis+unix:///PATH,
@@ -276,6 +301,8 @@ On several machines, the same on each, with one file that `chatnode secret > FIL
   chatnode --http 0.0.0.0:8080 --registry tls://10.0.0.1:7171 --mesh-secret FILE
 By a broker, without a registry:
   chatnode --http 8080 --bus redis://127.0.0.1
+In containers, where a name leads to all of them, with the secret in a file of each:
+  chatnode --http 0.0.0.0:8080 --discover dns+chat:8080 --mesh-secret FILE
 On several machines of a network where every program is trusted:
   chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
 Static mode, by ports typed by hand and without a registry. It is how a textbook's chapter on
@@ -295,11 +322,6 @@ pub(crate) enum Command {
     },
 }
 
-/// Where the default registry is.
-const REGISTRY_DEFAULT: &str = "http://127.0.0.1:7171";
-/// And with a mesh secret.
-const REGISTRY_SEALED: &str = "tls://127.0.0.1:7171";
-
 /// The configuration, checked: every value parsed, every relation holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Checked {
@@ -315,8 +337,10 @@ pub(crate) struct Checked {
     pub(crate) is_sealed: bool,
     /// Whether the mesh may be on other addresses than loopback, though nobody has to prove anything.
     pub(crate) insecure_mesh: bool,
-    /// The registries; none turns discovery off.
+    /// The registries; none turns them off.
     pub(crate) registries: Vec<Endpoint>,
+    /// Where else nodes are found.
+    pub(crate) discover: Vec<DiscoverUrl>,
     /// The host that others are told.
     pub(crate) advertise: Option<Host>,
     /// PUB endpoints of chatnodes.
@@ -356,6 +380,7 @@ impl Config {
         let buses = self.buses()?;
         let bridges = self.bridges()?;
         let publisher = self.publisher(http)?;
+        let (registries, discover) = self.sources(buses.direct)?;
         if let Some(name) = &self.name
             && let Err(why) = name.parse::<crate::model::names::UserName>()
         {
@@ -387,7 +412,8 @@ impl Config {
             publisher,
             is_sealed,
             insecure_mesh: self.insecure_mesh,
-            registries: self.registries(buses.direct)?,
+            registries,
+            discover,
             buses,
             bridges,
             advertise: advertise.transpose()?,
@@ -455,27 +481,6 @@ impl Config {
             bytes: self.data_bytes,
             age: (self.data_days > 0).then(|| DAY * self.data_days),
         }
-    }
-
-    fn registries(&self, is_direct: bool) -> Result<Vec<Endpoint>, Failure> {
-        let is_sealed = self.mesh_secret.is_some();
-        let parse = |url| parse::registry(url, is_sealed);
-        if self.registry.is_empty() {
-            let default = if is_sealed {
-                REGISTRY_SEALED
-            } else {
-                REGISTRY_DEFAULT
-            };
-            let default = (self.sub.is_empty() && is_direct).then_some(default);
-            return default.into_iter().map(parse).collect();
-        }
-        if self.registry.iter().any(|url| url == "none") {
-            if self.registry.len() > 1 {
-                return refuse("--registry none goes with no other --registry");
-            }
-            return Ok(Vec::new());
-        }
-        self.registry.iter().map(|url| parse(url)).collect()
     }
 }
 

@@ -48,10 +48,12 @@ use crate::core::journal::Loaded;
 use crate::core::links::{Speech, Target, Via};
 use crate::core::memory::MemoryStore;
 use crate::core::{Core, CoreOptions, Identity, Now};
-use crate::discovery::Discovery;
+use crate::discovery::url::DiscoverUrl;
+use crate::discovery::{Discovery, Meet, Sources};
 use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
+use crate::peers::Asker;
 use crate::ports::{Bridges, Ports, Secret, keys_of_registries, warn_of_exposure};
 use crate::shell::{Bus, Handle, Parts, Settings};
 
@@ -143,9 +145,10 @@ async fn start(
     let me = identity(config, origin, &ports, &checked, &told);
     warn_of_exposure(&checked);
     let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
+    let discover: Vec<&str> = checked.discover.iter().map(DiscoverUrl::shown).collect();
     tracing::info!(
         node = me.name, %origin, http = me.http, "pub" = me.publisher, descriptors,
-        mesh = %config.mesh, registries = registries.join(" "), rate_limit = config.rate_limit,
+        mesh = %config.mesh, registries = registries.join(" "), discover = discover.join(" "), rate_limit = config.rate_limit,
         retain_messages = checked.retention.messages, retain_bytes = checked.retention.bytes,
         "starting"
     );
@@ -160,6 +163,7 @@ async fn start(
         clients_max: places.clients,
     };
     let asker = ports::asker(secret.as_ref(), &config.mesh)?;
+    let meet = meet(&asker, &me);
     let own = own_endpoints(&me, &ports);
     let brokers = brokers_of(&checked);
     let bridges = Bridges::of(&checked.bridges);
@@ -182,8 +186,13 @@ async fn start(
     };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
-    let keys = keys_of_registries(secret.as_ref());
-    let discovery = Discovery::start(&registries, keys, &me, &config.mesh, &tasks)?;
+    let sources = Sources {
+        registries: &registries,
+        keys: keys_of_registries(secret.as_ref()),
+        discover: &checked.discover,
+        meet,
+    };
+    let discovery = Discovery::start(&sources, &me, &config.mesh, &tasks)?;
     let asked_at = asked_at(&checked, &me, &ports);
     let front = front(config, &checked, &node, asked_at);
     let limits = serve::Limits {
@@ -310,6 +319,15 @@ fn asked_at(checked: &Checked, me: &Identity, ports: &Ports) -> String {
         Some(host) => format!("http://{host}:{}", ports.local.port()),
         None => me.http.clone(),
     }
+}
+
+/// How this node asks who is at an address.
+fn meet(asker: &Asker, me: &Identity) -> Meet {
+    let (asker, me) = (asker.clone(), me.clone());
+    Arc::new(move |address| {
+        let (asker, me) = (asker.clone(), me.clone());
+        Box::pin(async move { asker.meet(&address, &me).await })
+    })
 }
 
 /// Where this node could find itself.

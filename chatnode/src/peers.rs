@@ -24,7 +24,7 @@ pub(crate) const POSITION_MAX: Duration = Duration::from_secs(1);
 /// A hello takes so long at the most: as long as a node that hardly gets the processor may need.
 pub(crate) const HELLO_MAX: Duration = Duration::from_secs(2);
 
-/// What `POST /mesh/hello` carries: who comes, and where it is to be heard.
+/// What `POST /mesh/hello` carries, and its answer: who is there, and where it is to be heard.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Introduction {
     /// Who.
@@ -34,10 +34,29 @@ pub(crate) struct Introduction {
     pub(crate) publisher: String,
     /// Its HTTP endpoint.
     pub(crate) http: String,
-    /// Whom it means: the origin that it expects here. An address is not an identity.
+    /// Its display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// Whom it means: the origin that it expects here. An address is not an identity. Without it a hello
+    /// asks who is here, and introduces nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) to: Option<String>,
     /// Of which mesh it is.
     pub(crate) mesh: Option<String>,
+}
+
+impl Introduction {
+    /// How a node of this mesh introduces itself, to another that it means or to whoever it is.
+    pub(crate) fn of(me: &Identity, mesh: &MeshName, to: Option<Origin>) -> Self {
+        Self {
+            origin: me.origin.as_str().to_owned(),
+            publisher: me.publisher.clone(),
+            http: me.http.clone(),
+            name: Some(me.name.clone()),
+            to: to.map(|to| to.as_str().to_owned()),
+            mesh: Some(mesh.to_string()),
+        }
+    }
 }
 
 /// Asks peers. Cheap to clone.
@@ -68,10 +87,10 @@ impl Asker {
     }
 
     /// Where a peer is asked: with a secret in TLS, at the port where clients find plain HTTP.
-    fn url(&self, at: &At) -> String {
-        match at.url.strip_prefix("http://") {
+    fn url(&self, told: &str) -> String {
+        match told.strip_prefix("http://") {
             Some(place) if self.is_sealed => format!("https://{place}"),
-            _ => at.url.clone(),
+            _ => told.to_owned(),
         }
     }
 
@@ -129,26 +148,34 @@ impl Asker {
 
     /// Says hello to a peer; why it was not taken, if it was not.
     pub(crate) async fn hello(&self, at: &At, me: &Identity) -> Option<Fault> {
-        let introduction = Introduction {
-            origin: me.origin.as_str().to_owned(),
-            publisher: me.publisher.clone(),
-            http: me.http.clone(),
-            to: Some(at.origin.as_str().to_owned()),
-            mesh: Some(self.mesh.to_string()),
-        };
-        let url = format!("{}/mesh/hello", self.url(at));
+        let introduction = Introduction::of(me, &self.mesh, Some(at.origin));
+        let url = format!("{}/mesh/hello", self.url(&at.url));
         let request = self.http.client().post(&url).timeout(HELLO_MAX);
-        let fault = hello::said(&url, request.json(&introduction)).await;
+        let said = hello::said(&url, request.json(&introduction)).await;
+        let fault = said.err();
         if let Some(fault) = &fault {
             tracing::debug!(peer = %at.origin, "hello failed: {}", fault.text);
         }
         fault
     }
 
+    /// Asks who is at an address of HTTP: a hello to whoever it is, which introduces nobody. The one that
+    /// answers is of this mesh, and what it tells may be dialled.
+    ///
+    /// # Errors
+    /// Why nobody was met there.
+    pub(crate) async fn meet(&self, address: &str, me: &Identity) -> Result<Identity, Fault> {
+        let introduction = Introduction::of(me, &self.mesh, None);
+        let url = format!("{}/mesh/hello", self.url(address));
+        let request = self.http.client().post(&url).timeout(HELLO_MAX);
+        let answer = hello::said(&url, request.json(&introduction)).await?;
+        hello::met(address, answer, &self.mesh).await
+    }
+
     /// The body of an answer, if it is a success and not too long.
     async fn get(&self, at: &At, path: &str, bytes_max: usize) -> Result<Bytes, String> {
         let joint = if path.ends_with('?') { "" } else { "&" };
-        let (url, to, mesh) = (self.url(at), at.origin, &self.mesh);
+        let (url, to, mesh) = (self.url(&at.url), at.origin, &self.mesh);
         let url = format!("{url}/mesh/{path}{joint}to={to}&mesh={mesh}");
         let get = async {
             let answer = self

@@ -103,7 +103,7 @@ struct Shell {
     is_direct: bool,
     /// Work that has to wait, for tasks of its own.
     errands: Vec<Errand>,
-    /// How the registries are.
+    /// What registries and other sources say.
     view: View,
     /// The node is going away.
     stopping: bool,

@@ -1,17 +1,12 @@
 //! By which carriers nodes meet: what stands in `--bus`, in its variable, or in its file.
 
-use std::fs;
-use std::path::Path;
-
 use base::process::Failure;
 
-use super::{Config, refuse};
+use super::{Config, lines, refuse};
 use crate::carriers::broker::url::BrokerUrl;
 
 /// Brokers of one node.
 const BROKERS_MAX: usize = 8;
-/// A longer file holds something else.
-const FILE_BYTES_MAX: u64 = 16 << 10;
 
 /// By which carriers nodes meet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,12 +24,8 @@ impl Config {
         for url in &self.bus {
             buses.add("--bus", url, self.mesh_secret.is_some())?;
         }
-        if let Some(path) = &self.bus_file {
-            let text = read(path)?;
-            let lines = text.lines().map(str::trim);
-            for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                buses.add("--bus-file", line, self.mesh_secret.is_some())?;
-            }
+        for line in lines::of_file("--bus-file", "--bus", self.bus_file.as_deref())? {
+            buses.add("--bus-file", &line, self.mesh_secret.is_some())?;
         }
         if buses == Buses::default() {
             buses.direct = true;
@@ -76,21 +67,5 @@ impl Buses {
             },
         }
         Ok(())
-    }
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let refused = |why: &str| refuse(format!("--bus-file {}: {why}", path.display()));
-    match fs::metadata(path) {
-        Err(why) => refused(&why.to_string()),
-        Ok(file) if !file.is_file() => refused("it is no file"),
-        Ok(file) if file.len() > FILE_BYTES_MAX => refused("it is too long for URLs, one a line"),
-        Ok(_) => match fs::read_to_string(path) {
-            Err(why) => refused(&why.to_string()),
-            Ok(text) if text.trim().is_empty() => {
-                refused("it has no line; each is a URL, as for --bus")
-            }
-            Ok(text) => Ok(text),
-        },
     }
 }

@@ -59,8 +59,8 @@ pub(super) fn advertised(text: &str) -> Result<Host, Failure> {
 }
 
 /// The URL of a registry: `tls://HOST:PORT` with a mesh secret, `http://HOST[:PORT]` without.
-pub(super) fn registry(text: &str, is_sealed: bool) -> Result<Endpoint, Failure> {
-    let refused = |why: &str| refuse(format!("--registry {text:?}: {why}"));
+pub(super) fn registry(flag: &str, text: &str, is_sealed: bool) -> Result<Endpoint, Failure> {
+    let refused = |why: &str| refuse(format!("{flag} {text:?}: {why}"));
     match (text.split_once("://").map(|(scheme, _)| scheme), is_sealed) {
         (Some("tls"), true) => match text.trim_end_matches('/').parse::<Endpoint>() {
             Ok(endpoint) => Ok(endpoint),
@@ -80,7 +80,7 @@ pub(super) fn registry(text: &str, is_sealed: bool) -> Result<Endpoint, Failure>
              it and on all nodes it is tls://HOST:PORT",
         ),
         (_, false) => {
-            let origin = web_origin("--registry", text)?;
+            let origin = web_origin(flag, text)?;
             match origin.parse::<Endpoint>() {
                 Ok(endpoint) => Ok(endpoint),
                 Err(InvalidEndpoint(why)) => refused(&format!(

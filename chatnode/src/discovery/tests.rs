@@ -64,6 +64,16 @@ fn identity(number: u16) -> Identity {
     }
 }
 
+/// Registries, and at no address is a node.
+fn registries_only(registries: &[String]) -> Sources<'_> {
+    Sources {
+        registries,
+        keys: None,
+        discover: &[],
+        meet: Arc::new(|_| Box::pin(async { Err(Fault::refused()) })),
+    }
+}
+
 struct TestNode {
     me: Identity,
     views: watch::Receiver<View>,
@@ -74,8 +84,8 @@ struct TestNode {
 impl TestNode {
     fn start(number: u16, registries: &[String]) -> Self {
         let (me, tasks) = (identity(number), Tasks::new());
-        let discovery =
-            Discovery::start(registries, None, &me, &MeshName::default(), &tasks).unwrap();
+        let sources = registries_only(registries);
+        let discovery = Discovery::start(&sources, &me, &MeshName::default(), &tasks).unwrap();
         Self {
             me,
             views: discovery.views(),
@@ -108,7 +118,7 @@ impl TestNode {
 
     async fn sees_states(&mut self, states: &[&str]) -> View {
         let is_so = |view: &View| {
-            view.registries
+            view.sources
                 .iter()
                 .map(|r| r.state)
                 .eq(states.iter().copied())
@@ -125,7 +135,7 @@ async fn nodes_see_each_other_come_and_leave() {
     let mut one = TestNode::start(1, &urls);
     assert!(!one.views.borrow().is_settled());
     let alone = one.sees_nodes(&[]).await;
-    assert!(alone.registries.len() == 1);
+    assert!(alone.sources.len() == 1);
     one.sees("settled", View::is_settled).await;
     let begun = Instant::now();
     let mut two = TestNode::start(2, &urls);
@@ -210,13 +220,14 @@ async fn of_two_nodes_that_tell_one_endpoint_the_elder_gives_way() {
         },
     );
     let mesh = MeshName::default();
-    let starts = [&one, &two].map(|me| Discovery::start(&urls, None, me, &mesh, &tasks).unwrap());
+    let starts = [&one, &two]
+        .map(|me| Discovery::start(&registries_only(&urls), me, &mesh, &tasks).unwrap());
     // Whoever came first gives way, and says which two there are.
     let begun = Instant::now();
     let said = loop {
         let errors = starts
             .each_ref()
-            .map(|it| it.views().borrow().registries[0].error.clone());
+            .map(|it| it.views().borrow().sources[0].error.clone());
         match errors {
             [error, none] | [none, error] if none.is_empty() && !error.is_empty() => break error,
             _ => assert!(begun.elapsed() < PATIENCE, "{errors:?}"),
@@ -356,7 +367,7 @@ async fn where_long_polls_are_cut_plain_ones_do() {
         [false, true, false, true, false, true, false, false, false]
     );
     assert_eq!(
-        one.views.borrow().registries[0].state,
+        one.views.borrow().sources[0].state,
         "up",
         "a cut poll is no dead registry"
     );
@@ -367,8 +378,16 @@ async fn where_long_polls_are_cut_plain_ones_do() {
 async fn a_url_that_is_none_is_refused_and_no_registry_is_fine() {
     let tasks = Tasks::new();
     let (me, mesh) = (identity(1), MeshName::default());
-    assert!(Discovery::start(&["ftp://a".to_owned()], None, &me, &mesh, &tasks).is_err());
-    let none = Discovery::start(&[], None, &me, &mesh, &tasks).unwrap();
+    assert!(
+        Discovery::start(
+            &registries_only(&["ftp://a".to_owned()]),
+            &me,
+            &mesh,
+            &tasks
+        )
+        .is_err()
+    );
+    let none = Discovery::start(&registries_only(&[]), &me, &mesh, &tasks).unwrap();
     assert!(none.views().borrow().is_settled());
     none.leave().await;
 }

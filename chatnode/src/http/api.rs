@@ -25,6 +25,7 @@ use crate::core::journal::Health;
 use crate::core::links::LinkState;
 use crate::core::log::Span;
 use crate::core::question::{Found, Question, Room};
+use crate::discovery::SourceStatus;
 use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 use crate::shell::status::BusStatus;
 use crate::shell::status::{Link, Status, Storage};
@@ -58,9 +59,10 @@ async fn readyz(State(node): State<Handle>) -> Response {
         [] => String::new(),
         lacking => format!("; not linked: {}", lacking.join("; ")),
     };
-    for registry in status.registries.iter().filter(|it| it.has_other_secret) {
-        let (url, error) = (&registry.url, &registry.error);
-        lacking.push_str(&format!("; registry {url}: {error}"));
+    let is_told = |it: &&SourceStatus| it.has_other_secret || it.is_down();
+    for source in status.sources.iter().filter(is_told) {
+        let (url, error) = (&source.url, &source.error);
+        lacking.push_str(&format!("; {url}: {error}"));
     }
     if status.ready {
         let behind = match status.lacking_messages {
@@ -279,9 +281,9 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
     let buses: Vec<_> = status.buses.iter().map(bus_row).collect();
     let bridges: Vec<_> = status.bridges.iter().map(bridge_row).collect();
     let registries: Vec<_> = status
-        .registries
+        .sources
         .iter()
-        .map(|registry| json!({ "url": registry.url, "state": registry.state, "error": registry.error }))
+        .map(|source| json!({ "url": source.url, "state": source.state, "error": source.error }))
         .collect();
     let position: Vec<String> = logs.position.iter().map(EntryId::to_string).collect();
     Json(json!({

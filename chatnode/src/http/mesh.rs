@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
@@ -10,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use base::endpoint::{Endpoint, Host, Scheme};
 use base::problem::Problem;
 use base::serve::Connection;
@@ -108,7 +108,7 @@ async fn hello(
     Extension(connection): Extension<Connection>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<Json<Introduction>, Problem> {
     let who: Introduction = base::body::json(&headers, body, BODY_BYTES_MAX).await?;
     let origin: Origin = who
         .origin
@@ -145,14 +145,15 @@ async fn hello(
         ));
     }
     let Introduction { to, mesh, .. } = &who;
-    if to.is_none() || mesh.is_none() {
-        return Err(Problem::bad_request(
-            "a hello names whom it means, `to`, and its `mesh`",
-        ));
+    if mesh.is_none() {
+        return Err(Problem::bad_request("a hello names its `mesh`"));
     }
     check_meant(&node, to.as_deref(), mesh.as_deref())?;
-    node.introduced(origin, who.publisher, who.http);
-    Ok(StatusCode::NO_CONTENT)
+    // A hello to whoever is here may have been meant for anybody. It is answered, and changes nothing.
+    if to.is_some() {
+        node.introduced(origin, who.publisher, who.http);
+    }
+    Ok(Json(Introduction::of(node.identity(), node.mesh(), None)))
 }
 
 /// Who is asked.

@@ -13,6 +13,7 @@ use base::metrics::MetricsText;
 
 use crate::core::journal::Health;
 use crate::core::links::LinkState;
+use crate::discovery::SourceStatus;
 use crate::shell::Handle;
 use crate::shell::status::Status;
 
@@ -28,6 +29,7 @@ async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     gauges(&status, &mut text);
     counters(&status, &mut text);
     keys(&status, &mut text);
+    sources(&status, &mut text);
     buses::write(&status, &mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
@@ -94,6 +96,36 @@ fn keys(status: &Status, text: &mut MetricsText) {
         text.family("chatnode_links_by_key", "gauge", help);
         for (key, count) in keys {
             text.labelled("chatnode_links_by_key", &[("key", &key.to_string())], count);
+        }
+    }
+}
+
+/// What tells of other nodes: registries, DNS, Consul, etcd.
+fn sources(status: &Status, text: &mut MetricsText) {
+    if status.sources.is_empty() {
+        return;
+    }
+    let row = |source: &SourceStatus| {
+        let listed = u64::try_from(source.listed).unwrap_or(u64::MAX);
+        (u64::from(source.is_up()), listed)
+    };
+    for (name, help, is_up) in [
+        (
+            "chatnode_source_up",
+            "1 when a registry, or what else lists nodes, answers",
+            true,
+        ),
+        (
+            "chatnode_source_listed",
+            "Other nodes that it lists, or did last",
+            false,
+        ),
+    ] {
+        text.family(name, "gauge", help);
+        for source in &status.sources {
+            let (up, listed) = row(source);
+            let value = if is_up { up } else { listed };
+            text.labelled(name, &[("source", &source.url)], value);
         }
     }
 }

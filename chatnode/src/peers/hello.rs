@@ -1,20 +1,28 @@
-//! What becomes of a hello: taken, or why not.
+//! What becomes of a hello: taken, and by whom, or why not.
 
 use base::problem::ProblemBody;
 use base::resolver;
 use base::tls::{self, Refusal};
+use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, check_endpoint};
 
+use super::Introduction;
+use crate::core::Identity;
 use crate::core::links::fault::{Fault, Why};
+use crate::model::mesh_name::MeshName;
+use crate::model::names::{Origin, UserName};
 
-/// An answer that says what went wrong is at most so long.
-const PROBLEM_BYTES_MAX: usize = 8 << 10;
+/// An answer is at most so long.
+const ANSWER_BYTES_MAX: usize = 8 << 10;
 
-/// Says hello; why it was not taken, if it was not.
-pub(super) async fn said(url: &str, request: reqwest::RequestBuilder) -> Option<Fault> {
+/// Says hello; the answer, or why it was not taken.
+pub(super) async fn said(
+    url: &str,
+    request: reqwest::RequestBuilder,
+) -> Result<reqwest::Response, Fault> {
     let answer = match request.send().await {
-        Ok(answer) if answer.status().is_success() => return None,
+        Ok(answer) if answer.status().is_success() => return Ok(answer),
         Ok(answer) => answer,
-        Err(why) => return Some(not_said(url, &why)),
+        Err(why) => return Err(not_said(url, &why)),
     };
     let status = answer.status().as_u16();
     let problem = problem(answer).await;
@@ -28,7 +36,44 @@ pub(super) async fn said(url: &str, request: reqwest::RequestBuilder) -> Option<
     };
     let detail = detail.replace(char::is_control, " ");
     let text = format!("{url} does not take this node's hello: {detail} ({status})");
-    Some(Fault::new(why, text))
+    Err(Fault::new(why, text))
+}
+
+/// Who has answered a hello to an address. An answer is a stranger's word, like all that is listed.
+pub(super) async fn met(
+    address: &str,
+    answer: reqwest::Response,
+    mesh: &MeshName,
+) -> Result<Identity, Fault> {
+    let no_node = || {
+        let text = format!("what answers at {address} is no node of this kind");
+        Fault::new(Why::NoPublisher, text)
+    };
+    let body = match base::body::of_answer(answer, ANSWER_BYTES_MAX).await {
+        Ok(body) => body.ok_or_else(no_node)?,
+        Err(why) => return Err(not_said(address, &why)),
+    };
+    let its: Introduction = serde_json::from_slice(&body).map_err(|_| no_node())?;
+    if its.mesh.as_deref() != Some(mesh.as_str()) {
+        let text = format!("a node of another mesh is at {address}");
+        return Err(Fault::new(Why::OtherMesh, text));
+    }
+    let origin: Origin = its.origin.parse().map_err(|_| no_node())?;
+    let checked = |name, text: &str| {
+        let endpoint = check_endpoint(name, text);
+        endpoint.map(|it| it.to_string()).map_err(|_| no_node())
+    };
+    let name = its.name.and_then(|name| name.parse::<UserName>().ok());
+    Ok(Identity {
+        origin,
+        name: name.map_or_else(|| origin.to_string(), |name| name.to_string()),
+        http: checked(ENDPOINT_HTTP, &its.http)?,
+        // Who is heard by brokers only has none.
+        publisher: match its.publisher.as_str() {
+            "" => String::new(),
+            told => checked(ENDPOINT_PUB, told)?,
+        },
+    })
 }
 
 fn not_said(url: &str, why: &reqwest::Error) -> Fault {
@@ -56,7 +101,7 @@ fn not_said(url: &str, why: &reqwest::Error) -> Fault {
 
 /// What an answer says went wrong, if it is short and has that form.
 async fn problem(answer: reqwest::Response) -> Option<ProblemBody> {
-    let body = base::body::of_answer(answer, PROBLEM_BYTES_MAX)
+    let body = base::body::of_answer(answer, ANSWER_BYTES_MAX)
         .await
         .ok()??;
     serde_json::from_slice(&body).ok()

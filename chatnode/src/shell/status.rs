@@ -11,7 +11,7 @@ use crate::core::Now;
 use crate::core::journal::Health;
 use crate::core::links::{self, LinkStatus, Speech, Via};
 use crate::core::log::{Counts, Span};
-use crate::discovery::RegistryStatus;
+use crate::discovery::SourceStatus;
 use crate::model::names::{EntryId, Origin};
 
 /// Logs of which not all is here yet that are named at the most.
@@ -124,8 +124,8 @@ pub(crate) struct Status {
     pub(crate) direct: &'static str,
     /// What is counted of links.
     pub(crate) link_counts: links::Counters,
-    /// How the registries are.
-    pub(crate) registries: Vec<RegistryStatus>,
+    /// How the registries are, and what else tells of other nodes.
+    pub(crate) sources: Vec<SourceStatus>,
     /// Rooms with members.
     pub(crate) rooms: usize,
     /// Messages in memory, and the bytes that they take.
@@ -187,7 +187,7 @@ impl Shell {
                 "zmq"
             },
             link_counts: core.links().counters(),
-            registries: self.view.registries.clone(),
+            sources: self.view.sources.clone(),
             rooms: core.members().rooms().count(),
             kept,
             storage: Storage {

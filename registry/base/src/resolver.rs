@@ -111,9 +111,9 @@ impl Known {
     }
 
     /// An answer that is young enough.
-    fn fresh(&self, now: Instant) -> Option<Answer> {
+    fn fresh(&self, now: Instant, kept: Duration, failure_kept: Duration) -> Option<Answer> {
         let (at, answer) = self.last.as_ref()?;
-        let kept = if answer.is_ok() { KEPT } else { FAILURE_KEPT };
+        let kept = if answer.is_ok() { kept } else { failure_kept };
         (now.saturating_duration_since(*at) < kept).then(|| answer.clone())
     }
 
@@ -154,28 +154,48 @@ impl Resolver {
         if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return Ok([ip].into());
         }
-        let mut told = match self.ask(host) {
-            Asked::Known(answer) => return answer,
-            Asked::UnderWay(told) => told,
-        };
-        // The sender lives as long as the name is asked for.
-        let answered = timeout(LOOKUP_WAIT_MAX, told.changed()).await;
-        let now = Instant::now();
+        let answer = self.look_up(host, KEPT, FAILURE_KEPT).await;
         let state = self.state();
-        let known = state.names.get(host);
-        let answer = match (answered, known) {
-            (Ok(_), Some(known)) => known.last.as_ref().map(|(_, answer)| answer.clone()),
-            _ => None,
-        };
-        let answer = answer.unwrap_or_else(|| Err(LookupError::Slow(host.to_owned())));
-        match known.and_then(|known| known.old(now)) {
+        match state
+            .names
+            .get(host)
+            .and_then(|known| known.old(Instant::now()))
+        {
             Some(old) if answer.is_err() => Ok(old),
             _ => answer,
         }
     }
 
+    /// The same, as it is now: what was told longer ago than `age` is looked up again, and addresses that
+    /// were good once are no answer. For who follows what changes. Cancel safe.
+    ///
+    /// # Errors
+    /// Nobody knows it, or not in time; see [`LookupError`].
+    pub async fn lately(&self, host: &str, age: Duration) -> Result<Arc<[IpAddr]>, LookupError> {
+        if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            return Ok([ip].into());
+        }
+        self.look_up(host, age, age).await
+    }
+
+    /// What was told not longer ago than this, a failure than that; else has the name looked up, and waits.
+    async fn look_up(&self, host: &str, kept: Duration, failure_kept: Duration) -> Answer {
+        let mut told = match self.ask(host, kept, failure_kept) {
+            Asked::Known(answer) => return answer,
+            Asked::UnderWay(told) => told,
+        };
+        // The sender lives as long as the name is asked for.
+        let answered = timeout(LOOKUP_WAIT_MAX, told.changed()).await;
+        let state = self.state();
+        let answer = match (answered, state.names.get(host)) {
+            (Ok(_), Some(known)) => known.last.as_ref().map(|(_, answer)| answer.clone()),
+            _ => None,
+        };
+        answer.unwrap_or_else(|| Err(LookupError::Slow(host.to_owned())))
+    }
+
     /// Gives what is known, or has the name looked up.
-    fn ask(&self, host: &str) -> Asked {
+    fn ask(&self, host: &str, kept: Duration, failure_kept: Duration) -> Asked {
         let now = Instant::now();
         let mut state = self.state();
         if !state.names.contains_key(host) && state.names.len() >= NAMES_MAX {
@@ -187,11 +207,8 @@ impl Resolver {
         let host: Arc<str> = host.into();
         let entry = state.names.entry(Arc::clone(&host));
         let known = entry.or_insert_with(Known::new);
-        if let Some(answer) = known.fresh(now) {
-            return Asked::Known(match (answer, known.old(now)) {
-                (Err(_), Some(old)) => Ok(old),
-                (answer, _) => answer,
-            });
+        if let Some(answer) = known.fresh(now, kept, failure_kept) {
+            return Asked::Known(answer);
         }
         let told = known.told.subscribe();
         if known.asked {

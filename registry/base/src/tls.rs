@@ -25,10 +25,12 @@ use tokio::sync::watch;
 
 use crate::secret::Seed;
 
+mod authorities;
 mod http;
 #[cfg(test)]
 mod tests;
 
+pub use self::authorities::{by_authorities, http_by_authorities};
 pub use self::http::Http;
 
 /// Why there was no handshake, as far as TLS tells.

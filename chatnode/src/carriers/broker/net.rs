@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::endpoint::{Endpoint, Host};
 use base::resolver::Resolver;
+use base::tls::by_authorities;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -128,31 +128,4 @@ fn is_untrusted(why: &io::Error) -> bool {
             CertificateError::UnknownIssuer
         ))
     )
-}
-
-/// What this machine trusts; read until something is found. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others,
-/// as for all that uses OpenSSL.
-fn by_authorities() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
-    }
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let why = found.errors.first();
-        let why = why.map_or_else(|| "none found".to_owned(), ToString::to_string);
-        return Err(format!(
-            "this machine names no authorities to trust ({why}); SSL_CERT_FILE does"
-        ));
-    }
-    if let Some(why) = found.errors.first() {
-        tracing::warn!("of the authorities to trust some cannot be read: {why}");
-    }
-    let config = ClientConfig::builder_with_provider(base::tls::provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|why| why.to_string())?;
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }
