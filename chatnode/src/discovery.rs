@@ -10,7 +10,7 @@
 //! Sources are not trusted: what they list is checked like any stranger's word, and bounded.
 
 mod consul;
-mod dns;
+pub(crate) mod dns;
 mod etcd;
 mod seat;
 pub(crate) mod talk;

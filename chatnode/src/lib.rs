@@ -35,6 +35,7 @@ use base::endpoint::Endpoint;
 use base::process::{self, Failure, STOP_ORDERLY, Tasks};
 use base::secret::{Reader, SecretFile};
 use base::serve;
+use base::tls::KeyRing;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
@@ -144,14 +145,7 @@ async fn start(
     let ports = Ports::bind(&checked, origin, &config.mesh, &tasks).await?;
     let me = identity(config, origin, &ports, &checked, &told);
     warn_of_exposure(&checked);
-    let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
-    let discover: Vec<&str> = checked.discover.iter().map(DiscoverUrl::shown).collect();
-    tracing::info!(
-        node = me.name, %origin, http = me.http, "pub" = me.publisher, descriptors,
-        mesh = %config.mesh, registries = registries.join(" "), discover = discover.join(" "), rate_limit = config.rate_limit,
-        retain_messages = checked.retention.messages, retain_bytes = checked.retention.bytes,
-        "starting"
-    );
+    say_start(config, &checked, &me, descriptors);
 
     let (kept, outcomes) = opened
         .map(|(disk, loaded, outcomes)| ((disk, loaded), outcomes))
@@ -186,13 +180,8 @@ async fn start(
     };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
-    let sources = Sources {
-        registries: &registries,
-        keys: keys_of_registries(secret.as_ref()),
-        discover: &checked.discover,
-        meet,
-    };
-    let discovery = Discovery::start(&sources, &me, &config.mesh, &tasks)?;
+    let keys = keys_of_registries(secret.as_ref());
+    let discovery = discover(&checked, keys, &node, meet, &tasks)?;
     let asked_at = asked_at(&checked, &me, &ports);
     let front = front(config, &checked, &node, asked_at);
     let limits = serve::Limits {
@@ -260,6 +249,18 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
+/// Tells the log with what this node starts.
+fn say_start(config: &Config, checked: &Checked, me: &Identity, descriptors: u64) {
+    let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
+    let discover: Vec<&str> = checked.discover.iter().map(DiscoverUrl::shown).collect();
+    tracing::info!(
+        node = me.name, origin = %me.origin, http = me.http, "pub" = me.publisher, descriptors,
+        mesh = %config.mesh, registries = registries.join(" "), discover = discover.join(" "),
+        rate_limit = config.rate_limit, retain_messages = checked.retention.messages,
+        retain_bytes = checked.retention.bytes, "starting"
+    );
+}
+
 /// Who this node is, and where.
 fn identity(
     config: &Config,
@@ -319,6 +320,24 @@ fn asked_at(checked: &Checked, me: &Identity, ports: &Ports) -> String {
         Some(host) => format!("http://{host}:{}", ports.local.port()),
         None => me.http.clone(),
     }
+}
+
+/// Starts to look for other nodes, and to be found.
+fn discover(
+    checked: &Checked,
+    keys: Option<&KeyRing>,
+    node: &Handle,
+    meet: Meet,
+    tasks: &Tasks,
+) -> anyhow::Result<Discovery> {
+    let registries: Vec<String> = checked.registries.iter().map(ToString::to_string).collect();
+    let sources = Sources {
+        registries: &registries,
+        keys,
+        discover: &checked.discover,
+        meet,
+    };
+    Discovery::start(&sources, node.identity(), node.mesh(), tasks)
 }
 
 /// How this node asks who is at an address.

@@ -8,10 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use base::endpoint::{Endpoint, Host};
 use base::process::Failure;
-use base::resolver::Resolver;
+use base::resolver::{LOOKUP_WAIT_MAX, Resolver};
 use registry::api::{ENDPOINT_HTTP, ENDPOINT_PUB, check_endpoint};
 
 use super::{Checked, refuse};
+use crate::discovery::dns;
+use crate::discovery::url::{DiscoverUrl, DnsName};
+
+/// Nobody is there (RFC 5737): the way to it is the way out of this machine.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// The hosts that others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +40,13 @@ enum Place {
 
 /// Somebody whom this node tells where it is.
 #[derive(Debug)]
-struct Other<'a> {
+struct Other {
     flag: &'static str,
-    endpoint: &'a Endpoint,
+    /// What stands behind the flag, without secrets.
+    url: String,
     place: Place,
+    /// Its name has an address when the first node runs, and may have none before.
+    comes_late: bool,
 }
 
 impl Checked {
@@ -55,17 +63,38 @@ impl Checked {
         let peers = self.peers.iter().map(|endpoint| ("--peer", endpoint));
         let brokers = self.buses.brokers.iter().flat_map(|url| url.servers());
         let brokers = brokers.map(|endpoint| ("--bus", endpoint));
-        let others = registries
-            .chain(peers)
-            .chain(brokers)
-            .map(|(flag, endpoint)| async move {
+        let others = registries.chain(peers).chain(brokers);
+        let others = others.map(|(flag, endpoint)| (flag, endpoint.to_string(), endpoint));
+        let sources = self.discover.iter().flat_map(|url| {
+            let servers = url.servers().iter();
+            servers.map(|endpoint| ("--discover", url.shown().to_owned(), endpoint))
+        });
+        let others = others
+            .chain(sources)
+            .map(|(flag, url, endpoint)| async move {
                 Other {
                     flag,
-                    endpoint,
+                    url,
                     place: place(endpoint).await,
+                    comes_late: false,
                 }
             });
-        let others = futures::future::join_all(others).await;
+        let names = self.discover.iter().filter_map(|url| match url {
+            DiscoverUrl::Dns(name) => Some((url.shown(), name)),
+            DiscoverUrl::Consul(_) | DiscoverUrl::Etcd(_) => None,
+        });
+        let names = names.map(|(url, name)| async move {
+            Other {
+                flag: "--discover",
+                url: url.to_owned(),
+                place: place_of_all(name).await,
+                comes_late: true,
+            }
+        });
+        let others = futures::future::join_all(others);
+        let (mut others, names) =
+            futures::future::join(others, futures::future::join_all(names)).await;
+        others.extend(names);
         self.check_brokers(&others)?;
         let host = self.host(&others).await?;
         let http = told_of(self.http, &host, self.advertise.is_some());
@@ -87,17 +116,17 @@ impl Checked {
     }
 
     /// On a broker that others reach, whoever may publish there can forge what a node says.
-    fn check_brokers(&self, others: &[Other<'_>]) -> Result<(), Failure> {
+    fn check_brokers(&self, others: &[Other]) -> Result<(), Failure> {
         if self.is_sealed || self.insecure_mesh {
             return Ok(());
         }
         let mut brokers = others.iter().filter(|other| other.flag == "--bus");
-        let Some(Other { endpoint, .. }) = brokers.find(|it| it.place != Place::Here) else {
+        let Some(Other { url, .. }) = brokers.find(|it| it.place != Place::Here) else {
             return Ok(());
         };
-        let Endpoint { host, port, .. } = endpoint;
+        let at = url.split_once("://").map_or(url.as_str(), |(_, at)| at);
         refuse(format!(
-            "--bus: {host}:{port} is not on this machine, and whoever may publish or subscribe there \
+            "--bus: {at} is not on this machine, and whoever may publish or subscribe there \
              could read and forge what nodes say: make a mesh secret (`chatnode secret > FILE`) and \
              give it to all nodes by --mesh-secret FILE; or add --insecure-mesh if all who reach that \
              broker are trusted"
@@ -125,7 +154,7 @@ impl Checked {
     }
 
     /// The host that is told of what is bound to all addresses.
-    async fn host(&self, others: &[Other<'_>]) -> Result<Host, Failure> {
+    async fn host(&self, others: &[Other]) -> Result<Host, Failure> {
         if let Some(host) = &self.advertise {
             return Ok(host.clone());
         }
@@ -150,10 +179,16 @@ impl Checked {
                 return Ok(Host::Ip(ip));
             }
         }
-        match others.iter().find(|other| other.place != Place::Here) {
+        let far = others.iter().find(|other| other.place != Place::Here);
+        if far.is_some_and(Other::is_late)
+            && let Some(ip) = local_address_towards(ELSEWHERE).await
+        {
+            return Ok(Host::Ip(ip));
+        }
+        match far {
             Some(other) if other.place == Place::Unknown => refuse(other.unknown()),
-            Some(Other { flag, endpoint, .. }) => refuse(format!(
-                "{flag} {endpoint}: there is no way from this machine to there, so that it is not \
+            Some(Other { flag, url, .. }) => refuse(format!(
+                "{flag} {url}: there is no way from this machine to there, so that it is not \
                  known by which address others find this node; say it with --advertise HOST"
             )),
             None if self.http.is_ipv6() => Ok(Host::Ip(Ipv6Addr::LOCALHOST.into())),
@@ -162,8 +197,8 @@ impl Checked {
     }
 
     /// Whoever is not on loopback is told nothing that is.
-    fn check_told(&self, told: &Told, other: &Other<'_>) -> Result<(), Failure> {
-        let Other { flag, endpoint, .. } = other;
+    fn check_told(&self, told: &Told, other: &Other) -> Result<(), Failure> {
+        let Other { flag, url, .. } = other;
         let http = (&told.http, self.http);
         let publisher = match self.is_published() {
             true => (&told.publisher, self.publisher),
@@ -175,9 +210,12 @@ impl Checked {
         else {
             return Ok(());
         };
-        if other.place == Place::Unknown && (self.insecure_mesh || self.is_sealed) {
+        if other.is_late()
+            || other.place == Place::Unknown && (self.insecure_mesh || self.is_sealed)
+        {
             // Whoever trusts the network, or does not have to, vouches for its names too: a resolver may be
-            // down at the start.
+            // down at the start. A name that leads to nodes may have no address before they run; what this
+            // one then tells who is there is refused by those who cannot reach it, and shown.
             tracing::warn!("{}", other.unknown());
             return Ok(());
         }
@@ -185,7 +223,7 @@ impl Checked {
             return refuse(other.unknown());
         }
         let what = format!(
-            "{flag} {endpoint} is reached by other machines, and this node would tell them that it \
+            "{flag} {url} is reached by other machines, and this node would tell them that it \
              is at {host}, where each finds itself"
         );
         let mend = if !self.insecure_mesh && !self.is_sealed {
@@ -195,10 +233,13 @@ impl Checked {
             } else {
                 String::new()
             };
+            let tls = match other.flag {
+                "--discover" => "",
+                _ => " and write --registry tls://HOST:PORT",
+            };
             format!(
                 "make a mesh secret (`chatnode secret > FILE`), give it to all nodes and registries by \
-                 --mesh-secret FILE{http} and write --registry tls://HOST:PORT; or add \
-                 --insecure-mesh{http} if every program on that network is trusted (nothing between \
+                 --mesh-secret FILE{http}{tls}; or add --insecure-mesh{http} if every program on that network is trusted (nothing between \
                  nodes is encrypted or authenticated then)"
             )
         } else if !bound.ip().is_loopback() {
@@ -254,11 +295,16 @@ impl Checked {
     }
 }
 
-impl Other<'_> {
+impl Other {
+    /// Whether there is no address yet, and that is as it may be.
+    fn is_late(&self) -> bool {
+        self.comes_late && self.place == Place::Unknown
+    }
+
     fn unknown(&self) -> String {
-        let Self { flag, endpoint, .. } = self;
+        let Self { flag, url, .. } = self;
         format!(
-            "{flag} {endpoint}: the name cannot be resolved now, so that it is not known whether \
+            "{flag} {url}: the name cannot be resolved now, so that it is not known whether \
              others there find this node by what it tells; write an address, or mend the name, or \
              say with --advertise HOST where others find this node (bound to what they reach)"
         )
@@ -311,6 +357,18 @@ async fn place(endpoint: &Endpoint) -> Place {
     }
 }
 
+/// Where the nodes are to which a name leads.
+async fn place_of_all(name: &DnsName) -> Place {
+    let found = dns::addresses(name, LOOKUP_WAIT_MAX);
+    let Ok(Ok(found)) = tokio::time::timeout(LOOKUP_WAIT_MAX, found).await else {
+        return Place::Unknown;
+    };
+    let beyond = found
+        .into_iter()
+        .find(|addr| is_beyond(&addr.ip().to_canonical()));
+    beyond.map_or(Place::Here, Place::Beyond)
+}
+
 /// The local address of connections to there, which is where others on that network reach this
 /// host. Sends nothing. `None` when there is no way there.
 async fn local_address_towards(remote: SocketAddr) -> Option<IpAddr> {
@@ -325,124 +383,4 @@ async fn local_address_towards(remote: SocketAddr) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::config::Config;
-
-    /// What a node tells that is started with these words.
-    async fn told(args: &str) -> Result<(String, String), String> {
-        let words = std::iter::once("chatnode").chain(args.split_whitespace());
-        let config = Config::try_parse_from(words).map_err(|why| why.to_string())?;
-        let checked = config.check().map_err(|why| why.to_string())?;
-        let told = checked.told().await.map_err(|why| why.to_string())?;
-        Ok((told.http.to_string(), told.publisher.to_string()))
-    }
-
-    #[tokio::test]
-    async fn one_address_is_told_of_http_and_publisher() {
-        let far = "--insecure-mesh --http 0.0.0.0:80 --advertise 192.0.2.7";
-        for (args, host) in [
-            // On one machine it is loopback.
-            ("", "127.0.0.1"),
-            ("--http 0.0.0.0:8080", "127.0.0.1"),
-            ("--registry none", "127.0.0.1"),
-            (
-                "--registry http://localhost:7171 --peer tcp://127.0.0.9:1",
-                "127.0.0.1",
-            ),
-            ("--sub 5001", "127.0.0.1"),
-            ("--insecure-mesh", "127.0.0.1"),
-            ("--http [::1]:0", "[::1]"),
-            // An open mesh tells where it is.
-            (
-                &*format!("{far} --registry http://192.0.2.1:7171"),
-                "192.0.2.7",
-            ),
-            (
-                &*format!("{far} --registry http://no.such.host.invalid:1"),
-                "192.0.2.7",
-            ),
-            (
-                "--insecure-mesh --http 0.0.0.0:80 --pub 192.0.2.8:5000",
-                "192.0.2.8",
-            ),
-        ] {
-            let both = (host.to_owned(), host.to_owned());
-            assert_eq!(told(args).await, Ok(both), "{args}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_nobody_knows_excuses_no_other() {
-        let (unknown, far) = ("http://reg.invalid:7171", "http://192.0.2.1:7171");
-        for [one, other] in [[unknown, far], [far, unknown]] {
-            let args = format!("--insecure-mesh --registry {one} --registry {other}");
-            let why = told(&args).await.unwrap_err();
-            assert!(why.contains("192.0.2.1"), "{why}");
-        }
-    }
-
-    /// 192.0.2.0/24 is nobody's: for documents.
-    #[tokio::test]
-    async fn what_leads_nobody_here_is_refused_with_the_way_out() {
-        for (args, words) in [
-            (
-                "--registry http://192.0.2.1:7171",
-                &["--registry", "192.0.2.1", "--insecure-mesh", "--http"][..],
-            ),
-            (
-                "--http 0.0.0.0:8080 --registry http://192.0.2.1:7171",
-                &["--registry", "--insecure-mesh"],
-            ),
-            (
-                "--http 0.0.0.0:0 --registry http://127.0.0.1:1 --registry http://192.0.2.1:7171",
-                &["192.0.2.1", "--insecure-mesh"],
-            ),
-            (
-                "--http 0.0.0.0:0 --registry http://192.0.2.1:7171 --advertise 192.0.2.7",
-                &["--insecure-mesh"],
-            ),
-            (
-                "--registry none --peer tcp://192.0.2.1:5000",
-                &["--peer", "--insecure-mesh"],
-            ),
-            ("--sub tcp://192.0.2.1:5000", &["--sub", "--insecure-mesh"]),
-            (
-                "--insecure-mesh --registry http://192.0.2.1:7171",
-                &["--http", "0.0.0.0"],
-            ),
-            (
-                "--insecure-mesh --http 0.0.0.0:80 --pub 127.0.0.1:5000 \
-                 --registry http://192.0.2.1:7171 --advertise 192.0.2.7",
-                &["bind --pub", "0.0.0.0:5000"],
-            ),
-            (
-                "--insecure-mesh --http 0.0.0.0:80 --registry http://192.0.2.1:7171 \
-                 --advertise localhost",
-                &["--advertise"],
-            ),
-            (
-                "--registry http://no.such.host.invalid:7171",
-                &["--registry", "resolved", "--advertise"],
-            ),
-            (
-                "--http 169.254.1.1:80 --insecure-mesh",
-                &["--http", "link-local"],
-            ),
-        ] {
-            let why = told(args).await.unwrap_err();
-            for word in words {
-                assert!(why.contains(word), "{args}: {word} is not in: {why}");
-            }
-            assert!(!why.contains('\n'), "{why}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_way_to_this_machine_is_from_here() {
-        let here = SocketAddr::from(([127, 0, 0, 1], 7171));
-        assert_eq!(local_address_towards(here).await, Some(here.ip()));
-    }
-}
+mod tests;
