@@ -25,6 +25,8 @@ mod clocks;
 mod crowd;
 mod dead;
 mod deaf;
+mod discovery;
+mod discovery_dns;
 mod disk;
 mod disk_damage;
 mod disk_faults;

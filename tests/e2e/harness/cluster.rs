@@ -214,11 +214,12 @@ impl LinkState {
     }
 }
 
-/// What a node says of a registry in `/api/mesh`.
+/// What a node says of a registry, or of another source, in `/api/mesh`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct RegistryState {
     pub(crate) url: String,
     pub(crate) state: String,
+    pub(crate) error: String,
 }
 
 /// What a node says of a broker in `/api/mesh`.

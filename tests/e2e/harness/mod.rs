@@ -35,6 +35,7 @@ pub(crate) mod sealed;
 pub(crate) mod sealed_peer;
 pub(crate) mod sluice;
 pub(crate) mod socket;
+pub(crate) mod sources;
 pub(crate) mod stranger;
 pub(crate) mod tools;
 pub(crate) mod wire;

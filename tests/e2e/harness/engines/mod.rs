@@ -1,11 +1,15 @@
 //! Brokers that people operate, as real servers on free ports of 127.0.0.1, each in a folder of its
 //! own: Redis, Redis with sentinels, NATS, RabbitMQ, a forwarder of libzmq. They are killed,
-//! started again where they were, stopped as they stand, and asked what an operator asks.
+//! started again where they were, stopped as they stand, and asked what an operator asks. So is etcd,
+//! where nodes find each other; DNS and Consul are doubles.
 //!
 //! The test ends them, also when it fails or is killed. One that is not installed is an error.
 
 pub(crate) mod amqp;
 pub(crate) mod certificates;
+pub(crate) mod consul;
+pub(crate) mod dns;
+pub(crate) mod etcd;
 pub(crate) mod nats;
 pub(crate) mod overheard;
 pub(crate) mod path;
