@@ -57,6 +57,8 @@ pub(super) struct Etcd {
     missing: Notify,
     /// The renewals go on after a failure: a watch may hang where that was.
     recovered: Notify,
+    /// A watch that said nothing for so long is left.
+    silence_max: Duration,
 }
 
 /// Requests to one of the servers, and what they are shown.
@@ -83,6 +85,7 @@ impl Etcd {
             is_missing: AtomicBool::new(false),
             missing: Notify::new(),
             recovered: Notify::new(),
+            silence_max: SILENCE_MAX,
         }
     }
 
@@ -214,7 +217,7 @@ impl Etcd {
             "progress_notify": true,
         } });
         let watch = self.request(&self.follows, "watch", &request).await?;
-        let watch = timeout(SILENCE_MAX, web::send(watch));
+        let watch = timeout(self.silence_max, web::send(watch));
         let mut answer = tokio::select! {
             () = self.recovered.notified() => return Ok(()),
             answer = watch => match answer {
@@ -226,7 +229,7 @@ impl Etcd {
         loop {
             let chunk = tokio::select! {
                 () = self.recovered.notified() => return Ok(()),
-                chunk = timeout(SILENCE_MAX, answer.chunk()) => chunk,
+                chunk = timeout(self.silence_max, answer.chunk()) => chunk,
             };
             let chunk = match chunk {
                 Ok(Ok(Some(chunk))) => chunk,

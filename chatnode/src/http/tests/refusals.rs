@@ -276,7 +276,7 @@ async fn a_peer_on_this_machine_may_be_told_by_a_name_for_clients() {
     };
     let here = "tcp://127.0.0.1:9";
     let answer = hello(here, "http://chat.example:8080").await.unwrap();
-    assert_eq!(answer.status(), 204);
+    assert_eq!(answer.status(), 200);
     for (publisher, http) in [
         ("tcp://10.0.0.7:9", "http://127.0.0.1:8080"),
         ("tcp://chat.example:9", "http://127.0.0.1:8080"),
@@ -321,14 +321,25 @@ async fn whoever_means_another_node_or_mesh_is_refused() {
             assert_problem(&query, hello.send().await.unwrap(), 421, code).await;
             continue;
         }
-        for lacks in ["to", "mesh"] {
+        let without = |lacks: &str| {
             let mut body = body.clone();
             body.as_object_mut().unwrap().remove(lacks);
-            let hello = f.request(Method::POST, "/mesh/hello").json(&body);
-            assert_problem(lacks, hello.send().await.unwrap(), 400, "bad_request").await;
-        }
+            f.request(Method::POST, "/mesh/hello").json(&body).send()
+        };
+        let answer = without("mesh").await.unwrap();
+        assert_problem("mesh", answer, 400, "bad_request").await;
         assert!(!known(), "it was introduced by a hello that was refused");
-        assert_eq!(hello.send().await.unwrap().status(), 204);
+        // Whoever asks who is here is told, and introduces nobody.
+        let told = without("to").await.unwrap().json::<Value>().await.unwrap();
+        let identity = f.node.identity();
+        let wanted = json!({
+            "origin": me, "name": identity.name, "pub": identity.publisher, "http": identity.http,
+            "mesh": "main",
+        });
+        assert_eq!(told, wanted);
+        assert!(!known(), "it was introduced by a hello to whoever is here");
+        let answer = hello.send().await.unwrap().json::<Value>().await.unwrap();
+        assert_eq!(answer, wanted);
         assert!(known());
     }
 }
