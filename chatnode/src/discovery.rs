@@ -104,6 +104,9 @@ impl View {
 pub(crate) type Meet =
     Arc<dyn Fn(String) -> BoxFuture<'static, Result<Identity, Fault>> + Send + Sync>;
 
+/// Whether this node hears another.
+pub(crate) type Hears = Arc<dyn Fn(Origin) -> bool + Send + Sync>;
+
 /// Where a node looks for others.
 pub(crate) struct Sources<'a> {
     /// URLs of registries; one that is given twice counts once.
@@ -114,6 +117,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) discover: &'a [DiscoverUrl],
     /// How a node is asked who it is, of which only the address is known.
     pub(crate) meet: Meet,
+    /// Whom this node hears.
+    pub(crate) hears: Hears,
 }
 
 /// This node's discovery. Dropping it changes nothing; it ends with [`Self::leave`] or with the
@@ -176,8 +181,8 @@ impl Discovery {
             let leaving = leaving.clone();
             match url {
                 DiscoverUrl::Dns(name) => {
-                    let dns =
-                        dns::Dns::new(name.clone(), me.origin, Arc::clone(&sources.meet), seat);
+                    let (meet, hears) = (Arc::clone(&sources.meet), Arc::clone(&sources.hears));
+                    let dns = dns::Dns::new(name.clone(), me.origin, (meet, hears), seat);
                     tasks.spawn(talks.track_future(dns.run(leaving)))
                 }
                 DiscoverUrl::Consul(service) => {

@@ -336,6 +336,10 @@ fn discover(
         keys,
         discover: &checked.discover,
         meet,
+        hears: Arc::new({
+            let node = node.clone();
+            move |origin| node.hears(origin)
+        }),
     };
     Discovery::start(&sources, node.identity(), node.mesh(), tasks)
 }

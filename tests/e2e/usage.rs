@@ -24,6 +24,16 @@ const REGISTRIES: &[&str] = &[
     "http://127.0.0.1:7171,http://192.0.2.1:7171",
     "http://no.such.host.invalid:7171",
 ];
+const SOURCES: &[&str] = &[
+    "",
+    "chat:8080",
+    "dns+chat",
+    "dns+192.0.2.1:80",
+    "dnssrv+_http._tcp.chat:80",
+    "etcd://127.0.0.1",
+    "consul://127.0.0.1:0/chat",
+    "registry+ftp://127.0.0.1:1",
+];
 const PEERS: &[&str] = &[
     "",
     "5000",
@@ -51,6 +61,8 @@ const FLAGS: [(&str, &[Row]); 2] = [
             ("--http", LISTENS),
             ("--pub", &["", "x", "70000", "0.0.0.0:0", "10.0.0.1"]),
             ("--registry", REGISTRIES),
+            ("--discover", SOURCES),
+            ("--discover-file", &["", "/no/such/file", "/dev/null"]),
             ("--mesh", &["", "a b", "a.b", "*", LONG]),
             ("--peer", PEERS),
             (

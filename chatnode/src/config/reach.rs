@@ -210,16 +210,16 @@ impl Checked {
         else {
             return Ok(());
         };
-        if other.is_late()
-            || other.place == Place::Unknown && (self.insecure_mesh || self.is_sealed)
-        {
+        let is_trusted = self.insecure_mesh || self.is_sealed;
+        let is_inside = other.is_late() && self.http.ip().is_loopback();
+        if other.place == Place::Unknown && (is_trusted || is_inside) {
             // Whoever trusts the network, or does not have to, vouches for its names too: a resolver may be
-            // down at the start. A name that leads to nodes may have no address before they run; what this
-            // one then tells who is there is refused by those who cannot reach it, and shown.
+            // down at the start. A name that leads to nodes may have no address before they run; whoever is
+            // there and cannot reach this one refuses it, and that is shown.
             tracing::warn!("{}", other.unknown());
             return Ok(());
         }
-        if other.place == Place::Unknown {
+        if other.place == Place::Unknown && !other.comes_late {
             return refuse(other.unknown());
         }
         let what = format!(

@@ -96,6 +96,61 @@ fn what_cannot_work_is_refused_with_one_line() {
 }
 
 #[test]
+fn other_sources_take_the_place_of_the_default_registry_and_no_other() {
+    let sources = |args: &[&str]| {
+        let checked = check(args)?;
+        let registries = checked.registries.iter().map(ToString::to_string);
+        let others = checked.discover.iter().map(ToString::to_string);
+        Ok::<Vec<String>, String>(registries.chain(others).collect())
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        &file,
+        "# ours\n\n  consul://s3cret@127.0.0.1/chat\ndns+chat:80\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let (dns, at) = (["--discover", "dns+chat:80"], "http://127.0.0.1:1");
+    for (args, wanted) in [
+        (&dns[..], &["dns+chat:80"][..]),
+        (
+            &[&dns[..], &["--registry", at]].concat(),
+            &[at, "dns+chat:80"],
+        ),
+        (
+            &[&dns[..], &["--registry", "none"]].concat(),
+            &["dns+chat:80"],
+        ),
+        (&["--discover", "registry+http://127.0.0.1:1"], &[at]),
+        (
+            &["--discover-file", path],
+            &["consul://127.0.0.1:8500/chat", "dns+chat:80"],
+        ),
+    ] {
+        assert_eq!(sources(args).unwrap(), wanted, "{args:?}");
+    }
+    let many: Vec<String> = (1..=9)
+        .map(|port| format!("--discover=dns+chat:{port}"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (args, word) in [
+        (
+            &[&dns[..], &["--discover-file", path]].concat()[..],
+            "there twice",
+        ),
+        (&many, "at most 8"),
+        (&["--discover", "registry+tls://127.0.0.1:1"], "mesh secret"),
+        (&["--discover", "registry+none"], "--discover"),
+        (&["--discover", "etcd://u:s3cret@127.0.0.1"], "PREFIX"),
+        (&["--discover-file", "/dev/null"], "--discover-file"),
+    ] {
+        let why = sources(args).unwrap_err();
+        let is_line = why.contains(word) && !why.contains('\n');
+        assert!(is_line && !why.contains("s3cret"), "{args:?}: {why}");
+    }
+}
+
+#[test]
 fn a_bridge_is_one_of_each_kind_at_a_broker_that_strangers_do_not_reach() {
     let bridges = |args: &[&str]| Ok::<_, String>(check(args)?.bridges.len());
     let (redis, amqp) = ("redis://127.0.0.1/chat_messages", "amqp://u:p@[::1]/chat");

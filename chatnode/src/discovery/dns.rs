@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::seat::Seat;
 use super::url::DnsName;
 use super::web::Trouble;
-use super::{Listed, Meet, Origin};
+use super::{Hears, Listed, Meet, Origin};
 use crate::core::Identity;
 use crate::core::links::fault::{Fault, Why};
 
@@ -35,7 +35,7 @@ const POLL_EVERY: Duration = Duration::from_secs(5);
 const POLL_FIRST: Duration = Duration::from_millis(500);
 /// which is for so long.
 const STARTING: Duration = Duration::from_secs(5);
-/// Who has answered is asked again after so long.
+/// Who has answered is asked again after so long; with the next look-up, if it is not heard.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// What is in no answer any more is forgotten after so long.
 const KEPT: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ pub(super) struct Dns {
     name: DnsName,
     me: Origin,
     meet: Meet,
+    hears: Hears,
     seat: Seat,
     places: BTreeMap<SocketAddr, Place>,
 }
@@ -69,11 +70,12 @@ struct Place {
 }
 
 impl Dns {
-    pub(super) fn new(name: DnsName, me: Origin, meet: Meet, seat: Seat) -> Self {
+    pub(super) fn new(name: DnsName, me: Origin, (meet, hears): (Meet, Hears), seat: Seat) -> Self {
         Self {
             name,
             me,
             meet,
+            hears,
             seat,
             places: BTreeMap::new(),
         }
@@ -129,10 +131,14 @@ impl Dns {
         }
     }
 
+    fn is_heard(&self, origin: Origin) -> bool {
+        origin == self.me || (self.hears)(origin)
+    }
+
     /// Asks who is where that is not known, or was asked long ago. Tells as answers come, if it answers.
     async fn ask(&mut self, now: Instant, answers: bool) {
         let is_due = |place: &Place| match (&place.who, place.asked) {
-            (Some(_), Some(at)) => now - at >= ASK_AGAIN,
+            (Some(who), Some(at)) => now - at >= ASK_AGAIN || !self.is_heard(who.origin),
             _ => true,
         };
         let due = self.places.iter().filter(|(_, place)| is_due(place));

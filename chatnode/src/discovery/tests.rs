@@ -71,6 +71,7 @@ fn registries_only(registries: &[String]) -> Sources<'_> {
         keys: None,
         discover: &[],
         meet: Arc::new(|_| Box::pin(async { Err(Fault::refused()) })),
+        hears: Arc::new(|_| false),
     }
 }
 

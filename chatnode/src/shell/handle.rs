@@ -233,6 +233,11 @@ impl Handle {
         self.with(|shell, now| shell.introduced(origin, publisher, http, now));
     }
 
+    /// Whether this node hears another.
+    pub(crate) fn hears(&self, origin: Origin) -> bool {
+        self.look(|shell| shell.core.links().hears(origin))
+    }
+
     /// Whether this node takes clients, as it changes.
     pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
         self.shared.ready.clone()

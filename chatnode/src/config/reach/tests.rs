@@ -27,11 +27,27 @@ async fn one_address_is_told_of_http_and_publisher() {
             "127.0.0.1",
         ),
         ("--sub 5001", "127.0.0.1"),
+        ("--http 0.0.0.0:80 --discover dns+localhost:80", "127.0.0.1"),
+        ("--discover dns+127.0.0.7:80", "127.0.0.1"),
+        // A name may have no address before the first node runs.
+        ("--discover dns+no.such.host.invalid:80", "127.0.0.1"),
+        (
+            "--discover dnssrv+_http._tcp.x?server=127.0.0.1:9",
+            "127.0.0.1",
+        ),
+        (
+            "--http 0.0.0.0:80 --discover etcd://127.0.0.1/chat",
+            "127.0.0.1",
+        ),
         ("--insecure-mesh", "127.0.0.1"),
         ("--http [::1]:0", "[::1]"),
         // An open mesh tells where it is.
         (
             &*format!("{far} --registry http://192.0.2.1:7171"),
+            "192.0.2.7",
+        ),
+        (
+            &*format!("{far} --discover dns+192.0.2.1:80 --discover consul://192.0.2.1/chat"),
             "192.0.2.7",
         ),
         (
@@ -84,6 +100,25 @@ async fn what_leads_nobody_here_is_refused_with_the_way_out() {
         ),
         ("--sub tcp://192.0.2.1:5000", &["--sub", "--insecure-mesh"]),
         (
+            "--discover dns+192.0.2.1:80",
+            &["--discover dns+192.0.2.1:80", "--insecure-mesh", "--http"],
+        ),
+        (
+            "--discover etcd://u:s3cret@127.0.0.1,192.0.2.1/chat",
+            &[
+                "--discover etcd://127.0.0.1:2379,192.0.2.1:2379/chat",
+                "secret",
+            ],
+        ),
+        (
+            "--http 0.0.0.0:0 --discover dns+no.such.host.invalid:80",
+            &["--discover dns+no.such.host.invalid:80", "--insecure-mesh"],
+        ),
+        (
+            "--discover consul://no.such.host.invalid/chat",
+            &["--discover", "resolved", "--advertise"],
+        ),
+        (
             "--insecure-mesh --registry http://192.0.2.1:7171",
             &["--http", "0.0.0.0"],
         ),
@@ -111,6 +146,19 @@ async fn what_leads_nobody_here_is_refused_with_the_way_out() {
             assert!(why.contains(word), "{args}: {word} is not in: {why}");
         }
         assert!(!why.contains('\n'), "{why}");
+    }
+}
+
+/// A name that has no address yet tells no way: then the way out of this machine counts, if it has one.
+#[tokio::test]
+async fn a_name_without_an_address_yet_is_told_the_address_of_the_way_out() {
+    let args = "--insecure-mesh --http 0.0.0.0:80 --discover dns+no.such.host.invalid:80";
+    match told(args).await {
+        Ok((http, publisher)) => {
+            let ip: IpAddr = http.parse().unwrap();
+            assert!(is_beyond(&ip) && http == publisher, "{http} {publisher}");
+        }
+        Err(why) => assert!(why.contains("--advertise"), "{why}"),
     }
 }
 

@@ -103,7 +103,7 @@ impl Links {
     }
 
     /// Whether an origin is heard by any way.
-    pub(super) fn hears(&self, origin: Origin) -> bool {
+    pub(crate) fn hears(&self, origin: Origin) -> bool {
         self.ways(origin).next().is_some()
     }
 

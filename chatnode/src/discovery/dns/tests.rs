@@ -39,7 +39,9 @@ fn dns(name: &str, first: Result<Identity, Fault>) -> (Dns, Script, Arc<Board>, 
         Box::pin(async move { answer })
     });
     let seat = Seat::new(Arc::clone(&board), 0);
-    let dns = Dns::new(name, "aaaaaaaaaa".parse().unwrap(), meet, seat);
+    // Who has the origin `d…` is not heard.
+    let hears: Hears = Arc::new(|origin| !origin.as_str().starts_with('d'));
+    let dns = Dns::new(name, "aaaaaaaaaa".parse().unwrap(), (meet, hears), seat);
     (dns, script, board, asked)
 }
 
@@ -84,6 +86,12 @@ async fn a_node_stays_a_member_until_it_is_known_to_be_gone() {
     let before = *asked.lock().unwrap();
     dns.poll(POLL_EVERY).await;
     assert_eq!(*asked.lock().unwrap(), before);
+    // Nor is who is found and not heard left alone.
+    *script.lock().unwrap() = Ok(identity("dddddddddd"));
+    tokio::time::advance(ASK_AGAIN).await;
+    dns.poll(POLL_EVERY).await;
+    dns.poll(POLL_EVERY).await;
+    assert_eq!(*asked.lock().unwrap(), before + 2);
 }
 
 /// Goal: what is in no answer any more is forgotten after a while, not at once; and of many addresses only so

@@ -179,3 +179,23 @@ async fn a_request_tells_whether_its_host_is_not_known_yet() {
     }
     server.let_go();
 }
+
+/// Goal: who follows a name hears what it is now: an answer that is older than it wants is asked for again,
+/// and what was good once is no answer. Method: a name server that is well, and then refuses.
+#[tokio::test]
+async fn who_follows_a_name_hears_what_it_is_now() {
+    let server = Arc::new(Server::default());
+    let resolver = server.resolver();
+    let asked = || server.asked.load(Ordering::SeqCst);
+    let long = Duration::from_secs(60);
+    for (age, times) in [(long, 1), (long, 1), (Duration::ZERO, 2)] {
+        assert_eq!(resolver.lately("chat", age).await.unwrap().len(), 2);
+        assert_eq!(asked(), times);
+    }
+    *server.refuses.lock().unwrap() = true;
+    assert!(resolver.lately("chat", Duration::ZERO).await.is_err());
+    // Others go on with what was good.
+    assert_eq!(resolver.addresses("chat").await.unwrap().len(), 2);
+    assert_eq!(asked(), 3);
+    assert_eq!(resolver.lately("[::1]", long).await.unwrap().len(), 1);
+}
