@@ -5,11 +5,14 @@ use std::net::Ipv4Addr;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::harness::engines::Broker as _;
 use crate::harness::engines::consul::Consul;
 use crate::harness::engines::etcd::Etcd;
+use crate::harness::engines::redis::Redis;
 use crate::harness::process::Launch;
 use crate::harness::sealed::{Over, over_each};
 use crate::harness::sources::{all_hear, flags, nodes_with, source_is, source_of};
+use crate::harness::tools::free_port;
 use crate::harness::{
     Habits, Instant, Node, Outcome, PATIENCE, Pace, Recorder, Registry, Roamer, eventually, linked,
     ms, say, secs,
@@ -320,5 +323,42 @@ async fn nodes_find_each_other_as_a_service_of_consul() -> Outcome {
     third.process.stop(PATIENCE).await?;
     assert!(!consul.passing().contains(&third.origin), "it is taken out");
     all_hear(&nodes).await?;
+    Ok(())
+}
+
+/// Goal: what else a node is told goes with it: a name of the mesh parts those who share an etcd, a broker may
+/// carry, foreign programs may be heard, history may be on disk. Method: two nodes of `red` at Redis and etcd;
+/// two of `blue` at the same etcd, of which one hears a publisher by hand and one keeps its history.
+#[tokio::test]
+async fn names_of_meshes_brokers_static_mode_and_disks_go_with_it() -> Outcome {
+    let (etcd, redis) = (Etcd::start().await?, Redis::start().await?);
+    let at = flags(&[&etcd.url(PREFIX)], None);
+    let with = |more: &[&str]| {
+        let more = more.iter().map(|&flag| flag.to_owned());
+        at.iter().cloned().chain(more).collect::<Vec<_>>()
+    };
+    let url = redis.url();
+    let red = nodes_with(&with(&["--mesh", "red", "--bus", &url]), 2).await?;
+    let disk = tempfile::tempdir()?;
+    let data = disk.path().join("data").display().to_string();
+    let nobody = free_port()?.to_string();
+    let blue = [
+        Node::start(with(&["--mesh", "blue", "--sub", &nobody])).await?,
+        Node::start(with(&["--mesh", "blue", "--data", &data])).await?,
+    ];
+    linked(&blue, PATIENCE).await?;
+    for (mesh, nodes, is_published) in [("red", &red[..], false), ("blue", &blue, true)] {
+        let keys = etcd.keys(&format!("{PREFIX}/{mesh}/")).await?;
+        assert_eq!(keys.len(), 2, "{keys:?}");
+        for (_, said, _) in &keys {
+            let has_publisher = said["endpoints"].get("pub").is_some();
+            assert_eq!(has_publisher, is_published, "{said}");
+        }
+        for node in nodes {
+            let links = node.mesh().await?.links;
+            let others = links.iter().filter(|link| link.origin.is_some());
+            assert_eq!(others.count(), 1, "{links:?}");
+        }
+    }
     Ok(())
 }

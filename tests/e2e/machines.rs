@@ -1,7 +1,10 @@
 //! Several machines: the natural command on each is a mesh.
 
+use crate::harness::engines::dns::NameServer;
 use crate::harness::netns::{FAR_CONTROL, NEAR_CONTROL, Namespaces};
 use crate::harness::process::Launch;
+use crate::harness::sealed::Seal;
+use crate::harness::sources::{POLLED_WITHIN, flags, source_is};
 use crate::harness::{Client, Node, Outcome, PATIENCE, Registry, histories, linked};
 
 /// Goal: `chatnode --http 0.0.0.0:8080 --registry http://ADDRESS:7171 --insecure-mesh`, the same on
@@ -60,5 +63,31 @@ async fn the_same_command_on_each_machine_is_a_mesh() -> Outcome {
         client.send("tea", &format!("from {place}")).await?;
     }
     assert_eq!(histories(&nodes, "tea", PATIENCE).await?.len(), 3);
+    Ok(())
+}
+
+/// Goal: with a name of DNS and a mesh secret the same command on each machine is a mesh, as in containers: each
+/// tells the address by which the others reach it. Method: two network namespaces, and a name server that
+/// lists both; a node in each, bound to all addresses.
+#[tokio::test]
+async fn by_a_name_the_same_command_on_each_machine_is_a_mesh() -> Outcome {
+    let instead = "nodes on addresses of loopback, in discovery_dns.rs";
+    let Some(wire) = Namespaces::enter(instead)? else {
+        return Ok(());
+    };
+    let seal = Seal::new().await?;
+    let dns = NameServer::on(NEAR_CONTROL).await?;
+    dns.host("chat.test", &[NEAR_CONTROL.parse()?, FAR_CONTROL.parse()?]);
+    let mut args = flags(&[&dns.url("chat.test", 8080)], Some(&seal));
+    args.extend(["--http", "0.0.0.0:8080"].map(str::to_owned));
+    let near = Node::launch(Launch::new("chatnode", args.clone())).await?;
+    let far = Node::launch(Launch::new("chatnode", args).by(wire.far())).await?;
+    assert_eq!(near.publishes, format!("tls://{NEAR_CONTROL}:8080"));
+    assert_eq!(far.publishes, format!("tls://{FAR_CONTROL}:8080"));
+    let both = [near, far];
+    linked(&both, POLLED_WITHIN).await?;
+    for node in &both {
+        source_is(node, "up", "").await?;
+    }
     Ok(())
 }

@@ -53,7 +53,12 @@ struct Zone {
 impl NameServer {
     /// One that knows no name.
     pub(crate) async fn start() -> Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        Self::on("127.0.0.1").await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn on(ip: &str) -> Result<Self> {
+        let socket = UdpSocket::bind((ip, 0)).await?;
         let at = socket.local_addr()?;
         let (zone, asked) = (Arc::<Mutex<Zone>>::default(), Arc::<AtomicUsize>::default());
         let task = spawn(serve(socket, Arc::clone(&zone), Arc::clone(&asked)));
