@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::harness::engines::Broker as _;
+use crate::harness::engines::certificates::Certificates;
 use crate::harness::engines::consul::Consul;
 use crate::harness::engines::etcd::Etcd;
 use crate::harness::engines::redis::Redis;
@@ -177,6 +178,28 @@ async fn users_of_etcd_are_let_in_and_their_passwords_told_nowhere() -> Outcome 
         }
         assert!(!told.contains("s3cret"), "the password is told");
     }
+    Ok(())
+}
+
+/// Goal: in TLS etcd is who its certificate says, by the authorities that the node's machine trusts. Method: two
+/// nodes that trust the authority, and one that trusts another.
+#[tokio::test]
+async fn etcd_in_tls_is_trusted_by_its_certificate_only() -> Outcome {
+    let (folder, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let [own, other] = [&folder, &other].map(|folder| Certificates::new(folder.path()));
+    let (own, other) = (own?, other?);
+    let etcd = Etcd::in_tls(&own).await?;
+    let start = async |trusted: &Certificates| {
+        let launch = Launch::new("chatnode", flags(&[&etcd.url_in_tls(PREFIX)], None));
+        let trusted = trusted.authority.display().to_string();
+        let launch = launch.with("SSL_CERT_FILE", trusted);
+        Node::launch(launch.with("SSL_CERT_DIR", "")).await
+    };
+    let nodes = [start(&own).await?, start(&own).await?];
+    linked(&nodes, PATIENCE).await?;
+    source_is(&nodes[0], "up", "").await?;
+    let stranger = start(&other).await?;
+    source_is(&stranger, "down", "its certificate is not trusted").await?;
     Ok(())
 }
 

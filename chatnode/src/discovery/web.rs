@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::body::of_answer;
 use base::endpoint::Endpoint;
 use base::resolver::Resolver;
-use base::tls::{http_by_authorities, http_client};
+use base::tls::{Refusal, http_by_authorities, http_client, refusal};
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
@@ -168,6 +168,12 @@ pub(super) fn away(why: reqwest::Error) -> Trouble {
     let mut cause: &dyn Error = &why;
     while let Some(next) = cause.source() {
         cause = next;
+    }
+    if refusal(&why) == Some(Refusal::OtherKey) {
+        return Trouble::Away(format!(
+            "its certificate is not trusted: {}; SSL_CERT_FILE names other authorities",
+            shown(&cause.to_string())
+        ));
     }
     Trouble::Away(match why.is_connect() {
         true => format!("there is no way to it: {}", shown(&cause.to_string())),

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::ANSWERS_WITHIN;
+use super::certificates::Certificates;
 use super::server::{Server, folder};
 use crate::harness::cluster::http;
 use crate::harness::eventually::eventually;
@@ -21,17 +22,34 @@ const DATA: &str = "data";
 pub(crate) struct Etcd {
     server: Server,
     port: u16,
+    /// Where it is in TLS, if it is.
+    sealed: Option<u16>,
 }
 
 impl Etcd {
     /// A new one, which knows nothing.
     pub(crate) async fn start() -> Result<Self> {
+        Self::with(None).await
+    }
+
+    /// A new one that is in TLS too, with this certificate.
+    pub(crate) async fn in_tls(certificates: &Certificates) -> Result<Self> {
+        Self::with(Some(certificates)).await
+    }
+
+    async fn with(certificates: Option<&Certificates>) -> Result<Self> {
         let (port, peers) = (free_port()?, free_port()?);
         let folder = folder("etcd")?;
-        let (client, peer) = (
+        let (mut client, peer) = (
             format!("http://127.0.0.1:{port}"),
             format!("http://127.0.0.1:{peers}"),
         );
+        let mut sealed = None;
+        if certificates.is_some() {
+            let port = free_port()?;
+            client.push_str(&format!(",https://127.0.0.1:{port}"));
+            sealed = Some(port);
+        }
         let cluster = format!("t={peer}");
         let args = [
             ("--name", "t"),
@@ -46,8 +64,20 @@ impl Etcd {
         let mut args = args.concat();
         // What is killed is the process, not the machine.
         args.push("--unsafe-no-fsync".to_owned());
+        if let Some(Certificates {
+            certificate, key, ..
+        }) = certificates
+        {
+            for (flag, file) in [("--cert-file", certificate), ("--key-file", key)] {
+                args.extend([flag.to_owned(), file.display().to_string()]);
+            }
+        }
         let server = Server::own("etcd", &args, folder);
-        let mut etcd = Self { server, port };
+        let mut etcd = Self {
+            server,
+            port,
+            sealed,
+        };
         etcd.again().await?;
         Ok(etcd)
     }
@@ -55,6 +85,12 @@ impl Etcd {
     /// The URL by which a node finds it, for these keys.
     pub(crate) fn url(&self, prefix: &str) -> String {
         format!("etcd://127.0.0.1:{}/{prefix}", self.port)
+    }
+
+    /// The URL by which a node finds it in TLS.
+    pub(crate) fn url_in_tls(&self, prefix: &str) -> String {
+        let port = self.sealed.unwrap_or_default();
+        format!("etcd+https://localhost:{port}/{prefix}")
     }
 
     /// `HOST:PORT`.
