@@ -159,7 +159,8 @@ impl Discovery {
         });
         let others = sources.discover.iter().map(|url| Entry {
             url: url.shown().to_owned(),
-            knows_who_lives: !matches!(url, DiscoverUrl::Dns(_)),
+            // With a mesh secret what nobody has proven to say is a hint where to dial, and no more.
+            knows_who_lives: url.knows_who_lives() && (sources.keys.is_none() || url.is_in_tls()),
         });
         let entries = registries.chain(others).collect();
         let board = Arc::new(Board::new(entries));
@@ -272,7 +273,7 @@ struct Seen {
 #[derive(Debug)]
 struct Entry {
     url: String,
-    /// Whether nodes that live are listed there, and no others for long. DNS knows neither.
+    /// Whether nodes that live are listed there, and no others for long, and it is believed in that.
     knows_who_lives: bool,
 }
 
@@ -316,7 +317,7 @@ fn merge(entries: &[Entry], seen: &[Seen]) -> View {
     let both = || entries.iter().zip(seen);
     let is_up = |seen: &Seen| seen.state == State::Up;
     let knows = both().any(|(entry, seen)| entry.knows_who_lives && is_up(seen));
-    // Who is found by DNS only is on no other list, which proves nothing about it.
+    // Who is listed only where that is not believed is on no other list, which proves nothing about it.
     let counts = both().filter(|(entry, seen)| is_up(seen) || !entry.knows_who_lives);
     let listed = counts.flat_map(|(_, seen)| seen.members.keys().copied());
     let listed = knows.then(|| listed.collect());

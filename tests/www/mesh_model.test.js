@@ -124,6 +124,9 @@ test('a registry is told of by each node, and so is a broker', () => {
     { kind: 'registry', url: 'http://127.0.0.1:7000', up: [A], down: [B] },
     { kind: 'broker', url: 'redis://h:6379', up: [A], down: [B] },
   ]);
+  const others = ['dns+chat:80', 'etcd://h:2379/chat', 'tls://h:7171'].map((url) => ({ url, state: 'up' }));
+  const found = picture(told(newWorld(urlOf(A)), START, body(A, [B], { registries: others })), START).registries;
+  assert.deepEqual(found.map((it) => it.kind), ['source', 'source', 'registry']);
 });
 
 test('one node under two addresses is asked once', () => {

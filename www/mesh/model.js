@@ -70,7 +70,7 @@ const RATE_MS = 5_000;
  * @typedef {object} Picture
  * @property {MeshNode[]} nodes in the order of their places
  * @property {Link[]} links both directions of each two that live
- * @property {{kind: 'registry' | 'broker', url: string, up: string[], down: string[]}[]} registries registries and brokers, and which nodes say so
+ * @property {{kind: 'registry' | 'source' | 'broker', url: string, up: string[], down: string[]}[]} registries registries, other sources and brokers, and which nodes say so
  * @property {{node: string, peer: string, at: string, error: string}[]} lacking whom which node does not hear, and why
  * @property {boolean} blind whether no node answers
  * @property {boolean} orphan whether the node that served the page is gone, and others answer
@@ -363,7 +363,9 @@ function registriesOf(nodes) {
     if (!answer) continue;
     for (const kind of /** @type {const} */ (['registry', 'broker'])) {
       for (const { url, state } of kind === 'registry' ? answer.registries : answer.buses) {
-        const one = found.get(url) ?? { kind, url, up: [], down: [] };
+        // Where else nodes are found stands beside registries: dns+…, consul://…, etcd://….
+        const is = kind === 'registry' && !/^(http|tls):/.test(url) ? 'source' : kind;
+        const one = found.get(url) ?? { kind: is, url, up: [], down: [] };
         if (state === 'up') one.up.push(origin);
         else if (state === 'down') one.down.push(origin);
         found.set(url, one);

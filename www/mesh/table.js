@@ -23,7 +23,7 @@ const COLUMNS = [
   ['Clients', (node) => tell(node, (answer) => whole(answer.clients))],
   ['Rooms', (node) => tell(node, (answer) => whole(answer.rooms))],
   ['Storage', (node) => tell(node, ({ storage }) => `${storage.state}, ${whole(storage.messages)} (${size(storage.bytes)})`)],
-  ['Registries', (node) => tell(node, ({ registries }) => (registries.length === 0 ? 'none' : `${registries.filter((it) => it.state === 'up').length} of ${registries.length} up`))],
+  ['Registries and sources', (node) => tell(node, ({ registries }) => (registries.length === 0 ? 'none' : `${registries.filter((it) => it.state === 'up').length} of ${registries.length} up`))],
   ['Brokers', (node) => tell(node, ({ buses }) => (buses.length === 0 ? 'none' : `${buses.filter((it) => it.state === 'up').length} of ${buses.length} up`))],
   ['Running', (node) => tell(node, (answer) => duration(answer.uptime))],
   ['Version', (node) => tell(node, (answer) => answer.version)],

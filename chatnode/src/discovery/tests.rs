@@ -392,3 +392,44 @@ async fn a_url_that_is_none_is_refused_and_no_registry_is_fine() {
     assert!(none.views().borrow().is_settled());
     none.leave().await;
 }
+
+/// Goal: only a list that is believed to have all who live proves that somebody is gone; who is found elsewhere
+/// is not on it. Method: three sources in each state.
+#[test]
+fn only_lists_that_are_believed_prove_who_is_gone() {
+    let entry = |knows_who_lives| Entry {
+        url: String::new(),
+        knows_who_lives,
+    };
+    let entries = [entry(true), entry(true), entry(false)];
+    let seen = |state, number| Seen {
+        state,
+        members: BTreeMap::from([(identity(number).origin, Listed::default())]),
+        ..Seen::default()
+    };
+    let listed = |states: [State; 3]| {
+        let seen: Vec<_> = states
+            .into_iter()
+            .zip(1..)
+            .map(|(it, nth)| seen(it, nth))
+            .collect();
+        let view = merge(&entries, &seen);
+        assert_eq!(view.members.len(), 3, "all stay members");
+        view.listed
+    };
+    let all = |numbers: &[u16]| Some(numbers.iter().map(|nth| identity(*nth).origin).collect());
+    let (up, down) = (State::Up, State::Down);
+    assert_eq!(listed([up, up, up]), all(&[1, 2, 3]));
+    assert_eq!(listed([up, down, up]), all(&[1, 3]));
+    assert_eq!(listed([up, down, down]), all(&[1, 3]));
+    assert_eq!(listed([down, down, up]), None);
+    // With a mesh secret a source that is not in TLS is a hint.
+    for (url, knows, tls) in [
+        ("dns+a:1", false, false),
+        ("etcd://a/b", true, false),
+        ("consul+https://a/b", true, true),
+    ] {
+        let url: DiscoverUrl = url.parse().unwrap();
+        assert_eq!((url.knows_who_lives(), url.is_in_tls()), (knows, tls));
+    }
+}

@@ -103,6 +103,20 @@ impl DiscoverUrl {
         }
     }
 
+    /// Whether nodes are listed there while they live. DNS knows addresses.
+    pub(super) fn knows_who_lives(&self) -> bool {
+        !matches!(self, Self::Dns(_))
+    }
+
+    /// Whether it is spoken to in TLS.
+    pub(super) fn is_in_tls(&self) -> bool {
+        match self {
+            Self::Dns(_) => false,
+            Self::Consul(service) => service.servers.tls,
+            Self::Etcd(keys) => keys.servers.tls,
+        }
+    }
+
     /// The servers that are spoken to; of DNS it is the system's business.
     pub(crate) fn servers(&self) -> &[Endpoint] {
         match self {
