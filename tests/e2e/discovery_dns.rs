@@ -100,7 +100,8 @@ async fn a_name_that_the_system_knows_is_enough() -> Outcome {
 async fn a_resolver_that_fails_takes_nobody_away() -> Outcome {
     let dns = NameServer::start().await?;
     let (pods, port) = (pods::<3>(), free_port()?);
-    let flags = flags(&[&dns.url(NAME, port)], None);
+    let url = dns.url(NAME, port);
+    let flags = flags(&[&url], None);
     dns.host(NAME, &pods);
     let mut nodes = Vec::new();
     for pod in &pods[..2] {
@@ -116,6 +117,12 @@ async fn a_resolver_that_fails_takes_nobody_away() -> Outcome {
         dns.is(mood);
         source_is(&nodes[0], "down", words).await?;
         all_hear(&nodes).await?;
+        let listed = format!("source_listed{{source=\"{url}\"}}");
+        assert_eq!(
+            nodes[0].metrics().await?.get(&listed)?,
+            1,
+            "it is forgotten"
+        );
     }
     let late = node_on(pods[2], port, &flags).await?;
     late.takes_clients(PATIENCE).await?;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use base::endpoint::{Endpoint, Host};
+use base::endpoint::{Endpoint, Host, InvalidEndpoint};
 use futures::StreamExt as _;
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
@@ -43,6 +43,8 @@ const KEPT: Duration = Duration::from_secs(30);
 const ADDRESSES_MAX: usize = 512;
 /// How many are asked at once.
 const ASKED_AT_ONCE: usize = 32;
+/// The first list waits so long for those who are slow.
+const FIRST_MAX: Duration = Duration::from_millis(1500);
 /// Of what is wrong, so much is told.
 const FAULTS_MAX: usize = 4;
 
@@ -144,21 +146,31 @@ impl Dns {
         let due = self.places.iter().filter(|(_, place)| is_due(place));
         let due: Vec<SocketAddr> = due.map(|(addr, _)| *addr).collect();
         let meet = &self.meet;
-        let asked = due.into_iter().map(|addr| {
-            let met = meet(format!("http://{addr}"));
-            async move { (addr, met.await) }
+        let asked = due.into_iter().map(|addr| async move {
+            let at = format!("http://{addr}");
+            let outcome = match at.parse::<Endpoint>() {
+                Ok(_) => meet(at).await,
+                Err(InvalidEndpoint(why)) => Err(Fault::new(
+                    Why::NoPublisher,
+                    format!("{addr} is not asked: {why}"),
+                )),
+            };
+            (addr, outcome)
         });
         let mut met = futures::stream::iter(asked).buffer_unordered(ASKED_AT_ONCE);
-        // The first list is complete: who joins waits for it.
+        // The first list is complete, as far as that does not take long: who joins waits for it.
         let is_first = self.places.values().all(|place| place.asked.is_none());
+        let told_from = if is_first { now + FIRST_MAX } else { now };
+        let mut has_news = false;
         while let Some((addr, outcome)) = met.next().await {
             let Some(place) = self.places.get_mut(&addr) else {
                 continue;
             };
             place.asked = Some(now);
-            let is_new = place.who.is_none() && outcome.is_ok();
+            has_news |= place.who.is_none() && outcome.is_ok();
             place.met(addr, outcome);
-            if is_new && answers && !is_first {
+            if has_news && answers && Instant::now() >= told_from {
+                has_news = false;
                 tell(&self.places, self.me, &self.seat, Ok(()));
             }
         }

@@ -11,7 +11,7 @@ mod gateway;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -38,6 +38,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(2);
 const PUT_AGAIN_MIN: Duration = Duration::from_millis(500);
 /// A watch that said nothing for so long is left.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Changes are told no more often than this: those that come meanwhile are told together.
+const SHOW_EVERY_MIN: Duration = Duration::from_millis(50);
 /// All keys are read no more often than this.
 const READ_EVERY_MIN: Duration = Duration::from_millis(500);
 
@@ -66,6 +68,12 @@ pub(super) struct Etcd {
 struct Talk {
     web: Web,
     token: Mutex<Option<String>>,
+}
+
+impl Talk {
+    fn token(&self) -> MutexGuard<'_, Option<String>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Etcd {
@@ -236,9 +244,13 @@ impl Etcd {
                 // It said nothing, or the connection ended: what reads all keys tells whether etcd is there.
                 Err(_) | Ok(Ok(None) | Err(_)) => return Ok(()),
             };
+            let searched = line.len();
             line.extend_from_slice(&chunk);
             if line.len() > ANSWER_BYTES_MAX {
                 return Err(Trouble::nonsense("a change that is too long"));
+            }
+            if !line[searched..].contains(&b'\n') {
+                continue;
             }
             let mut changed = false;
             while let Some(end) = line.iter().position(|b| *b == b'\n') {
@@ -253,6 +265,7 @@ impl Etcd {
             }
             if changed {
                 self.show(&rows);
+                sleep_until(Instant::now() + SHOW_EVERY_MIN).await;
             }
         }
     }
@@ -312,7 +325,21 @@ impl Etcd {
         what: &str,
         body: Value,
     ) -> Result<T, Trouble> {
-        let request = self.request(talk, what, &body).await?;
+        let has_token = talk.token().is_some();
+        match self.ask_once(talk, what, &body).await {
+            // Tokens end.
+            Err(Trouble::Refused { .. }) if has_token => self.ask_once(talk, what, &body).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_once<T: DeserializeOwned>(
+        &self,
+        talk: &Talk,
+        what: &str,
+        body: &Value,
+    ) -> Result<T, Trouble> {
+        let request = self.request(talk, what, body).await?;
         self.let_in(talk, web::json(request.timeout(ANSWER_TIMEOUT)).await)
     }
 
@@ -330,19 +357,14 @@ impl Etcd {
         let Some((user, password)) = &self.keys.login else {
             return Ok(request);
         };
-        let known = talk
-            .token
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let known = talk.token().clone();
         let token = match known {
             Some(token) => token,
             None => {
                 let who = talk.web.request(Method::POST, "/v3/auth/authenticate")?;
                 let who = who.json(&json!({ "name": user, "password": password }));
                 let login: Login = web::json(who.timeout(ANSWER_TIMEOUT)).await?;
-                *talk.token.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(login.token.clone());
+                *talk.token() = Some(login.token.clone());
                 login.token
             }
         };
@@ -352,7 +374,7 @@ impl Etcd {
     /// What was refused may have been refused for the token: the next request takes another.
     fn let_in<T>(&self, talk: &Talk, outcome: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(Trouble::Refused { .. }) = &outcome {
-            *talk.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *talk.token() = None;
         }
         outcome
     }

@@ -23,7 +23,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle connections are left after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An answer is at most so long: a full list of nodes, each with much that others said of it.
-pub(super) const ANSWER_BYTES_MAX: usize = 16 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Of an error so much is shown.
 const ERROR_CHARS_MAX: usize = 160;
 

@@ -145,3 +145,49 @@ async fn another_secret_is_told_and_many_faults_are_a_short_text() {
     assert!(source.has_other_secret && source.is_up());
     assert!(source.error.ends_with("and 16 more"), "{}", source.error);
 }
+
+/// Goal: an address that no node has, such as one that means this machine itself, or a cloud's service, is not
+/// asked. Method: such addresses beside a good one.
+#[tokio::test(start_paused = true)]
+async fn addresses_that_may_not_be_dialled_are_not_asked() {
+    let (mut dns, _, board, asked) = dns("dns+127.0.0.9:80", Ok(identity("bbbbbbbbbb")));
+    let bad = [
+        "0.0.0.0:80",
+        "169.254.169.254:80",
+        "224.0.0.1:80",
+        "[::]:80",
+        "127.0.0.9:0",
+    ];
+    dns.note(&bad.map(|it| it.parse().unwrap()).into(), Instant::now());
+    dns.poll(POLL_EVERY).await;
+    assert_eq!((*asked.lock().unwrap(), members(&board).len()), (1, 1));
+}
+
+/// Goal: whoever is slow at one address does not keep those at others from being found. Method: one that
+/// answers at once, and many that never do.
+#[tokio::test(start_paused = true)]
+async fn addresses_that_are_silent_delay_nobody_else() {
+    let (mut dns, _, board, _) = dns("dns+127.0.0.9:80", Err(Fault::refused()));
+    dns.meet = Arc::new(|at| {
+        Box::pin(async move {
+            if at.ends_with(":80") {
+                return Ok(identity("bbbbbbbbbb"));
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Err(Fault::new(Why::TimedOut, "slow"))
+        })
+    });
+    let silent = (81..=580).map(|port| SocketAddr::new(IpAddr::from([127, 0, 0, 9]), port));
+    dns.note(&silent.collect(), Instant::now());
+    let begun = Instant::now();
+    let mut views = board.view.subscribe();
+    tokio::select! {
+        () = dns.poll(POLL_EVERY) => panic!("it was told when all had been asked"),
+        view = views.wait_for(|view| view.members.len() == 1) => assert!(view.is_ok()),
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use base::process::Tasks;
 use tokio::sync::mpsc;
@@ -35,6 +36,25 @@ struct Shared {
     watch: Mutex<Vec<String>>,
     keys: Mutex<Vec<(String, String)>>,
     lease_is_gone: AtomicBool,
+    /// What who asks has to show, if anything.
+    token: Mutex<Option<String>>,
+}
+
+async fn let_in(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    path: Path<String>,
+    body: Bytes,
+) -> Result<Body, (StatusCode, &'static str)> {
+    let token = shared.token.lock().unwrap().clone();
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|it| it.to_str().ok());
+    if token.is_some() && shown != token.as_deref() && !path.0.starts_with("auth/") {
+        let said = r#"{"error":"etcdserver: invalid auth token","code":16}"#;
+        return Err((StatusCode::UNAUTHORIZED, said));
+    }
+    Ok(answer(State(shared), path, body).await)
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, Path(door): Path<String>, body: Bytes) -> Body {
@@ -43,6 +63,10 @@ async fn answer(State(shared): State<Arc<Shared>>, Path(door): Path<String>, bod
     let header = json!({ "cluster_id": "1", "revision": "41", "raft_term": "2" });
     let one = |answer: Value| Body::from(answer.to_string());
     match door.as_str() {
+        "auth/authenticate" => {
+            let token = shared.token.lock().unwrap().clone();
+            one(json!({ "header": header, "token": token }))
+        }
         "lease/grant" => one(json!({ "header": header, "ID": "7587856790", "TTL": "6" })),
         "lease/keepalive" if shared.lease_is_gone.swap(false, Ordering::Relaxed) => {
             one(json!({ "result": { "header": header, "ID": "7587856790" } }))
@@ -79,17 +103,23 @@ async fn answer(State(shared): State<Arc<Shared>>, Path(door): Path<String>, bod
 
 impl Gateway {
     async fn start() -> Self {
+        Self::with("", None).await
+    }
+
+    /// One that is told this login, and wants this token then.
+    async fn with(login: &str, token: Option<&str>) -> Self {
         let (sender, asked) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             asked: sender,
             watch: Mutex::default(),
             keys: Mutex::default(),
             lease_is_gone: AtomicBool::new(false),
+            token: Mutex::new(token.map(str::to_owned)),
         });
-        let router = Router::new().route("/v3/{*door}", post(answer));
+        let router = Router::new().route("/v3/{*door}", post(let_in));
         let router = router.with_state(Arc::clone(&shared));
         let listener = base::serve::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let url = format!("etcd://{}/chat", listener.local_addr().unwrap());
+        let url = format!("etcd://{login}{}/chat", listener.local_addr().unwrap());
         let tasks = Tasks::new();
         let limits = base::serve::Limits::default();
         tasks.spawn(async move {
@@ -242,6 +272,24 @@ async fn a_lease_that_is_gone_is_taken_anew() {
     }
     gateway.leaving.cancel();
     assert_eq!(gateway.is_asked("lease/revoke").await["ID"], "7587856790");
+}
+
+/// Goal: a token that has ended is taken anew at once, and nobody is told of trouble. Method: the gateway wants
+/// another one after the first renewal.
+#[tokio::test]
+async fn a_token_that_has_ended_is_taken_anew() {
+    let mut gateway = Gateway::with("chat:s3cret@", Some("one")).await;
+    let login = gateway.is_asked("auth/authenticate").await;
+    assert_eq!(login, json!({ "name": "chat", "password": "s3cret" }));
+    let up = |view: &View| view.sources[0].state == "up" && view.sources[0].error.is_empty();
+    gateway.shows("well", up).await;
+    gateway.is_asked("kv/put").await;
+    let mut views = gateway.board.view.subscribe();
+    views.mark_unchanged();
+    *gateway.shared.token.lock().unwrap() = Some("two".to_owned());
+    gateway.is_asked("lease/keepalive").await;
+    gateway.is_asked("kv/range").await;
+    assert!(!views.has_changed().unwrap(), "{:?}", views.borrow());
 }
 
 /// Goal: of two that tell one endpoint the newer is listed. Method: keys with one port of HTTP.
