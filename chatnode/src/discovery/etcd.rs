@@ -151,7 +151,11 @@ impl Etcd {
                 if !self.is_missing.swap(false, Ordering::Relaxed) {
                     return Ok(());
                 }
-                return self.put(&lease).await;
+                let put = self.put(&lease).await;
+                if put.is_err() {
+                    self.is_missing.store(true, Ordering::Relaxed);
+                }
+                return put;
             }
             tracing::warn!(
                 source = self.seat.url(),

@@ -36,6 +36,8 @@ struct Shared {
     watch: Mutex<Vec<String>>,
     keys: Mutex<Vec<(String, String)>>,
     lease_is_gone: AtomicBool,
+    /// The next keys are not taken, so many times.
+    refusals: Mutex<usize>,
     /// What who asks has to show, if anything.
     token: Mutex<Option<String>>,
 }
@@ -53,6 +55,16 @@ async fn let_in(
     if token.is_some() && shown != token.as_deref() && !path.0.starts_with("auth/") {
         let said = r#"{"error":"etcdserver: invalid auth token","code":16}"#;
         return Err((StatusCode::UNAUTHORIZED, said));
+    }
+    if path.0 == "kv/put" {
+        let mut refusals = shared.refusals.lock().unwrap();
+        if *refusals > 0 {
+            *refusals -= 1;
+            return Err((
+                StatusCode::SERVICE_UNAVAILABLE,
+                "etcdserver: request timed out",
+            ));
+        }
     }
     Ok(answer(State(shared), path, body).await)
 }
@@ -114,6 +126,7 @@ impl Gateway {
             watch: Mutex::default(),
             keys: Mutex::default(),
             lease_is_gone: AtomicBool::new(false),
+            refusals: Mutex::new(0),
             token: Mutex::new(token.map(str::to_owned)),
         });
         let router = Router::new().route("/v3/{*door}", post(let_in));
@@ -272,6 +285,21 @@ async fn a_lease_that_is_gone_is_taken_anew() {
     }
     gateway.leaving.cancel();
     assert_eq!(gateway.is_asked("lease/revoke").await["ID"], "7587856790");
+}
+
+/// Goal: a key that is missing is put again until etcd takes it, though its lease lives. Method: the gateway
+/// lists nobody, and refuses the key twice.
+#[tokio::test]
+async fn a_key_is_put_until_it_is_taken() {
+    let mut gateway = Gateway::start().await;
+    gateway.is_asked("kv/put").await;
+    *gateway.shared.refusals.lock().unwrap() = 2;
+    let refused = |view: &View| view.sources[0].error.contains("request timed out");
+    gateway.shows("refused", refused).await;
+    gateway.is_asked("kv/put").await;
+    assert_eq!(*gateway.shared.refusals.lock().unwrap(), 0);
+    let well = |view: &View| view.sources[0].error.is_empty();
+    gateway.shows("well", well).await;
 }
 
 /// Goal: a token that has ended is taken anew at once, and nobody is told of trouble. Method: the gateway wants
