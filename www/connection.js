@@ -265,6 +265,7 @@ export class Connection {
       this.upSince = this.options.now();
       this.options.emit({
         type: 'welcome', name: reply.name, limits: reply.limits, nodes: this.nodes.greeted(reply.nodes),
+        keeper: reply.keeper,
       });
       for (const room of this.options.rooms()) this.join(room);
       this.#settle();

@@ -111,8 +111,8 @@ const claims = new Claims(navigator.locks, (mid) => {
 const sender = new Sender({
   outbox: () => state.outbox.filter((pending) => claims.has(pending.mid)),
   isJoined: (room) => connection.isJoined(room),
-  // With one node there is nobody to keep a copy, and a reply would wait for it in vain.
-  copies: () => (state.nodes.length >= 2 ? 1 : 0),
+  // With one node and no keeper there is nobody to keep a copy, and a reply would wait for it in vain.
+  copies: () => (state.nodes.length >= 2 || state.hasKeeper ? 1 : 0),
   request: (verb, body, done) => connection.request(verb, body, done),
   emit: dispatch,
 });

@@ -16,7 +16,8 @@ import { parseId } from './wire.js';
  * @property {string} from
  * @property {string} text
  * @property {boolean} own     whether this browser sent it
- * @property {number} copies   how many other nodes are known to hold it
+ * @property {number} copies   how many others are known to hold it, a keeper among them
+ * @property {boolean} keeper  whether a keeper does, which outlives all nodes
  * @property {boolean} late    whether it came after messages that stand well behind it
  */
 
@@ -63,7 +64,7 @@ export function readMessage(wire, mine) {
   const mid = typeof wire.mid === 'string' ? wire.mid : '';
   return {
     kind: 'message', id: wire.id, origin: id.origin, ts: wire.ts, mid,
-    from: wire.from, text: wire.text, own: mine.has(mid), copies: 0, late: false,
+    from: wire.from, text: wire.text, own: mine.has(mid), copies: 0, keeper: false, late: false,
   };
 }
 
@@ -144,7 +145,7 @@ export function merge(list, items) {
     if (compare(other, item) < 0) continue;
     copy ??= list.slice();
     copy.splice(twin, 1);
-    copy.splice(place(copy, item), 0, { .../** @type {Message} */ (item), copies: other.copies, late: other.late });
+    copy.splice(place(copy, item), 0, { .../** @type {Message} */ (item), copies: other.copies, keeper: other.keeper, late: other.late });
   }
   return { list: copy ?? list, added };
 }

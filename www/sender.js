@@ -44,7 +44,7 @@ export class Sender {
     const body = { room: next.room, mid: next.mid, text: next.text, ...(copies > 0 ? { copies } : {}) };
     this.options.request('send', body, (fault, reply) => {
       if (this.flight === flight) this.flight = null;
-      if (!fault) this.options.emit({ type: 'sent', mid: next.mid, id: reply.id, ts: reply.ts, copies: reply.copies });
+      if (!fault) this.options.emit({ type: 'sent', mid: next.mid, id: reply.id, ts: reply.ts, copies: reply.copies, keeper: reply.keeper });
       else if (fault.code === 'lost') return; // Ready again is told when there is a connection again.
       else if (fault.retry_ms !== undefined || TEMPORARY.has(fault.code)) this.#rest(fault.retry_ms ?? RETRY_MS);
       else this.options.emit({ type: 'send-failed', mid: next.mid, reason: fault.message || fault.code });

@@ -34,6 +34,7 @@ import { DEFAULT_LIMITS, byteLength, limitsOf, parseId } from './wire.js';
  * @property {string} name
  * @property {Link} link
  * @property {readonly string[]} nodes
+ * @property {boolean} hasKeeper                 whether the node has a keeper, which is one more copy
  * @property {ReturnType<typeof limitsOf>} limits
  * @property {ReadonlyMap<string, Room>} rooms  in the order they were joined
  * @property {string} current                   the room shown
@@ -64,6 +65,7 @@ export function initialState({ name, rooms, current, outbox = [], mine = [], dra
     name,
     link: { status: 'connecting', node: '', name: '', reason: '', retryAt: 0 },
     nodes: [],
+    hasKeeper: false,
     limits: DEFAULT_LIMITS,
     rooms: new Map(Array.from(names, (room) => [room, newRoom(room, drafts.get(room) ?? '', readTo.get(room) ?? null)])),
     current,
@@ -220,9 +222,10 @@ const HANDLERS = {
     return { ...state, link, rooms, now: Math.max(state.now, at) };
   },
 
-  welcome(state, { name, limits, nodes }) {
+  welcome(state, { name, limits, nodes, keeper }) {
     return {
       ...state, nodes,
+      hasKeeper: keeper === true,
       name: typeof name === 'string' && name !== '' ? name : state.name,
       limits: limitsOf(limits),
     };
@@ -379,7 +382,7 @@ const HANDLERS = {
   },
 
   /** A node acknowledged a send. The position stays: messages before it may still be on their way. */
-  sent(state, { mid, id, ts, copies = 0 }) {
+  sent(state, { mid, id, ts, copies = 0, keeper = false }) {
     const pending = state.outbox.find((other) => other.mid === mid);
     let next = state;
     if (pending) {
@@ -395,8 +398,10 @@ const HANDLERS = {
       if (at < 0) continue;
       const message = /** @type {import('./messages.js').Message} */ (room.items[at]);
       const kept = Math.max(message.copies, Number(copies) || 0);
-      if (kept === message.copies) return next;
-      return changeRoom(next, room.name, (held) => ({ ...held, items: held.items.with(at, { ...message, copies: kept }) }));
+      const inKeeper = message.keeper || keeper === true;
+      if (kept === message.copies && inKeeper === message.keeper) return next;
+      const told = { ...message, copies: kept, keeper: inKeeper };
+      return changeRoom(next, room.name, (held) => ({ ...held, items: held.items.with(at, told) }));
     }
     return next;
   },

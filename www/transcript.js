@@ -107,7 +107,7 @@ export function rows(room, outbox, { start, end, name, known, open, whole, found
     list.push({
       // One key from the moment of sending on, so that a settled message is the same node.
       key: item.mid ? `m ${item.mid}` : item.id, kind: 'message',
-      look: `${item.id}|${together}|${state}${item.copies}|${latest}|${item.own}|${item.late}|${item.id === open}|${whole.has(item.id)}|${
+      look: `${item.id}|${together}|${state}${item.copies}${item.keeper}|${latest}|${item.own}|${item.late}|${item.id === open}|${whole.has(item.id)}|${
         item.id === found}|${name}|${item.from}|${item.text}`,
       data: {
         ...item, ms, together, state, latest, reason: '', room: room.name, who,
@@ -123,7 +123,7 @@ export function rows(room, outbox, { start, end, name, known, open, whole, found
       look: `|${together}|${pending.state}|${pending.reason}|${name}|${pending.text}`,
       data: {
         id: '', mid: pending.mid, from: name, text: pending.text, ms: pending.at, own: true, together, latest: true,
-        state: pending.state, copies: 0, reason: pending.reason, late: false, room: room.name, who,
+        state: pending.state, copies: 0, keeper: false, reason: pending.reason, late: false, room: room.name, who,
         open: false, whole: false, found: false,
       },
     });
@@ -143,10 +143,14 @@ export function fillAvatar(node, name) {
 /**
  * @param {string} state
  * @param {number} copies
+ * @param {boolean} keeper whether one of them outlives all nodes
  * @returns {string}
  */
-function stateText(state, copies) {
-  if (state === 'kept') return `kept by ${copies} other ${copies === 1 ? 'node' : 'nodes'}`;
+function stateText(state, copies, keeper) {
+  const nodes = copies - (keeper ? 1 : 0);
+  const others = `${nodes} other ${nodes === 1 ? 'node' : 'nodes'}`;
+  if (state === 'kept' && keeper) return nodes > 0 ? `kept for good, and by ${others}` : 'kept for good';
+  if (state === 'kept') return `kept by ${others}`;
   return { sending: 'sending', sent: 'sent', failed: 'not sent' }[state] ?? '';
 }
 
@@ -200,7 +204,7 @@ function fillMessage(node, data) {
   find('.when').setAttribute('aria-expanded', String(data.open));
   find('.late').textContent = data.late ? 'came late' : '';
   const state = find('.state');
-  state.textContent = stateText(data.state, data.copies);
+  state.textContent = stateText(data.state, data.copies, data.keeper);
   state.title = state.textContent;
   const failed = data.state === 'failed';
   node.querySelector('.details')?.remove();
@@ -252,7 +256,7 @@ function details(data) {
   link.href = writeAddress(data.room, data.id);
   node.append(exact);
   if (data.late) node.append(element('span', '', 'It came after messages that were said later.'));
-  if (data.state) node.append(element('span', '', `Here: ${stateText(data.state, data.copies)}.`));
+  if (data.state) node.append(element('span', '', `Here: ${stateText(data.state, data.copies, data.keeper)}.`));
   node.append(link);
   return node;
 }

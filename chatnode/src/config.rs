@@ -4,6 +4,8 @@ mod bridge;
 mod bus;
 mod data;
 mod discover;
+mod help;
+mod keep;
 mod lines;
 mod parse;
 mod reach;
@@ -20,8 +22,10 @@ use clap::builder::BoolishValueParser;
 use crate::model::mesh_name::MeshName;
 
 use self::bus::Buses;
+use self::help::AFTER_HELP;
 pub(crate) use self::reach::Told;
 use crate::carriers::broker::bridge::BridgeUrl;
+use crate::carriers::broker::keeper::KeepUrl;
 use crate::carriers::parts::PlainForm;
 use crate::core::memory::Retention;
 use crate::discovery::url::DiscoverUrl;
@@ -126,6 +130,21 @@ pub struct Config {
         value_delimiter = ' '
     )]
     bridge: Vec<String>,
+
+    /// A keeper: a broker that keeps what is said here until it is on the disk of an archive, and so is one
+    /// more copy, which outlives all nodes. amqp://HOST[/VHOST] (RabbitMQ, a durable queue), nats://HOST1,HOST2
+    /// (a stream of JetStream) or redis://HOST (a stream), with user, password and TLS as for --bus. Then
+    /// `copies: 1` is answered when the keeper has the message. With --data besides, this node is an
+    /// archive: it takes in what the keeper holds, and what is not taken in yet outlasts all restarts. Give
+    /// --keep to all nodes, and --data to one or some; each archive beyond the first has a name of its own,
+    /// ?archive=NAME. Put a URL with a password into the variable.
+    #[arg(
+        long,
+        env = "CHATNODE_KEEP",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    keep: Option<String>,
 
     /// The name of the mesh, the nodes that share what is said: 1 to 32 letters, digits, '_' or
     /// '-'. Nodes of meshes with other names are strangers: they do not hear each other, though one
@@ -285,32 +304,6 @@ pub struct Config {
     pub(crate) log: LogFormat,
 }
 
-const AFTER_HELP: &str = "\
-When it is ready it prints one line on stdout, for example
-  {\"ready\":\"chatnode\",\"origin\":\"k3f7q2m7xa\",\"http\":\"http://127.0.0.1:8080\",\"pub\":\"tcp://127.0.0.1:41213\"}
-SIGTERM, SIGINT or SIGHUP (but with --mesh-secret) drains it and ends it with exit code 0, in three
-seconds at the most.
-Exit code 1: it broke, or something hung when it was to end; 2: bad usage.
-
-Try it:
-  registry &
-  chatnode --http 8080 &
-  chatnode &                           # a second node on a free port
-On several machines, the same on each, with one file that `chatnode secret > FILE` made:
-  registry --http 0.0.0.0:7171 --mesh-secret FILE
-  chatnode --http 0.0.0.0:8080 --registry tls://10.0.0.1:7171 --mesh-secret FILE
-By a broker, without a registry:
-  chatnode --http 8080 --bus redis://127.0.0.1
-In containers, where a name leads to all of them, with the secret in a file of each:
-  chatnode --http 0.0.0.0:8080 --discover dns+chat:8080 --mesh-secret FILE
-On several machines of a network where every program is trusted:
-  chatnode --http 0.0.0.0:8080 --registry http://10.0.0.1:7171 --insecure-mesh
-Static mode, by ports typed by hand and without a registry. It is how a textbook's chapter on
-publish/subscribe joins its chat servers; one line for each of three terminals:
-  chatnode --http 8080 --pub 5000 --sub 5001 --sub 5002
-  chatnode --http 8081 --pub 5001 --sub 5000 --sub 5002
-  chatnode --http 8082 --pub 5002 --sub 5000 --sub 5001";
-
 /// What `chatnode` does instead of running a node.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Command {
@@ -333,6 +326,8 @@ pub(crate) struct Checked {
     pub(crate) buses: Buses,
     /// Bridges to foreign programs.
     pub(crate) bridges: Vec<BridgeUrl>,
+    /// What keeps what is said besides.
+    pub(crate) keep: Option<KeepUrl>,
     /// Whether there is a mesh secret: what goes between nodes is in TLS, through HTTP's port.
     pub(crate) is_sealed: bool,
     /// Whether the mesh may be on other addresses than loopback, though nobody has to prove anything.
@@ -416,6 +411,7 @@ impl Config {
             discover,
             buses,
             bridges,
+            keep: self.keep()?,
             advertise: advertise.transpose()?,
             peers: peers.collect::<Result<_, _>>()?,
             subs: subs.collect::<Result<_, _>>()?,

@@ -29,6 +29,7 @@ pub(crate) mod clock;
 pub(crate) mod copies;
 mod greetings;
 pub(crate) mod journal;
+pub(crate) mod keeper;
 pub(crate) mod links;
 pub(crate) mod log;
 pub(crate) mod members;
@@ -58,9 +59,11 @@ mod asking;
 #[cfg(test)]
 mod by_hand;
 mod clocks;
+pub(crate) mod from_keeper;
 mod hearing;
 mod joining;
 mod journaling;
+mod keeping;
 mod linking;
 mod mending;
 mod naming;
@@ -115,11 +118,20 @@ impl Core {
             Input::DiskBroken => self.disk_broken(),
             Input::DiskTrimmed(floors) => self.disk_trimmed(now, floors),
 
+            Input::KeeperUp(counts) => self.keeper_up(counts),
+            Input::KeeperDown => self.keeper_down(),
+            Input::Kept(number) => self.keeper_kept(number, now),
+            Input::FromKeeper(origin, entries) => self.take_from_keeper(origin, entries, now),
+            Input::KeeperEmpty => self.keeper_empty(now),
+
             Input::Ask(ticket, question) => self.ask(now, ticket, question),
             Input::Read(ticket, got) => self.was_read(now, ticket, got),
 
             Input::AskAcks => self.ask_acks(now),
-            Input::TurnOver => self.feed_disk(now),
+            Input::TurnOver => {
+                self.feed_disk(now);
+                self.feed_keeper();
+            }
             Input::Tick => self.tick(now),
         }
         loop {

@@ -16,8 +16,10 @@
 //! - `writer` is the thread that writes: `write` a batch, `trim` retention, `index` the words;
 //!   `whereabouts` knows whether the files are still where they were.
 //! - `reader` and `search` answer. `row` and `sums` know when a row is what was written.
+//! - `aside` has what came and is no message.
 //! - `terms` is what all of these and their callers name: options, outcomes, errors.
 
+mod aside;
 mod check;
 mod folder;
 mod index;
@@ -375,6 +377,22 @@ impl Disk {
             Read::Rooms => Got::Rooms(self.rooms().await?),
             Read::Scan(..) => return Err(ReadError::Busy),
         })
+    }
+
+    /// Sets aside what is no message, and why; `wall_us` is microseconds since 1970.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn set_aside(
+        &self,
+        body: bytes::Bytes,
+        why: String,
+        wall_us: u64,
+    ) -> std::io::Result<()> {
+        let folder = self.0.shared.folder.clone();
+        let put = move || aside::put(&folder, &body, &why, wall_us);
+        let put = tokio::task::spawn_blocking(put).await;
+        put.unwrap_or_else(|why| Err(std::io::Error::other(why)))
     }
 
     /// Has a reader do something. Cancel safe: if nobody waits for the answer any more when its turn

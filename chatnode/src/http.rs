@@ -5,7 +5,9 @@
 
 pub(crate) mod api;
 pub(crate) mod assets;
+mod history;
 pub(crate) mod hosts;
+mod keeper;
 pub(crate) mod mesh;
 pub(crate) mod metrics;
 #[cfg(test)]
@@ -130,6 +132,9 @@ impl Front {
                 }
                 Err(response) => *response,
             };
+        }
+        if self.node.is_archive() && history::is_asked(&request) {
+            return history::answer(&self.node, &request).await;
         }
         let method = request.method().clone();
         let shared = path == SHARED && assets::is_read(request.method());

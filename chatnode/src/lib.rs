@@ -55,7 +55,7 @@ use crate::disk::{Disk, DiskOptions, Outcome};
 use crate::http::{Doors, Front, assets};
 use crate::model::names::Origin;
 use crate::peers::Asker;
-use crate::ports::{Bridges, Ports, Secret, keys_of_registries, warn_of_exposure};
+use crate::ports::{Bridges, Keeping, Ports, Secret, keys_of_registries, warn_of_exposure};
 use crate::shell::{Bus, Handle, Parts, Settings};
 
 /// Sockets that are kept free for links, registries and files when clients fill the rest.
@@ -165,11 +165,12 @@ async fn start(
         mono: Duration::ZERO,
         wall_us: shell::wall_us(),
     };
-    let mut core = core_of(&checked, &me, own, now, &mut rng);
+    let mut core = core_of((&checked, kept.is_some()), &me, own, now, &mut rng);
     let disk = kept.map(|(disk, loaded)| {
         core.restore(now, loaded);
         disk
     });
+    let keeping = Keeping::of(checked.keep.as_ref(), disk.as_ref());
     let parts = Parts {
         settings,
         core,
@@ -177,6 +178,7 @@ async fn start(
         disk: disk.clone(),
         buses: brokers.iter().map(bus).collect(),
         bridges: bridges.all(),
+        keeper: keeping.as_ref().map(Keeping::keeper),
     };
     let (node, sockets, commands) =
         Handle::new(parts, tasks.clone()).context("cannot watch clients")?;
@@ -184,16 +186,14 @@ async fn start(
     let discovery = discover(&checked, keys, &node, meet, &tasks)?;
     let asked_at = asked_at(&checked, &me, &ports);
     let front = front(config, &checked, &node, asked_at);
-    let limits = serve::Limits {
-        connections_max: places.clients + places.calls,
-        ..serve::Limits::default()
-    };
+    let limits = places.limits();
     if let Some(outcomes) = outcomes {
         tasks.spawn_critical("disk", node.clone().run_disk(outcomes));
     }
     tasks.spawn_critical("clients", node.clone().run_clients(sockets));
     tasks.spawn_critical("turns", node.clone().run_turns());
-    let (listener, door) = ports.carry(&node, commands, brokers, bridges, secret, &tasks);
+    let (listener, door) =
+        ports.carry(&node, commands, brokers, (bridges, keeping), secret, &tasks);
     tasks.spawn_critical("views", node.clone().run_views(discovery.views()));
     tasks.spawn_critical(
         "http",
@@ -279,7 +279,13 @@ fn identity(
 }
 
 /// The core, before it knows what is on disk.
-fn core_of(checked: &Checked, me: &Identity, own: Vec<String>, now: Now, rng: &mut StdRng) -> Core {
+fn core_of(
+    (checked, has_disk): (&Checked, bool),
+    me: &Identity,
+    own: Vec<String>,
+    now: Now,
+    rng: &mut StdRng,
+) -> Core {
     let store = MemoryStore::new(checked.retention);
     let rng_of_core = StdRng::seed_from_u64(rng.random());
     let fixed = |endpoint: &Endpoint, speech| Target {
@@ -310,6 +316,8 @@ fn core_of(checked: &Checked, me: &Identity, own: Vec<String>, now: Now, rng: &m
         own,
         fixed: peers.chain(subs).chain(halls).collect(),
         publish_plain: !checked.subs.is_empty(),
+        has_keeper: checked.keep.is_some(),
+        is_archive: checked.keep.is_some() && has_disk,
     };
     Core::new(options, store, rng_of_core, now)
 }
@@ -416,6 +424,14 @@ impl Places {
         Self {
             clients: fits(clients),
             calls: fits(clients.min(CALLS_KEPT)),
+        }
+    }
+
+    /// The same for who accepts them.
+    fn limits(self) -> serve::Limits {
+        serve::Limits {
+            connections_max: self.clients + self.calls,
+            ..serve::Limits::default()
         }
     }
 }

@@ -17,20 +17,25 @@ use crate::carriers::Command;
 use crate::carriers::all::{All, Direct};
 use crate::carriers::broker::bridge::{Bridge, BridgeUrl, Session, Shown, TAKEN_MAX};
 use crate::carriers::broker::gauges::Gauges;
+use crate::carriers::broker::keeper::{self, Archive, Batches, KeepUrl, Keeper};
 use crate::carriers::broker::url::BrokerUrl;
 use crate::carriers::broker::{BrokerCarrier, Me, Seals};
 use crate::carriers::sealed::Sealed;
 use crate::carriers::tls::TlsCarrier;
 use crate::carriers::zmq::{self, ZmqCarrier};
 use crate::config::{Checked, Told};
+use crate::disk::Disk;
 use crate::http;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::Origin;
 use crate::peers::Asker;
-use crate::shell::{Handle, wall_us};
+use crate::shell::{Archiving, Handle, wall_us};
 
 /// How long the carrier has to send what is queued.
 const CARRIER_GRACE: Duration = Duration::from_millis(200);
+
+/// News of a keeper that wait for the node.
+const KEEPER_EVENTS_MAX: usize = 16;
 
 /// A mesh secret, and what tells that its file is to be read again.
 #[derive(Debug)]
@@ -107,7 +112,7 @@ impl Ports {
         node: &Handle,
         commands: mpsc::Receiver<Command>,
         brokers: Vec<(BrokerUrl, Arc<Gauges>)>,
-        bridges: Bridges,
+        (bridges, keeping): (Bridges, Option<Keeping>),
         secret: Option<Secret>,
         tasks: &Tasks,
     ) -> (TcpListener, Option<Door>) {
@@ -125,6 +130,9 @@ impl Ports {
             }),
         };
         bridges.start(&on_brokers, node, tasks);
+        if let Some(keeping) = keeping {
+            keeping.start(&on_brokers, node, tasks);
+        }
         let by_broker = |(url, gauges)| {
             let me = on_brokers.clone();
             BrokerCarrier::new(url, me, gauges, tasks.tracker(), &stopping)
@@ -187,6 +195,60 @@ impl Bridges {
             tasks.spawn(session.run());
         }
         tasks.spawn_critical("bridges", node.clone().run_bridges(taken));
+    }
+}
+
+/// A keeper that has not begun, and what it is given.
+pub(crate) struct Keeping {
+    keeper: Keeper,
+    batches: Batches,
+    /// Where an archive stores what the keeper holds.
+    disk: Option<Disk>,
+}
+
+impl Keeping {
+    /// What this URL says, if there is one.
+    pub(crate) fn of(url: Option<&KeepUrl>, disk: Option<&Disk>) -> Option<Self> {
+        let (keeper, batches) = Keeper::new(url?.clone());
+        let disk = disk.cloned();
+        Some(Self {
+            keeper,
+            batches,
+            disk,
+        })
+    }
+
+    /// As the node sees it.
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper.clone()
+    }
+
+    fn start(self, me: &Me, node: &Handle, tasks: &Tasks) {
+        let (url, status) = (self.keeper.url.clone(), Arc::clone(&self.keeper.status));
+        let (events, told) = mpsc::channel(KEEPER_EVENTS_MAX);
+        let session = keeper::Session {
+            url: url.clone(),
+            me: me.clone(),
+            status: Arc::clone(&status),
+            batches: self.batches,
+            events,
+            stop: tasks.stopping(),
+        };
+        tasks.spawn(session.run());
+        tasks.spawn_critical("keeper", node.clone().run_keeper(told));
+        let Some(disk) = self.disk else {
+            return;
+        };
+        let (archive, deliveries, settled) =
+            Archive::new(url, me.clone(), status, tasks.stopping());
+        tasks.spawn(archive.run());
+        let archiving = Archiving {
+            deliveries,
+            settled,
+            keeper: self.keeper,
+            disk,
+        };
+        tasks.spawn_critical("archive", node.clone().run_archive(archiving));
     }
 }
 

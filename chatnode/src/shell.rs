@@ -7,10 +7,12 @@
 //! contended. What that changes for clients and peers is collected. The turn task, which stands in the run
 //! queue behind all that were ready before it, then publishes and writes it, once per client.
 
+mod archiving;
 mod clock;
 mod errands;
 mod handle;
 mod inputs;
+mod leaving;
 mod outbox;
 mod outputs;
 pub(crate) mod status;
@@ -30,6 +32,7 @@ use self::status::Totals;
 use crate::carriers::Command;
 use crate::carriers::broker::bridge::Bridge;
 use crate::carriers::broker::gauges::Gauges;
+use crate::carriers::broker::keeper::Keeper;
 use crate::clients::Clients;
 use crate::core::links::LinkId;
 use crate::core::{Core, Input, Now, Output};
@@ -38,6 +41,7 @@ use crate::disk::Disk;
 use crate::model::mesh_name::MeshName;
 use crate::peers::Asker;
 
+pub(crate) use self::archiving::Archiving;
 pub(crate) use self::clock::wall_us;
 pub(crate) use self::handle::{Handle, Post};
 
@@ -70,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) buses: Vec<Bus>,
     /// By which bridges it is joined with foreign programs.
     pub(crate) bridges: Vec<Bridge>,
+    /// What keeps what is said here besides, if anything does.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// A broker by which nodes meet.
@@ -99,6 +105,8 @@ struct Shell {
     buses: Vec<Bus>,
     /// by which bridges foreign programs,
     bridges: Vec<Bridge>,
+    /// by what it is kept besides,
+    keeper: Option<Keeper>,
     /// and whether others can hear it without one.
     is_direct: bool,
     /// Work that has to wait, for tasks of its own.
@@ -138,6 +146,7 @@ impl Shell {
             is_direct: !parts.core.identity().publisher.is_empty(),
             buses: parts.buses,
             bridges: parts.bridges,
+            keeper: parts.keeper,
             core: parts.core,
             errands: Vec::new(),
             view: View::default(),
@@ -208,7 +217,7 @@ impl Shell {
     /// Whether the turn task must not sleep as long as it meant to.
     fn has_work(&self) -> bool {
         let due = self.core.deadline().min(self.clients.reads_due(&self.core));
-        let wants_disk = self.core.wants_disk(self.clock.last());
+        let wants_disk = self.core.wants_disk(self.clock.last()) || self.core.wants_keeper();
         let writes = self.clients.has_output() || !self.outbox.is_empty();
         due < self.turn_due || wants_disk || writes
     }

@@ -42,6 +42,8 @@ mod half_open;
 mod hostile;
 mod hostile_chat;
 mod hostile_ws;
+mod keepers;
+mod keepers_faults;
 mod kills;
 mod last_words;
 mod limits;

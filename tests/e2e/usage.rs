@@ -83,6 +83,18 @@ const FLAGS: [(&str, &[Row]); 2] = [
                 "--allow-origin",
                 &["", "evil", "http://a/b", "http://u@a", "null"],
             ),
+            (
+                "--keep",
+                &[
+                    "",
+                    "zmq",
+                    "http://h",
+                    "zmq+proxy://127.0.0.1:1,2",
+                    "amqp://127.0.0.1?archive=a.b",
+                    "amqp://127.0.0.1?archive=kept",
+                    "nats://192.0.2.1",
+                ],
+            ),
             ("--insecure-mesh", &[]),
             ("--log", &["", "xml"]),
         ],

@@ -61,7 +61,7 @@ export function page({ rooms = ['lobby'], random = () => 0.5, storage = null, ho
   });
   self.sender = new Sender({
     outbox: () => self.state.outbox, isJoined: (room) => self.connection.isJoined(room),
-    copies: () => (self.state.nodes.length >= 2 ? 1 : 0),
+    copies: () => (self.state.nodes.length >= 2 || self.state.hasKeeper ? 1 : 0),
     request: (verb, body, done) => self.connection.request(verb, body, done), emit: self.dispatch, setTimeout: clock.setTimeout,
   });
   self.connection.start();

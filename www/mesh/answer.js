@@ -37,6 +37,7 @@ const NOT_IN_LABELS = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cn}\p{Co}]/gu;
  * @property {number} lacking messages of before that it still fetches
  * @property {{url: string, state: string}[]} registries
  * @property {{url: string, state: string}[]} buses brokers by which it meets others; down until its own beats come back
+ * @property {string} keeper how the broker is that keeps what is said besides; empty if there is none
  * @property {Row[]} links
  * @property {{state: string, messages: number, bytes: number}} storage
  * @property {number} clients @property {number} rooms
@@ -71,6 +72,16 @@ export function webOrigin(value) {
 }
 
 /**
+ * @param {any} keeper
+ * @returns {string}
+ */
+function readKeeper(keeper) {
+  if (!isObject(keeper)) return '';
+  if (keeper.state !== 'up') return 'away';
+  return keeper.counts === true ? 'up' : 'up, not counted';
+}
+
+/**
  * @param {any} body
  * @returns {Answer | null} null for what is not a node's answer
  */
@@ -86,6 +97,7 @@ export function readAnswer(body) {
     lacking: missing(body.lacking),
     buses: list(body.buses).map((it) => ({ url: label(it.url), state: it.state === 'up' ? 'up' : 'down' })).filter((it) => it.url !== ''),
     registries: list(body.registries).map((it) => ({ url: label(it.url), state: label(it.state) })).filter((it) => it.url !== ''),
+    keeper: readKeeper(body.keeper),
     links: list(body.links).map(readRow),
     storage: { state: label(storage.state), messages: count(storage.messages), bytes: count(storage.bytes) },
     clients: count(body.clients),

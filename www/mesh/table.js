@@ -25,6 +25,7 @@ const COLUMNS = [
   ['Storage', (node) => tell(node, ({ storage }) => `${storage.state}, ${whole(storage.messages)} (${size(storage.bytes)})`)],
   ['Registries and sources', (node) => tell(node, ({ registries }) => (registries.length === 0 ? 'none' : `${registries.filter((it) => it.state === 'up').length} of ${registries.length} up`))],
   ['Brokers', (node) => tell(node, ({ buses }) => (buses.length === 0 ? 'none' : `${buses.filter((it) => it.state === 'up').length} of ${buses.length} up`))],
+  ['Keeper', (node) => tell(node, ({ keeper }) => keeper || 'none')],
   ['Running', (node) => tell(node, (answer) => duration(answer.uptime))],
   ['Version', (node) => tell(node, (answer) => answer.version)],
 ];

@@ -21,6 +21,7 @@ pub(crate) mod bridge;
 mod channels;
 mod ears;
 pub(crate) mod gauges;
+pub(crate) mod keeper;
 mod nats;
 pub(crate) mod net;
 mod outbox;

@@ -33,6 +33,8 @@ struct Welcome<'a> {
     name: &'a UserName,
     limits: protocol::Limits,
     nodes: &'a [String],
+    /// Whether there is a keeper, which is one more copy.
+    keeper: bool,
 }
 
 /// Serves one client's session.
@@ -246,6 +248,7 @@ impl Clients {
             name: &name,
             limits: protocol::Limits::new(self.rate_limit),
             nodes: core.nodes(),
+            keeper: core.keeper().is_some(),
         };
         self.reply(id, rid, "hello", &welcome);
     }

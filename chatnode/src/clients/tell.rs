@@ -67,8 +67,8 @@ impl Clients {
                 ticket,
                 id,
                 ts,
-                copies,
-            } => self.said(core, ticket, Said { id, ts, copies }, now),
+                held,
+            } => self.said(core, ticket, Said { id, ts, held }, now),
             Output::NotSaid { ticket, why } => self.not_said(core, ticket, why, now),
             Output::Answer(ticket, found) => self.answered(core, ticket, *found, now),
             Output::Gap(origin, span) => self.gap(origin, span),
@@ -99,9 +99,15 @@ impl Clients {
         match self.waiting.remove(&ticket) {
             Some(Waiting::Said(conn, request)) => {
                 if let Some(request) = request {
-                    let Said { id, ts, copies } = said;
+                    let Said { id, ts, held } = said;
+                    let keeper = match held.keeper {
+                        Some(true) => ",\"keeper\":true",
+                        Some(false) => ",\"keeper\":false",
+                        None => "",
+                    };
+                    let copies = held.copies;
                     let reply = format!(
-                        "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}}}}}"
+                        "{{\"id\":{request},\"send\":{{\"id\":\"{id}\",\"ts\":{ts},\"copies\":{copies}{keeper}}}}}"
                     );
                     self.table.send(conn, &reply);
                 }

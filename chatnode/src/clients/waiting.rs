@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::RequestId;
 use super::slot::ConnId;
 use super::streams::Comes;
+use crate::core::copies::Held;
 use crate::core::question::{Found, ReadError};
 use crate::model::names::{EntryId, RoomName};
 use crate::wire::protocol::Refusal;
@@ -51,6 +52,6 @@ pub(crate) struct Said {
     pub(crate) id: EntryId,
     /// Its timestamp.
     pub(crate) ts: u64,
-    /// How many other nodes hold it.
-    pub(crate) copies: usize,
+    /// Who holds it besides.
+    pub(crate) held: Held,
 }

@@ -7,6 +7,8 @@ use crate::model::names::Origin;
 /// Whom joining waits for, and for what.
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
+    /// Whether a keeper holds something that this archive has not taken in yet.
+    pub(super) keeper: bool,
     /// Endpoints given by hand.
     pub(super) by_hand: Vec<String>,
     /// The other nodes that the registries list, or have listed since this one began to join, and where

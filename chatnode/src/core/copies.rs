@@ -33,6 +33,47 @@ pub(super) struct Wait {
     pub(super) until: Duration,
 }
 
+/// What a keeper has of this node's own log: the numbers behind the one, through the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// What comes before it may have, or not.
+    pub(super) after: u64,
+    /// The last.
+    pub(super) through: u64,
+}
+
+impl Kept {
+    /// Whether it has this number.
+    pub(super) fn has(self, seq: u64) -> bool {
+        self.after < seq && seq <= self.through
+    }
+}
+
+/// Who holds an entry besides its origin, as a reply says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// How many nodes and keepers.
+    pub(crate) copies: usize,
+    /// Whether a keeper is among them; `None` without one.
+    pub(crate) keeper: Option<bool>,
+}
+
+impl Held {
+    /// By so many nodes, and by the keeper.
+    pub(super) fn by(nodes: usize, keeper: Option<bool>) -> Self {
+        Self {
+            copies: nodes + usize::from(keeper == Some(true)),
+            keeper,
+        }
+    }
+
+    /// Whether a send that needs so many copies is answered by this. A keeper that counts is one of them.
+    pub(super) fn is_enough(self, need: usize, keeper_counts: bool) -> bool {
+        let is_kept = !keeper_counts || self.keeper == Some(true);
+        self.copies >= need && (is_kept || need == 0)
+    }
+}
+
 /// Sends that wait. Those for this node's own entries are kept by how many copies they need, in
 /// the order of their numbers, so that an acknowledgement touches only what it settles.
 #[derive(Debug, Default)]
@@ -65,32 +106,38 @@ impl Waits {
     }
 
     /// Takes those that have their copies, or that waited long enough. `acknowledged` is what each
-    /// peer holds of this node's log, the most first.
+    /// peer holds of this node's log, the most first; `kept` what the keeper has of it, if there is one whose
+    /// word counts. `held` tells of any entry.
     pub(super) fn settle(
         &mut self,
         now: Duration,
         acknowledged: &[u64],
-        copies: impl Fn(EntryId) -> usize,
-        mut settled: impl FnMut(Wait, usize),
+        kept: Option<Kept>,
+        held: impl Fn(EntryId) -> Held,
+        mut settled: impl FnMut(Wait, Held),
     ) {
         let mut count = 0;
         for (need, waits) in &mut self.own {
-            let through = need.checked_sub(1).and_then(|nth| acknowledged.get(nth));
-            let through = through.copied().unwrap_or_default();
+            // The keeper is one of the copies.
+            let nodes = need.saturating_sub(usize::from(kept.is_some()));
+            let through = match nodes.checked_sub(1) {
+                None => u64::MAX,
+                Some(nth) => acknowledged.get(nth).copied().unwrap_or_default(),
+            };
+            let has_all = |seq: u64| seq <= through && kept.is_none_or(|kept| kept.has(seq));
             let late = |wait: &Wait| rules::is_over(now, wait.until);
-            let done = |wait: &mut Wait| wait.id.seq <= through || late(wait);
+            let done = |wait: &mut Wait| has_all(wait.id.seq) || late(wait);
             while let Some(wait) = waits.pop_front_if(done) {
-                let copies = acknowledged.partition_point(|held| *held >= wait.id.seq);
-                settled(wait, copies);
+                settled(wait, held(wait.id));
                 count += 1;
             }
         }
         self.own.retain(|_, waits| !waits.is_empty());
         self.others.retain(|wait| {
-            let copies = copies(wait.id);
-            let done = copies >= wait.need || now >= wait.until;
+            let held = held(wait.id);
+            let done = held.is_enough(wait.need, kept.is_some()) || now >= wait.until;
             if done {
-                settled(*wait, copies);
+                settled(*wait, held);
                 count += 1;
             }
             !done

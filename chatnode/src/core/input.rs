@@ -1,6 +1,7 @@
 //! All that can come to a node: see [`Input`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::copies::Ticket;
@@ -10,6 +11,7 @@ use super::members::Snapshot;
 use super::news::{Beat, News};
 use super::question::{Got, LogPage, Question, ReadError};
 use super::repair::FetchId;
+use crate::model::entry::Entry;
 use crate::model::mesh_name::MeshName;
 use crate::model::names::{Mid, Origin, RoomName, UserName};
 
@@ -62,6 +64,18 @@ pub(crate) enum Input<'a> {
     DiskBroken,
     /// The disk's retention has trimmed these logs through these numbers.
     DiskTrimmed(Vec<(Origin, u64)>),
+
+    /// The keeper is there: it has nothing of the batch under way, for all that is known. Whether what it
+    /// confirms counts as a copy.
+    KeeperUp(bool),
+    /// The keeper is away.
+    KeeperDown,
+    /// The keeper has the batch with this number.
+    Kept(u64),
+    /// What a keeper held of some origin's log, in order: an archive takes it in.
+    FromKeeper(Origin, Vec<Arc<Entry>>),
+    /// All that the keeper held when this archive started is here.
+    KeeperEmpty,
 
     /// Somebody asks for history: [`Answer`](super::output::Output::Answer) answers, when what that
     /// takes was read.

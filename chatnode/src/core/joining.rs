@@ -33,7 +33,7 @@ impl Core {
         };
         let late = rules::takes_clients_anyhow(now.mono, self.started + JOIN_MAX);
         if !late {
-            if self.awaited.expected.is_none() || !lacking.is_empty() {
+            if self.awaited.expected.is_none() || !lacking.is_empty() || self.awaited.keeper {
                 return;
             }
             if rules::waits_for_history(self.lacks()) {

@@ -320,6 +320,19 @@ impl Journal {
         rules::may_let_go(self.unwritten.contains(&id))
     }
 
+    /// Whether accepted entries are on the disk: none waits, or was skipped.
+    pub(super) fn has_on_disk(&self, origin: Origin, span: Span) -> bool {
+        let mut skipped = self.skipped.get(&origin).into_iter().flatten();
+        let is_skipped = skipped.any(|it| it.after < span.through && span.after < it.through);
+        let mut ids = (span.after + 1..=span.through).map(|seq| EntryId { origin, seq });
+        !is_skipped && ids.all(|id| self.has_written(id))
+    }
+
+    /// Whether more waits for the disk than should, so that what can wait elsewhere does.
+    pub(super) fn is_ahead_of_disk(&self) -> bool {
+        self.health != Health::Fine || self.waiting().1 > PENDING_REPAIR_MAX
+    }
+
     fn skip(&mut self, entry: &Entry) {
         let spans = self.skipped.values().map(Vec::len).sum::<usize>();
         let of_origin = self.skipped.entry(entry.origin).or_default();

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::copies::Ticket;
+use super::copies::{Held, Ticket};
 use super::journal::{Batch, NotTaken};
+use super::keeper::KeeperBatch;
 use super::links::fault::Fault;
 use super::links::{LinkId, Speech};
 use super::log::Span;
@@ -53,8 +54,8 @@ pub(crate) enum Output {
         id: EntryId,
         /// Its timestamp.
         ts: u64,
-        /// How many other nodes hold it.
-        copies: usize,
+        /// Who holds it besides.
+        held: Held,
     },
     /// Answer a [`Say`](super::input::Say): it was not taken.
     NotSaid {
@@ -110,6 +111,8 @@ pub(crate) enum Output {
     Read(Ticket, Box<Read>),
     /// Give the disk a batch. What becomes of it is an input, and no other batch comes before that.
     Write(Batch),
+    /// Give the keeper a batch. What becomes of it is an input, and no other batch comes before that.
+    Keep(KeeperBatch),
     /// Take clients.
     Ready {
         /// Peers that were listed and are not linked.

@@ -292,6 +292,20 @@ rules! {
         WaitsForEver => false;
     }
 
+    // Keepers.
+
+    /// Whether the keeper has an entry: it has said so.
+    fn is_kept(confirmed: bool) -> bool { confirmed } bugs {
+        /// A keeper has what it was given, though it has not confirmed it.
+        KeptUnconfirmed => true;
+    }
+
+    /// Whether an archive may tell its keeper that it has something.
+    fn may_acknowledge_to_keeper(stored: bool) -> bool { stored } bugs {
+        /// An archive acknowledges what its disk does not have yet.
+        AcknowledgedBeforeStored => true;
+    }
+
     // Clients that come back.
 
     /// Whether a client has seen more than this node.

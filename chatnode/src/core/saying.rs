@@ -44,14 +44,17 @@ impl Core {
 
     /// Answers a say, or lets it wait for its copies. `own` if it is for the newest own entry.
     pub(super) fn answer_or_wait(&mut self, wait: Wait, own: bool) {
-        let copies = self.copies(wait.id);
-        if copies >= wait.need || !self.waits.add(wait, own) {
+        let held = self.held(wait.id);
+        let is_enough = held.is_enough(wait.need, self.counted_by_keeper().is_some());
+        if is_enough || !self.waits.add(wait, own) {
             self.outputs.push(Output::Said {
                 ticket: wait.ticket,
                 id: wait.id,
                 ts: wait.ts,
-                copies,
+                held,
             });
+        } else {
+            self.ask_keeper(wait.id);
         }
     }
 
@@ -179,19 +182,21 @@ impl Core {
         }
         let mut waits = std::mem::take(&mut self.waits);
         let mut said = Vec::new();
+        let kept = self.counted_by_keeper();
         let solid = |(_, peer): (_, &Peer)| peer.solid(self.me.origin);
         let mut acknowledged: Vec<u64> = self.peers.heard().map(solid).collect();
         acknowledged.sort_unstable_by(|a, b| b.cmp(a));
         waits.settle(
             now.mono,
             &acknowledged,
-            |id| self.copies(id),
-            |wait, copies| {
+            kept,
+            |id| self.held(id),
+            |wait, held| {
                 said.push(Output::Said {
                     ticket: wait.ticket,
                     id: wait.id,
                     ts: wait.ts,
-                    copies,
+                    held,
                 });
             },
         );

@@ -12,6 +12,7 @@ use super::clock::{Clock, Now};
 use super::copies::Waits;
 use super::greetings::Greetings;
 use super::journal::Journal;
+use super::keeper::Keeping;
 use super::links::{Links, LinksOptions, Speech, Target};
 use super::log::Log;
 use super::members::Members;
@@ -55,6 +56,10 @@ pub(crate) struct CoreOptions {
     pub(crate) fixed: Vec<Target>,
     /// Whether what its clients say in the plain form's room is published in that form too.
     pub(crate) publish_plain: bool,
+    /// Whether what is said here is given to a keeper, too.
+    pub(crate) has_keeper: bool,
+    /// Whether it takes in what a keeper holds: joining waits for that.
+    pub(crate) is_archive: bool,
 }
 
 impl CoreOptions {
@@ -66,6 +71,8 @@ impl CoreOptions {
             own: Vec::new(),
             fixed: Vec::new(),
             publish_plain: false,
+            has_keeper: false,
+            is_archive: false,
         }
     }
 }
@@ -84,6 +91,8 @@ pub(crate) struct Core {
     pub(super) positions: Positions,
     /// Of a node with a disk.
     pub(super) journal: Option<Journal>,
+    /// Of a node with a keeper.
+    pub(super) keeping: Option<Keeping>,
     /// Who waits to hear that others hold what was said here.
     pub(super) waits: Waits,
     /// What this node is to tell others that it holds of them.
@@ -146,6 +155,7 @@ impl Core {
         let by_hand = by_hand.filter(|target| target.speech == Speech::Mesh);
         let awaited = Awaited {
             by_hand: by_hand.map(|target| target.endpoint.clone()).collect(),
+            keeper: options.is_archive,
             ..Awaited::default()
         };
         let links = LinksOptions {
@@ -159,6 +169,7 @@ impl Core {
             mids: Mids::default(),
             positions: Positions::new(now.wall_us),
             journal: None,
+            keeping: options.has_keeper.then(Keeping::new),
             waits: Waits::default(),
             acks: BTreeMap::new(),
             repairs: Repairs::joining(),

@@ -8,6 +8,7 @@ mod gone;
 mod halls;
 mod joining;
 mod journal;
+mod keeping;
 mod linking;
 mod positions;
 mod questions;
@@ -98,9 +99,10 @@ fn tell(output: &Output) -> Option<String> {
         Output::Publish(news) => return tell_news(news),
         Output::Deliver(entry, _) => format!("deliver {}", of(&entry.id())),
         Output::Said {
-            ticket, id, copies, ..
+            ticket, id, held, ..
         } => {
-            format!("said {} {} copies {copies}", ticket.0, of(id))
+            let kept = ["", " not kept", " kept"][held.keeper.map_or(0, |it| 1 + usize::from(it))];
+            format!("said {} {} copies {}{kept}", ticket.0, of(id), held.copies)
         }
         Output::NotSaid { ticket, why } => format!("refused {} {why:?}", ticket.0),
         Output::Fetch { fetch, .. } => format!(
@@ -145,6 +147,7 @@ fn tell(output: &Output) -> Option<String> {
         Output::HangUp(link) => format!("hang up {}", link.0),
         Output::Hello { to, .. } => format!("hello {}", short(*to)),
         Output::Write(batch) => format!("write {}", batch.entries.len()),
+        Output::Keep(batch) => format!("keep {}", batch.entries.len()),
         Output::Notice(notice) => match notice {
             Notice::LinkUp(peer) => format!("{} is heard", short(*peer)),
             Notice::LinkDown(peer) => format!("{} is not heard", short(*peer)),

@@ -1,6 +1,7 @@
 //! What a [`Core`] shows of itself, to clients, peers and operators.
 
 use super::clock::Now;
+use super::copies::Held;
 use super::links::{LinkStatus, Links};
 use super::log::{Counts, Log, Span};
 use super::members::Members;
@@ -156,6 +157,11 @@ impl Core {
             members_version: self.members.version(),
             ready: self.ready,
         }
+    }
+
+    /// Who is known to hold an entry, besides its origin.
+    pub(super) fn held(&self, id: EntryId) -> Held {
+        Held::by(self.copies(id), self.is_kept(id))
     }
 
     /// How many other nodes are known to hold an entry: nodes that are heard now, and have shown

@@ -64,6 +64,9 @@ async fn readyz(State(node): State<Handle>) -> Response {
         let (url, error) = (&source.url, &source.error);
         lacking.push_str(&format!("; {url}: {error}"));
     }
+    if let Some(trouble) = status.keeper.as_ref().and_then(super::keeper::trouble) {
+        lacking.push_str(&format!("; {trouble}"));
+    }
     if status.ready {
         let behind = match status.lacking_messages {
             0 => String::new(),
@@ -193,7 +196,11 @@ async fn publish(
         copies: message.copies as usize,
     };
     let said = node.post(post).await.map_err(problem_of)?;
-    let body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": said.copies });
+    let copies = said.held.copies;
+    let mut body = json!({ "id": said.id.to_string(), "ts": said.ts, "copies": copies });
+    if let Some(keeper) = said.held.keeper {
+        body["keeper"] = keeper.into();
+    }
     Ok(json_response(StatusCode::CREATED, &body))
 }
 
@@ -296,6 +303,7 @@ async fn mesh(State(node): State<Handle>) -> Json<serde_json::Value> {
         "registries": registries,
         "buses": buses,
         "bridges": bridges,
+        "keeper": status.keeper.as_ref().map(super::keeper::row),
         "links": links,
         "position": position,
         "lost": spans(&logs.lost),
@@ -432,7 +440,7 @@ fn refused(why: crate::model::names::InvalidName) -> Problem {
     problem_of(Refusal::from(why))
 }
 
-fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let body = crate::wire::protocol::json(body);
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

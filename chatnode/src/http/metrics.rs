@@ -31,6 +31,7 @@ async fn metrics(State(node): State<Handle>) -> impl IntoResponse {
     keys(&status, &mut text);
     sources(&status, &mut text);
     buses::write(&status, &mut text);
+    super::keeper::write(status.keeper.as_ref(), &mut text);
     if status.storage.health.is_some() {
         storage(&status, &mut text);
     }

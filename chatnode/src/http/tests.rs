@@ -97,6 +97,7 @@ impl Fixture {
         });
         let parts = Parts {
             bridges: Vec::new(),
+            keeper: None,
             disk,
             buses: Vec::new(),
             settings: Settings {

@@ -71,6 +71,7 @@ impl Shell {
                     disk.write(batch);
                 }
             }
+            Output::Keep(batch) => self.keeper.iter().for_each(|it| it.give(batch.clone())),
             Output::Ready { unlinked, lacking } => {
                 self.now_ready(now, unlinked.len(), lacking.len());
             }

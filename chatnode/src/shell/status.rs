@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use base::tls::KeyId;
 
-use super::{Bus, Handle, Shell};
+use super::{Bus, Handle, Shell, wall_us};
 use crate::carriers::broker::bridge::Bridge;
+use crate::carriers::broker::keeper::Keeper;
 use crate::clients::Count;
 use crate::core::Now;
 use crate::core::journal::Health;
+use crate::core::keeper::KeeperStatus;
 use crate::core::links::{self, LinkStatus, Speech, Via};
 use crate::core::log::{Counts, Span};
 use crate::discovery::SourceStatus;
@@ -77,6 +79,19 @@ pub(crate) struct BusStatus {
     pub(crate) hall: Option<LinkStatus>,
 }
 
+/// A keeper, and how it is.
+#[derive(Debug)]
+pub(crate) struct KeeperRow {
+    /// The keeper.
+    pub(crate) keeper: Keeper,
+    /// How far it is.
+    pub(crate) is: KeeperStatus,
+    /// Whether this node takes in what it holds.
+    pub(crate) is_archive: bool,
+    /// Microseconds since 1970, by this machine's clock.
+    pub(crate) now_us: u64,
+}
+
 impl Status {
     /// The name of the carrier by which somebody is heard.
     pub(crate) fn carrier_of(&self, link: &LinkStatus) -> &'static str {
@@ -120,6 +135,8 @@ pub(crate) struct Status {
     pub(crate) buses: Vec<BusStatus>,
     /// Bridges to foreign programs.
     pub(crate) bridges: Vec<Bridge>,
+    /// What keeps what is said besides.
+    pub(crate) keeper: Option<KeeperRow>,
     /// What carries from node to node.
     pub(crate) direct: &'static str,
     /// What is counted of links.
@@ -181,6 +198,7 @@ impl Shell {
             links: links.into_iter().map(|link| self.link(link)).collect(),
             buses: buses.collect(),
             bridges: self.bridges.clone(),
+            keeper: self.keeper_row(),
             direct: if core.identity().publisher.starts_with("tls://") {
                 "tls"
             } else {
@@ -204,6 +222,15 @@ impl Shell {
                 ..self.totals
             },
         }
+    }
+
+    fn keeper_row(&self) -> Option<KeeperRow> {
+        Some(KeeperRow {
+            keeper: self.keeper.clone()?,
+            is: self.core.keeper()?,
+            is_archive: self.disk.is_some(),
+            now_us: wall_us(),
+        })
     }
 
     fn link(&self, link: LinkStatus) -> Link {

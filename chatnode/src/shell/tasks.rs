@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Handle;
 use crate::carriers::broker::bridge::Taken;
+use crate::carriers::broker::keeper::KeeperEvent;
 use crate::carriers::{Carrier, Command};
 use crate::core::Input;
 use crate::discovery::View;
@@ -147,6 +148,24 @@ impl Handle {
         Ok(())
     }
 
+    /// Follows what becomes of the keeper, and of what it is given, until the process stops.
+    pub(crate) async fn run_keeper(
+        self,
+        mut events: mpsc::Receiver<KeeperEvent>,
+    ) -> anyhow::Result<()> {
+        let stopped = self.tasks().stopping();
+        // Cancel safe.
+        while let Some(Some(event)) = stopped.run_until_cancelled(events.recv()).await {
+            self.send(match event {
+                KeeperEvent::Up(counts) => Input::KeeperUp(counts),
+                KeeperEvent::Down => Input::KeeperDown,
+                KeeperEvent::Kept(number) => Input::Kept(number),
+            });
+        }
+        stopped.cancelled().await;
+        Ok(())
+    }
+
     /// Follows what the registries list until the process stops.
     pub(crate) async fn run_views(self, mut views: watch::Receiver<View>) -> anyhow::Result<()> {
         let stopped = self.tasks().stopping();
@@ -183,7 +202,10 @@ impl Handle {
                 anyhow::bail!("the thread that writes to the disk has ended");
             };
             match outcome {
-                Outcome::Stored => self.send(Input::Stored),
+                Outcome::Stored => {
+                    self.send(Input::Stored);
+                    self.stored().notify_one();
+                }
                 Outcome::Full(why) => self.send(Input::DiskFull(why)),
                 Outcome::Trimmed(floors) => self.send(Input::DiskTrimmed(floors)),
                 Outcome::Broken(why) => {

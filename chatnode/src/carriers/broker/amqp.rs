@@ -12,6 +12,7 @@
 //! is to be published waits in the [`outbox`](super::outbox). It reads nothing at all from such a
 //! connection: hence two.
 
+mod kept;
 mod line;
 mod method;
 mod wire;
@@ -26,6 +27,7 @@ use tokio::io::{ReadHalf, split};
 use tokio::sync::{Notify, watch};
 use tokio::time::interval;
 
+pub(super) use self::kept::{consume, keep};
 use self::line::open;
 use self::wire::{Arg, Frames, SIGN, Said, Taken, Unread};
 use super::Me;
@@ -119,7 +121,7 @@ pub(super) async fn connect(
 
 /// Gives a sign of life twice in each time after which the broker takes a silent node to be gone. Whether
 /// the broker lives, the own beats tell.
-async fn signs(heartbeat: u16, all: [Arc<Notify>; 2]) -> Fault {
+async fn signs<const N: usize>(heartbeat: u16, all: [Arc<Notify>; N]) -> Fault {
     if heartbeat == 0 {
         return pending().await;
     }
@@ -138,6 +140,8 @@ pub(super) struct Exchange {
     kind: &'static str,
     /// What stands before a key in the name of a channel.
     root: String,
+    /// Whether what goes there is to outlive the broker.
+    lasts: bool,
 }
 
 impl Exchange {
@@ -149,6 +153,7 @@ impl Exchange {
             name,
             kind: "topic",
             root,
+            lasts: false,
         }
     }
 
@@ -158,6 +163,7 @@ impl Exchange {
             name: name.to_owned(),
             kind: "fanout",
             root: String::new(),
+            lasts: false,
         }
     }
 
@@ -204,6 +210,9 @@ async fn listen(
             Ok(Said::NotTaken) => {
                 return Fault::new(Why::Ended, "the broker could not take a message");
             }
+            Ok(Said::Returned) => {
+                return Fault::new(Why::Ended, "the broker has no queue for what is to be kept");
+            }
             Ok(_) => {}
         }
     }
@@ -225,8 +234,9 @@ impl Publish for Publisher {
         for some in messages.chunks(UNCONFIRMED_MAX) {
             let mut frames = Frames::default();
             for (name, message) in some {
-                let key = self.place.key(name);
-                frames = frames.message(CHANNEL, &self.place.name, key, message);
+                let place = &self.place;
+                let to = (&*place.name, place.key(name));
+                frames = frames.message(CHANNEL, to, message, place.lasts);
                 self.published += 1;
             }
             self.mouth.say(frames.into_bytes()).await;
@@ -336,6 +346,7 @@ impl Messages for Heard {
                     exchange,
                     key,
                     body,
+                    again: _,
                 } => {
                     self.last = tag;
                     self.unconfirmed += 1;

@@ -11,11 +11,11 @@ use crate::wire::frame::FRAME_LEN_MAX;
 pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
-    pub(super) fn add(&self, count: u64) {
+    pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, value: u64) {
+    pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
@@ -30,7 +30,7 @@ impl Gauge {
 pub(crate) struct Known(Mutex<Option<u64>>);
 
 impl Known {
-    pub(super) fn set(&self, value: Option<u64>) {
+    pub(crate) fn set(&self, value: Option<u64>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
     }
 

@@ -9,6 +9,8 @@
 //! A server says nothing of a subscription that it has taken. But it does in order what it is told, so a
 //! subscription is with it, or refused, when it answers a PING that was sent after it.
 
+mod jetstream;
+mod kept;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -27,6 +29,7 @@ use tokio::io::ReadHalf;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
+pub(super) use self::kept::{consume, keep};
 use self::wire::{Info, Said, Unread};
 use super::Me;
 use super::channels::MESSAGE_LEN_MAX;
@@ -49,22 +52,40 @@ const QUIET_MAX: Duration = Duration::from_millis(500);
 const SERVERS_WITHIN: Duration = DIAL_TIMEOUT.saturating_sub(Duration::from_millis(200));
 const SERVER_WITHIN_MIN: Duration = Duration::from_millis(600);
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// What others publish.
+    Messages,
+    /// What the server answers.
+    Answers,
+}
+
 /// Connects to one of the servers.
 pub(super) async fn connect(
     url: &BrokerUrl,
     me: &Me,
     gauges: &Arc<Gauges>,
 ) -> Result<Connected<Publisher, Subscriber, Heard>, Fault> {
+    let (stream, unread, info) = met(url, me, Wants::Messages).await?;
+    take_in(&info, gauges)?;
+    Ok(connected(stream, unread, Arc::clone(gauges)))
+}
+
+/// A connection to one of the servers, which has let this node in.
+async fn met(
+    url: &BrokerUrl,
+    me: &Me,
+    wants: Wants,
+) -> Result<(Box<dyn Stream>, Unread, Info), Fault> {
     let mut servers = url.servers().to_vec();
     servers.shuffle(&mut rand::rng());
     let share = SERVERS_WITHIN / u32::try_from(servers.len()).unwrap_or(1).max(1);
     let mut last = Fault::new(Why::Unreachable, "no server is named");
     for server in &servers {
-        match timeout(share.max(SERVER_WITHIN_MIN), greet(server, url, me)).await {
-            Ok(Ok((stream, unread, info))) => {
-                take_in(&info, gauges)?;
-                return Ok(connected(stream, unread, Arc::clone(gauges)));
-            }
+        let greeted = greet(server, url, me, wants);
+        match timeout(share.max(SERVER_WITHIN_MIN), greeted).await {
+            Ok(Ok(met)) => return Ok(met),
             Ok(Err(why)) => last = why,
             Err(_) => {
                 let text = "timed out: it is silent, where NATS speaks first";
@@ -80,6 +101,7 @@ async fn greet(
     server: &Endpoint,
     url: &BrokerUrl,
     me: &Me,
+    wants: Wants,
 ) -> Result<(Box<dyn Stream>, Unread, Info), Fault> {
     let mut plain = net::connected(server).await?;
     let mut unread = Unread::new(MESSAGE_LEN_MAX + SEAL_LEN);
@@ -101,13 +123,17 @@ async fn greet(
         true => net::in_tls(server, plain).await?,
         false => Box::new(plain),
     };
-    write(&mut stream, hello(&url.login, url.tls, me).as_bytes()).await?;
+    write(
+        &mut stream,
+        hello(&url.login, url.tls, me, wants).as_bytes(),
+    )
+    .await?;
     loop {
         match said(&mut stream, &mut unread).await? {
             Said::Pong => return Ok((stream, unread, info)),
             Said::Ping => write(&mut stream, b"PONG\r\n").await?,
             Said::Refused(text) => return Err(refused(&text)),
-            Said::Info(_) | Said::Ok | Said::Message(..) => {}
+            Said::Info(_) | Said::Ok | Said::Message(_) => {}
         }
     }
 }
@@ -155,7 +181,8 @@ fn take_in(info: &Info, gauges: &Gauges) -> Result<(), Fault> {
 }
 
 /// Who this node is, and a question to which the answer is that it is let in.
-fn hello(login: &Login, tls: bool, me: &Me) -> String {
+fn hello(login: &Login, tls: bool, me: &Me, wants: Wants) -> String {
+    let is_asked = wants == Wants::Answers;
     let (user, password, token) = match (&login.user, &login.password) {
         (Some(token), None) => (None, None, Some(token)),
         (user, password) => (user.as_ref(), password.as_ref(), None),
@@ -171,8 +198,9 @@ fn hello(login: &Login, tls: bool, me: &Me) -> String {
         "protocol": 1,
         // The own beat is to come back.
         "echo": true,
-        "headers": false,
-        "no_responders": false,
+        "headers": is_asked,
+        // Who is asked and is not there is told by the server.
+        "no_responders": is_asked,
     });
     for (key, value) in [("user", user), ("pass", password), ("auth_token", token)] {
         if let Some(value) = value {
@@ -309,7 +337,7 @@ impl Messages for Heard {
     async fn next(&mut self) -> Result<(Bytes, Bytes), Fault> {
         loop {
             match said(&mut self.stream, &mut self.unread).await? {
-                Said::Message(subject, body) => return Ok((subject, body)),
+                Said::Message(message) => return Ok((message.subject, message.body)),
                 Said::Ping => self.asked.notify_one(),
                 Said::Pong => self.answered.send_modify(|count| *count += 1),
                 Said::Info(info) => take_in(&info, &self.gauges)?,

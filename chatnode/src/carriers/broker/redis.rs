@@ -8,6 +8,7 @@
 //! One connection for both is not possible: a subscriber's, in the older protocol that every server
 //! knows, says nothing else.
 
+mod kept;
 mod sentinels;
 mod throttle;
 
@@ -20,6 +21,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+pub(super) use self::kept::{consume, keep};
 use self::throttle::{Gate, Throttled};
 use super::Me;
 use super::net::{self, Stream};

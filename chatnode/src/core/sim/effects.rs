@@ -128,6 +128,7 @@ impl World {
             Output::Notice(notice) => self.noticed(id, &notice),
             Output::Whole | Output::CatchingUp => {}
             Output::PublishPlain(_) => unreachable!("nobody speaks the plain form here"),
+            Output::Keep(_) => unreachable!("nobody has a keeper here"),
             Output::Said { .. }
             | Output::NotSaid { .. }
             | Output::Answer(..)

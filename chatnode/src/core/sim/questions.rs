@@ -71,7 +71,7 @@ impl World {
         for (mut outcome, request) in std::mem::take(&mut self.nodes[id].posted) {
             match outcome.try_recv() {
                 Ok(Ok(said)) => {
-                    let asked = self.said(id, request, (said.id, said.ts), said.copies);
+                    let asked = self.said(id, request, (said.id, said.ts), said.held.copies);
                     if let Some(mid) = asked.mid {
                         self.clients[asked.client].pending.remove(&mid);
                     }

@@ -51,6 +51,7 @@ fn handle() -> (Handle, mpsc::Receiver<Command>) {
     let store = MemoryStore::new(Retention::default());
     let parts = Parts {
         bridges: Vec::new(),
+        keeper: None,
         buses: Vec::new(),
         settings: Settings {
             rate_limit: 0,

@@ -64,6 +64,13 @@ impl Amqp {
         Ok(amqp)
     }
 
+    /// Makes a durable queue of the classic kind.
+    pub(crate) async fn declares(&mut self, queue: &str) -> Result<()> {
+        self.ask((20, 10), &short("")).await?;
+        let durable = [&[0, 0][..], &short(queue), &[2], &NO_TABLE].concat();
+        self.ask((50, 10), &durable).await.map(drop)
+    }
+
     /// Hears all that is published on a topic exchange from now on, which is made if it is not there.
     pub(crate) async fn overhears(&mut self, exchange: &str) -> Result<()> {
         let exchange = short(exchange);

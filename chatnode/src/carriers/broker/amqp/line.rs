@@ -97,18 +97,24 @@ pub(super) async fn open(url: &BrokerUrl, vhost: &Vhost, me: &Me) -> Result<Line
 }
 
 impl Line {
-    async fn say(&mut self, frames: Frames) -> Result<(), Fault> {
+    pub(super) async fn say(&mut self, frames: Frames) -> Result<(), Fault> {
         write(&mut self.stream, &frames.into_bytes()).await
     }
 
-    /// What is said next, but signs of life.
-    async fn next(&mut self) -> Result<Said, Fault> {
+    /// What is said next, but signs of life; also that something is over.
+    pub(super) async fn said(&mut self) -> Result<Said, Fault> {
         loop {
             match said(&mut self.stream, &mut self.unread).await? {
                 Said::Sign => {}
-                Said::Close { code, text } => return Err(closed(code, &text)),
                 said => return Ok(said),
             }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Said, Fault> {
+        match self.said().await? {
+            Said::Close { code, text } => Err(closed(code, &text)),
+            said => Ok(said),
         }
     }
 
@@ -156,7 +162,7 @@ impl Line {
         ];
         self.say(Frames::default().method(CHANNEL, method::QUEUE_DECLARE, &queue))
             .await?;
-        let Said::Queue(queue) = self.next().await? else {
+        let Said::Queue(queue, _) = self.next().await? else {
             return Err(out_of_turn());
         };
         let qos = [Arg::U32(0), Arg::U16(PREFETCH), Arg::U8(0)];

@@ -29,6 +29,7 @@ pub(super) const CONSUME: Id = (60, 20);
 pub(super) const CONSUME_OK: Id = (60, 21);
 pub(super) const CANCEL: Id = (60, 30);
 pub(super) const PUBLISH: Id = (60, 40);
+pub(super) const RETURN: Id = (60, 50);
 pub(super) const DELIVER: Id = (60, 60);
 pub(super) const ACK: Id = (60, 80);
 pub(super) const NACK: Id = (60, 120);

@@ -22,13 +22,20 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
+/// Of what is published: it comes back if it belongs to no queue;
+const MANDATORY: u8 = 1;
+/// in its head stands how it is kept,
+const HAS_DELIVERY_MODE: u8 = 1 << 4;
+/// on the disk.
+const PERSISTENT: u8 = 2;
+
 /// A sign of life.
 pub(super) const SIGN: &[u8] = &[HEARTBEAT, 0, 0, 0, 0, 0, 0, END];
 /// The first words of whoever wants to speak this.
 pub(super) const HELLO: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// Something that a broker says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
     /// How it lets in.
     Start {
@@ -46,15 +53,17 @@ pub(super) enum Said {
     /// It takes nothing for the time being, and why; or it does again.
     Blocked(String),
     Unblocked,
-    /// The queue that was asked for, by its name.
-    Queue(String),
+    /// The queue that was asked for, by its name, and how many messages wait there.
+    Queue(String, u32),
     /// Whatever else was asked for is done.
     Done(method::Id),
     /// It brings nothing any more.
     Cancelled,
     /// A message: by which exchange, with which key; without its body if that is longer than any of ours.
+    /// Whether it was brought before.
     Message {
         tag: u64,
+        again: bool,
         exchange: Bytes,
         key: Bytes,
         body: Bytes,
@@ -66,6 +75,8 @@ pub(super) enum Said {
     },
     /// It has not.
     NotTaken,
+    /// What was published belongs to no queue.
+    Returned,
     /// Nothing of interest.
     Sign,
 }
@@ -73,7 +84,9 @@ pub(super) enum Said {
 /// A message, as far as it has come.
 #[derive(Debug)]
 struct Coming {
-    tag: u64,
+    /// None of what comes back, since it belongs to no queue.
+    tag: Option<u64>,
+    again: bool,
     exchange: Bytes,
     key: Bytes,
     /// How much of its body is to come; not known at first.
@@ -122,8 +135,12 @@ impl Unread {
             self.coming = Some(coming);
             return Some(None);
         }
+        let Some(tag) = coming.tag else {
+            return Some(Some(Said::Returned));
+        };
         Some(Some(Said::Message {
-            tag: coming.tag,
+            tag,
+            again: coming.again,
             exchange: coming.exchange,
             key: coming.key,
             body: coming.body.into_boxed_slice().into(),
@@ -156,16 +173,25 @@ impl Unread {
             }
             method::BLOCKED => Said::Blocked(text(args.short()?)),
             method::UNBLOCKED => Said::Unblocked,
-            method::QUEUE_OK => Said::Queue(text(args.short()?)),
+            method::QUEUE_OK => {
+                let name = text(args.short()?);
+                Said::Queue(name, args.u32()?)
+            }
             method::CANCEL => Said::Cancelled,
-            method::DELIVER => {
-                args.short()?;
-                let tag = args.u64()?;
-                args.skip(1)?;
+            method::DELIVER | method::RETURN => {
+                let (tag, again) = if id == method::DELIVER {
+                    args.short()?;
+                    (Some(args.u64()?), args.u8()? & 1 == 1)
+                } else {
+                    args.u16()?;
+                    args.short()?;
+                    (None, false)
+                };
                 let exchange = Bytes::copy_from_slice(args.short()?);
                 let key = Bytes::copy_from_slice(args.short()?);
                 self.coming = Some(Coming {
                     tag,
+                    again,
                     exchange,
                     key,
                     left: None,
@@ -320,20 +346,30 @@ impl Frames {
         self
     }
 
-    /// A message, with nothing said of it.
-    pub(super) fn message(mut self, channel: u16, exchange: &str, key: &str, body: &[u8]) -> Self {
+    /// A message. One that is to last is written to the broker's disk, and comes back if it belongs to no
+    /// queue; of any other nothing is said.
+    pub(super) fn message(
+        mut self,
+        channel: u16,
+        (exchange, key): (&str, &str),
+        body: &[u8],
+        lasts: bool,
+    ) -> Self {
         let place = [
             Arg::U16(0),
             Arg::Short(exchange),
             Arg::Short(key),
-            Arg::U8(0),
+            Arg::U8(if lasts { MANDATORY } else { 0 }),
         ];
         self = self.method(channel, method::PUBLISH, &place);
         self.frame(HEADER, channel, |out| {
             out.extend(method::PUBLISH.0.to_be_bytes());
             out.extend([0, 0]);
             out.extend((body.len() as u64).to_be_bytes());
-            out.extend([0, 0]);
+            match lasts {
+                true => out.extend([HAS_DELIVERY_MODE, 0, PERSISTENT]),
+                false => out.extend([0, 0]),
+            }
         });
         for part in body.chunks(FRAME_LEN_MAX - AROUND_LEN) {
             self.frame(BODY, channel, |out| out.extend_from_slice(part));

@@ -143,7 +143,7 @@ fn a_login_is_a_user_or_a_token() {
             user: user.map(str::to_owned),
             password: password.map(str::to_owned),
         };
-        hello(&login, false, &me())
+        hello(&login, false, &me(), Wants::Messages)
     };
     let both = hello(Some("ann"), Some("p\"w"));
     assert!(both.contains(r#""pass":"p\"w""#) && both.contains(r#""user":"ann""#));

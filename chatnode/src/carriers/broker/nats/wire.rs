@@ -31,14 +31,42 @@ pub(super) struct Info {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Info(Info),
-    /// A message on a subject; without its body if that is longer than any of ours.
-    Message(Bytes, Bytes),
+    /// A message; without its body if that is longer than any of ours.
+    Message(Message),
     Ping,
     Pong,
     /// All went well, which nobody asked.
     Ok,
     /// Something is refused, or over.
     Refused(String),
+}
+
+/// A message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) subject: Bytes,
+    /// Where an answer is expected, if one is.
+    pub(super) reply: Option<Bytes>,
+    /// What stands before its body; empty in most.
+    pub(super) head: Bytes,
+    pub(super) body: Bytes,
+}
+
+impl Message {
+    /// Of a server that says something of its own instead: the number that says what.
+    pub(super) fn status(&self) -> Option<u16> {
+        let line = self.head.strip_prefix(b"NATS/1.0 ")?;
+        let number = std::str::from_utf8(line.get(..3)?).ok()?;
+        number.parse().ok()
+    }
+}
+
+/// How a message begins, and how long its parts are.
+struct Begun {
+    message: Message,
+    head_len: usize,
+    /// Of head and body.
+    len: usize,
 }
 
 /// What was read and not yet understood.
@@ -61,22 +89,29 @@ impl Unread {
     }
 
     /// The message whose first line ends here, if it is whole.
-    fn message(&mut self, line_len: usize, subject: &Bytes, len: usize) -> Option<Said> {
+    fn message(&mut self, line_len: usize, begun: Begun) -> Option<Said> {
+        let Begun {
+            mut message,
+            head_len,
+            len,
+        } = begun;
         // A line's end stands behind it.
         let end = line_len + len + 2;
         if len > self.len_max {
             self.bytes.advance(line_len);
             self.skip = len + 2;
-            return Some(Said::Message(subject.clone(), Bytes::new()));
+            return Some(Said::Message(message));
         }
         if self.bytes.len() < end {
             self.bytes.reserve(end - self.bytes.len());
             return None;
         }
         // A copy: what is read is a piece of something larger.
-        let body = Bytes::copy_from_slice(&self.bytes[line_len..line_len + len]);
+        let mut body = Bytes::copy_from_slice(&self.bytes[line_len..line_len + len]);
         self.bytes.advance(end);
-        Some(Said::Message(subject.clone(), body))
+        message.head = body.split_to(head_len);
+        message.body = body;
+        Some(Said::Message(message))
     }
 }
 
@@ -111,11 +146,11 @@ impl speech::Unread for Unread {
                 Ok(info) => Said::Info(info),
                 Err(_) => return Err(Odd::bytes(line)),
             },
-            b"MSG" => {
-                let Some((subject, len)) = message(rest) else {
+            b"MSG" | b"HMSG" => {
+                let Some(begun) = message(rest, verb == b"HMSG") else {
                     return Err(Odd::bytes(line));
                 };
-                return Ok(self.message(end + 1, &subject, len));
+                return Ok(self.message(end + 1, begun));
             }
             b"PING" => Said::Ping,
             b"PONG" => Said::Pong,
@@ -131,16 +166,32 @@ impl speech::Unread for Unread {
     }
 }
 
-/// The subject and the length of a message: `SUBJECT SID [REPLY] LENGTH`.
-fn message(line: &[u8]) -> Option<(Bytes, usize)> {
+/// How a message begins: `SUBJECT SID [REPLY] [HEAD_LENGTH] LENGTH`.
+fn message(line: &[u8], has_head: bool) -> Option<Begun> {
     let line = std::str::from_utf8(line).ok()?;
-    let words: Vec<&str> = line.split_ascii_whitespace().take(5).collect();
-    let (subject, len) = match words[..] {
-        [subject, _, len] | [subject, _, _, len] => (subject, len),
+    let mut words: Vec<&str> = line.split_ascii_whitespace().take(6).collect();
+    let len = words.pop()?.parse().ok();
+    let len = len.filter(|len| *len <= PAYLOAD_LEN_MAX)?;
+    let head_len = match has_head {
+        true => words.pop()?.parse().ok().filter(|head| *head <= len)?,
+        false => 0,
+    };
+    let (subject, reply) = match words[..] {
+        [subject, _] => (subject, None),
+        [subject, _, reply] => (subject, Some(reply)),
         _ => return None,
     };
-    let len = len.parse().ok().filter(|len| *len <= PAYLOAD_LEN_MAX)?;
-    Some((Bytes::copy_from_slice(subject.as_bytes()), len))
+    let copied = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let message = Message {
+        subject: copied(subject),
+        reply: reply.map(copied),
+        ..Message::default()
+    };
+    Some(Begun {
+        message,
+        head_len,
+        len,
+    })
 }
 
 #[cfg(test)]
@@ -157,7 +208,11 @@ mod tests {
     }
 
     fn said(subject: &'static str, body: &'static [u8]) -> Said {
-        Said::Message(subject.into(), Bytes::from_static(body))
+        Said::Message(Message {
+            subject: subject.into(),
+            body: Bytes::from_static(body),
+            ..Message::default()
+        })
     }
 
     #[test]
@@ -165,7 +220,8 @@ mod tests {
         let words: &[u8] =
             b"INFO {\"max_payload\":77,\"ldm\":true,\"new\":[1]} \r\nPING\r\nPONG\r\n+OK\r\n\
             MSG a.b 1 3\r\nx\r\n\r\nMSG a.c 2 _R.x 0\r\n\r\nMSG long 1 9\r\n123456789\r\n\
-            -ERR 'Slow Consumer'\r\n-ERR\r\nMSG a 1 8\r\n12345678\r\n";
+            -ERR 'Slow Consumer'\r\n-ERR\r\nMSG a 1 8\r\n12345678\r\n\
+            HMSG a 1 r 7 8\r\n1234567x\r\n";
         let info = Info {
             max_payload: 77,
             ldm: true,
@@ -177,11 +233,21 @@ mod tests {
             Said::Pong,
             Said::Ok,
             said("a.b", b"x\r\n"),
-            said("a.c", b""),
+            Said::Message(Message {
+                subject: "a.c".into(),
+                reply: Some("_R.x".into()),
+                ..Message::default()
+            }),
             said("long", b""),
             Said::Refused("Slow Consumer".to_owned()),
             Said::Refused(String::new()),
             said("a", b"12345678"),
+            Said::Message(Message {
+                subject: "a".into(),
+                reply: Some("r".into()),
+                head: "1234567".into(),
+                body: "x".into(),
+            }),
         ];
         for len in 1..words.len() {
             let pieces: Vec<&[u8]> = words.chunks(len).collect();
@@ -200,7 +266,9 @@ mod tests {
             "MSG a 1 18446744073709551615\r\n",
             "MSG a 1 67108865\r\n",
             "MSG a b c d e\r\n",
-            "HMSG a 1 2 3\r\n",
+            "HMSG a 1 3\r\n",
+            "HMSG a 1 4 3\r\n",
+            "HMSG a b c 1 2 3\r\n",
             "\r\n",
         ] {
             let (all, why) = read(&[odd.as_bytes()]);

@@ -39,6 +39,7 @@ fn deliver(frames: Frames, tag: u64, key: &str, size: usize) -> Frames {
 fn message(tag: u64, key: &'static str, body: &'static [u8]) -> Said {
     Said::Message {
         tag,
+        again: false,
         exchange: Bytes::from_static(b"chatmesh.main"),
         key: Bytes::from_static(key.as_bytes()),
         body: Bytes::from_static(body),
@@ -55,7 +56,11 @@ fn what_a_broker_says_is_understood_in_whatever_pieces_it_comes() {
         .method(0, method::START, &start)
         .method(0, method::TUNE, &tune)
         .method(0, method::OPEN_OK, &[])
-        .method(1, method::QUEUE_OK, &[Arg::Short("amq.gen-x"), Arg::U64(0)])
+        .method(
+            1,
+            method::QUEUE_OK,
+            &[Arg::Short("amq.gen-x"), Arg::U64(7 << 32)],
+        )
         .method(1, method::ACK, &[Arg::U64(7), Arg::U8(1)])
         .method(0, method::BLOCKED, &[Arg::Short("low on memory")]);
     frames.0.extend_from_slice(SIGN);
@@ -69,7 +74,7 @@ fn what_a_broker_says_is_understood_in_whatever_pieces_it_comes() {
         },
         Said::Tune { frame_max: 131_072 },
         Said::Done(method::OPEN_OK),
-        Said::Queue("amq.gen-x".to_owned()),
+        Said::Queue("amq.gen-x".to_owned(), 7),
         Said::Taken {
             tag: 7,
             multiple: true,
@@ -93,7 +98,7 @@ fn what_a_broker_says_is_understood_in_whatever_pieces_it_comes() {
 #[test]
 fn what_is_said_is_cut_into_frames_and_understood() {
     let body = vec![7; 2 * FRAME_LEN_MAX];
-    let said = Frames::default().message(1, "chatmesh.main", "beat", &body);
+    let said = Frames::default().message(1, ("chatmesh.main", "beat"), &body, true);
     let (mut sizes, mut rest) = (Vec::new(), &said.0[..]);
     while let Some((head, more)) = rest.split_first_chunk::<7>() {
         let len = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
@@ -111,6 +116,38 @@ fn what_is_said_is_cut_into_frames_and_understood() {
         (&said[..], odd),
         (&[Said::Blocked(long[..255].to_owned())][..], None)
     );
+}
+
+/// What belongs to no queue comes back with its body, which is of no interest, and what follows is understood.
+#[test]
+fn what_comes_back_is_known_as_that() {
+    let place = [
+        Arg::U16(312),
+        Arg::Short("NO_ROUTE"),
+        Arg::Short("chatmesh.main.kept"),
+        Arg::Short(""),
+    ];
+    let mut frames = Frames::default().method(1, method::RETURN, &place);
+    frames.frame(HEADER, 1, |out| {
+        out.extend([0, 60, 0, 0]);
+        out.extend(3_u64.to_be_bytes());
+        out.extend([HAS_DELIVERY_MODE, 0, PERSISTENT]);
+    });
+    frames.frame(BODY, 1, |out| out.extend(b"xxx"));
+    let bytes = frames
+        .method(1, method::ACK, &[Arg::U64(1), Arg::U8(0)])
+        .into_bytes();
+    let taken = Said::Taken {
+        tag: 1,
+        multiple: false,
+    };
+    for len in [1, 9, bytes.len()] {
+        let (said, odd) = read(bytes.chunks(len));
+        assert_eq!(
+            (&said[..], odd),
+            (&[Said::Returned, taken.clone()][..], None)
+        );
+    }
 }
 
 #[test]
@@ -163,7 +200,7 @@ proptest! {
                 prop::sample::select(vec![METHOD, HEADER, BODY, HEARTBEAT, 9]),
                 prop::sample::select(vec![
                     method::START, method::TUNE, method::CLOSE, method::DELIVER, method::ACK,
-                    method::QUEUE_OK, method::BIND_OK,
+                    method::QUEUE_OK, method::BIND_OK, method::RETURN,
                 ]),
                 prop::collection::vec(any::<u8>(), 0..40),
             ),
