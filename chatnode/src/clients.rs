@@ -9,6 +9,7 @@ pub(crate) mod backlog;
 pub(crate) mod conn;
 mod flush;
 pub(crate) mod pace;
+mod patterns;
 pub(crate) mod request;
 mod rooms;
 pub(crate) mod rules;
@@ -26,6 +27,8 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod watch;
+mod watching;
 pub(crate) mod websocket;
 
 use std::collections::HashMap;
@@ -50,6 +53,7 @@ use crate::core::copies::Ticket;
 use crate::core::named::{Mids, NamedBudget};
 use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{RoomName, UserName};
+use crate::model::pattern::Pattern;
 
 pub(crate) use self::waiting::Said;
 
@@ -59,8 +63,8 @@ struct Client {
     side: Side,
     /// The name that messages of it carry; `None` before hello, and of an event stream.
     name: Option<UserName>,
-    /// What it has named of a room, for the join that follows.
-    seen: Option<Box<(RoomName, Mids)>>,
+    /// What it has named of a room, or of those of a pattern, for the join or watch that follows.
+    seen: Option<Box<(Pattern, Mids)>>,
     /// A request of it waits for the disk or for other nodes; those behind it wait.
     waits: bool,
     /// Messages of it whose outcome is not known yet: they wait for the disk, or for copies.
@@ -106,6 +110,8 @@ pub(crate) struct Count {
     pub(crate) stream_seats: usize,
     /// Bytes that are kept because some have not read them yet.
     pub(crate) spooled: usize,
+    /// Patterns that somebody watches.
+    pub(crate) patterns: usize,
     /// Totals since the start.
     pub(crate) totals: Totals,
 }
@@ -230,6 +236,7 @@ impl Clients {
         let Some(name) = self.client(id).map(|client| client.name.clone()) else {
             return;
         };
+        self.table.unwatch_all(id);
         let rooms: Vec<RoomName> = self.table.rooms_of(id).cloned().collect();
         for room in rooms {
             self.table.unsubscribe(id, &room);
@@ -283,6 +290,7 @@ impl Clients {
             streams: self.table.streams(),
             stream_seats: self.seats.streams(),
             spooled: self.table.spooled(),
+            patterns: self.table.patterns(),
             totals: Totals {
                 deliveries: self.table.deliveries,
                 slow: self.table.slow,

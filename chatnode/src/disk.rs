@@ -68,6 +68,7 @@ use crate::core::resume::{RESUME_BYTES_MAX, RESUME_MESSAGES_MAX};
 use crate::model::entry::{Entry, Place, TS_MAX};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
+use crate::model::pattern::Scope;
 use crate::model::query::Query;
 
 /// Opens the store, or makes it. Blocking; reads the whole file once, and says how far it is.
@@ -295,7 +296,7 @@ impl Disk {
         .await
     }
 
-    /// Shown entries of a room, of each of these spans of an origin's log, in no order. `None` if
+    /// Shown entries of some rooms, of each of these spans of an origin's log, in no order. `None` if
     /// they are more than `entries_max` or `bytes_max`, or some span begins below the floor of its
     /// log on disk, or is of a log of which nothing is known here.
     ///
@@ -303,15 +304,14 @@ impl Disk {
     /// `Busy`, `Broken` or `Closed`; `Slow` if it would take longer than [`BEYOND_TIME_MAX`].
     pub(crate) async fn beyond(
         &self,
-        room: &RoomName,
+        scope: Scope,
         spans: Vec<(Origin, Span)>,
         entries_max: usize,
         bytes_max: usize,
     ) -> Result<Option<Vec<Arc<Entry>>>, ReadError> {
-        let room = room.clone();
         self.ask(move |reader| {
             reader.read_in_time(BEYOND_TIME_MAX, |reader| {
-                reader.beyond(&room, &spans, entries_max, bytes_max)
+                reader.beyond(&scope, &spans, entries_max, bytes_max)
             })
         })
         .await
@@ -356,8 +356,8 @@ impl Disk {
         Ok(match read {
             Read::Place(id) => Got::Place(self.place(id).await?),
             Read::Page(room, before, limit) => Got::Page(self.page(&room, before, limit).await?),
-            Read::Beyond(room, spans) => {
-                Got::Beyond(self.beyond(&room, spans, messages, bytes).await?)
+            Read::Beyond(scope, spans) => {
+                Got::Beyond(self.beyond(scope, spans, messages, bytes).await?)
             }
             Read::Search(
                 Search {

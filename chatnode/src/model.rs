@@ -4,5 +4,6 @@ pub(crate) mod entry;
 pub(crate) mod mesh_name;
 pub(crate) mod names;
 pub(crate) mod page;
+pub(crate) mod pattern;
 pub(crate) mod query;
 pub(crate) mod words;

@@ -13,6 +13,7 @@ use super::seats::Seat;
 use super::slot::{SLOW, Style};
 use super::socket::Socket;
 use super::spool::Spool;
+use super::watching::Watch;
 use super::websocket::append_close;
 
 /// How long a closed connection may take to say goodbye.
@@ -42,7 +43,14 @@ pub(crate) struct Conn<S> {
     pub(super) private: Vec<u8>,
     pub(super) private_messages: u32,
     backlog: Option<Box<Backlog>>,
+    /// The rooms that it has joined,
     pub(super) places: Vec<Place>,
+    /// and what it watches.
+    #[expect(
+        clippy::box_collection,
+        reason = "a word instead of three for all who watch nothing"
+    )]
+    pub(super) watches: Option<Box<Vec<Watch>>>,
     _held: (Admission, Seat),
 }
 
@@ -68,6 +76,7 @@ impl<S> Conn<S> {
             private_messages: 0,
             backlog: None,
             places: Vec::new(),
+            watches: None,
             _held: held,
         }
     }
@@ -75,6 +84,14 @@ impl<S> Conn<S> {
     /// Whether it is an event stream.
     pub(crate) fn is_stream(&self) -> bool {
         self.style == Style::Events
+    }
+
+    /// Its place in an audience of a slot.
+    pub(super) fn place_in(&mut self, slot: u32, is_quiet: bool) -> Option<&mut Place> {
+        let watches = self.watches.iter_mut().flat_map(|it| it.iter_mut());
+        let watched = watches.filter_map(|watch| watch.place.as_mut());
+        let mut all = self.places.iter_mut().chain(watched);
+        all.find(|place| place.room == slot && place.is_quiet == is_quiet)
     }
 
     /// Bytes that wait for this client alone.
@@ -158,7 +175,7 @@ impl<S> Conn<S> {
         // A stream's own are copies of what was said, for who has seen something ahead of this node.
         let most = match self.style {
             Style::Events => QUEUE_BYTES_MAX,
-            Style::Chat | Style::Plain => usize::MAX,
+            Style::Chat | Style::Plain | Style::Quiet => usize::MAX,
         };
         let is_slow = |backlog: &mut Box<Backlog>| backlog.is_slow(now) || backlog.own() > most;
         let slow = self.closing.is_none() && self.backlog.as_mut().is_some_and(is_slow);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::rules;
 use super::slot::{ConnId, Ended, Part, Style, narrow};
 use super::table::Table;
+use crate::wire::protocol::{PATTERNS_MAX, ROOMS_MAX};
 
-/// Slices that one client is written at once: its own, and one for each room it may be in.
-const SLICES_MAX: usize = 1 + crate::wire::protocol::ROOMS_MAX;
+/// Slices that one client is written at once: its own, and one for each room it may be in, and each pattern
+/// that it may watch.
+const SLICES_MAX: usize = 1 + ROOMS_MAX + PATTERNS_MAX;
 
 /// Clients that one turn closes as slow at the most: to give up what waits for a client takes as long
 /// as that is much, and many are slow at the same time. The others are closed by the next turns.
@@ -24,7 +26,7 @@ impl<S> Table<S> {
         let mut sources = usize::from(alone > 0);
         for index in 0..self.rooms.touched().len() {
             let room = self.rooms.touched()[index];
-            for style in [Style::Chat, Style::Plain, Style::Events] {
+            for style in [Style::Chat, Style::Plain, Style::Events, Style::Quiet] {
                 sources += usize::from(self.rooms.collect(room, style, &mut parts));
             }
         }

@@ -4,11 +4,15 @@ use std::borrow::Cow;
 
 use crate::core::question::Search;
 use crate::model::names::{EntryId, Mid, RoomName, UserName};
+use crate::model::pattern::Pattern;
 use crate::model::query::InvalidQuery;
 use crate::wire::protocol::{self, PAGE_DEFAULT, PAGE_MAX, Refusal, SINCE_MAX, check_text};
 
 /// Mids in one request at the most; who has more to name sends several.
 const MIDS_MAX: usize = 512;
+
+/// For so many requests counts one that watches: what a client has missed of many rooms is looked for.
+const WATCH_ASKS: usize = 4;
 
 /// A request.
 #[derive(Debug)]
@@ -19,8 +23,12 @@ pub(crate) enum Request<'a> {
     Say(Say<'a>),
     /// It enters a room, or comes back to it.
     Join(Join),
-    /// It names what it was shown of a room, before it joins.
-    Seen(RoomName, Vec<Mid>),
+    /// It watches rooms, or comes back to that.
+    Watch(Watch),
+    /// It watches no more.
+    Unwatch(Pattern),
+    /// It names what it was shown, before it joins or watches.
+    Seen(Seen),
     /// It leaves a room that it is in.
     Leave(RoomName),
     /// It types in a room that it is in. Whether the others are to be told.
@@ -68,14 +76,40 @@ pub(crate) struct Join {
     pub(crate) history: usize,
 }
 
-/// Whether a request costs more than a message: pages, lists, and changes of members.
-pub(super) fn is_ask(request: &protocol::Request<'_>) -> bool {
-    request.join.is_some()
+/// How a client watches.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// These rooms.
+    pub(crate) rooms: Pattern,
+    /// What it has seen of them.
+    pub(crate) since: Option<Vec<EntryId>>,
+    /// By origin, the number behind which it has named the mids of all that it was shown.
+    pub(crate) named: Option<Vec<EntryId>>,
+}
+
+/// What a client names that it was shown.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// In this room.
+    pub(crate) room: RoomName,
+    /// For what it is to join or watch next.
+    pub(crate) rooms: Pattern,
+    /// The mids.
+    pub(crate) mids: Vec<Mid>,
+}
+
+/// How many of the requests that cost more than a message one counts for: pages, lists, and changes of
+/// members.
+pub(super) fn asks(request: &protocol::Request<'_>) -> usize {
+    let is_ask = request.join.is_some()
         || request.leave.is_some()
+        || request.unwatch.is_some()
         || request.seen.is_some()
         || request.history.is_some()
         || request.search.is_some()
-        || request.who.is_some()
+        || request.who.is_some();
+    let is_watch = request.watch.is_some();
+    usize::from(is_ask) + if is_watch { WATCH_ASKS } else { 0 }
 }
 
 /// Checks something that is said.
@@ -108,8 +142,18 @@ pub(super) fn ask<'a>(request: protocol::Request<'a>, line: &str) -> Result<Requ
             history: limit(join.history),
         }));
     }
+    if let Some(watch) = request.watch {
+        return Ok(Request::Watch(Watch {
+            rooms: watch.rooms.parse()?,
+            since: watch.since.as_deref().map(parse_since).transpose()?,
+            named: watch.named.as_deref().map(parse_since).transpose()?,
+        }));
+    }
+    if let Some(unwatch) = request.unwatch {
+        return Ok(Request::Unwatch(unwatch.rooms.parse()?));
+    }
     if let Some(seen) = request.seen {
-        return Ok(Request::Seen(seen.room.parse()?, parse_mids(&seen.mids)?));
+        return self::seen(&seen).map(Request::Seen);
     }
     if let Some(leave) = request.leave {
         return Ok(Request::Leave(leave.room.parse()?));
@@ -133,6 +177,20 @@ pub(super) fn ask<'a>(request: protocol::Request<'a>, line: &str) -> Result<Requ
         return Ok(Request::Who(who.room.parse()?));
     }
     Err(unknown_verb(line))
+}
+
+/// Checks what a client names.
+fn seen(seen: &protocol::Seen<'_>) -> Result<Seen, Refusal> {
+    let room: RoomName = seen.room.parse()?;
+    let rooms = match &seen.rooms {
+        Some(rooms) => rooms.parse()?,
+        None => Pattern::Room(room.clone()),
+    };
+    Ok(Seen {
+        room,
+        rooms,
+        mids: parse_mids(&seen.mids)?,
+    })
 }
 
 /// Checks what a search asks for.

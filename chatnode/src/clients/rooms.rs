@@ -1,15 +1,17 @@
-//! Who hears which room, and what the turn has for them.
+//! Who hears which room, or the rooms of which pattern, and what the turn has for them.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use slab::Slab;
 
+use super::patterns::Patterns;
 use super::rules;
-use super::slot::{Part, Style, narrow};
+use super::slot::{Heard, Part, Style, narrow};
 use super::spool::{ChunkId, Spool};
 use crate::core::resumed::Ahead;
 use crate::model::names::RoomName;
+use crate::model::pattern::Pattern;
 
 /// Bytes of empty batch buffers that are kept for the next turn, over all rooms: a room without
 /// messages owns none.
@@ -21,7 +23,11 @@ const SPARE_EACH_MAX: usize = 256 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) room: u32,
-    index: u32,
+    pub(super) index: u32,
+    /// Whether the client has all that was said there: what it had not seen was brought.
+    pub(super) is_whole: bool,
+    /// Whether it hears what is said by a pattern, and here the rest alone.
+    pub(super) is_quiet: bool,
 }
 
 /// A connection in a room.
@@ -49,12 +55,14 @@ pub(super) struct Audience {
     filtered: usize,
 }
 
+/// A room, or the rooms of a pattern together.
 #[derive(Debug)]
 pub(super) struct Room {
-    name: RoomName,
+    heard: Heard,
     chat: Audience,
     plain: Audience,
     events: Audience,
+    quiet: Audience,
     touched: bool,
 }
 
@@ -64,6 +72,7 @@ impl Room {
             Style::Chat => &self.chat,
             Style::Plain => &self.plain,
             Style::Events => &self.events,
+            Style::Quiet => &self.quiet,
         }
     }
 
@@ -72,11 +81,17 @@ impl Room {
             Style::Chat => &mut self.chat,
             Style::Plain => &mut self.plain,
             Style::Events => &mut self.events,
+            Style::Quiet => &mut self.quiet,
         }
     }
 
-    fn audiences(&mut self) -> [&mut Audience; 3] {
-        [&mut self.chat, &mut self.plain, &mut self.events]
+    fn audiences(&mut self) -> [&mut Audience; 4] {
+        [
+            &mut self.chat,
+            &mut self.plain,
+            &mut self.events,
+            &mut self.quiet,
+        ]
     }
 }
 
@@ -85,6 +100,7 @@ impl Room {
 pub(super) struct Rooms {
     rooms: Slab<Room>,
     names: HashMap<RoomName, u32>,
+    pub(super) patterns: Patterns,
     touched: Vec<u32>,
     spare: Vec<Vec<u8>>,
     spare_bytes: usize,
@@ -99,8 +115,8 @@ impl Rooms {
         &self.rooms[index as usize]
     }
 
-    pub(super) fn name(&self, index: u32) -> &RoomName {
-        &self.rooms[index as usize].name
+    pub(super) fn heard(&self, index: u32) -> &Heard {
+        &self.rooms[index as usize].heard
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &RoomName> {
@@ -115,25 +131,65 @@ impl Rooms {
         &self.touched
     }
 
-    pub(super) fn enter(&mut self, key: u32, style: Style, name: &RoomName, ahead: Ahead) -> Place {
-        let room = self.index(name).unwrap_or_else(|| {
-            let index = narrow(self.rooms.insert(Room {
-                name: name.clone(),
-                chat: Audience::default(),
-                plain: Audience::default(),
-                events: Audience::default(),
-                touched: false,
-            }));
-            self.names.insert(name.clone(), index);
-            index
-        });
+    /// The slot of what is heard.
+    fn slot(&mut self, heard: &Heard) -> u32 {
+        let slot = match heard {
+            Heard::Room(room) => self.index(room),
+            Heard::Pattern(pattern) => self.patterns.slot(pattern),
+        };
+        if let Some(slot) = slot {
+            return slot;
+        }
+        let slot = narrow(self.rooms.insert(Room {
+            heard: heard.clone(),
+            chat: Audience::default(),
+            plain: Audience::default(),
+            events: Audience::default(),
+            quiet: Audience::default(),
+            touched: false,
+        }));
+        match heard {
+            Heard::Room(room) => drop(self.names.insert(room.clone(), slot)),
+            Heard::Pattern(pattern) => self.patterns.insert(pattern, slot),
+        }
+        slot
+    }
+
+    pub(super) fn enter(&mut self, key: u32, style: Style, heard: &Heard, ahead: Ahead) -> Place {
+        let room = self.slot(heard);
         let audience = self.rooms[room as usize].audience_mut(style);
         let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
         audience.filtered += usize::from(ahead.is_some());
         let index = narrow(audience.subscribers.len());
         let skip = rules::was_before(audience.batch.len());
         audience.subscribers.push(Subscriber { key, skip, ahead });
-        Place { room, index }
+        Place {
+            room,
+            index,
+            is_whole: false,
+            is_quiet: style == Style::Quiet,
+        }
+    }
+
+    /// What a turn has for a connection at a place and is not written yet: it is, from now on. About how
+    /// many messages that is.
+    pub(super) fn due(&mut self, style: Style, place: Place) -> (&[u8], u32) {
+        let audience = self.rooms[place.room as usize].audience_mut(style);
+        let subscriber = &mut audience.subscribers[place.index as usize];
+        let skip = std::mem::replace(&mut subscriber.skip, audience.batch.len());
+        match subscriber.ahead {
+            // It had each by itself.
+            Some(_) => (&[], 0),
+            None => (&audience.batch[skip..], audience.messages),
+        }
+    }
+
+    /// A connection has seen something more ahead of this node, of some of what it hears at a place.
+    pub(super) fn add_ahead(&mut self, style: Style, place: Place, seen: (Pattern, Ahead)) {
+        let audience = self.rooms[place.room as usize].audience_mut(style);
+        let subscriber = &mut audience.subscribers[place.index as usize];
+        audience.filtered += usize::from(subscriber.ahead.is_none());
+        subscriber.ahead.get_or_insert_default().within.push(seen);
     }
 
     /// Forgets what clients have named whose time is over.
@@ -143,14 +199,14 @@ impl Rooms {
                 if audience.filtered > 0 {
                     let some = audience.subscribers.iter_mut();
                     let ahead = some.filter_map(|subscriber| subscriber.ahead.as_mut());
-                    ahead.for_each(|ahead| ahead.mids.expire(now));
+                    ahead.for_each(|ahead| ahead.expire(now));
                 }
             }
         }
     }
 
-    /// Takes a connection out. Another may have been moved to its place: which.
-    pub(super) fn leave(&mut self, style: Style, place: Place) -> Option<(u32, Place)> {
+    /// Takes a connection out: what it had seen ahead. Another may have been moved to its place: which.
+    pub(super) fn leave(&mut self, style: Style, place: Place) -> (Ahead, Option<(u32, Place)>) {
         let room = &mut self.rooms[place.room as usize];
         let audience = room.audience_mut(style);
         let left = audience.subscribers.swap_remove(place.index as usize);
@@ -159,7 +215,10 @@ impl Rooms {
         let moved = moved.map(|subscriber| (subscriber.key, place));
         if room.audiences().iter().all(|it| it.subscribers.is_empty()) {
             let mut room = self.rooms.remove(place.room as usize);
-            self.names.remove(&room.name);
+            match &room.heard {
+                Heard::Room(name) => drop(self.names.remove(name)),
+                Heard::Pattern(pattern) => self.patterns.remove(pattern),
+            }
             if room.touched {
                 self.touched.retain(|touched| *touched != place.room);
             }
@@ -167,7 +226,7 @@ impl Rooms {
                 self.keep(std::mem::take(&mut audience.batch));
             }
         }
-        moved
+        (left.ahead.map_or_else(Ahead::default, |it| *it), moved)
     }
 
     /// Adds to a room's batch. Those who do not take the batch are handed to `alone`, one by one,
@@ -232,7 +291,7 @@ impl Rooms {
         for index in std::mem::take(&mut self.touched) {
             let room = &mut self.rooms[index as usize];
             room.touched = false;
-            let mut batches = Vec::with_capacity(3);
+            let mut batches = Vec::with_capacity(4);
             for audience in room.audiences() {
                 audience.messages = 0;
                 let batch = std::mem::take(&mut audience.batch);

@@ -24,6 +24,26 @@ rules! {
         TurnHeardTwice => 0;
     }
 
+    // Who hears what.
+
+    /// Whether the patterns that a room is of are those of now.
+    fn is_current(looked: u64, now: u64) -> bool { looked == now } bugs {
+        /// A room that was there before a pattern is not of it.
+        LaterPatternHasNoRooms => looked <= now;
+    }
+
+    /// Whether what a client watches is heard by a wider pattern of it.
+    fn is_heard_by_wider(wider: bool) -> bool { wider } bugs {
+        /// A client that watches two patterns of a room hears it twice.
+        OverlapHeardTwice => false;
+    }
+
+    /// Whether what is said in a room that a client has joined is heard by a pattern of it.
+    fn is_heard_by_pattern(watched: bool) -> bool { watched } bugs {
+        /// A client that has joined a room and watches it hears it twice.
+        JoinedHeardTwice => false;
+    }
+
     // Who is closed.
 
     /// What a client that is closed as slow reads in place of what waited for it.

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::request::{Join, Request, Say};
+use super::request::{Join, Request, Say, Seen};
 use super::rules;
 use super::session::{Command, Desk, Next, RequestId, Rules};
-use super::slot::{ConnId, Style};
+use super::slot::{ConnId, Heard, Style};
 use super::waiting::{Answer, Said, Waiting};
 use super::websocket::append_pong;
 use super::{Clients, Session, Side};
@@ -15,6 +15,7 @@ use crate::core::question::{Question, Resume};
 use crate::core::resumed::Ahead;
 use crate::core::{self, Core, Input, Now, Source};
 use crate::model::names::{Mid, RoomName, UserName};
+use crate::model::pattern::Pattern;
 use crate::wire::protocol::{self, ROOMS_MAX, Refusal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -183,10 +184,9 @@ impl Clients {
                     self.refuse(id, &again, &refusal);
                 }
             }
-            Request::Seen(room, mids) => match self.name(id, &room, mids, now) {
-                Ok(()) => self.reply(id, &rid, "seen", &in_room(&room)),
-                Err(refusal) => self.refuse(id, &rid, &refusal),
-            },
+            Request::Watch(watch) => self.watch(core, id, rid, watch, now),
+            Request::Unwatch(rooms) => self.unwatch(id, &rid, &rooms),
+            Request::Seen(seen) => self.seen(id, &rid, seen, now),
             Request::Leave(room) => {
                 self.table.unsubscribe(id, &room);
                 core.handle(Input::Leave(&room, &name), now);
@@ -297,16 +297,17 @@ impl Clients {
         now: Now,
     ) -> Result<(), Refusal> {
         let room = join.room;
-        self.name(id, &room, join.mids, now)?;
+        let rooms = Pattern::Room(room.clone());
+        self.name(id, (&rooms, &room), join.mids, now)?;
         if !self.table.hears(id, &room) && self.table.rooms_of(id).len() >= ROOMS_MAX {
             let message = format!("at most {ROOMS_MAX} rooms a connection");
             return Err(Refusal::new("room_limit", message));
         }
         let resume = Resume {
-            room: room.clone(),
+            scope: self.scope(id, &Heard::Room(room.clone())),
             since: join.since,
             named: Named {
-                mids: self.take_named(id, &room),
+                mids: self.take_named(id, &rooms),
                 behind: join.named,
             },
             history: join.history,
@@ -317,7 +318,7 @@ impl Clients {
     }
 
     /// Asks the core for a client, whose next requests wait until it is answered.
-    fn ask_for(
+    pub(super) fn ask_for(
         &mut self,
         core: &mut Core,
         id: ConnId,
@@ -387,33 +388,42 @@ impl Clients {
         self.table.subscribe(id, room, Ahead::default());
     }
 
-    /// Adds to what a client has named of a room. One that names those of another begins anew.
+    /// A client names what it was shown.
+    fn seen(&mut self, id: ConnId, rid: &RequestId, seen: Seen, now: Now) {
+        match self.name(id, (&seen.rooms, &seen.room), seen.mids, now) {
+            Ok(()) => self.reply(id, rid, "seen", &in_room(&seen.room)),
+            Err(refusal) => self.refuse(id, rid, &refusal),
+        }
+    }
+
+    /// Adds to what a client has named of rooms, of one of them. One that names those of others begins
+    /// anew.
     fn name(
         &mut self,
         id: ConnId,
-        room: &RoomName,
+        (rooms, room): (&Pattern, &RoomName),
         mids: Vec<Mid>,
         now: Now,
     ) -> Result<(), Refusal> {
-        let mut named = rules::named_before(self.take_named(id, room));
+        let mut named = rules::named_before(self.take_named(id, rooms));
         named
-            .add(mids, &self.named, now.mono + MID_KEPT)
+            .add(room, mids, &self.named, now.mono + MID_KEPT)
             .map_err(|why| Refusal::new("too_many_mids", why.to_string()))?;
-        self.put_named(id, room, named);
+        self.put_named(id, rooms, named);
         Ok(())
     }
 
-    fn take_named(&mut self, id: ConnId, room: &RoomName) -> Mids {
+    pub(super) fn take_named(&mut self, id: ConnId, rooms: &Pattern) -> Mids {
         let seen = self.client(id).and_then(|client| client.seen.take());
         match seen {
-            Some(seen) if seen.0 == *room => seen.1,
+            Some(seen) if seen.0 == *rooms => seen.1,
             Some(_) | None => Mids::default(),
         }
     }
 
-    pub(super) fn put_named(&mut self, id: ConnId, room: &RoomName, named: Mids) {
+    pub(super) fn put_named(&mut self, id: ConnId, rooms: &Pattern, named: Mids) {
         if let Some(client) = self.client(id).filter(|_| !named.is_empty()) {
-            client.seen = Some(Box::new((room.clone(), named)));
+            client.seen = Some(Box::new((rooms.clone(), named)));
         }
     }
 

@@ -241,8 +241,9 @@ impl Session {
         if !self.greeted {
             return Err(Refusal::new("hello_required", "the first request is hello"));
         }
-        if request::is_ask(&request) {
-            self.count_asks(1, rules)?;
+        let asks = request::asks(&request);
+        if asks > 0 {
+            self.count_asks(asks, rules)?;
         }
         if let Some(send) = request.send {
             let say = request::say(send)?;

@@ -1,6 +1,8 @@
 //! A slot of the table of connections: whose it is, in which form it is written to, and how it ends.
 
 use super::websocket::Close;
+use crate::model::names::RoomName;
+use crate::model::pattern::Pattern;
 
 /// Bytes that the kernel keeps for a client beyond what is on its way to it: a socket takes no more
 /// before those have gone. Without this bound it takes megabytes for each client that reads nothing,
@@ -38,6 +40,27 @@ pub(crate) enum Style {
     Chat,
     /// Server-sent events: no WebSocket.
     Events,
+    /// Of a room, what is no message, as `chat.v1` objects: to who hears the messages by a pattern.
+    Quiet,
+}
+
+/// What is heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A room.
+    Room(RoomName),
+    /// The rooms of a pattern.
+    Pattern(Pattern),
+}
+
+impl Heard {
+    /// The rooms.
+    pub(crate) fn rooms(&self) -> Pattern {
+        match self {
+            Self::Room(room) => Pattern::Room(room.clone()),
+            Self::Pattern(pattern) => pattern.clone(),
+        }
+    }
 }
 
 /// A part of what one client is written.

@@ -1,5 +1,5 @@
-//! Event streams: slots of the same table as WebSockets. What is said is framed once for all of a
-//! room's streams, its id too: that is the position of this node when it was brought.
+//! Event streams: slots of the same table as WebSockets. What is said is framed once for all streams of a
+//! room, or of a pattern, its id too: that is the position of this node when it was brought.
 //!
 //! A client that has seen something before this node has ids of its own, until that has passed. A
 //! stream says where it begins by an id without data: a client that loses it before the first event
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::backlog::Replay;
 use super::seats::Seat;
-use super::slot::Style;
+use super::slot::{Heard, Style};
 use super::tell::gap_of;
 use super::waiting::Waiting;
 use super::{Client, Clients, Side};
@@ -23,7 +23,7 @@ use crate::core::question::{Found, Question, Resume, Unread};
 use crate::core::resumed::{Ahead, Resumed};
 use crate::core::{Core, Now};
 use crate::model::entry::Entry;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Origin};
 use crate::wire::protocol::{PAGE_DEFAULT, Refusal};
 use crate::wire::refusals::{id_unknown, unread};
 use crate::wire::sse::{self, Seen};
@@ -54,8 +54,8 @@ pub(crate) enum Since {
 /// A stream that was asked for.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// Of this room.
-    pub(crate) room: RoomName,
+    /// Of this.
+    pub(crate) heard: Heard,
     /// From there.
     pub(crate) since: Since,
     /// Its seat.
@@ -141,13 +141,18 @@ impl Streams {
 impl Clients {
     /// Begins a stream of a room, as soon as what it begins with was read.
     pub(crate) fn open_stream(&mut self, core: &mut Core, comes: Comes, now: Now) {
+        let page = match &comes.asked.heard {
+            Heard::Room(_) => PAGE_DEFAULT,
+            // Of many rooms there is no newest page.
+            Heard::Pattern(_) => 0,
+        };
         let (since, history) = match &comes.asked.since {
             Since::Now => (None, 0),
-            Since::At(ids) => (Some(ids.clone()), PAGE_DEFAULT),
-            Since::Unreadable => (None, PAGE_DEFAULT),
+            Since::At(ids) => (Some(ids.clone()), page),
+            Since::Unreadable => (None, page),
         };
         let resume = Resume {
-            room: comes.asked.room.clone(),
+            scope: comes.asked.heard.rooms().into(),
             since,
             named: Named::default(),
             history,
@@ -183,9 +188,9 @@ impl Clients {
             // Nobody would close it any more. Its client comes back, and not to this node.
             return;
         }
-        let Asked { room, since, seat } = asked;
+        let Asked { heard, since, seat } = asked;
         let ahead = std::mem::take(&mut resumed.ahead);
-        let opening = opening(core, &room, &since, resumed, &line.head);
+        let opening = opening(core, &heard, &since, resumed, &line.head);
         let client = Client {
             side: Side::Hears(now.mono),
             name: None,
@@ -206,7 +211,10 @@ impl Clients {
         // that the core wants.
         self.streams.refresh(core, self.table.streams());
         self.table.replay(id, Replay::new(opening));
-        self.table.subscribe(id, &room, ahead);
+        match &heard {
+            Heard::Room(room) => self.table.subscribe(id, room, ahead),
+            Heard::Pattern(rooms) => self.table.watch(id, rooms, ahead, true),
+        }
         // Nobody would tell that the socket has room: it has from the start.
         if self.table.drain(id).is_err() {
             self.end(core, id, now);
@@ -214,7 +222,7 @@ impl Clients {
     }
 }
 
-fn opening(core: &Core, room: &RoomName, since: &Since, resumed: Resumed, head: &[u8]) -> Opening {
+fn opening(core: &Core, heard: &Heard, since: &Since, resumed: Resumed, head: &[u8]) -> Opening {
     // Never empty, which would be none: it has a mark.
     let mut at = sse::position(&resumed.at);
     bound(core, &mut at);
@@ -245,7 +253,7 @@ fn opening(core: &Core, room: &RoomName, since: &Since, resumed: Resumed, head: 
     }
     if let Some(tail) = &mut opening.tail {
         for (origin, span) in &resumed.gaps {
-            tail.push_str(&sse::gap(&gap_of(room, origin, span)));
+            tail.push_str(&sse::gap(&gap_of(heard, origin, span)));
         }
     }
     opening

@@ -20,7 +20,7 @@ use super::backlog::Replay;
 use super::conn::Conn;
 use super::rooms::Rooms;
 use super::seats::Seat;
-use super::slot::{ConnId, Ended, Part, Style, narrow};
+use super::slot::{ConnId, Ended, Heard, Part, Style, narrow};
 use super::socket::Socket;
 use super::spool::Spool;
 use super::websocket::{Close, append_close, append_text};
@@ -28,6 +28,9 @@ use crate::core::resumed::Ahead;
 use crate::model::entry::Entry;
 use crate::model::names::RoomName;
 use crate::wire::sse;
+
+/// Those who are pushed what is no message: clients of `chat.v1`, wherever they hear messages.
+const PUSHED_TO: [Style; 2] = [Style::Chat, Style::Quiet];
 
 /// All connections, and what the turn has for them.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(crate) struct Table<S> {
     pub(super) unfinished: Vec<ConnId>,
     /// Those that did not take all that this turn had for them.
     pub(super) behind: Vec<ConnId>,
+    /// Patterns that a message goes to; empty between two.
+    slots: Vec<u32>,
     /// Event streams among the connections.
     streams: usize,
     /// Messages written or queued, times clients.
@@ -68,6 +73,7 @@ impl<S> Table<S> {
             touched: Vec::new(),
             parts: Vec::new(),
             ended: Vec::new(),
+            slots: Vec::new(),
             streams: 0,
             deliveries: 0,
             slow: 0,
@@ -209,16 +215,12 @@ impl<S> Table<S> {
         let Some(style) = self.get(id).map(|conn| conn.style) else {
             return;
         };
-        let place = self.rooms.enter(id.key, style, room, ahead);
+        let heard = Heard::Room(room.clone());
+        let place = self.rooms.enter(id.key, style, &heard, ahead);
         let places = &mut self.conns[id.key as usize].places;
         // Mostly it is the only one.
         places.reserve_exact(1);
         places.push(place);
-    }
-
-    /// Forgets what clients have named whose time is over.
-    pub(crate) fn expire_named(&mut self, now: Duration) {
-        self.rooms.expire_named(now);
     }
 
     /// Stops a client's hearing a room.
@@ -231,13 +233,7 @@ impl<S> Table<S> {
             return;
         };
         let place = conn.places.swap_remove(which);
-        let style = conn.style;
-        if let Some((moved, place)) = self.rooms.leave(style, place)
-            && let Some(conn) = self.conns.get_mut(moved as usize)
-            && let Some(old) = conn.places.iter_mut().find(|old| old.room == place.room)
-        {
-            *old = place;
-        }
+        self.leave(id, place);
     }
 
     /// Whether a client hears a room.
@@ -250,7 +246,12 @@ impl<S> Table<S> {
     /// The rooms that a client hears.
     pub(crate) fn rooms_of(&self, id: ConnId) -> impl ExactSizeIterator<Item = &RoomName> {
         let places = self.get(id).map_or(&[][..], |conn| &conn.places);
-        places.iter().map(|place| self.rooms.name(place.room))
+        places
+            .iter()
+            .map(|place| match self.rooms.heard(place.room) {
+                Heard::Room(room) => room,
+                Heard::Pattern(_) => unreachable!("what a client has joined is a room"),
+            })
     }
 
     /// Rooms that clients of this node hear.
@@ -261,9 +262,26 @@ impl<S> Table<S> {
     /// Brings an entry to all that hear its room. `id`: its event's id for who has seen so much ahead
     /// of this node.
     pub(crate) fn deliver(&mut self, entry: &Entry, whole: u64, id: impl Fn(&Ahead) -> String) {
-        let Some(index) = self.rooms.index(&entry.room) else {
-            return;
-        };
+        if let Some(index) = self.rooms.index(&entry.room) {
+            self.deliver_at(index, entry, whole, &id);
+        }
+        if !self.rooms.patterns.is_empty() {
+            let mut slots = std::mem::take(&mut self.slots);
+            slots.extend_from_slice(self.rooms.patterns.of(&entry.room));
+            for index in slots.drain(..) {
+                self.deliver_at(index, entry, whole, &id);
+            }
+            self.slots = slots;
+        }
+    }
+
+    fn deliver_at(
+        &mut self,
+        index: u32,
+        entry: &Entry,
+        whole: u64,
+        id: &impl Fn(&Ahead) -> String,
+    ) {
         let has_seen = |ahead: &mut Ahead| ahead.has_seen(entry, whole);
         if self.has_audience(index, Style::Chat) {
             let json: [&[u8]; 3] = [b"{\"msg\":", &entry.json, b"}"];
@@ -286,23 +304,38 @@ impl<S> Table<S> {
     /// Whether a room has `chat.v1` clients.
     pub(crate) fn is_pushed_to(&self, room: &RoomName) -> bool {
         let index = self.rooms.index(room);
-        index.is_some_and(|index| self.has_audience(index, Style::Chat))
+        let pushed_to = |index| {
+            PUSHED_TO
+                .iter()
+                .any(|style| self.has_audience(index, *style))
+        };
+        index.is_some_and(pushed_to)
     }
 
     /// Brings a push to all `chat.v1` clients of a room.
     pub(crate) fn push(&mut self, room: &RoomName, text: &str) {
-        if let Some(index) = self.rooms.index(room)
-            && self.has_audience(index, Style::Chat)
-        {
-            self.add(index, Style::Chat, &[text.as_bytes()], |_| false, |_| None);
+        if let Some(index) = self.rooms.index(room) {
+            self.push_at(index, text);
+        }
+    }
+
+    pub(super) fn push_at(&mut self, index: u32, text: &str) {
+        for style in PUSHED_TO {
+            if self.has_audience(index, style) {
+                self.add(index, style, &[text.as_bytes()], |_| false, |_| None);
+            }
         }
     }
 
     /// Brings an event to all event streams of a room.
     pub(crate) fn push_event(&mut self, room: &RoomName, event: &str) {
-        if let Some(index) = self.rooms.index(room)
-            && self.has_audience(index, Style::Events)
-        {
+        if let Some(index) = self.rooms.index(room) {
+            self.push_event_at(index, event);
+        }
+    }
+
+    pub(super) fn push_event_at(&mut self, index: u32, event: &str) {
+        if self.has_audience(index, Style::Events) {
             let event = [event.as_bytes()];
             self.add(index, Style::Events, &event, |_| false, |_| None);
         }
@@ -345,7 +378,7 @@ impl<S> Table<S> {
             style,
             |batch| match style {
                 Style::Events => parts.iter().for_each(|part| batch.extend_from_slice(part)),
-                Style::Chat | Style::Plain => append_text(batch, parts),
+                Style::Chat | Style::Plain | Style::Quiet => append_text(batch, parts),
             },
             have_seen,
             alone,

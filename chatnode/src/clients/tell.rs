@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::Clients;
 use super::session::RequestId;
-use super::slot::{ConnId, Style};
+use super::slot::{ConnId, Heard, Style};
 use super::waiting::{Said, Waiting};
 use crate::core::copies::Ticket;
 use crate::core::journal::NotTaken;
@@ -18,6 +18,7 @@ use crate::core::resumed::{Ahead, Resumed};
 use crate::core::saying::PLAIN_ROOM;
 use crate::core::{Core, Input, Now, Output};
 use crate::model::names::{Origin, RoomName, UserName};
+use crate::model::pattern::Pattern;
 use crate::wire::protocol::{self, Gap, HistoryPage};
 use crate::wire::refusals::{id_unknown, mids_wanted, not_taken, unread};
 use crate::wire::sse;
@@ -172,7 +173,20 @@ impl Clients {
                     }
                     Err(Unread { why, named }) => {
                         // It names only once what it was shown.
-                        clients.put_named(conn, &room, named.mids);
+                        clients.put_named(conn, &Pattern::Room(room), named.mids);
+                        clients.refuse(conn, &rid, &unread(&why));
+                    }
+                    Ok(_) => {}
+                });
+                self.if_said_all(core, conn, now);
+            }
+            Waiting::Watch(conn, rid, rooms) => {
+                self.goes_on(conn, |clients| match found {
+                    Ok(Found::Resumed(resumed, named)) => {
+                        clients.watched(conn, &rid, &rooms, *resumed, named);
+                    }
+                    Err(Unread { why, named }) => {
+                        clients.put_named(conn, &rooms, named.mids);
                         clients.refuse(conn, &rid, &unread(&why));
                     }
                     Ok(_) => {}
@@ -240,9 +254,10 @@ impl Clients {
         now: Now,
     ) {
         if !resumed.unnamed.is_empty() {
-            self.put_named(id, room, named.mids);
+            self.put_named(id, &Pattern::Room(room.clone()), named.mids);
             return self.refuse(id, rid, &mids_wanted(&resumed.unnamed));
         }
+        self.table.bring_watched(id);
         if self.table.hears(id, room) {
             self.table.unsubscribe(id, room);
         } else if let Some(name) = self.client(id).and_then(|client| client.name.clone()) {
@@ -258,11 +273,12 @@ impl Clients {
             count: core.members().count(room),
         };
         self.reply_asked(id, rid, "join", &joined);
+        let heard = Heard::Room(room.clone());
         for (origin, span) in &resumed.gaps {
-            let gap = gap_of(room, origin, span);
+            let gap = gap_of(&heard, origin, span);
             self.table.send_asked(id, &protocol::push("gap", &gap));
         }
-        self.table.subscribe(id, room, resumed.ahead);
+        self.table.join(id, room, resumed.ahead, resumed.recovered);
     }
 
     fn gap(&mut self, origin: Origin, span: Span) {
@@ -272,10 +288,17 @@ impl Clients {
             "entries are lost: no node that is heard has them"
         );
         for room in self.table.rooms() {
-            let gap = gap_of(&room, &origin, &span);
-            self.table.push(&room, &protocol::push("gap", &gap));
-            self.table.push_event(&room, &sse::gap(&gap));
+            let heard = Heard::Room(room);
+            let gap = gap_of(&heard, &origin, &span);
+            if let Heard::Room(room) = &heard {
+                self.table.push(room, &protocol::push("gap", &gap));
+                self.table.push_event(room, &sse::gap(&gap));
+            }
         }
+        self.table.tell_watchers(|heard| {
+            let gap = gap_of(heard, &origin, &span);
+            [protocol::push("gap", &gap), sse::gap(&gap)]
+        });
     }
 
     fn members(&mut self, change: &Change, count: usize) {
@@ -290,10 +313,15 @@ impl Clients {
     }
 }
 
-/// A gap, as clients of a room are told.
-pub(super) fn gap_of<'a>(room: &'a RoomName, origin: &'a Origin, span: &Span) -> Gap<'a> {
+/// A gap, as clients are told of what they hear.
+pub(super) fn gap_of<'a>(heard: &'a Heard, origin: &'a Origin, span: &Span) -> Gap<'a> {
+    let (room, rooms) = match heard {
+        Heard::Room(room) => (Some(room), None),
+        Heard::Pattern(rooms) => (None, Some(rooms)),
+    };
     Gap {
         room,
+        rooms,
         origin: origin.as_str(),
         after: span.after,
         through: span.through,

@@ -40,13 +40,13 @@ fn entry(origin: &str, seq: u64) -> Entry {
 }
 
 /// A fan-out, and the poll that tells of its sockets.
-fn clients() -> (Table<()>, mio::Poll) {
+pub(super) fn clients() -> (Table<()>, mio::Poll) {
     let poll = mio::Poll::new().unwrap();
     (Table::new(poll.registry().try_clone().unwrap()), poll)
 }
 
 /// A connection of the fan-out, and the client's end of it.
-async fn client(clients: &mut Table<()>, style: Style) -> (ConnId, TcpStream) {
+pub(super) async fn client(clients: &mut Table<()>, style: Style) -> (ConnId, TcpStream) {
     let listener = crate::http::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -62,7 +62,7 @@ async fn client(clients: &mut Table<()>, style: Style) -> (ConnId, TcpStream) {
 }
 
 /// The payloads of the frames that a client gets, until `count` have come.
-async fn frames(client: &mut TcpStream, count: usize) -> Vec<String> {
+pub(super) async fn frames(client: &mut TcpStream, count: usize) -> Vec<String> {
     let mut payloads = Vec::new();
     while payloads.len() < count {
         let mut head = [0; 2];

@@ -9,6 +9,7 @@ use super::streams::Comes;
 use crate::core::copies::Held;
 use crate::core::question::{Found, ReadError};
 use crate::model::names::{EntryId, RoomName};
+use crate::model::pattern::Pattern;
 use crate::wire::protocol::Refusal;
 
 /// Where the answer to a task goes.
@@ -24,6 +25,8 @@ pub(super) enum Waiting {
     Posted(oneshot::Sender<Result<Said, Refusal>>),
     /// A client that enters a room.
     Join(ConnId, RequestId, RoomName),
+    /// A client that begins to watch.
+    Watch(ConnId, RequestId, Pattern),
     /// A client that pages back.
     History(ConnId, RequestId),
     /// A client that searches a room.
@@ -36,10 +39,12 @@ pub(super) enum Waiting {
 
 #[cfg(test)]
 impl super::Clients {
-    /// For whom something is read who enters a room.
+    /// For whom something is read who enters a room, or watches some.
     pub(crate) fn enters(&self, ticket: crate::core::copies::Ticket) -> Option<mio::Token> {
         match self.waiting.get(&ticket) {
-            Some(Waiting::Join(conn, ..)) => Some(mio::Token(conn.key as usize)),
+            Some(Waiting::Join(conn, ..) | Waiting::Watch(conn, ..)) => {
+                Some(mio::Token(conn.key as usize))
+            }
             _ => None,
         }
     }

@@ -189,9 +189,9 @@ impl Core {
         let archive = &asked.archive;
         let found = match &mut asked.question {
             Question::Resume(resume) => {
-                let (room, since) = (&resume.room, resume.since.as_deref());
+                let (scope, since) = (&resume.scope, resume.since.as_deref());
                 let named = &mut resume.named;
-                let resumed = self.resume(room, since, named, resume.history, archive)?;
+                let resumed = self.resume(scope, since, named, resume.history, archive)?;
                 Found::Resumed(Box::new(resumed), std::mem::take(named))
             }
             Question::Page {
@@ -288,15 +288,18 @@ fn unread(why: ReadError, question: &mut Question) -> Unread {
 /// What to read for a need of a question.
 fn need_of(question: &Question, need: &Need) -> Read {
     let room = match question {
-        Question::Resume(Resume { room, .. })
-        | Question::Page { room, .. }
-        | Question::Search(Search { room, .. }) => Some(room),
+        Question::Resume(Resume { scope, .. }) => {
+            if let Need::Beyond(spans) = need {
+                return Read::Beyond(scope.clone(), spans.clone());
+            }
+            scope.room()
+        }
+        Question::Page { room, .. } | Question::Search(Search { room, .. }) => Some(room),
         Question::Rooms | Question::Log(_) => None,
     };
     match (need, room) {
         (Need::Place(id), _) => Read::Place(*id),
         (Need::Page { before, limit, .. }, Some(room)) => Read::Page(room.clone(), *before, *limit),
-        (Need::Beyond(spans), Some(room)) => Read::Beyond(room.clone(), spans.clone()),
         // Cannot be, as these need nothing; it would be answered as closed.
         (Need::Others | Need::Page { .. } | Need::Beyond(_), _) => Read::Rooms,
     }

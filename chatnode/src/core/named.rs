@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::model::names::{EntryId, Mid};
+use crate::model::entry::Entry;
+use crate::model::names::{EntryId, Mid, RoomName};
 
-/// Mids that a client may name for one room; one that was shown more of what nobody has starts anew.
+/// Mids that a client may name for one room, or one pattern; one that was shown more of what nobody has starts anew.
 const NAMED_MIDS_MAX: usize = 10_000;
 /// Bytes of named mids that a node keeps for all its clients; beyond, a client that would name more
 /// starts anew.
@@ -46,30 +47,33 @@ pub(crate) struct TooManyNamed;
 /// Mids of messages that a client was shown.
 #[derive(Debug, Default)]
 pub(crate) struct Mids {
-    mids: BTreeSet<Mid>,
+    /// Each with the room where it was shown.
+    mids: BTreeSet<(RoomName, Mid)>,
     share: Option<Share>,
     /// When no retry of them counts any more.
     until: Duration,
 }
 
 impl Mids {
-    /// Adds those that are new, which mean something until then.
+    /// Adds those of a room that are new, which mean something until then.
     ///
     /// # Errors
     /// [`TooManyNamed`].
     pub(crate) fn add(
         &mut self,
+        room: &RoomName,
         mids: impl IntoIterator<Item = Mid>,
         budget: &NamedBudget,
         until: Duration,
     ) -> Result<(), TooManyNamed> {
-        let mids: BTreeSet<Mid> = mids.into_iter().filter(|mid| !self.has(mid)).collect();
+        let mids = mids.into_iter().map(|mid| (room.clone(), mid));
+        let mids: BTreeSet<_> = mids.filter(|named| !self.mids.contains(named)).collect();
         if mids.is_empty() {
             return Ok(());
         }
         let bytes: usize = mids
             .iter()
-            .map(|mid| mid.as_str().len() + OVERHEAD_BYTES)
+            .map(|(_, mid)| mid.as_str().len() + OVERHEAD_BYTES)
             .sum();
         let taken = budget.0.fetch_add(bytes, Ordering::Relaxed);
         let mut share = Share {
@@ -89,14 +93,23 @@ impl Mids {
         Ok(())
     }
 
-    /// Whether this one is among them.
-    pub(super) fn has(&self, mid: &Mid) -> bool {
-        self.mids.contains(mid)
+    /// Whether that of an entry is among them.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        let mut of = self.of(entry);
+        of.any(|named| self.mids.contains(&named))
     }
 
-    /// Whether this one is among them; it is no longer then.
-    pub(super) fn take(&mut self, mid: &Mid) -> bool {
-        self.mids.remove(mid)
+    /// Whether that of an entry is among them; it is no longer then.
+    pub(super) fn take(&mut self, entry: &Entry) -> bool {
+        let of = self.of(entry).next();
+        of.is_some_and(|named| self.mids.remove(&named))
+    }
+
+    /// As what an entry would be among them, if it may.
+    fn of(&self, entry: &Entry) -> impl Iterator<Item = (RoomName, Mid)> + use<> {
+        let mid = entry.mid.as_ref().filter(|_| !self.is_empty());
+        let named = mid.map(|mid| (entry.room.clone(), mid.clone()));
+        named.into_iter()
     }
 
     /// Whether there are none.
@@ -105,8 +118,8 @@ impl Mids {
     }
 
     /// Keeps those of which this holds.
-    pub(super) fn retain(&mut self, holds: impl FnMut(&Mid) -> bool) {
-        self.mids.retain(holds);
+    pub(super) fn retain(&mut self, mut holds: impl FnMut(&RoomName, &Mid) -> bool) {
+        self.mids.retain(|(room, mid)| holds(room, mid));
     }
 
     /// Forgets all when their time is over.
@@ -131,6 +144,10 @@ pub(crate) struct Named {
 mod tests {
     use super::*;
 
+    fn lobby() -> RoomName {
+        "lobby".parse().unwrap()
+    }
+
     fn mids(count: usize) -> Vec<Mid> {
         (0..count)
             .map(|n| format!("m{n}").parse().unwrap())
@@ -143,16 +160,16 @@ mod tests {
         let taken = |budget: &NamedBudget| budget.0.load(Ordering::Relaxed);
         let mut named = Mids::default();
         let minute = Duration::from_secs(60);
-        named.add(mids(100), &budget, minute).unwrap();
+        named.add(&lobby(), mids(100), &budget, minute).unwrap();
         assert!(taken(&budget) > 100 * OVERHEAD_BYTES);
         let before = taken(&budget);
         let again = mids(100).into_iter().chain(mids(100));
-        named.add(again, &budget, Duration::MAX).unwrap();
+        named.add(&lobby(), again, &budget, Duration::MAX).unwrap();
         assert_eq!(taken(&budget), before, "what is known costs nothing");
-        let more = named.add(mids(NAMED_MIDS_MAX + 1), &budget, minute);
+        let more = named.add(&lobby(), mids(NAMED_MIDS_MAX + 1), &budget, minute);
         assert_eq!((more, named.mids.len()), (Err(TooManyNamed), 100));
         named.expire(minute - Duration::from_nanos(1));
-        assert!(named.has(&"m7".parse().unwrap()));
+        assert!(named.mids.contains(&(lobby(), "m7".parse().unwrap())));
         named.expire(minute);
         assert_eq!((named.mids.len(), taken(&budget)), (0, 0));
     }
@@ -162,7 +179,7 @@ mod tests {
         let budget = NamedBudget::default();
         let each = || {
             let mut named = Mids::default();
-            let added = named.add(mids(NAMED_MIDS_MAX), &budget, Duration::MAX);
+            let added = named.add(&lobby(), mids(NAMED_MIDS_MAX), &budget, Duration::MAX);
             added.map(|()| named)
         };
         let taken: Vec<_> = std::iter::from_fn(|| each().ok()).collect();

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bounds::ORIGINS_MAX;
 use super::clock::{AHEAD_MAX_US, Now};
 use super::log::{Log, Span};
+use super::memory::scoped::View;
 use super::news::Beat;
 use super::output::Output;
 use super::position::{FRESH_MAX, Marks, NAMED_DEAD_MAX, NAMED_SPENT_MAX, Unnamed};
 use super::presence::SETTLED_AFTER;
 use super::rules;
 use super::state::Core;
-use crate::model::names::{EntryId, Origin, RoomName};
+use crate::model::names::{EntryId, Origin};
 
 impl Core {
     /// The time, for positions.
@@ -146,7 +147,7 @@ impl Core {
     /// What a client has seen of an origin that it does not name.
     pub(super) fn unnamed(
         &self,
-        room: &RoomName,
+        rooms: &View<'_>,
         origin: Origin,
         log: &Log,
         marks: Marks,
@@ -156,7 +157,7 @@ impl Core {
             return Unnamed::Seen;
         }
         // The disk may have trimmed what is in memory still.
-        let gone = log.floor().min(self.store.let_go(room, origin));
+        let gone = log.floor().min(rooms.let_go(origin));
         let seq = gone.max(log.unknown());
         let after = EntryId { origin, seq };
         if seq > 0 && !self.was_before(times.trimmed, marks) {
@@ -164,9 +165,10 @@ impl Core {
         }
         if times.late > marks.rest && marks.rest > 0 {
             // It came late here, and in time perhaps where the position was made.
-            let mut shown = self.store.shown_beyond(room, after);
-            let early = shown.next().is_some_and(|entry| entry.ts <= marks.rest);
-            if early || self.archived_of(room, after, log).is_some() {
+            let early = rooms
+                .shown_beyond(after)
+                .any(|entry| entry.ts <= marks.rest);
+            if early || self.archived_of(rooms, after, log).is_some() {
                 return Unnamed::Missed;
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::archive::{Archive, Need};
 use super::log::{Log, Span};
+use super::memory::scoped::View;
 use super::state::Core;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, RoomName};
@@ -117,10 +118,9 @@ impl Core {
         }
     }
 
-    /// What of a room's part beyond a number of a log is on the disk only, or may be.
-    pub(super) fn archived_of(&self, room: &RoomName, after: EntryId, log: &Log) -> Option<Span> {
-        let gone =
-            self.is_durable() && after.seq < log.window() && self.store.has_trimmed(room, after);
+    /// What of some rooms' part beyond a number of a log is on the disk only, or may be.
+    pub(super) fn archived_of(&self, rooms: &View<'_>, after: EntryId, log: &Log) -> Option<Span> {
+        let gone = self.is_durable() && after.seq < log.window() && rooms.has_trimmed(after);
         gone.then(|| Span {
             after: after.seq,
             through: log.window(),

@@ -14,6 +14,7 @@ use super::mids::{Mids, Verdict};
 use crate::core::memory::{MemoryStore, Retention};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin, RoomName, UserName};
+use crate::model::pattern::Scope;
 
 fn origin(number: u8) -> Origin {
     let letter = char::from(b'a' + number);
@@ -266,10 +267,22 @@ proptest! {
             prop_assert_eq!(&page.entries[..], &in_room[in_room.len().saturating_sub(3)..]);
             let position = EntryId { origin: origin(of), seq: after };
             let beyond = |e: &&Arc<Entry>| e.origin == position.origin && e.seq > position.seq;
-            let found: Vec<_> = store.shown_beyond(&room(at), position).cloned().collect();
+            let scope = Scope::from(room(at));
+            let found: Vec<_> = store.view(&scope).shown_beyond(position).cloned().collect();
             prop_assert_eq!(found, in_room.iter().filter(beyond).cloned().collect::<Vec<_>>());
             let lost = trimmed.iter().filter(|e| e.room == room(at)).any(|e| beyond(&e));
-            prop_assert_eq!(store.has_trimmed(&room(at), position), lost);
+            prop_assert_eq!(store.view(&scope).has_trimmed(position), lost);
+            // The same of all rooms but one: the rooms are looked at, or the log.
+            let scope = Scope { rooms: "room*".parse().unwrap(), except: vec![room(at).into()] };
+            let view = store.view(&scope);
+            let beyond = |e: &&Arc<Entry>| beyond(e) && e.room != room(at);
+            let wanted: Vec<_> = shown.iter().filter(beyond).cloned().collect();
+            for looked in [1, u64::MAX] {
+                let mut found: Vec<_> = view.shown_in(position, looked).cloned().collect();
+                found.sort_by_key(|entry| entry.place());
+                prop_assert_eq!(&found, &wanted);
+            }
+            prop_assert_eq!(view.has_trimmed(position), trimmed.iter().any(|e| beyond(&e)));
         }
     }
 }

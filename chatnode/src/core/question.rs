@@ -8,12 +8,13 @@ use super::resumed::Resumed;
 use crate::model::entry::{Entry, Place};
 use crate::model::names::{EntryId, Origin, RoomName};
 use crate::model::page::{Page, RoomSummary};
+use crate::model::pattern::Scope;
 use crate::model::query::Query;
 
 /// What is asked.
 #[derive(Debug)]
 pub(crate) enum Question {
-    /// What somebody gets who enters a room.
+    /// What somebody gets who enters a room, or watches some.
     Resume(Resume),
     /// A page of a room.
     Page {
@@ -39,16 +40,16 @@ impl Question {
     }
 }
 
-/// Who enters a room, and what it has seen of it.
+/// Who enters a room, or watches some, and what it has seen of it.
 #[derive(Debug)]
 pub(crate) struct Resume {
-    /// The room.
-    pub(crate) room: RoomName,
+    /// The rooms.
+    pub(crate) scope: Scope,
     /// Its position; without one it begins anew.
     pub(crate) since: Option<Vec<EntryId>>,
     /// Mids of what it was shown.
     pub(crate) named: Named,
-    /// Messages that it gets if it begins anew.
+    /// Messages that it gets of a room if it begins anew.
     pub(crate) history: usize,
 }
 
@@ -122,8 +123,8 @@ pub(crate) enum Read {
     Place(EntryId),
     /// On the disk: the newest `limit` entries of a room before a place, or of all.
     Page(RoomName, Option<Place>, usize),
-    /// On the disk: all of a room in these parts of logs, if a resume may replay as much.
-    Beyond(RoomName, Vec<(Origin, Span)>),
+    /// On the disk: all of these rooms in these parts of logs, if a resume may replay as much.
+    Beyond(Scope, Vec<(Origin, Span)>),
     /// On the disk: the newest matches before a place, or of all.
     Search(Search, Option<Place>),
     /// In these entries, the newest first: what matches. It takes long, and nothing but a thread.

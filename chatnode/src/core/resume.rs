@@ -23,6 +23,7 @@ use super::rules;
 use super::state::Core;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Mid, Origin, RoomName};
+use crate::model::pattern::Scope;
 
 /// Messages that a resume replays at the most; a client further behind starts anew and is told so.
 pub(crate) const RESUME_MESSAGES_MAX: usize = 10_000;
@@ -34,16 +35,16 @@ pub(crate) const RESUME_BYTES_MAX: usize = 4 << 20;
 pub(super) const AHEAD_ORIGINS_MAX: usize = 256;
 
 impl Core {
-    /// What a client gets that enters a room: all that lies beyond `since`, but for messages that it
-    /// has `named`, or, without `since` or when that cannot be replayed, the newest `history`
-    /// messages. Of the mids named those that this node does not know go into the answer; if there is
+    /// What a client gets that enters a room, or watches some: all that lies beyond `since`, but for
+    /// messages that it has `named`, or, without `since` or when that cannot be replayed, of a room the
+    /// newest `history` messages. Of the mids named those that this node does not know go into the answer; if there is
     /// no answer yet, they stay.
     ///
     /// # Errors
     /// What has to be read from the disk first, or asked of other nodes.
     pub(super) fn resume(
         &self,
-        room: &RoomName,
+        scope: &Scope,
         since: Option<&[EntryId]>,
         named: &mut Named,
         history: usize,
@@ -61,7 +62,7 @@ impl Core {
             .filter(|(origin, seq)| rules::is_ahead(**seq, whole(origin)));
         let ahead = Ahead {
             origins: ahead.map(|(origin, seq)| (*origin, *seq)).collect(),
-            mids: Mids::default(),
+            ..Ahead::default()
         };
         let mut resumed = Resumed {
             ahead,
@@ -97,7 +98,7 @@ impl Core {
             .map(|(origin, seq)| EntryId { origin, seq })
             .collect();
         if since.is_some()
-            && let Some(entries) = self.beyond(room, (&seen, marks), &named.mids, archive)?
+            && let Some(entries) = self.beyond(scope, (&seen, marks), &named.mids, archive)?
         {
             resumed.recovered = true;
             let through = marks;
@@ -114,11 +115,13 @@ impl Core {
             }
         } else {
             marks = self.marks();
-            resumed.entries = self.page_before(room, None, history, archive)?.entries;
+            if let Some(room) = scope.room() {
+                resumed.entries = self.page_before(room, None, history, archive)?.entries;
+            }
         }
         // It was shown them, whether or not it begins anew.
         resumed.ahead.mids = std::mem::take(&mut named.mids);
-        let unknown = |mid: &Mid| self.mids.get(room, mid).is_none();
+        let unknown = |room: &RoomName, mid: &Mid| self.mids.get(room, mid).is_none();
         resumed.ahead.mids.retain(unknown);
         resumed.at.extend(marks.ids());
         Ok(resumed)
@@ -150,14 +153,18 @@ impl Core {
         origins.filter(|at| !is_named(at)).collect()
     }
 
-    /// All of a room beyond a position, or `None` if some of it is not kept, or is too much.
+    /// All of these rooms beyond a position, or `None` if some of it is not kept, or is too much.
     fn beyond(
         &self,
-        room: &RoomName,
+        scope: &Scope,
         (seen, marks): (&BTreeMap<Origin, u64>, Marks),
         mids: &Mids,
         archive: &Archive,
     ) -> Result<Option<Vec<Arc<Entry>>>, Need> {
+        if rules::is_left_out(scope.is_empty()) {
+            return Ok(Some(Vec::new()));
+        }
+        let rooms = self.store.view(scope);
         if archive.is_beyond_reach() || self.has_forgotten(marks) {
             return Ok(None);
         }
@@ -168,7 +175,7 @@ impl Core {
         for (&origin, log) in &self.logs {
             let named = seen.get(&origin).copied();
             let seq = match named
-                .map_or_else(|| self.unnamed(room, origin, log, marks), Unnamed::Beyond)
+                .map_or_else(|| self.unnamed(&rooms, origin, log, marks), Unnamed::Beyond)
             {
                 Unnamed::Seen => continue,
                 Unnamed::Missed => return Ok(None),
@@ -176,13 +183,12 @@ impl Core {
             };
             let stood_for = |entry: &Entry| named.is_none() && entry.ts <= marks.rest;
             let after = EntryId { origin, seq };
-            let trimmed =
-                seq < log.unknown() || (seq < log.floor() && self.store.has_trimmed(room, after));
+            let trimmed = seq < log.unknown() || (seq < log.floor() && rooms.has_trimmed(after));
             if rules::has_missed(trimmed) {
                 return Ok(None);
             }
             let mut read: &[Arc<Entry>] = &[];
-            if let Some(span) = self.archived_of(room, after, log) {
+            if let Some(span) = self.archived_of(&rooms, after, log) {
                 read = archive.read();
                 let after = archive.read_through(origin, span.after);
                 if after < span.through {
@@ -195,8 +201,8 @@ impl Core {
                 of_log && self.store.get(id).is_none() && self.is_shown_on_disk(entry)
             };
             let read = read.iter().filter(of_log);
-            for entry in self.store.shown_beyond(room, after).chain(read) {
-                let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.has(mid));
+            for entry in rooms.shown_beyond(after).chain(read) {
+                let by_mid = mids.has(entry);
                 let by_mid = rules::is_named(by_mid);
                 if by_mid || stood_for(entry) || self.mids.repeats(entry).any(had) {
                     continue;

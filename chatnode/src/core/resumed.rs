@@ -2,32 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::log::Span;
 use super::named::Mids;
 use super::rules;
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, Origin};
+use crate::model::pattern::Pattern;
 
-/// What a client has seen of a room before this node: not to be delivered to it.
+/// What a client has seen of a room, or of those of a pattern, before this node: not to be delivered to it.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     /// By origin, the highest number.
     pub(crate) origins: BTreeMap<Origin, u64>,
     /// Mids of messages that this node does not know: what it may get is a retry of one.
     pub(crate) mids: Mids,
+    /// What it has seen besides of some of these rooms, which it hears by the same subscription.
+    pub(crate) within: Vec<(Pattern, Ahead)>,
 }
 
 impl Ahead {
     /// Whether all has passed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.origins.is_empty() && self.mids.is_empty()
+        self.origins.is_empty() && self.mids.is_empty() && self.within.is_empty()
+    }
+
+    /// Forgets what was named whose time is over.
+    pub(crate) fn expire(&mut self, now: Duration) {
+        self.mids.expire(now);
+        self.within.retain_mut(|(_, ahead)| {
+            ahead.expire(now);
+            !ahead.is_empty()
+        });
     }
 
     /// Whether the client has seen an entry that is delivered. What has passed is forgotten: when the
     /// node lacked nothing of the origin through `whole`, for a hole before may be filled later.
     pub(crate) fn has_seen(&mut self, entry: &Entry, whole: u64) -> bool {
-        let by_mid = entry.mid.as_ref().is_some_and(|mid| self.mids.take(mid));
+        let mut seen = false;
+        self.within.retain_mut(|(rooms, ahead)| {
+            seen |= rooms.has(&entry.room) && ahead.has_seen(entry, whole);
+            !ahead.is_empty()
+        });
+        self.has_seen_itself(entry, whole) || seen
+    }
+
+    fn has_seen_itself(&mut self, entry: &Entry, whole: u64) -> bool {
+        let by_mid = self.mids.take(entry);
         let by_mid = rules::is_named(by_mid);
         let Some(through) = self.origins.get(&entry.origin).copied() else {
             return by_mid;

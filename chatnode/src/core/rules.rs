@@ -326,6 +326,12 @@ rules! {
         SeenMidsIgnored => false;
     }
 
+    /// Whether a client has all of some rooms by what it heard of them otherwise.
+    fn is_left_out(has_all: bool) -> bool { has_all } bugs {
+        /// What a client that hears a room and watches it has missed comes by both.
+        ReplayedTwice => false;
+    }
+
     /// Where that begins of an origin which a client has not seen that does not name it.
     fn unnamed_begins(gone: u64) -> u64 { gone } bugs {
         /// A resume has nothing of origins that the client's position does not name.

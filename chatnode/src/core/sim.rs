@@ -42,6 +42,7 @@ mod questions;
 mod registries;
 mod retention;
 mod stopped;
+mod wants;
 mod watch;
 mod witness;
 mod world;
@@ -122,6 +123,7 @@ const SOMETIMES: &[&str] = &[
     "copies timed out",
     "resume with replay",
     "resume with ahead filter",
+    "watch with replay",
     "others asked for what a client has seen",
     "mids wanted",
     "a stop noticed",

@@ -398,7 +398,7 @@ impl Rig {
         };
         let named = &mut Named::default();
         self.core
-            .resume(&lobby(), since.as_deref(), named, 2, &archive)
+            .resume(&lobby().into(), since.as_deref(), named, 2, &archive)
             .unwrap()
     }
 }

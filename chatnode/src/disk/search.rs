@@ -16,6 +16,7 @@ use crate::core::question::ReadError;
 use crate::model::entry::{Entry, EntryJson, Place};
 use crate::model::names::{Origin, RoomName};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
+use crate::model::pattern::Scope;
 use crate::model::query::Query;
 
 /// Steps of SQLite's machine between looks at the clock: some tens of microseconds.
@@ -213,7 +214,7 @@ impl Reader {
     /// See [`crate::disk::Disk::beyond`].
     pub(super) fn beyond(
         &mut self,
-        room: &RoomName,
+        scope: &Scope,
         spans: &[(Origin, Span)],
         entries_max: usize,
         bytes_max: usize,
@@ -231,27 +232,53 @@ impl Reader {
             }
             length = length.saturating_add(span.through.min(SEQ_MAX) - span.after.min(SEQ_MAX));
         }
-        let Some((number, shown)) = self.room(room)? else {
-            return Ok(Some(Vec::new()));
-        };
+        let (rooms, shown) = self.rooms_of(scope)?;
         let mut within = Within {
             entries: Vec::new(),
             bytes: 0,
             entries_max,
             bytes_max,
         };
-        // Whichever looks at less: the numbers of the logs, or the room.
-        let fits = if length <= shown {
-            self.beyond_by_logs(room, &spans, &mut within)?
-        } else {
-            self.beyond_by_room(number, &spans, &mut within)?
-        };
-        Ok(fits.then_some(within.entries))
+        // Whichever looks at less: the numbers of the logs, or the rooms.
+        if length <= shown {
+            let fits = self.beyond_by_logs(scope, &spans, &mut within)?;
+            return Ok(fits.then_some(within.entries));
+        }
+        for room in rooms {
+            if !self.beyond_by_room(room, &spans, &mut within)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(within.entries))
+    }
+
+    /// The numbers of rooms that show something, and how much they show together.
+    fn rooms_of(&self, scope: &Scope) -> rusqlite::Result<(Vec<i64>, u64)> {
+        if let Some(name) = scope.room() {
+            let room = self.room(name)?.filter(|_| scope.has(name));
+            return Ok(room.map_or((Vec::new(), 0), |(room, shown)| (vec![room], shown)));
+        }
+        // No name has that character, and all others come before it.
+        let beginning = scope.rooms.beginning();
+        let end = format!("{beginning}{}", char::MAX);
+        let mut all = self.db.prepare_cached(
+            "SELECT id, name, shown FROM rooms WHERE name >= ?1 AND name < ?2 AND shown > 0",
+        )?;
+        let mut rows = all.query([beginning, &end])?;
+        let (mut rooms, mut together) = (Vec::new(), 0_u64);
+        while let Some(row) = rows.next()? {
+            let name = RoomName::of_peer(row.get_ref(1)?.as_str()?);
+            if name.is_ok_and(|name| scope.has(&name)) {
+                rooms.push(row.get(0)?);
+                together = together.saturating_add(row.get::<_, i64>(2)?.cast_unsigned());
+            }
+        }
+        Ok((rooms, together))
     }
 
     fn beyond_by_logs(
         &mut self,
-        room: &RoomName,
+        scope: &Scope,
         spans: &HashMap<Origin, Span>,
         within: &mut Within,
     ) -> rusqlite::Result<bool> {
@@ -263,7 +290,7 @@ impl Reader {
         for (origin, span) in spans {
             let bounds = [span.after, span.through].map(|seq| seq.min(SEQ_MAX).cast_signed());
             self.entries(&sql, (origin.as_str(), bounds[0], bounds[1]), |kept| {
-                if kept.shown && kept.entry.room == *room {
+                if kept.shown && scope.has(&kept.entry.room) {
                     fits = within.take(kept.entry);
                 }
                 fits
@@ -303,7 +330,7 @@ impl Reader {
                 if span.after < seq && seq <= span.through {
                     rows.push(id);
                 }
-                if rows.len() > within.entries_max {
+                if within.entries.len() + rows.len() > within.entries_max {
                     return Ok(false);
                 }
             }

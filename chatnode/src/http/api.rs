@@ -20,6 +20,7 @@ use serde_json::json;
 use super::{FULL_RETRY, problem_of, stopping};
 use crate::carriers::broker::bridge::Bridge;
 use crate::clients::request::{limit, parse_since, search_of};
+use crate::clients::slot::Heard;
 use crate::clients::streams::{Asked, Since};
 use crate::core::journal::Health;
 use crate::core::links::LinkState;
@@ -40,6 +41,7 @@ pub(super) fn routes(node: Handle) -> Router {
         .route("/api/rooms", get(rooms))
         .route("/api/rooms/{room}/messages", get(messages).post(publish))
         .route("/api/rooms/{room}/events", get(events))
+        .route("/api/events", get(events_of))
         .route("/api/rooms/{room}/search", get(search))
         .route("/api/mesh", get(mesh))
         .layer(Extension(Arc::<Mutex<Rates>>::default()))
@@ -226,20 +228,47 @@ impl Stream {
     }
 }
 
-/// The head of a stream. What follows it is not HTTP's: see [`super::Front`].
+/// A stream of a room.
 async fn events(
     State(node): State<Handle>,
     room: Result<Path<String>, PathRejection>,
     query: Fields,
     headers: HeaderMap,
 ) -> Response {
-    let since = since_of(&headers, &query);
-    let asked = room_name(room).and_then(|room| {
+    stream(&node, room_name(room).map(Heard::Room), &query, &headers)
+}
+
+/// A stream of the rooms of a pattern.
+async fn events_of(State(node): State<Handle>, query: Fields, headers: HeaderMap) -> Response {
+    stream(&node, pattern(&query), &query, &headers)
+}
+
+/// The pattern that a query names.
+fn pattern(query: &Fields) -> Result<Heard, Problem> {
+    let Ok(Query(fields)) = query else {
+        return Err(Problem::bad_request("the query cannot be read"));
+    };
+    let mut named = fields.iter().filter(|(name, _)| name == "rooms");
+    let (Some((_, rooms)), None) = (named.next(), named.next()) else {
+        return Err(Problem::bad_request("rooms names one pattern"));
+    };
+    rooms.parse().map(Heard::Pattern).map_err(refused)
+}
+
+/// The head of a stream. What follows it is not HTTP's: see [`super::Front`].
+fn stream(
+    node: &Handle,
+    heard: Result<Heard, Problem>,
+    query: &Fields,
+    headers: &HeaderMap,
+) -> Response {
+    let since = since_of(headers, query);
+    let asked = heard.and_then(|heard| {
         let seat = node.stream_seat();
         let detail = "this node has no room for more streams";
         let full = || Problem::too_many("too_many_streams", detail).retry_after(FULL_RETRY);
         let seat = seat.ok_or_else(full)?;
-        Ok(Asked { room, since, seat })
+        Ok(Asked { heard, since, seat })
     });
     match asked {
         Ok(asked) => {
@@ -252,7 +281,7 @@ async fn events(
             response.extensions_mut().insert(stream);
             response
         }
-        Err(problem) => problem.of_stream(&headers),
+        Err(problem) => problem.of_stream(headers),
     }
 }
 

@@ -58,6 +58,7 @@ fn gauges(status: &Status, text: &mut MetricsText) {
         "chatnode_clients" = websockets, "WebSocket connections";
         "chatnode_spool_bytes" = clients.spooled,
             "Bytes kept for clients that have not read them yet";
+        "chatnode_patterns" = clients.patterns, "Patterns of rooms that somebody watches";
         "chatnode_streams" = clients.stream_seats, "Server-sent event streams";
         "chatnode_rooms" = status.rooms, "Rooms with members";
         "chatnode_history_messages" = messages, "Messages of history held";

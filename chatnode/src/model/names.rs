@@ -5,7 +5,7 @@
 
 mod spelling;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub(crate) enum InvalidName {
     /// Not letters with their marks, digits and `._-`, 1 to 64; or one of the path words `.` and `..`.
     #[error("a room is 1 to 64 letters, digits, '.', '_' or '-', and not '.' or '..': {0}")]
     Room(String),
+    /// Neither a room nor the beginning of rooms with `*` behind it.
+    #[error("a pattern is a room, or what rooms begin with and a '*' at its end: {0}")]
+    Pattern(String),
     /// Empty, too long, or with a character that cannot be seen or that reorders its surroundings.
     #[error("a name is 1 to 32 visible characters: {0}")]
     User(String),
@@ -47,10 +50,19 @@ impl InvalidName {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Room(_) => "room_invalid",
+            Self::Pattern(_) => "pattern_invalid",
             Self::User(_) => "name_invalid",
             Self::Mid(_) => "mid_invalid",
             Self::Origin(_) => "origin_invalid",
             Self::Id(_) => "id_invalid",
+        }
+    }
+
+    /// The same of a pattern that is one room.
+    pub(super) fn pattern(self) -> Self {
+        match self {
+            Self::Room(why) => Self::Pattern(why),
+            other => other,
         }
     }
 }
@@ -170,6 +182,12 @@ macro_rules! shared_name {
             }
         }
 
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl FromStr for $name {
             type Err = InvalidName;
             fn from_str(text: &str) -> Result<Self, InvalidName> {
@@ -228,6 +246,15 @@ macro_rules! older_name {
 
 older_name!(RoomName, spelling::room, Room);
 older_name!(UserName, spelling::user, User);
+
+/// What rooms may begin with, in NFC; nothing is the beginning of all.
+pub(super) fn room_beginning(text: &str) -> Result<Cow<'_, str>, String> {
+    // Words of paths are no rooms; others begin so.
+    match text {
+        "" | "." | ".." => Ok(Cow::Borrowed(text)),
+        text => spelling::room(text, 1),
+    }
+}
 
 fn check_mid(text: &str, _times: usize) -> Result<Cow<'_, str>, String> {
     spelling::check_length(text, MID_CHARS_MAX)?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::entry::Entry;
 use crate::model::names::{EntryId, InvalidName, RoomName};
 use crate::model::page::Page;
+use crate::model::pattern::Pattern;
 
 /// Longest text of a message, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 4096;
@@ -18,6 +19,8 @@ pub(crate) const TEXT_BYTES_MAX: usize = 4096;
 pub(crate) const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Rooms that one connection may be in.
 pub(crate) const ROOMS_MAX: usize = 50;
+/// Patterns that one connection may watch.
+pub(crate) const PATTERNS_MAX: usize = 20;
 /// Messages in a page of history at the most, and when no limit is given
 pub(crate) const PAGE_MAX: usize = 200;
 /// that many.
@@ -37,7 +40,13 @@ pub(crate) struct Request<'a> {
     /// Enter a room.
     #[serde(borrow)]
     pub(crate) join: Option<Join<'a>>,
-    /// Name what was shown, before a join.
+    /// Hear the rooms of a pattern.
+    #[serde(borrow)]
+    pub(crate) watch: Option<Watch<'a>>,
+    /// Hear them no more.
+    #[serde(borrow)]
+    pub(crate) unwatch: Option<Unwatch<'a>>,
+    /// Name what was shown, before a join or a watch.
     #[serde(borrow)]
     pub(crate) seen: Option<Seen<'a>>,
     /// Leave a room.
@@ -90,9 +99,34 @@ pub(crate) struct Join<'a> {
     pub(crate) history: Option<u64>,
 }
 
+/// `watch`
+#[derive(Debug, Deserialize)]
+pub(crate) struct Watch<'a> {
+    /// The pattern: a room, or what rooms begin with and `*`.
+    #[serde(borrow)]
+    pub(crate) rooms: Cow<'a, str>,
+    /// The position up to which the client has seen these rooms.
+    #[serde(default)]
+    pub(crate) since: Option<Vec<String>>,
+    /// As in `join`; the mids come in `seen`.
+    #[serde(default)]
+    pub(crate) named: Option<Vec<String>>,
+}
+
+/// `unwatch`
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unwatch<'a> {
+    /// The pattern.
+    #[serde(borrow)]
+    pub(crate) rooms: Cow<'a, str>,
+}
+
 /// `seen`
 #[derive(Debug, Deserialize)]
 pub(crate) struct Seen<'a> {
+    /// The pattern for whose watch they are named; without it they are for the join of the room.
+    #[serde(borrow, default)]
+    pub(crate) rooms: Option<Cow<'a, str>>,
     /// The room.
     #[serde(borrow)]
     pub(crate) room: Cow<'a, str>,
@@ -198,7 +232,12 @@ impl From<InvalidName> for Refusal {
 /// Numbers that nobody has, as clients are told.
 #[derive(Debug, Serialize)]
 pub(crate) struct Gap<'a> {
-    pub(crate) room: &'a RoomName,
+    /// Of a room that the client has joined,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) room: Option<&'a RoomName>,
+    /// or of those that it watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rooms: Option<&'a Pattern>,
     pub(crate) origin: &'a str,
     pub(crate) after: u64,
     pub(crate) through: u64,
@@ -232,6 +271,7 @@ pub(crate) struct Limits {
     room_chars: usize,
     mid_chars: usize,
     rooms: usize,
+    patterns: usize,
     history: usize,
     messages_per_second: u32,
 }
@@ -246,6 +286,7 @@ impl Limits {
             room_chars: crate::model::names::ROOM_CHARS_MAX,
             mid_chars: crate::model::names::MID_CHARS_MAX,
             rooms: ROOMS_MAX,
+            patterns: PATTERNS_MAX,
             history: PAGE_MAX,
             messages_per_second,
         }

@@ -47,7 +47,7 @@ pub(crate) fn id_unknown() -> Refusal {
 
 /// The client was shown what nobody has: only it can tell the retries of that.
 pub(crate) fn mids_wanted(behind: &[EntryId]) -> Refusal {
-    let message = "nobody has what you were shown behind these: name its mids, and join again";
+    let message = "nobody has what you were shown behind these: name its mids, and ask again";
     Refusal {
         behind: behind.iter().map(EntryId::to_string).collect(),
         ..Refusal::new("mids_wanted", message)

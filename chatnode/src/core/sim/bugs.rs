@@ -52,7 +52,12 @@ impl Bug {
                 | Mutant::ForeignPageTaken,
             ) => World::failing,
             Self::Core(Mutant::AnyBeatProvesHall) => World::meeting,
-            Self::Clients(Clients::SeenLineForgotten) => World::usual,
+            Self::Clients(
+                Clients::SeenLineForgotten
+                | Clients::LaterPatternHasNoRooms
+                | Clients::OverlapHeardTwice
+                | Clients::JoinedHeardTwice,
+            ) => World::usual,
             Self::Clients(_) => World::slow,
             Self::Core(_) => World::usual,
         }

@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     pub(super) id: Option<u64>,
     #[serde(borrow)]
     pub(super) join: Option<Joined<'a>>,
+    #[serde(borrow)]
+    pub(super) watch: Option<Watched<'a>>,
     pub(super) send: Option<Sent>,
     pub(super) error: Option<Refused>,
     pub(super) gap: Option<Gap>,
@@ -41,6 +43,16 @@ pub(super) struct Joined<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Watched<'a> {
+    pub(super) rooms: String,
+    pub(super) recovered: bool,
+    pub(super) at: Vec<String>,
+    #[serde(borrow)]
+    pub(super) messages: Vec<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Sent {
     pub(super) id: String,
     pub(super) ts: u64,
@@ -56,7 +68,8 @@ pub(super) struct Refused {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Gap {
-    pub(super) room: String,
+    pub(super) room: Option<String>,
+    pub(super) rooms: Option<String>,
     pub(super) origin: String,
     pub(super) after: u64,
     pub(super) through: u64,

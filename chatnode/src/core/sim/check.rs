@@ -341,7 +341,9 @@ fn is_excused(world: &World, client: &Client, entry: &Entry) -> bool {
 fn clients_saw_everything(world: &World, transcripts: &Transcripts) {
     for (index, client) in world.clients.iter().enumerate() {
         let Some(home) = client.home else { continue };
-        for entry in &transcripts[&(home.node, client.room.clone())] {
+        let all = transcripts.iter().filter(|((id, _), _)| *id == home.node);
+        let heard = all.filter(|((_, room), _)| client.hears(room));
+        for entry in heard.flat_map(|(_, shown)| shown) {
             let id = entry.id();
             let mid = entry.mid.as_ref();
             let by_mid = mid.is_some_and(|mid| client.mids.contains_key(mid));
@@ -376,7 +378,7 @@ fn clients_saw_what_was_said_last(world: &World) {
             let mut alike = alike.filter_map(|id| world.ledger.get(*id));
             let again = alike.any(|first| first.at < since) && world.passes(Exempt::SaidAgain);
             let seen = seen || again;
-            if entry.room == client.room && !seen && !is_excused(world, client, entry) {
+            if client.hears(&entry.room) && !seen && !is_excused(world, client, entry) {
                 world.broken(format!("client {index} did not see {:?}", entry.id()));
             }
         }

@@ -1,7 +1,6 @@
 //! Clients: they say things, retry, move between nodes, and judge what they get.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::conns::{Call, Leaves, Request};
 use super::judge::Asked;
 use super::nodes::Comes;
 use super::phases::Phase;
+use super::wants::{Want, Wants};
 use super::witness::{Push, Trimmed};
 use super::world::{Event, NodeId, World};
 use crate::core::log::Span;
@@ -19,13 +19,9 @@ use crate::model::names::{EntryId, Mid, Origin, RoomName, UserName};
 
 /// A client without an answer goes elsewhere after this.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What a client asks for when it enters a room for the first time.
-const HISTORY: usize = 10;
 
 /// A client that is slow reads nothing for so long at the most: some are closed for that.
 const SLOW_MAX: Duration = Duration::from_secs(14);
-/// Mids that a client names in one line at the most.
-const MIDS_A_LINE: usize = 3;
 
 /// What a client does of itself.
 #[derive(Debug)]
@@ -38,6 +34,8 @@ pub(super) enum Doing {
 /// What a client that enters has seen.
 #[derive(Debug)]
 pub(super) struct Entering {
+    /// What it wants, by its number.
+    pub(super) want: usize,
     /// The position that it has.
     pub(super) since: Option<Vec<EntryId>>,
     /// The mids of what it has seen behind those that it was asked for.
@@ -54,7 +52,11 @@ pub(super) struct Entering {
 pub(super) struct Home {
     pub(super) node: NodeId,
     pub(super) conn: u64,
-    /// Since when it is in its room, if it is.
+    /// What of all that it wants it was let into,
+    pub(super) inside: Wants,
+    /// and of what of that it has all, since nothing that it missed was left out.
+    pub(super) whole: Wants,
+    /// Since when it hears all that it wants, if it does.
     pub(super) joined: Option<Duration>,
     since: Duration,
     /// When what it wrote last comes there.
@@ -68,11 +70,15 @@ pub(super) struct Home {
 pub(super) struct Client {
     pub(super) name: UserName,
     pub(super) room: RoomName,
+    /// What it wants to hear.
+    pub(super) wants: Vec<Want>,
     pub(super) home: Option<Home>,
     /// It lost its node and never came back.
     pub(super) gone: bool,
-    /// The position it resumes from; `None` before it entered for the first time.
+    /// The position it resumes from; `None` before it entered for the first time, or if that ended half way.
     pub(super) position: Option<BTreeMap<Origin, u64>>,
+    /// Where its node was when it let it into some of what it wants: its position when it has all.
+    pub(super) ats: Vec<EntryId>,
     /// What it need not have seen: said before it came, or told to be beyond recovery.
     pub(super) base: BTreeMap<Origin, u64>,
     /// What nodes had let go of when its position was made.
@@ -93,10 +99,13 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(index: usize, room: usize) -> Self {
+        let room = format!("room{room}").parse().unwrap();
         Self {
             // Some share a name: it counts once.
             name: format!("user{}", index % 9).parse().unwrap(),
-            room: format!("room{room}").parse().unwrap(),
+            wants: Want::all(index, &room),
+            room,
+            ats: Vec::new(),
             home: None,
             gone: false,
             position: None,
@@ -149,7 +158,7 @@ impl World {
             Doing::Lost(conn) => {
                 let client = &mut self.clients[index];
                 if client.home.is_some_and(|home| home.conn == conn) {
-                    client.home = None;
+                    client.loses_home();
                     self.note("fault: client lost its node");
                     // Some never come back: their names must go with their node.
                     let leaves = self.chance(0.2);
@@ -195,7 +204,7 @@ impl World {
             Leaves::AtOnce
         };
         self.calls(index, home, after, Call::Leave(how));
-        self.clients[index].home = None;
+        self.clients[index].loses_home();
     }
 
     /// Whether a client reads nothing for now. It waits for no reply then.
@@ -231,21 +240,20 @@ impl World {
     }
 
     /// A client writes lines, which may come in two parts.
-    pub(super) fn says_line(&mut self, index: usize, line: &str, request: Option<Request>) {
+    pub(super) fn says_line(&mut self, index: usize, line: &str, requests: Vec<Request>) {
         let Some(home) = self.clients[index].home else {
             return;
         };
         let mut first = framed(line);
-        let request = request.map(Box::new);
         let after = self.up_to(Duration::from_millis(5));
         if !self.chance(0.1) {
-            return self.calls(index, home, after, Call::Bytes(first, request));
+            return self.calls(index, home, after, Call::Bytes(first, requests));
         }
         let second = first.split_off(self.rng.random_range(0..first.len()));
-        self.calls(index, home, after, Call::Bytes(first, None));
+        self.calls(index, home, after, Call::Bytes(first, Vec::new()));
         let home = self.clients[index].home.unwrap_or(home);
         let after = after + self.up_to(Duration::from_millis(1));
-        self.calls(index, home, after, Call::Bytes(second, request));
+        self.calls(index, home, after, Call::Bytes(second, requests));
     }
 
     fn say(&mut self, index: usize, home: Home) {
@@ -304,7 +312,7 @@ impl World {
             mid,
             copies,
         };
-        self.says_line(index, &line, Some(Request::Say(number, asked)));
+        self.says_line(index, &line, vec![Request::Say(number, asked)]);
         if let Some(home) = &mut self.clients[index].home {
             home.awaits += 1;
         }
@@ -320,6 +328,8 @@ impl World {
         let home = Home {
             node,
             conn: self.serial,
+            inside: 0,
+            whole: 0,
             joined: None,
             since: self.now,
             wrote: self.now,
@@ -330,7 +340,7 @@ impl World {
             "{{\"hello\":{{\"name\":\"{}\"}}}}",
             self.clients[index].name
         );
-        let (lines, request) = self.wants_in(index, None);
+        let (lines, requests) = self.wants_in(index, None);
         let begun = if self.chance(0.5) {
             framed(&format!("{hello}\n{lines}"))
         } else {
@@ -338,65 +348,8 @@ impl World {
         };
         let after = self.up_to(Duration::from_millis(20));
         let with_handshake = self.chance(0.5);
-        let call = Call::Connect(begun, Box::new(request), with_handshake);
+        let call = Call::Connect(begun, requests, with_handshake);
         self.calls(index, home, after, call);
-    }
-
-    /// The lines by which a client asks its node to let it in. It names what it has seen behind these.
-    pub(super) fn wants_in(
-        &mut self,
-        index: usize,
-        asked: Option<&[EntryId]>,
-    ) -> (String, Request) {
-        self.serial += 1;
-        let number = self.serial;
-        let client = &self.clients[index];
-        let since: Option<Vec<EntryId>> = client.position.as_ref().map(|position| {
-            let ids = position.iter();
-            let id = |(origin, seq): (&Origin, &u64)| EntryId {
-                origin: *origin,
-                seq: *seq,
-            };
-            ids.map(id).collect()
-        });
-        let behind = |id: &EntryId| {
-            let mut asked = asked.into_iter().flatten();
-            asked.any(|from| from.origin == id.origin && from.seq < id.seq)
-        };
-        let mids = client.mids.iter().filter(|(_, id)| behind(id));
-        let mids: Vec<Mid> = mids.map(|(mid, _)| mid.clone()).collect();
-        let room = &client.room;
-        let quoted = |ids: &[EntryId]| list(ids.iter());
-        let mut lines = String::new();
-        let mut parts: Vec<&[Mid]> = mids.chunks(MIDS_A_LINE).collect();
-        let last = parts.pop().unwrap_or_default();
-        for part in parts {
-            let mids = list(part.iter());
-            let _ = writeln!(
-                lines,
-                "{{\"seen\":{{\"room\":\"{room}\",\"mids\":{mids}}}}}"
-            );
-        }
-        let mids_of = list(last.iter());
-        let _ = write!(
-            lines,
-            "{{\"id\":{number},\"join\":{{\"room\":\"{room}\",\"history\":{HISTORY},\"mids\":{mids_of}"
-        );
-        if let Some(since) = &since {
-            let _ = write!(lines, ",\"since\":{}", quoted(since));
-        }
-        if client.names_mids {
-            let _ = write!(lines, ",\"named\":{}", quoted(asked.unwrap_or_default()));
-        }
-        lines.push_str("}}");
-        let entering = Entering {
-            since,
-            mids,
-            trimmed: Arc::clone(&client.trimmed),
-            reads: 0,
-            slow: false,
-        };
-        (lines, Request::Join(number, entering))
     }
 
     /// A node is gone: its clients notice at once, or when they hear nothing.
@@ -412,12 +365,4 @@ impl World {
             }
         }
     }
-}
-
-/// A list of names as JSON: none of them has to be escaped.
-fn list<T: ToString>(names: impl Iterator<Item = T>) -> String {
-    let names: Vec<String> = names
-        .map(|name| format!("\"{}\"", name.to_string()))
-        .collect();
-    format!("[{}]", names.join(","))
 }

@@ -8,6 +8,7 @@ use super::clients::{Doing, Entering};
 use super::exempt::Exempt;
 use super::judge::Asked;
 use super::program::Program;
+use super::wants::Wants;
 use super::witness::Push;
 use super::world::{Event, NodeId, World};
 use crate::clients::socket::{self, Pipe};
@@ -18,9 +19,9 @@ use crate::model::names::Mid;
 #[derive(Debug)]
 pub(super) enum Call {
     /// It connects. The first bytes come with the handshake, or just behind.
-    Connect(Vec<u8>, Box<Request>, bool),
-    /// Bytes of it come, and with them the rest of a request.
-    Bytes(Vec<u8>, Option<Box<Request>>),
+    Connect(Vec<u8>, Vec<Request>, bool),
+    /// Bytes of it come, and with them the rest of requests.
+    Bytes(Vec<u8>, Vec<Request>),
     /// It reads again.
     ReadsOn,
     /// It has said all and closes the connection, or is gone.
@@ -42,7 +43,7 @@ pub(super) enum Leaves {
 #[derive(Debug)]
 pub(super) enum Request {
     Say(u64, Asked),
-    Join(u64, Entering),
+    Enter(u64, Entering),
 }
 
 /// A connection.
@@ -52,8 +53,8 @@ pub(super) struct Conn {
     pub(super) pipe: Pipe,
     /// What its node has not read.
     pub(super) unread: Vec<(u64, Asked)>,
-    /// How it wants to enter its room.
-    pub(super) entering: Option<(u64, Entering)>,
+    /// What it wants to be let into.
+    pub(super) entering: Vec<(u64, Entering)>,
     /// The beginning of a frame that is not all there.
     begun: Vec<u8>,
     /// Since when it reads nothing, if it does.
@@ -64,6 +65,8 @@ pub(super) struct Conn {
     pub(super) wrote: Duration,
     /// It was let into its room.
     pub(super) joined: bool,
+    /// Of what of all that it wants it was told that it has all.
+    pub(super) whole: Wants,
     /// With which code it was told that it is closed.
     pub(super) closed: Option<u16>,
     /// It was told that nothing more comes.
@@ -84,19 +87,20 @@ impl World {
         let entries = self.ledger.len();
         let mut says = false;
         match call {
-            Call::Connect(bytes, request, at_once) => {
+            Call::Connect(bytes, requests, at_once) => {
                 let pipe = Pipe::default();
                 pipe.ways().room = self.plan.socket_bytes;
                 let of = Conn {
                     client,
                     pipe: pipe.clone(),
                     unread: Vec::new(),
-                    entering: None,
+                    entering: Vec::new(),
                     begun: Vec::new(),
                     slow: None,
                     lagged: Duration::ZERO,
                     wrote: self.now,
                     joined: false,
+                    whole: 0,
                     closed: None,
                     ended: false,
                     last: self.now,
@@ -105,9 +109,9 @@ impl World {
                 let begun = if at_once { &bytes[..] } else { &[] };
                 self.runs(id, |program, now| program.adopt(pipe, begun, now));
                 let bytes = if at_once { Vec::new() } else { bytes };
-                self.call(id, client, conn, Call::Bytes(bytes, Some(request)));
+                self.call(id, client, conn, Call::Bytes(bytes, requests));
             }
-            Call::Bytes(bytes, request) => {
+            Call::Bytes(bytes, requests) => {
                 let Some(of) = self.nodes[id].conns.get_mut(&conn) else {
                     return;
                 };
@@ -115,17 +119,16 @@ impl World {
                     of.wrote = self.now;
                 }
                 of.pipe.ways().said.extend(bytes);
-                match request.map(|request| *request) {
-                    Some(Request::Say(number, asked)) => {
-                        says = true;
-                        of.unread.push((number, asked));
-                        self.nodes[id].reads = true;
+                for request in requests {
+                    match request {
+                        Request::Say(number, asked) => {
+                            says = true;
+                            of.unread.push((number, asked));
+                        }
+                        Request::Enter(number, entering) => of.entering.push((number, entering)),
                     }
-                    Some(Request::Join(number, entering)) => {
-                        of.entering = Some((number, entering));
-                    }
-                    None => {}
                 }
+                self.nodes[id].reads |= says;
                 self.ready(id, conn, (true, false, false));
             }
             Call::ReadsOn => {
@@ -263,7 +266,7 @@ impl World {
         let (client, dropped) = (of.client, of.pipe.is_dropped());
         for push in &pushes {
             if let Push::Joined(told, entering) = push {
-                self.resumed(id, client, entering, &told.resumed);
+                self.resumed(id, client, entering, told);
             }
         }
         if !pushes.is_empty() {

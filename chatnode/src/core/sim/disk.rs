@@ -203,8 +203,8 @@ impl Disk {
         inside.map(|(_, (entry, _))| Arc::clone(entry)).collect()
     }
 
-    fn shown(&self, room: &RoomName) -> impl Iterator<Item = &Arc<Entry>> {
-        let of_room = |(entry, shown): &&(Arc<Entry>, bool)| *shown && entry.room == *room;
+    fn shown(&self, of: impl Fn(&RoomName) -> bool) -> impl Iterator<Item = &Arc<Entry>> {
+        let of_room = move |(entry, shown): &&(Arc<Entry>, bool)| *shown && of(&entry.room);
         let kept = self.entries.values().filter(of_room);
         kept.map(|(entry, _)| entry)
     }
@@ -216,7 +216,7 @@ impl Disk {
             Read::Page(room, before, limit) => {
                 let stands_before =
                     |entry: &&Arc<Entry>| before.is_none_or(|before| entry.place() < before);
-                let older = self.shown(&room).filter(stands_before);
+                let older = self.shown(|of| *of == room).filter(stands_before);
                 let mut entries: Vec<_> = older.cloned().collect();
                 entries.sort_by_key(|entry| entry.place());
                 let surplus = entries.len().saturating_sub(limit);
@@ -224,7 +224,7 @@ impl Disk {
                 let more = surplus > 0;
                 Got::Page(Page { entries, more })
             }
-            Read::Beyond(room, spans) => {
+            Read::Beyond(scope, spans) => {
                 let inside = |entry: &&Arc<Entry>| {
                     let within = |(origin, span): &(Origin, Span)| {
                         let after = span.after < entry.seq && entry.seq <= span.through;
@@ -237,7 +237,12 @@ impl Disk {
                     self.last.contains_key(origin) && span.after >= self.floor(*origin)
                 };
                 let all_known = spans.iter().all(knows);
-                Got::Beyond(all_known.then(|| self.shown(&room).filter(inside).cloned().collect()))
+                Got::Beyond(all_known.then(|| {
+                    self.shown(|room| scope.has(room))
+                        .filter(inside)
+                        .cloned()
+                        .collect()
+                }))
             }
             Read::Log(origin, span, most) => {
                 let mut entries = self.range(origin, span);

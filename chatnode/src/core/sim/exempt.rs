@@ -52,6 +52,8 @@ exemptions! {
     HidesRepeats: Protocol "by a node with a disk when it is started again",
     /// How old something is means nothing where clocks were hours apart.
     ClocksApart: Readme "**Times from clocks that nobody can compare.**",
+    /// Who entered a room anew, and then watches it from a position, is brought what it had there.
+    HeardAnew: Protocol "is brought again what it was shown there since",
     /// Who lives no more, and nobody else had it: then an acknowledged message is gone too.
     NobodyLeft: Readme "If it says `copies: 1`, no kill -9 of any one node loses the message.",
     /// What was on a disk that failed.

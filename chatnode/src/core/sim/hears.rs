@@ -1,9 +1,10 @@
 //! What a client hears: each frame that its node has written is what it should be, the moment that it is
 //! read, and becomes what the client gets.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::bytes::{self, Joined, Line, Sent};
+use super::bytes::{self, Line, Sent, Watched};
 use super::clients::{Client, Entering};
 use super::exempt::Exempt;
 use super::witness::{Push, Told};
@@ -81,7 +82,7 @@ impl World {
         let node = &self.nodes[id];
         // Some share a name.
         let stays = node.conns.iter().any(|(number, of)| {
-            let enters = of.joined || of.entering.is_some();
+            let enters = of.joined || !of.entering.is_empty();
             let same = self.clients[of.client].name == *name;
             *number != conn && enters && same
         });
@@ -122,24 +123,38 @@ impl World {
             Ok(line) => line,
             Err(why) => self.broken(format!("n{id} writes {text:?}: {why}")),
         };
-        let room = &self.clients[client].room;
         let number = line.id.unwrap_or_default();
         if let Some(joined) = line.join {
-            let joined = self.joins(id, (client, conn), number, &joined);
+            let watched = Watched {
+                rooms: String::new(),
+                recovered: joined.recovered,
+                at: joined.at,
+                messages: joined.messages,
+            };
+            let names = joined.members.iter();
+            let names = names.map(|name| name.parse().expect("a name")).collect();
+            let members = Some((joined.room.as_str(), names, joined.count));
+            let joined = self.enters(id, (client, conn), number, &watched, members);
             pushes.push(joined);
+        } else if let Some(watched) = line.watch {
+            pushes.push(self.enters(id, (client, conn), number, &watched, None));
         } else if let Some(sent) = line.send {
             let said = self.hears_reply(id, (client, conn), number, &sent);
             pushes.push(said);
         } else if let Some(error) = line.error {
             if error.code == "mids_wanted" {
                 self.note("mids wanted");
-                pushes.push(Push::MidsWanted(self.ids(id, &error.behind)));
+                let entering = self.takes_entering(id, conn, number);
+                let want = entering.map_or(0, |entering| entering.want);
+                pushes.push(Push::MidsWanted(want, self.ids(id, &error.behind)));
             } else {
                 self.refused(id, number);
                 pushes.push(Push::Said(None));
             }
         } else if let Some(gap) = line.gap {
-            if gap.room != room.as_str() {
+            let (room, rooms) = (gap.room.as_deref(), gap.rooms.as_deref());
+            let mut wants = self.clients[client].wants.iter();
+            if !wants.any(|want| want.is_named(room, rooms)) {
                 self.broken(format!("n{id} tells client {client} of {gap:?}"));
             }
             let span = Span {
@@ -184,37 +199,50 @@ impl World {
         Push::Said(asked.mid)
     }
 
-    /// A client is let in that wanted to be, and gets what was said.
-    fn joins(
+    /// A client is let in that wanted to be, and gets what was said; into a room, of which it becomes a
+    /// member.
+    fn enters(
         &mut self,
         id: NodeId,
         (client, conn): (usize, u64),
         number: u64,
-        joined: &Joined<'_>,
+        watched: &Watched<'_>,
+        members: Option<(&str, BTreeSet<UserName>, usize)>,
     ) -> Push {
-        let entering = self.nodes[id].conns.get_mut(&conn).and_then(|of| {
-            of.joined = true;
-            of.entering.take_if(|(it, _)| *it == number)
-        });
-        let room = self.clients[client].room.as_str();
-        let Some((_, entering)) = entering.filter(|_| joined.room == room) else {
+        let entering = self.takes_entering(id, conn, number);
+        let room = members.as_ref().map(|(room, ..)| *room);
+        let rooms = room.is_none().then_some(watched.rooms.as_str());
+        let wants = &self.clients[client].wants;
+        let is_it = |entering: &Entering| wants[entering.want].is_named(room, rooms);
+        let Some(entering) = entering.filter(is_it) else {
             self.broken(format!("n{id} lets client {client} in that did not ask"));
         };
-        let names = joined.members.iter();
-        let messages = joined.messages.iter();
-        let told = Told {
+        let messages = watched.messages.iter();
+        let mut told = Told {
             resumed: Resumed {
-                recovered: joined.recovered,
+                recovered: watched.recovered,
                 entries: messages.map(|it| self.entry_of(id, it.get())).collect(),
                 ahead: self.ahead(id, &entering),
-                at: self.ids(id, &joined.at),
+                at: self.ids(id, &watched.at),
                 ..Resumed::default()
             },
-            members: names.map(|name| name.parse().expect("a name")).collect(),
-            count: joined.count,
+            members: members.map(|(_, names, count)| (names, count)),
+            before: 0,
             trimmed: self.trimmed(),
         };
+        if let Some(of) = self.nodes[id].conns.get_mut(&conn) {
+            of.joined |= told.members.is_some();
+            told.before = of.whole;
+            of.whole |= u8::from(watched.recovered) << entering.want;
+        }
         Push::Joined(Box::new(told), Box::new(entering))
+    }
+
+    /// What a client wanted in this request.
+    fn takes_entering(&mut self, id: NodeId, conn: u64, number: u64) -> Option<Entering> {
+        let of = self.nodes[id].conns.get_mut(&conn)?;
+        let at = of.entering.iter().position(|(it, _)| *it == number)?;
+        Some(of.entering.remove(at).1)
     }
 
     /// Something was not taken: the disk is full, or slow.

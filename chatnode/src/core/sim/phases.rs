@@ -286,8 +286,10 @@ impl World {
             if !client.home.as_ref().is_some_and(joined) {
                 return Err(format!("{} is not in its room", client.name));
             }
-            let names = members.entry(&client.room).or_default();
-            names.insert(&client.name);
+            if client.joins() {
+                let names = members.entry(&client.room).or_default();
+                names.insert(&client.name);
+            }
         }
         Ok(members)
     }

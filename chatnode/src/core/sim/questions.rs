@@ -35,7 +35,7 @@ impl World {
         let node = &mut self.nodes[id];
         if let Some(token) = node.core.enters(ticket)
             && let Some(conn) = node.conns.values_mut().find(|conn| conn.is(token))
-            && let Some((_, entering)) = &mut conn.entering
+            && let Some((_, entering)) = conn.entering.first_mut()
         {
             entering.reads += 1;
             entering.slow |= slow || entering.reads >= TRIES_MAX;

@@ -9,6 +9,7 @@ use super::clients::Entering;
 use super::exempt::Exempt;
 use super::ledger::Said;
 use super::stopped::is_of_a_burst;
+use super::wants::{Want, Wants};
 use super::world::{NodeId, World};
 use crate::core::log::{Log, Span};
 use crate::core::members::Change;
@@ -28,8 +29,10 @@ pub(super) struct Trimmed {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) resumed: Resumed,
-    pub(super) members: BTreeSet<UserName>,
-    pub(super) count: usize,
+    /// Who is in its room, and how many, if it has entered that.
+    pub(super) members: Option<(BTreeSet<UserName>, usize)>,
+    /// Of what it wants, what it had all of before.
+    pub(super) before: Wants,
     /// What nodes had let go of then.
     pub(super) trimmed: Trimmed,
 }
@@ -37,10 +40,10 @@ pub(super) struct Told {
 /// What a node sends to a client.
 #[derive(Debug)]
 pub(super) enum Push {
-    /// It has entered, as it wanted to.
+    /// It was let in, as it wanted to be.
     Joined(Box<Told>, Box<Entering>),
     /// It is to name what it has seen behind these, and ask again.
-    MidsWanted(Vec<EntryId>),
+    MidsWanted(usize, Vec<EntryId>),
     Message(Arc<Entry>),
     Gap(Origin, Span),
     Members(Change, usize),
@@ -55,13 +58,15 @@ pub(super) enum Push {
 impl World {
     /// A node tells a client that enters what it has missed: all that the node has or had of the
     /// room beyond the client's position, or that it cannot.
-    pub(super) fn resumed(&self, id: NodeId, index: usize, entering: &Entering, told: &Resumed) {
+    pub(super) fn resumed(&self, id: NodeId, index: usize, entering: &Entering, told: &Told) {
         let Some(since) = &entering.since else { return };
+        let before = told.before;
+        let told = &told.resumed;
         if !told.recovered {
             return self.could_not_replay(id, index, since, entering);
         }
         let client = &self.clients[index];
-        let room = &client.room;
+        let want = &client.wants[entering.want];
         let node = &self.nodes[id];
         let mut had: BTreeMap<Origin, u64> = BTreeMap::new();
         for at in since {
@@ -113,7 +118,13 @@ impl World {
                 let by_mid = entry.mid.as_ref().is_some_and(|mid| mids.contains(mid));
                 // It was let in within this turn, and gets what came since like all others.
                 let live = node.delivered.at(number, name.seq) == Some(self.now);
-                if entry.room != *room || had(&name) || given.contains(&name) || by_mid || live {
+                // What it hears otherwise, and has all of, is not brought again.
+                let elsewhere = client.have(before, &entry.room);
+                if elsewhere && given.contains(&name) {
+                    self.broken(format!("n{id} brings client {index} {name:?} again"));
+                }
+                let of_rooms = want.has(&entry.room) && !elsewhere;
+                if !of_rooms || had(&name) || given.contains(&name) || by_mid || live {
                     continue;
                 }
                 let alike = self.ledger.alike(entry).iter();
@@ -135,20 +146,22 @@ impl World {
             return;
         }
         match push {
-            Push::Joined(told, _) => {
+            Push::Joined(told, entering) => {
                 self.has_not_missed(index, &told.resumed);
                 let client = &mut self.clients[index];
                 client.trimmed = Arc::new(told.trimmed);
-                client.members = told.members;
-                self.counts(index, told.count);
-                self.joined(index, told.resumed);
+                if let Some((members, count)) = told.members {
+                    client.members = members;
+                    self.counts(index, count);
+                }
+                self.joined(index, entering.want, told.resumed);
             }
-            Push::MidsWanted(behind) => {
-                let (lines, request) = self.wants_in(index, Some(&behind));
-                self.says_line(index, &lines, Some(request));
+            Push::MidsWanted(want, behind) => {
+                let (lines, requests) = self.wants_in(index, Some((want, &behind)));
+                self.says_line(index, &lines, requests);
             }
             Push::Message(entry) => {
-                if home.joined.is_none() {
+                if home.inside == 0 {
                     let id = entry.id();
                     self.broken(format!(
                         "client {index} sees {id:?} before it is in its room"
@@ -163,7 +176,7 @@ impl World {
                 let left = change.left.iter().all(|name| client.members.remove(name));
                 let mut joined = change.joined.iter();
                 let joined = joined.all(|name| client.members.insert(name.clone()));
-                if !left || !joined || change.room != client.room {
+                if !left || !joined || change.room != client.room || !client.joins() {
                     self.broken(format!("client {index} is told {change:?}, which was so"));
                 }
                 self.counts(index, count);
@@ -177,7 +190,7 @@ impl World {
                     client.pending.remove(&mid);
                 }
             }
-            Push::Ping => self.says_line(index, "{}", None),
+            Push::Ping => self.says_line(index, "{}", Vec::new()),
             // It comes back, to whichever node.
             Push::Ended => self.leaves(index, home),
         }
@@ -231,7 +244,7 @@ impl World {
         self.clients[index].base = base;
     }
 
-    fn joined(&mut self, index: usize, resumed: Resumed) {
+    fn joined(&mut self, index: usize, want: usize, resumed: Resumed) {
         self.tell(|w| {
             let had = &w.clients[index].position;
             let ids: Vec<_> = resumed.entries.iter().map(|e| e.id()).collect();
@@ -242,22 +255,31 @@ impl World {
         });
         let now = self.now;
         let client = &mut self.clients[index];
-        if let Some(home) = &mut client.home {
+        let Some(mut home) = client.home else { return };
+        // What it hears by something else that it wants, of which it began anew.
+        let anew = home.inside & !home.whole;
+        let is_first = home.inside == 0;
+        if is_first {
+            client.ahead.clear();
+        }
+        home.inside |= 1 << want;
+        home.whole |= u8::from(resumed.recovered) << want;
+        let is_all = home.inside == client.wants_all();
+        if client.wants.len() == 1 {
             home.joined = Some(now);
         }
+        client.home = Some(home);
         let resumes = client.position.is_some();
         client.gaps.extend(resumed.gaps);
-        client.ahead = resumed.ahead.origins;
+        for (origin, seq) in resumed.ahead.origins {
+            let ahead = client.ahead.entry(origin).or_default();
+            *ahead = (*ahead).max(seq);
+        }
         if !client.ahead.is_empty() {
             self.note("resume with ahead filter");
         }
         if resumes && resumed.recovered {
-            if !resumed.entries.is_empty() {
-                self.note("resume with replay");
-            }
-            for entry in &resumed.entries {
-                self.see(index, entry);
-            }
+            self.replayed(index, want, anew, &resumed.entries);
         } else {
             if resumes {
                 self.note("resume told recovered:false");
@@ -265,8 +287,13 @@ impl World {
             // It starts anew: what the page shows it may have had.
             let client = &mut self.clients[index];
             client.position = Some(BTreeMap::new());
-            let at = resumed.at.iter().map(|id| (id.origin, id.seq));
-            client.base = at.collect();
+            if is_first {
+                client.base.clear();
+            }
+            for at in &resumed.at {
+                let base = client.base.entry(at.origin).or_default();
+                *base = (*base).max(at.seq);
+            }
             for entry in &resumed.entries {
                 client.seen.insert(entry.id());
                 if let Some(mid) = &entry.mid {
@@ -274,8 +301,41 @@ impl World {
                 }
             }
         }
-        for id in resumed.at {
-            self.clients[index].advance(id);
+        let client = &mut self.clients[index];
+        client.ats.extend(resumed.at);
+        if is_all {
+            if let Some(home) = &mut client.home {
+                home.joined.get_or_insert(now);
+            }
+            for id in std::mem::take(&mut client.ats) {
+                self.clients[index].advance(id);
+            }
+        }
+    }
+
+    /// A client is brought what it has missed of something that it wants.
+    fn replayed(&mut self, index: usize, want: usize, anew: Wants, entries: &[Arc<Entry>]) {
+        if entries.is_empty() {
+            return;
+        }
+        self.note("resume with replay");
+        if matches!(self.clients[index].wants[want], Want::Watch(_)) {
+            self.note("watch with replay");
+        }
+        let mut last: BTreeMap<Origin, u64> = BTreeMap::new();
+        for entry in entries {
+            let id = entry.id();
+            if last
+                .insert(id.origin, id.seq)
+                .is_some_and(|seq| seq >= id.seq)
+            {
+                self.broken(format!("client {index} is brought {id:?} out of order"));
+            }
+            let client = &mut self.clients[index];
+            let again = client.have(anew, &entry.room) && client.seen.contains(&id);
+            if !again || !self.passes(Exempt::HeardAnew) {
+                self.see(index, entry);
+            }
         }
     }
 
@@ -343,7 +403,8 @@ impl World {
             let unsure = self.disk_of(id).is_some() && after < log.floor();
             let gone = |said: &Said| {
                 let name = said.entry.id();
-                let beyond = said.entry.room == client.room && name.seq > after;
+                let of_rooms = client.wants[entering.want].has(&said.entry.room);
+                let beyond = of_rooms && name.seq > after;
                 beyond && (self.has_let_go(id, name) || unsure) && !self.holds(id, name)
             };
             let began = node.began_behind.get(&origin).copied();
@@ -368,7 +429,7 @@ impl World {
             self.broken(format!("client {index} sees {id:?}, which nobody said"));
         }
         let client = &self.clients[index];
-        if entry.room != client.room {
+        if !client.hears(&entry.room) {
             self.broken(format!("client {index} sees {id:?} of another room"));
         }
         if client.seen.contains(&id) {
@@ -392,7 +453,9 @@ impl World {
             ));
         }
         let had = client.position.as_ref().and_then(|p| p.get(&id.origin));
-        let late = had.is_some_and(|had| *had >= id.seq);
+        // What it wants comes in several parts at first; each has its order.
+        let enters = client.home.is_some_and(|home| home.joined.is_none());
+        let late = had.is_some_and(|had| *had >= id.seq) && !enters;
         let before = |base: &BTreeMap<Origin, u64>| {
             let seq = base.get(&id.origin);
             seq.is_some_and(|seq| *seq >= id.seq)

@@ -320,7 +320,8 @@ fn a_resume_from_before_memory_reads_the_disk() {
     let since = ids("b.1");
     let resume = |rig: &Rig, archive: &Archive| {
         let named = &mut Named::default();
-        rig.core.resume(&room, Some(&since), named, 9, archive)
+        rig.core
+            .resume(&room.clone().into(), Some(&since), named, 9, archive)
     };
     let Err(Need::Beyond(spans)) = resume(&rig, &Archive::default()) else {
         panic!("memory begins at b.4");

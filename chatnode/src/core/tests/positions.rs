@@ -57,7 +57,13 @@ fn resume(rig: &Rig, since: &[EntryId]) -> Resumed {
         ..Archive::default()
     };
     rig.core
-        .resume(&lobby(), Some(since), &mut Named::default(), 2, &archive)
+        .resume(
+            &lobby().into(),
+            Some(since),
+            &mut Named::default(),
+            2,
+            &archive,
+        )
         .unwrap()
 }
 

@@ -23,7 +23,7 @@ fn search() -> Question {
 
 fn resume(since: &str, named: Named) -> Question {
     Question::Resume(Resume {
-        room: lobby(),
+        scope: lobby().into(),
         since: Some(ids(since)),
         named,
         history: 2,
@@ -108,7 +108,7 @@ fn what_was_named_comes_back_when_the_disk_cannot_be_read() {
     let until = Duration::from_secs(300);
     named
         .mids
-        .add(mids, &NamedBudget::default(), until)
+        .add(&lobby(), mids, &NamedBudget::default(), until)
         .unwrap();
     assert_eq!(rig.asks(1, resume("b.1", named)), ["read 1"]);
     let now = rig.now();

@@ -5,6 +5,7 @@ use super::*;
 use crate::core::archive::Need;
 use crate::core::journal::{Loaded, LoadedMid};
 use crate::core::named::{Named, NamedBudget};
+use crate::model::pattern::Scope;
 
 /// A node that holds `b.1 b.2 b.3` and `c.1`.
 fn rig() -> Rig {
@@ -86,7 +87,7 @@ fn a_forged_position_harms_nobody() {
     let resumed = rig()
         .core
         .resume(
-            &lobby(),
+            &lobby().into(),
             Some(&long),
             &mut Named::default(),
             2,
@@ -151,7 +152,7 @@ fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
     let busy = rig
         .core
         .resume(
-            &"busy".parse().unwrap(),
+            &"busy".parse::<RoomName>().unwrap().into(),
             Some(&ids("c.2")),
             &mut Named::default(),
             2,
@@ -159,6 +160,26 @@ fn a_room_that_missed_nothing_resumes_though_others_were_trimmed() {
         )
         .unwrap();
     assert!(!busy.recovered);
+    // Of a pattern it is so as of the rooms that it has, and what is left out counts for nothing.
+    let watched = |rooms: &str, except: &[&str]| {
+        let scope = Scope {
+            rooms: rooms.parse().unwrap(),
+            except: except.iter().map(|rooms| rooms.parse().unwrap()).collect(),
+        };
+        let (since, mut named) = (ids("c.1"), Named::default());
+        let archive = Archive::default();
+        let resumed = rig
+            .core
+            .resume(&scope, Some(&since), &mut named, 2, &archive);
+        let resumed = resumed.unwrap();
+        (resumed.recovered, entries(&resumed))
+    };
+    assert_eq!(watched("lob*", &[]), (true, "c.2".to_owned()));
+    assert_eq!(watched("*", &["b*"]), (true, "c.2".to_owned()));
+    assert_eq!(watched("*", &[]), (false, String::new()));
+    assert_eq!(watched("bu*", &["lobby"]), (false, String::new()));
+    assert_eq!(watched("bu*", &["b*"]), (true, String::new()));
+    assert_eq!(watched("new.*", &[]), (true, String::new()));
 }
 
 #[test]
@@ -183,7 +204,7 @@ fn a_dead_origin_that_was_trimmed_whole_and_the_client_never_met_is_no_loss() {
     let named = &mut Named::default();
     let resumed = rig
         .core
-        .resume(&lobby(), Some(&since), named, 2, &asked_others());
+        .resume(&lobby().into(), Some(&since), named, 2, &asked_others());
     assert!(resumed.unwrap().recovered);
     assert!(!rig.resumes(Some("b.0 c.2")).recovered, "this one knew b");
 }
@@ -203,7 +224,10 @@ fn names(mids: &[&str], behind: &str) -> Named {
     };
     let mids = mids.iter().map(|mid| mid.parse::<Mid>().unwrap());
     let budget = NamedBudget::default();
-    named.mids.add(mids, &budget, Duration::MAX).unwrap();
+    named
+        .mids
+        .add(&lobby(), mids, &budget, Duration::MAX)
+        .unwrap();
     named
 }
 
@@ -214,7 +238,7 @@ fn a_client_that_is_ahead_waits_until_others_were_asked() {
     let resume = |since: &str, archive: &Archive| {
         let (since, named) = (ids(since), &mut Named::default());
         rig.core
-            .resume(&lobby(), Some(&since), named, 2, archive)
+            .resume(&lobby().into(), Some(&since), named, 2, archive)
             .map(|resumed| resumed.recovered)
     };
     let at_once = Archive::default();
@@ -238,9 +262,13 @@ fn a_retry_of_what_died_with_its_node_is_not_shown_again() {
     rig.comes("b.1");
     rig.says(1, Some("m"), 0);
     let resume = |mut named: Named| {
-        let resumed = rig
-            .core
-            .resume(&lobby(), Some(&since), &mut named, 2, &asked_others());
+        let resumed = rig.core.resume(
+            &lobby().into(),
+            Some(&since),
+            &mut named,
+            2,
+            &asked_others(),
+        );
         resumed.unwrap()
     };
     let ids_of = |resumed: &resumed::Resumed| tell_ids(resumed.entries.iter().map(|e| e.id()));
@@ -308,7 +336,7 @@ fn what_memory_has_still_is_replayed_though_the_disk_has_trimmed_it() {
     let named = &mut Named::default();
     let resumed = rig
         .core
-        .resume(&lobby(), Some(&since), named, 2, &Archive::default());
+        .resume(&lobby().into(), Some(&since), named, 2, &Archive::default());
     let resumed = resumed.unwrap();
     assert_eq!(
         (resumed.recovered, entries(&resumed).as_str()),
@@ -394,7 +422,7 @@ fn who_begins_anew_is_not_shown_again_what_it_named() {
     let mut named = names(&["m"], "d.0");
     let resumed = rig
         .core
-        .resume(&lobby(), Some(&since), &mut named, 2, &archive);
+        .resume(&lobby().into(), Some(&since), &mut named, 2, &archive);
     let mut resumed = resumed.unwrap();
     assert!(!resumed.recovered);
     assert!(resumed.ahead.has_seen(&entry("b.5", 0, Some("m")), 5));

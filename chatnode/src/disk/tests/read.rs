@@ -14,6 +14,7 @@ use crate::core::question::ReadError;
 use crate::disk::{Batch, READS_MAX};
 use crate::model::entry::{Entry, Place};
 use crate::model::page::{PAGE_BYTES_MAX, Page};
+use crate::model::pattern::Scope;
 
 /// Goal: the order of places, also where timestamps are equal, and pages that join on. Method: three
 /// logs with the same timestamps, written in disorder; paged by every size and compared with what
@@ -116,7 +117,10 @@ async fn what_lies_beyond_a_position_is_found_or_refused() {
     let span = |letter, after, through| (origin(letter), Span { after, through });
     let beyond = async |room_name: &str, spans, entries_max, bytes_max| {
         let room = room(room_name);
-        let found = rig.disk.beyond(&room, spans, entries_max, bytes_max).await;
+        let found = rig
+            .disk
+            .beyond(room.into(), spans, entries_max, bytes_max)
+            .await;
         let mut found: Vec<_> = found.unwrap()?.iter().map(|entry| entry.id()).collect();
         found.sort_unstable();
         Some(found)
@@ -133,6 +137,31 @@ async fn what_lies_beyond_a_position_is_found_or_refused() {
     assert_eq!(beyond("quiet", both(), 9, 100).await, None);
     assert_eq!(beyond("nowhere", both(), 9, 9).await, Some(vec![]));
     assert_eq!(beyond("busy", vec![span('z', 0, 1)], 9, 9).await, None);
+    // Of a pattern too, by the logs or by its rooms, whichever are less, but for those that are left out.
+    let of = async |rooms: &str, except: &[&str], spans, entries_max| {
+        let scope = Scope {
+            rooms: rooms.parse().unwrap(),
+            except: except.iter().map(|rooms| rooms.parse().unwrap()).collect(),
+        };
+        let found = rig.disk.beyond(scope, spans, entries_max, 1 << 20).await;
+        let mut found: Vec<_> = found.unwrap()?.iter().map(|entry| entry.id()).collect();
+        found.sort_unstable();
+        Some(found)
+    };
+    let quiet = vec![id('a', 20), id('a', 30), id('a', 50)];
+    assert_eq!(of("qu*", &[], both(), 9).await, Some(quiet.clone()));
+    assert_eq!(of("*", &["b*"], both(), 9).await, Some(quiet.clone()));
+    assert_eq!(of("*", &["busy"], both(), 2).await, None);
+    let all = vec![
+        id('a', 19),
+        id('a', 20),
+        id('a', 21),
+        id('a', 22),
+        id('b', 48),
+    ];
+    assert_eq!(of("*", &[], few(), 5).await, Some(all));
+    assert_eq!(of("*", &[], few(), 4).await, None);
+    assert_eq!(of("x*", &[], both(), 9).await, Some(vec![]));
     assert_eq!(
         beyond("busy", vec![span('z', 1, 1)], 9, 9).await,
         Some(vec![])
@@ -153,7 +182,9 @@ async fn nothing_is_said_of_what_was_trimmed() {
     assert_eq!(rig.trimmed.last(), Some(&(origin('a'), 3)));
     let beyond = async |after| {
         let (at, span) = (lobby(), Span { after, through: 5 });
-        let found = rig.disk.beyond(&at, vec![(origin('a'), span)], 9, 1 << 20);
+        let found = rig
+            .disk
+            .beyond(at.into(), vec![(origin('a'), span)], 9, 1 << 20);
         found.await.unwrap().map(|found| found.len())
     };
     assert_eq!(beyond(2).await, None);
