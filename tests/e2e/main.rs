@@ -84,3 +84,4 @@ mod strangers;
 mod tidy;
 mod twenty;
 mod usage;
+mod watch;

@@ -169,6 +169,7 @@ impl Stage {
             let talks = count < TALKERS;
             let habits = Habits {
                 room: "tea".to_owned(),
+                watches: None,
                 pace: if talks {
                     Pace::Steady(10)
                 } else {

@@ -132,6 +132,7 @@ async fn round(
     let mut people = Vec::new();
     for count in 0..TALKERS + READERS {
         let habits = Habits {
+            watches: None,
             room: room.clone(),
             pace: if count < TALKERS {
                 Pace::Steady((rate / TALKERS).max(1))

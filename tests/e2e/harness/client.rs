@@ -156,12 +156,26 @@ impl Client {
         self.typed("join", body).await
     }
 
-    /// Joins a room, and names of what was shown what it is asked for, as the page does.
-    pub(crate) async fn join_naming(&self, mut body: Value, shown: &Shown) -> Result<Joined> {
+    /// Watches the rooms of a pattern, from a position if there is one.
+    pub(crate) async fn watch(&self, rooms: &str, since: Option<&[String]>) -> Result<Joined> {
+        let mut body = json!({ "rooms": rooms });
+        if let Some(since) = since {
+            body["since"] = json!(since);
+        }
+        self.typed("watch", body).await
+    }
+
+    /// Joins a room, or watches some, and names of what was shown what it is asked for, as the page does.
+    pub(crate) async fn enter_naming(
+        &self,
+        verb: &str,
+        mut body: Value,
+        shown: &Shown,
+    ) -> Result<Joined> {
         let mut named: Vec<String> = Vec::new();
         loop {
             body["named"] = json!(named);
-            let why = match self.join_with(body.clone()).await {
+            let why = match self.typed(verb, body.clone()).await {
                 Ok(joined) => return Ok(joined),
                 Err(why) => why,
             };
@@ -170,9 +184,14 @@ impl Client {
             let Some(behind) = asked.map(|refused| refused.behind.clone()) else {
                 return Err(why);
             };
-            for mids in shown.behind(&Position::parse(&behind)?).chunks(500) {
-                let seen = json!({ "room": body["room"], "mids": mids });
-                self.ask("seen", seen).await?;
+            for (room, mids) in shown.behind(&Position::parse(&behind)?) {
+                for mids in mids.chunks(500) {
+                    let mut seen = json!({ "room": room, "mids": mids });
+                    if let Some(rooms) = body.get("rooms") {
+                        seen["rooms"] = rooms.clone();
+                    }
+                    self.ask("seen", seen).await?;
+                }
             }
             named.extend(behind);
         }

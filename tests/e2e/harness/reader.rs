@@ -101,7 +101,7 @@ impl Reader {
         self.stream.iter().for_each(|message| shown.note(message));
         let join = json!({ "room": self.room, "since": since, "history": 50 });
         let joined = if names_mids {
-            client.join_naming(join, &shown).await
+            client.enter_naming("join", join, &shown).await
         } else {
             client.join_with(join).await
         };

@@ -70,15 +70,30 @@ impl Attempt {
     }
 }
 
-/// A join that was answered.
+/// A join that was answered, or a watch.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
+    /// The room; of a watch, the pattern.
     pub(crate) room: String,
     /// The position that the client brought.
     pub(crate) since: Option<Position>,
     pub(crate) joined: Joined,
     /// How many messages the connection had been shown before.
     pub(crate) before: usize,
+}
+
+impl Join {
+    /// As it is of one room: a watch of a pattern that has it is as good as a join.
+    pub(crate) fn of(&self, room: &str) -> Option<Self> {
+        let has = match self.room.strip_suffix('*') {
+            Some(beginning) => room.starts_with(beginning),
+            None => self.room == room,
+        };
+        let mut own = self.clone();
+        own.joined.messages.retain(|message| message.room == room);
+        room.clone_into(&mut own.room);
+        has.then_some(own)
+    }
 }
 
 /// The record of a connection.
@@ -96,6 +111,8 @@ pub(crate) struct Record {
     pub(crate) goaway: Option<Value>,
     /// `{}` sent and not yet answered.
     pub(crate) pings_out: usize,
+    /// When it pinged last.
+    pub(super) pinged_at: Option<Instant>,
     /// Answers to pings of this client.
     pub(crate) pongs: usize,
     /// Pings of the node.
@@ -109,7 +126,7 @@ pub(crate) struct Record {
 impl Record {
     /// Whether anything of a room is in it.
     pub(super) fn concerns(&self, room: &str) -> bool {
-        self.joins.iter().any(|join| join.room == room)
+        self.joins.iter().any(|join| join.of(room).is_some())
             || self.attempts.iter().any(|attempt| attempt.room == room)
     }
 
@@ -117,7 +134,7 @@ impl Record {
     pub(super) fn asked(&mut self, id: u64, verb: &str, body: &Value, who: (&str, &str)) {
         let text = |field: &str| body[field].as_str().map(str::to_owned);
         match verb {
-            "join" => drop(self.joining.insert(id, body.clone())),
+            "join" | "watch" => drop(self.joining.insert(id, body.clone())),
             "send" => {
                 // What has no mid, or no text, is not a message that a test counts.
                 let parts = (text("mid"), text("room"), text("text"));
@@ -151,11 +168,15 @@ impl Record {
             }
         }
         if let Some(body) = self.joining.remove(&id)
-            && let Ok(joined) = Joined::deserialize(&reply["join"])
+            && let Some((room, reply)) = ["join", "watch"]
+                .iter()
+                .zip(["room", "rooms"])
+                .find_map(|(verb, room)| Some((&body[room], reply.get(verb)?)))
+            && let Ok(joined) = Joined::deserialize(reply)
         {
             let since: Option<Vec<String>> = Deserialize::deserialize(&body["since"]).ok();
             self.joins.push(Join {
-                room: body["room"].as_str().unwrap_or_default().to_owned(),
+                room: room.as_str().unwrap_or_default().to_owned(),
                 since: since.and_then(|since| Position::parse(&since).ok()),
                 joined,
                 before: self.messages.len(),

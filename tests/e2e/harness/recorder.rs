@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::PATIENCE;
@@ -245,13 +246,26 @@ impl Recorder {
                 return None;
             }
             let gaps = record.pushes.iter().filter_map(|push| push.get("gap"));
+            let of_pattern = |gap: &&Value| {
+                let rooms = gap["rooms"]
+                    .as_str()
+                    .and_then(|rooms| rooms.strip_suffix('*'));
+                gap["rooms"] == room || rooms.is_some_and(|rooms| room.starts_with(rooms))
+            };
             Some(Trace {
                 person: watched.person.clone(),
                 origin: watched.origin.clone(),
                 attempts: record.attempts.clone(),
-                joins: record.joins.clone(),
+                joins: record
+                    .joins
+                    .iter()
+                    .filter_map(|join| join.of(room))
+                    .collect(),
                 messages: record.messages.clone(),
-                gaps: gaps.filter(|gap| gap["room"] == room).cloned().collect(),
+                gaps: gaps
+                    .filter(|gap| gap["room"] == room || of_pattern(gap))
+                    .cloned()
+                    .collect(),
                 is_open: record.closed.is_none(),
             })
         });

@@ -35,6 +35,8 @@ pub(crate) enum Pace {
 #[derive(Debug, Clone)]
 pub(crate) struct Habits {
     pub(crate) room: String,
+    /// It hears these rooms by a pattern, and joins none.
+    pub(crate) watches: Option<String>,
     pub(crate) pace: Pace,
     /// Copies that it asks for.
     pub(crate) copies: u32,
@@ -48,6 +50,7 @@ impl Habits {
         let (room, bytes) = (room.into(), 0);
         Self {
             room,
+            watches: None,
             pace,
             copies,
             bytes,

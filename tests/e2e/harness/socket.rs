@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::Request;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -17,6 +17,9 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::client::REPLY_WITHIN;
 use super::record::{Closed, Inbox, Record, SharedInbox};
 use super::spawn;
+
+/// A node need not answer pings that come faster: two ends that answer answers would never stop.
+const PINGED_EVERY: Duration = Duration::from_millis(150);
 
 /// Bytes of a socket's buffer for reading.
 const READ_BUFFER: usize = 8 << 10;
@@ -90,9 +93,12 @@ impl Socket {
 
     /// Sends `{}`, after these lines in the same frame, and waits for the answer.
     pub(super) async fn ping(&self, lines: &str, within: Duration) -> Result<()> {
+        let last = self.inbox.record().pinged_at;
+        sleep_until(last.map_or_else(Instant::now, |at| at + PINGED_EVERY)).await;
         let before = {
             let mut record = self.inbox.record();
             record.pings_out += 1;
+            record.pinged_at = Some(Instant::now());
             record.pongs
         };
         self.say(Message::text(format!("{lines}{{}}")));

@@ -47,7 +47,10 @@ pub(crate) struct Joined {
     pub(crate) recovered: Option<bool>,
     pub(crate) at: Vec<String>,
     pub(crate) messages: Vec<Msg>,
+    /// Of a join; a watch has none.
+    #[serde(default)]
     pub(crate) members: Vec<String>,
+    #[serde(default)]
     pub(crate) count: u64,
 }
 
@@ -66,14 +69,19 @@ impl Shown {
         }
     }
 
-    /// The mids of all of these origins' messages behind these numbers.
-    pub(crate) fn behind(&self, ids: &Position) -> Vec<String> {
+    /// The mids of all of these origins' messages behind these numbers, by room.
+    pub(crate) fn behind(&self, ids: &Position) -> BTreeMap<&str, Vec<&str>> {
         let asked = |message: &&Msg| {
             let behind = ids.0.get(message.origin());
             behind.is_some_and(|&seq| message.seq() > seq)
         };
         let asked = self.0.iter().filter(asked);
-        asked.filter_map(|message| message.mid.clone()).collect()
+        let mut mids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for message in asked {
+            let of_room = mids.entry(&message.room).or_default();
+            of_room.extend(message.mid.as_deref());
+        }
+        mids
     }
 }
 

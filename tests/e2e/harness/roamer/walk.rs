@@ -123,11 +123,14 @@ impl Walk {
         let client = Client::hello_at(&self.current, &self.name).await?;
         self.recorder.add(&client);
         self.learn(&client.welcome["nodes"]);
-        let mut body = json!({ "room": self.habits.room, "history": 0 });
+        let (verb, mut body) = match &self.habits.watches {
+            Some(rooms) => ("watch", json!({ "rooms": rooms })),
+            None => ("join", json!({ "room": self.habits.room, "history": 0 })),
+        };
         if let Some(position) = &self.position {
             body["since"] = json!(position.ids());
         }
-        let joined: Joined = client.join_naming(body, &self.shown).await?;
+        let joined: Joined = client.enter_naming(verb, body, &self.shown).await?;
         let position = self.position.get_or_insert_default();
         position.merge(&Position::parse(&joined.at)?);
         for message in &joined.messages {
