@@ -1,7 +1,6 @@
 //! Keepers: what was acknowledged as kept outlives all nodes, and archives have it.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use crate::harness::check::{history, parsed};
 use crate::harness::disks::member;
 use crate::harness::engines::Broker;
 use crate::harness::engines::nats::Nats;
+use crate::harness::engines::path::Path;
 use crate::harness::engines::rabbit::Rabbit;
 use crate::harness::engines::redis::{KEEPS, Redis};
 use crate::harness::{
@@ -49,6 +49,7 @@ at_each!(
     what_was_kept_outlives_all_nodes,
     what_passed_while_an_archive_was_away_is_there_when_it_is_back,
     a_keeper_that_is_away_is_never_said_to_have_something,
+    what_an_archive_was_brought_on_a_way_that_is_cut_comes_again,
 );
 
 /// Nodes without a disk that are kept by this, linked.
@@ -65,7 +66,11 @@ pub(crate) async fn kept(registry: &Registry, url: &str, count: usize) -> Result
 }
 
 /// An archive with its history in this folder.
-pub(crate) async fn archive(registry: &Registry, url: &str, data: &Path) -> Result<Node> {
+pub(crate) async fn archive(
+    registry: &Registry,
+    url: &str,
+    data: &std::path::Path,
+) -> Result<Node> {
     let node = member(registry, Some(data), &["--keep", url]).await?;
     is_up(&node).await?;
     Ok(node)
@@ -207,6 +212,39 @@ async fn what_passed_while_an_archive_was_away_is_there_when_it_is_back(
         .filter(|it| !texts.contains(*it))
         .collect();
     assert!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+/// Goal: what an archive was brought, and could not acknowledge, comes again, and no acknowledgement is for
+/// something else. Method: the way to the keeper loses what the archive says for a moment, and is cut, again and
+/// again while it takes in what only the keeper has.
+async fn what_an_archive_was_brought_on_a_way_that_is_cut_comes_again(
+    broker: impl Broker,
+) -> Outcome {
+    let registry = Registry::start().await?;
+    let mut nodes = kept(&registry, &broker.url(), 1).await?;
+    let client = Client::hello(&nodes[0], "c").await?;
+    for round in 0..20 {
+        say_kept(&client, &format!("round {round}"), 200, 200).await?;
+    }
+    nodes[0].process.kill().await?;
+    let folder = tempfile::tempdir()?;
+    let way = Path::to(&broker).await?;
+    let node = member(&registry, Some(folder.path()), &["--keep", &way.url]).await?;
+    for passes in [5, 10, 20, 40, 80] {
+        sleep(ms(passes)).await;
+        way.mute();
+        sleep(ms(10)).await;
+        way.cut();
+        way.pass();
+    }
+    eventually(2 * PATIENCE, "all of it is there", async || {
+        let count = texts(&node, "tea").await?.len();
+        ensure!(count == 4000, "{count}");
+        Ok(())
+    })
+    .await?;
+    is_drained(&node).await?;
     Ok(())
 }
 

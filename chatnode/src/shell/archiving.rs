@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Handle, wall_us};
-use crate::carriers::broker::keeper::{ArchiveStatus, Came, Delivery, Keeper, Name};
+use crate::carriers::broker::keeper::{ArchiveStatus, Came, Delivery, Keeper, Name, Settled};
 use crate::core::Input;
 use crate::core::from_keeper::{Taken, Takes};
 use crate::core::log::Span;
@@ -37,7 +37,7 @@ enum Unsettled {
 pub(crate) struct Archiving {
     /// What comes, and where it is told what was stored.
     pub(crate) deliveries: mpsc::Receiver<Delivery>,
-    pub(crate) settled: mpsc::Sender<Vec<Name>>,
+    pub(crate) settled: mpsc::Sender<Settled>,
     pub(crate) keeper: Keeper,
     /// Where it is stored.
     pub(crate) disk: Disk,
@@ -53,6 +53,7 @@ impl Handle {
     pub(crate) async fn run_archive(self, mut archiving: Archiving) -> anyhow::Result<()> {
         let stopping = self.tasks().stopping();
         let mut unsettled = VecDeque::new();
+        let mut connection = 0;
         let mut together = 0;
         let mut is_empty = false;
         let mut looked = Instant::now();
@@ -66,7 +67,11 @@ impl Handle {
                 () = tokio::time::sleep(AGAIN_EVERY), if !unsettled.is_empty() => None,
             };
             match delivery {
-                Some(Delivery::Anew) => unsettled.clear(),
+                Some(Delivery::Anew(number)) => {
+                    connection = number;
+                    is_empty = false;
+                    unsettled.clear();
+                }
                 Some(Delivery::Empty) => is_empty = true,
                 Some(Delivery::Message(name, came)) => {
                     unsettled.push_back(match came {
@@ -98,7 +103,10 @@ impl Handle {
             show(status, &unsettled, stored.len());
             for some in stored.chunks(SETTLED_TOGETHER) {
                 // An error means that the node ends.
-                let told = archiving.settled.send(some.to_vec());
+                let told = archiving.settled.send(Settled {
+                    connection,
+                    names: some.to_vec(),
+                });
                 if stopping.run_until_cancelled(told).await.is_none() {
                     return Ok(());
                 }
@@ -116,17 +124,22 @@ impl Handle {
         self.send(Input::FromKeeper(origin, entries.to_vec()));
     }
 
-    /// Those that are on the disk, or were set aside; they are settled. What the core could not take in is
-    /// given to it once more.
+    /// Those that are on the disk, or were set aside; they are settled. All are looked at now and then, and what
+    /// the core could not take in is given to it once more. Else it is enough to look at them as far as they
+    /// are stored, since they are in the order in which they came.
     async fn stored_of(
         &self,
-        (unsettled, takes_again): (&mut VecDeque<Unsettled>, bool),
+        (unsettled, looks_at_all): (&mut VecDeque<Unsettled>, bool),
         disk: &Disk,
         status: &ArchiveStatus,
     ) -> Vec<Name> {
         let mut stored = Vec::new();
         let mut rest = VecDeque::new();
         for it in std::mem::take(unsettled) {
+            if !(looks_at_all || rest.is_empty()) {
+                rest.push_back(it);
+                continue;
+            }
             match it {
                 Unsettled::Entries(name, origin, span, entries) => {
                     let (taken, takes) = self.look(|it| {
@@ -145,7 +158,7 @@ impl Handle {
                             rest.push_back(Unsettled::Poison(name, body, why));
                             continue;
                         }
-                        (Taken::No, Takes::Now) if takes_again => {
+                        (Taken::No, Takes::Now) if looks_at_all => {
                             self.take_in(origin, &entries);
                             tokio::task::yield_now().await;
                         }

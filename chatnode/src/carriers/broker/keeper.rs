@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-pub(crate) use self::archive::{Archive, Came, Delivery};
+pub(crate) use self::archive::{Archive, Came, Delivery, Settled};
 pub(crate) use self::session::Session;
 use super::Me;
 use super::gauges::{Gauge, Gauges, Known};

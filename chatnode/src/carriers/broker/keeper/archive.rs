@@ -35,12 +35,19 @@ const SETTLED_MAX: usize = 16;
 /// Something that a keeper held, or that it has begun anew.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// All that came before and was not acknowledged comes again.
-    Anew,
+    /// There is a new connection, with this number: all that came before and was not acknowledged comes again.
+    Anew(u64),
     /// A message.
     Message(Name, Came),
     /// All that waited there when this began has come.
     Empty,
+}
+
+/// What was stored of what came on a connection. Names mean nothing on another one.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) connection: u64,
+    pub(crate) names: Vec<Name>,
 }
 
 /// What came.
@@ -58,7 +65,9 @@ pub(crate) struct Archive {
     me: Me,
     status: Arc<Status>,
     deliveries: mpsc::Sender<Delivery>,
-    settled: mpsc::Receiver<Vec<Name>>,
+    settled: mpsc::Receiver<Settled>,
+    /// How many there were.
+    connections: u64,
     stop: CancellationToken,
 }
 
@@ -69,7 +78,7 @@ impl Archive {
         me: Me,
         status: Arc<Status>,
         stop: CancellationToken,
-    ) -> (Self, mpsc::Receiver<Delivery>, mpsc::Sender<Vec<Name>>) {
+    ) -> (Self, mpsc::Receiver<Delivery>, mpsc::Sender<Settled>) {
         let (deliveries, brought) = mpsc::channel(DELIVERIES_MAX);
         let (stored, settled) = mpsc::channel(SETTLED_MAX);
         let archive = Self {
@@ -78,6 +87,7 @@ impl Archive {
             status,
             deliveries,
             settled,
+            connections: 0,
             stop,
         };
         (archive, brought, stored)
@@ -141,8 +151,8 @@ impl Archive {
         let status = Arc::clone(&self.status);
         tracing::info!(keeper = self.url.shown(), "archived");
         *lock(&status.archive.trouble) = None;
-        while self.settled.try_recv().is_ok() {}
-        self.hand_on(Delivery::Anew).await?;
+        self.connections += 1;
+        self.hand_on(Delivery::Anew(self.connections)).await?;
         let mut opener = self
             .me
             .seals
@@ -161,7 +171,10 @@ impl Archive {
             tokio::select! {
                 fault = &mut driver => return Err(fault),
                 names = self.settled.recv() => {
-                    let names = names.ok_or_else(Fault::ended)?;
+                    let Settled { connection, names } = names.ok_or_else(Fault::ended)?;
+                    if connection != self.connections {
+                        continue;
+                    }
                     unsettled = unsettled.saturating_sub(names.len() as u64);
                     tokio::select! {
                         fault = &mut driver => return Err(fault),
