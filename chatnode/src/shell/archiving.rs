@@ -21,6 +21,9 @@ use crate::model::names::Origin;
 const AGAIN_EVERY: Duration = Duration::from_millis(100);
 /// After so many messages the others have their turn, clients and the turn task.
 const TOGETHER: usize = 4;
+/// An archive that has much to take in rests as long as it has worked, each time that it has worked so long: who
+/// chats goes first, also on a machine of few processors.
+const WORKS_AT_MOST: Duration = Duration::from_millis(2);
 /// Messages that are acknowledged together.
 const SETTLED_TOGETHER: usize = 256;
 
@@ -57,6 +60,7 @@ impl Handle {
         let mut together = 0;
         let mut is_empty = false;
         let mut looked = Instant::now();
+        let mut worked = Duration::ZERO;
         loop {
             // Each is cancel safe.
             let delivery = tokio::select! {
@@ -81,7 +85,9 @@ impl Handle {
                                 after: first - 1,
                                 through: first - 1 + entries.len() as u64,
                             };
+                            let begun = Instant::now();
                             self.take_in(origin, &entries);
+                            worked += begun.elapsed();
                             Unsettled::Entries(name, origin, span, entries)
                         }
                         Came::Poison(body, why) => Unsettled::Poison(name, body, why),
@@ -116,6 +122,10 @@ impl Handle {
                 self.send(Input::KeeperEmpty);
             }
             tokio::task::yield_now().await;
+            if worked >= WORKS_AT_MOST {
+                let rest = tokio::time::sleep(std::mem::take(&mut worked));
+                stopping.run_until_cancelled(rest).await;
+            }
         }
     }
 
