@@ -212,7 +212,7 @@ pub(super) struct Connected<K> {
     pub(super) driver: BoxFuture<'static, Fault>,
     /// Whether what it confirms counts as a copy; else why not.
     pub(super) counts: Result<(), String>,
-    /// How long nothing that it confirms is believed.
+    /// How long nothing is given to it at first.
     pub(super) rests: Duration,
 }
 

@@ -31,10 +31,9 @@ const PREFETCH: u16 = 256;
 const PASSIVE: u8 = 1;
 const DURABLE: u8 = 2;
 /// What a new quorum queue confirms in its first second, RabbitMQ 3.10 forgets if it is killed then, and never
-/// finds the queue's leader again: so long after one is made nothing that it confirms is believed.
-const NEW_RESTS: Duration = Duration::from_secs(2);
-/// What a broker says where something is not there,
-const NOT_FOUND: u16 = 404;
+/// finds the queue's leader again. One that is empty may be new, whoever made it: nothing is given to it for so
+/// long. One that is not is older, since nobody gave it anything before.
+const EMPTY_RESTS: Duration = Duration::from_secs(2);
 /// What a broker says where something is declared otherwise than it is there.
 const OTHERWISE: u16 = 406;
 /// What one says that does not know a kind of queue.
@@ -70,23 +69,6 @@ struct Prepared {
     exchange: Exchange,
     /// How many messages wait in the queue.
     waiting: u32,
-    /// Whether the queue was not there.
-    is_new: bool,
-}
-
-/// Whether the queue is there.
-async fn has_queue(url: &KeepUrl, me: &Me) -> Result<bool, Fault> {
-    let queue = queue_of(url, me);
-    let mut line = open(url.broker(), vhost(url)?, me).await?;
-    line.say(look_at(&queue)).await?;
-    match line.said().await? {
-        Said::Queue(..) => Ok(true),
-        Said::Close {
-            code: NOT_FOUND, ..
-        } => Ok(false),
-        Said::Close { code, text } => Err(closed(code, &text)),
-        _ => Err(out_of_turn()),
-    }
 }
 
 /// Asks how many messages wait in a queue.
@@ -102,7 +84,6 @@ fn look_at(queue: &str) -> Frames {
 
 async fn prepared(url: &KeepUrl, me: &Me) -> Result<Prepared, Fault> {
     let queue = queue_of(url, me);
-    let is_new = !has_queue(url, me).await?;
     let kinds: [&[(&str, Arg<'_>)]; 2] = [&[("x-queue-type", Arg::Short("quorum"))], &[]];
     for kind in kinds {
         let mut line = open(url.broker(), vhost(url)?, me).await?;
@@ -141,7 +122,6 @@ async fn prepared(url: &KeepUrl, me: &Me) -> Result<Prepared, Fault> {
             line,
             exchange,
             waiting,
-            is_new,
         });
     }
     Err(out_of_turn())
@@ -181,10 +161,9 @@ pub(in crate::carriers::broker) async fn keep(
         keeper,
         driver: driver.boxed(),
         counts: Ok(()),
-        rests: if prepared.is_new {
-            NEW_RESTS
-        } else {
-            Duration::ZERO
+        rests: match prepared.waiting {
+            0 => EMPTY_RESTS,
+            _ => Duration::ZERO,
         },
     })
 }
