@@ -3,6 +3,7 @@
 use super::Shell;
 use super::errands::Errand;
 use crate::carriers::Command;
+use crate::core::keeper::KeeperBatch;
 use crate::core::log::Span;
 use crate::core::output::Notice;
 use crate::core::question::{LogPart, Read};
@@ -71,7 +72,7 @@ impl Shell {
                     disk.write(batch);
                 }
             }
-            Output::Keep(batch) => self.keeper.iter().for_each(|it| it.give(batch.clone())),
+            Output::Keep(batch) => self.keep(batch),
             Output::Ready { unlinked, lacking } => {
                 self.now_ready(now, unlinked.len(), lacking.len());
             }
@@ -91,6 +92,12 @@ impl Shell {
             | Output::Members(..)
             | Output::Typing(..)
             | Output::NodesChanged => {}
+        }
+    }
+
+    fn keep(&self, batch: KeeperBatch) {
+        if let Some(keeper) = &self.keeper {
+            keeper.give(batch);
         }
     }
 

@@ -34,8 +34,8 @@ const ARCHIVE: &str = "archive";
 /// Longest name of an archive.
 const ARCHIVE_LEN_MAX: usize = 32;
 
-/// The channel on which what is kept is sealed.
-fn channel_of(me: &Me) -> String {
+/// The channel on which what is kept is sealed; at RabbitMQ and NATS also where it goes.
+pub(super) fn channel_of(me: &Me) -> String {
     format!("chatmesh.{}.kept", me.mesh)
 }
 

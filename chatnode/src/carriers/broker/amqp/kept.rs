@@ -18,15 +18,13 @@ use super::wire::{Arg, Frames, SIGN, Said, Unread};
 use super::{CHANNEL, Exchange, Publisher, closed, listen, method, out_of_turn, signs};
 use crate::carriers::broker::Me;
 use crate::carriers::broker::gauges::Gauges;
-use crate::carriers::broker::keeper::{Connected, Consume, Held, Keep, KeepUrl, Name};
+use crate::carriers::broker::keeper::{Connected, Consume, Held, Keep, KeepUrl, Name, channel_of};
 use crate::carriers::broker::net::Stream;
 use crate::carriers::broker::session::Publish as _;
 use crate::carriers::broker::speech::{Mouth, said, speak};
 use crate::carriers::broker::url::{Place, Vhost};
 use crate::core::links::fault::{Fault, Why};
 
-/// Messages that are brought before those before them are acknowledged.
-const PREFETCH: u16 = 256;
 /// Bits of what is declared.
 const PASSIVE: u8 = 1;
 const DURABLE: u8 = 2;
@@ -43,7 +41,7 @@ impl Exchange {
     /// The one of what is kept.
     fn of_kept(me: &Me) -> Self {
         Self {
-            name: format!("chatmesh.{}.kept", me.mesh),
+            name: channel_of(me),
             kind: "fanout",
             root: String::new(),
             lasts: true,
@@ -185,17 +183,7 @@ pub(in crate::carriers::broker) async fn consume(
         mut line, waiting, ..
     } = prepared(url, me).await?;
     let queue = queue_of(url, me);
-    let qos = [Arg::U32(0), Arg::U16(PREFETCH), Arg::U8(0)];
-    line.ask(method::QOS, &qos, method::QOS_OK).await?;
-    let consume = [
-        Arg::U16(0),
-        Arg::Short(&queue),
-        Arg::Short(""),
-        Arg::U8(0),
-        Arg::Table(&[]),
-    ];
-    line.ask(method::CONSUME, &consume, method::CONSUME_OK)
-        .await?;
+    line.consume_from(&queue).await?;
     let (stream, other) = split(line.stream);
     let sign = Arc::new(Notify::new());
     let (mouth, speaking) = speak(other, Arc::clone(&sign), SIGN);

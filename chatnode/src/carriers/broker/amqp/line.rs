@@ -165,17 +165,22 @@ impl Line {
         let Said::Queue(queue, _) = self.next().await? else {
             return Err(out_of_turn());
         };
+        self.consume_from(&queue).await?;
+        Ok(queue)
+    }
+
+    /// Hears what comes to this queue.
+    pub(super) async fn consume_from(&mut self, queue: &str) -> Result<(), Fault> {
         let qos = [Arg::U32(0), Arg::U16(PREFETCH), Arg::U8(0)];
         self.ask(method::QOS, &qos, method::QOS_OK).await?;
         let consume = [
             Arg::U16(0),
-            Arg::Short(&queue),
+            Arg::Short(queue),
             Arg::Short(""),
             Arg::U8(0),
             Arg::Table(&[]),
         ];
         self.ask(method::CONSUME, &consume, method::CONSUME_OK)
-            .await?;
-        Ok(queue)
+            .await
     }
 }

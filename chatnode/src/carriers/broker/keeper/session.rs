@@ -133,7 +133,6 @@ impl Session {
             let batch = self.batches.borrow_and_update().clone();
             let begun = Instant::now();
             let messages = self.messages(&batch.entries);
-            self.status.gauges.published.add(messages.len() as u64);
             let mut keeping = std::pin::pin!(keeper.keep(messages));
             let mut looks = interval(LOOK_EVERY);
             let mut waited_since = begun;

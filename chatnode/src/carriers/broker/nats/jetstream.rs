@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use super::wire::{Message, Said, Unread};
 use super::{Wants, met, refused};
 use crate::carriers::broker::Me;
-use crate::carriers::broker::keeper::KeepUrl;
+use crate::carriers::broker::keeper::{KeepUrl, channel_of};
 use crate::carriers::broker::net::Stream;
 use crate::carriers::broker::speech::{Mouth, said, speak};
 use crate::core::links::fault::{Fault, Why};
@@ -79,13 +79,9 @@ pub(super) struct Floor {
     pub(super) stream_seq: u64,
 }
 
-/// How a mesh's stream and its subject are called.
+/// How a mesh's stream is called.
 pub(super) fn stream_of(me: &Me) -> String {
     format!("CHATMESH_{}", me.mesh)
-}
-
-pub(super) fn subject_of(me: &Me) -> String {
-    format!("chatmesh.{}.kept", me.mesh)
 }
 
 /// A connection on which the server is asked.
@@ -250,7 +246,7 @@ impl Line {
         let config = |replicas: u8| {
             json!({
                 "name": stream,
-                "subjects": [subject_of(me)],
+                "subjects": [channel_of(me)],
                 "retention": "limits",
                 "storage": "file",
                 // What has no room is refused, not put in the place of something older.

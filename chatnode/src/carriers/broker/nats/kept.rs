@@ -11,12 +11,10 @@ use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::jetstream::{
-    Answer, Line, MESSAGES_MAX, NO_RESPONDERS, answered, line, odd, stream_of, subject_of,
-};
+use super::jetstream::{Answer, Line, MESSAGES_MAX, NO_RESPONDERS, answered, line, odd, stream_of};
 use super::wire::Message;
 use crate::carriers::broker::Me;
-use crate::carriers::broker::keeper::{Connected, Consume, Held, Keep, KeepUrl, Name};
+use crate::carriers::broker::keeper::{Connected, Consume, Held, Keep, KeepUrl, Name, channel_of};
 use crate::core::links::fault::{Fault, Why};
 
 /// Messages that are asked for at once,
@@ -42,7 +40,7 @@ pub(in crate::carriers::broker) async fn keep(
     let keeper = Keeper {
         line,
         stream: stream_of(me),
-        subject: subject_of(me),
+        subject: channel_of(me),
     };
     Ok(Connected {
         keeper,
