@@ -11,11 +11,13 @@
 //!   said again by somebody else is known.
 //! - [`strangers`] are others there that this node cannot hear, for people.
 //! - [`session`] is the task of one dial: it connects, publishes, subscribes and hears.
+//! - [`again`] is how bridges and keepers dial again.
 //! - [`bridge`] joins the room of the plain form with foreign programs at a broker of theirs.
 //! - Each engine moves bytes in its own way: [`redis`], [`nats`], [`amqp`], [`proxy`].
 //!
 //! [`links`]: crate::core::links
 
+mod again;
 mod amqp;
 pub(crate) mod bridge;
 mod channels;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Act, PRESENT_EVERY, Plan, Stand};
 use super::{BridgeUrl, Shown, State, Status, Taken, from_foreign, to_foreign};
+use crate::carriers::broker::again::Again;
 use crate::carriers::broker::amqp::{self, Exchange};
 use crate::carriers::broker::channels::Channels;
 use crate::carriers::broker::gauges::Gauges;
@@ -23,9 +23,6 @@ use crate::core::SILENCE_MAX;
 use crate::core::links::fault::{Fault, Why};
 use crate::wire::protocol::check_text;
 
-/// The pause after the first failure, and the longest; it doubles.
-const AGAIN_MIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked who bridges.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Who has not looked for so long, because it was stopped or the broker took nothing, begins anew: another may
@@ -95,30 +92,24 @@ impl Session {
 
     /// Bridges until it is stopped; dials again whatever ends it.
     pub(crate) async fn run(mut self) {
-        let mut pause = AGAIN_MIN;
-        let mut told: Option<Fault> = None;
+        let mut again = Again::new();
         loop {
-            let dialled = Instant::now();
+            again.dials();
             let fault = self.dial().await;
             if self.stop.is_cancelled() {
                 return;
             }
             self.plan.end();
             self.status.set(State::Away, Some(fault.text.clone()));
-            if told.as_ref().is_none_or(|told| told.text != fault.text) {
+            let pause = again.ended(&fault);
+            if pause.is_news {
                 tracing::warn!(bridge = self.url.shown(), "not bridged: {}", fault.text);
             }
-            if dialled.elapsed() > AGAIN_MAX {
-                pause = AGAIN_MIN;
-            }
-            told = Some(fault);
-            let wait = pause.mul_f64(rand::rng().random_range(0.75..=1.0));
             let stop = self.stop.clone();
-            let ended = async move { stop.run_until_cancelled(sleep(wait)).await };
+            let ended = async move { stop.run_until_cancelled(sleep(pause.wait)).await };
             if self.keep_while(ended).await.is_none() {
                 return;
             }
-            pause = AGAIN_MAX.min(pause * 2);
         }
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use base::seal::Opener;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use rand::RngExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Consume, Held, KeepUrl, Name, Status, channel_of, lock};
+use crate::carriers::broker::again::Again;
 use crate::carriers::broker::channels::{Channel, Said, from_message};
 use crate::carriers::broker::url::Engine;
 use crate::carriers::broker::{Me, amqp, nats, redis};
@@ -22,9 +22,6 @@ use crate::core::news::News;
 use crate::model::entry::Entry;
 use crate::wire::frame::{self, Topic};
 
-/// The pause after the first failure, and the longest; it doubles.
-const AGAIN_MIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How often it is asked how many wait.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Messages that wait for the node. When full, nothing more is read.
@@ -95,28 +92,22 @@ impl Archive {
 
     /// Takes in until it is stopped.
     pub(crate) async fn run(mut self) {
-        let mut pause = AGAIN_MIN;
-        let mut told = None;
+        let mut again = Again::new();
         let stop = self.stop.clone();
         loop {
-            let dialled = Instant::now();
+            again.dials();
             let Some(fault) = stop.run_until_cancelled(self.dial()).await else {
                 return;
             };
             *lock(&self.status.archive.trouble) = Some(fault.text.clone());
             self.status.archive.lag.set(None);
-            if told.as_ref() != Some(&fault.text) {
+            let pause = again.ended(&fault);
+            if pause.is_news {
                 tracing::warn!(keeper = self.url.shown(), "not archived: {}", fault.text);
             }
-            told = Some(fault.text);
-            if dialled.elapsed() > AGAIN_MAX {
-                pause = AGAIN_MIN;
-            }
-            let wait = pause.mul_f64(rand::rng().random_range(0.75..=1.0));
-            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            if stop.run_until_cancelled(sleep(pause.wait)).await.is_none() {
                 return;
             }
-            pause = AGAIN_MAX.min(pause * 2);
         }
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::RngExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Batches, Connected, Keep, KeepUrl, KeeperEvent, Status, channel_of, lock};
+use crate::carriers::broker::again::Again;
 use crate::carriers::broker::channels::to_message;
 use crate::carriers::broker::url::Engine;
 use crate::carriers::broker::{Me, amqp, nats, redis};
@@ -19,9 +19,6 @@ use crate::core::news::{Entries, News};
 use crate::model::entry::Entry;
 use crate::wire::frame::{self, Topic, entry_len};
 
-/// The pause after the first failure, and the longest; it doubles.
-const AGAIN_MIN: Duration = Duration::from_millis(100);
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// A keeper that has not confirmed a batch in this time, and has not said that it takes nothing, is left.
 const CONFIRM_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has said so.
@@ -42,31 +39,25 @@ pub(crate) struct Session {
 impl Session {
     /// Gives until it is stopped.
     pub(crate) async fn run(mut self) {
-        let mut pause = AGAIN_MIN;
-        let mut told = None;
+        let mut again = Again::new();
         let stop = self.stop.clone();
         loop {
-            let dialled = Instant::now();
+            again.dials();
             self.status.dials.add(1);
             let Some(fault) = stop.run_until_cancelled(self.dial()).await else {
                 return;
             };
             *lock(&self.status.trouble) = Some(fault.text.clone());
-            if told.as_ref() != Some(&fault.text) {
+            let pause = again.ended(&fault);
+            if pause.is_news {
                 tracing::warn!(keeper = self.url.shown(), "not kept: {}", fault.text);
             }
-            told = Some(fault.text);
             if self.events.send(KeeperEvent::Down).await.is_err() {
                 return;
             }
-            if dialled.elapsed() > AGAIN_MAX {
-                pause = AGAIN_MIN;
-            }
-            let wait = pause.mul_f64(rand::rng().random_range(0.75..=1.0));
-            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            if stop.run_until_cancelled(sleep(pause.wait)).await.is_none() {
                 return;
             }
-            pause = AGAIN_MAX.min(pause * 2);
         }
     }
 
