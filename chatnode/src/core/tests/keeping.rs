@@ -182,6 +182,22 @@ fn an_archive_has_what_is_on_its_disk_and_nothing_that_lies_in_a_hole() {
     assert_eq!(taken(&rig, span(7, 8)), Taken::InMemory);
 }
 
+#[test]
+fn an_archive_takes_clients_when_it_has_what_the_keeper_held_or_after_five_seconds() {
+    for is_empty in [true, false] {
+        let mut rig = Rig::with(Retention::default());
+        rig.core = core('a', true);
+        rig.does(|r, now| r.restore(now, Loaded::default()));
+        assert!(rig.is_alone().is_empty());
+        assert!(rig.passes(4900).is_empty());
+        let told = match is_empty {
+            true => rig.takes(Input::KeeperEmpty),
+            false => rig.passes(200),
+        };
+        assert_eq!(told, ["ready []"]);
+    }
+}
+
 /// What becomes of what nodes say that die, all of them, again and again: a keeper that is away at times, or
 /// loses its answers, and an archive that is killed at any moment.
 struct World {
